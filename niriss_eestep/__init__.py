@@ -1,0 +1,28 @@
+"""Absolute flux calibration of JWST NIRISS imaging, as steps of the JWST calibration pipeline."""
+
+from importlib import import_module
+
+__all__ = [
+    "AbsFluxStep",
+    "CombineProfilesStep",
+    "EEPhotometryStep",
+    "FluxCalPipeline",
+    "SBProfileStep",
+    "__version__",
+]
+
+
+def __getattr__(name):
+    # lazy: stpipe and asdf import this package at start-up, long before a step is wanted
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("niriss_eestep")
+    if name in __all__:
+        return getattr(import_module("niriss_eestep.steps"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__():
+    return sorted(__all__)
