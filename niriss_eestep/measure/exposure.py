@@ -1,0 +1,72 @@
+"""The stamp around the star: all that is kept of an exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["StarExposure"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StarExposure:
+    """The pixels around the star, in DN/s, and what is needed to measure them.
+
+    Coordinates are 0-indexed pixels of the exposure's own array (a subarray's, where it is one); pixel centres are
+    integers.
+
+    Parameters
+    ----------
+    name : str
+        Name of the exposure, for messages.
+    image : ndarray, shape (ny, nx)
+        Count rate of each pixel [DN/s].
+    variance : ndarray, shape (ny, nx)
+        Variance of ``image`` [(DN/s)^2], all terms added.
+    dq : ndarray of uint32, shape (ny, nx)
+        Data-quality bits.
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels that cannot be used: one of the chosen DQ bits, or no finite value or variance.
+    x, y : float
+        First position of the star [pix].
+    x_origin, y_origin : int
+        Position of the stamp's first pixel in the exposure's array [pix].
+    pixel_scale : float
+        Mean pixel scale [arcsec/pix].
+    gain : float
+        Gain [e-/DN].
+    photmjsr : float or None
+        Flux calibration of the exposure [MJy/sr per DN/s]; None where the exposure has none.
+    warnings : tuple of str
+        What was odd about the exposure, for its status.
+    """
+
+    name: str
+    image: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    dq: NDArray[np.uint32]
+    bad: NDArray[np.bool_]
+    x: float
+    y: float
+    x_origin: int
+    y_origin: int
+    pixel_scale: float
+    gain: float
+    photmjsr: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = self.image.shape
+        if self.image.ndim != 2 or 0 in shape:
+            msg = f"{self.name}: image must be two-dimensional and not empty, got shape {shape}"
+            raise ValueError(msg)
+        for label in ("variance", "dq", "bad"):
+            if getattr(self, label).shape != shape:
+                msg = f"{self.name}: {label} has shape {getattr(self, label).shape}, the image has {shape}"
+                raise ValueError(msg)
+        for label in ("pixel_scale", "gain"):
+            if not getattr(self, label) > 0:
+                msg = f"{self.name}: {label} must be positive, got {getattr(self, label)}"
+                raise ValueError(msg)
