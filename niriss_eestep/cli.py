@@ -1,0 +1,80 @@
+"""The command ``niriss-ee``."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from niriss_eestep.exceptions import NirissEEError
+
+__all__ = ["main"]
+
+COMMANDS = (
+    "demo",
+    "simulate",
+    "asn",
+    "show",
+    "export",
+    "expect",
+    "psfee",
+    "calibrate",
+    "report",
+    "accuracy",
+    "campaign",
+)
+
+
+class _Version(argparse.Action):
+    """Print the version; reading the package's metadata is left until it is asked for."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__(option_strings, dest, nargs=0, help="print the version and leave")
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        import niriss_eestep
+
+        print(niriss_eestep.__version__)
+        parser.exit()
+
+
+def make_parser():
+    """Build the parser of ``niriss-ee``.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
+    parser = argparse.ArgumentParser(
+        prog="niriss-ee", description="Absolute flux calibration of JWST NIRISS imaging from standard-star exposures."
+    )
+    parser.add_argument("--version", action=_Version)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f"niriss_eestep.commands.{name}")
+        command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv=None):
+    """Run ``niriss-ee``.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 success, 1 an error that the message explains.
+    """
+    args = make_parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except NirissEEError as error:
+        print(f"niriss-ee {args.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # e.g. `niriss-ee show x | head`
+        sys.stderr.close()
+        return 0
