@@ -8,19 +8,7 @@ from niriss_eestep.exceptions import NirissEEError
 
 __all__ = ["main"]
 
-COMMANDS = (
-    "demo",
-    "simulate",
-    "asn",
-    "show",
-    "export",
-    "expect",
-    "psfee",
-    "calibrate",
-    "report",
-    "accuracy",
-    "campaign",
-)
+COMMANDS = ()
 
 
 class _Version(argparse.Action):
