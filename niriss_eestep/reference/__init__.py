@@ -1,1 +1,26 @@
-"""reference."""
+"""Where reference data come from, and the packaged ones."""
+
+from importlib import import_module
+
+# name: module that has it; imported on first use, because readers bring asdf and astropy
+_EXPORTS = {
+    "Throughput": "throughput",
+    "find_spectrum": "stdspec",
+    "load_spectrum": "stdspec",
+    "load_throughput": "throughput",
+    "write_spectrum": "stdspec",
+    "write_throughput": "throughput",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,495 @@
+"""Synthetic photometry: what a standard star should give through a filter.
+
+The integral of spectrum times throughput is synphot's. Definitions follow Bohlin, Gordon & Tremblay (2014, PASP 126, 711) and
+Koornneef et al. (1986, Highlights of Astronomy 7, 833).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+
+__all__ = [
+    "COLLECTING_AREA",
+    "ExpectedRate",
+    "StandardSpectrum",
+    "blackbody_spectrum",
+    "electron_rate_of_unit_fnu",
+    "expected_rate",
+    "pivot_wavelength",
+    "predicted_photmjsr",
+    "zeropoint_ab",
+    "zeropoint_vega",
+]
+
+COLLECTING_AREA = 254009.0
+"""Unobscured area of the primary mirror [cm2]; the value that the published NIRISS throughputs (JDox) go with."""
+
+MICRON = 1.0e4  # [Angstrom]
+PLANCK = 6.62607015e-27  # [erg s], exact (SI 2019)
+LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
+LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
+JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
+AB_ZERO_FLUX = 3630.7805477  # [Jy] = 10^(-48.6 / 2.5) erg/s/cm2/Hz: Oke & Gunn (1983, ApJ 266, 713)
+UNCOVERED_MAX = (
+    1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out; well below 0.05 % in the rate
+)
+V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
+V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
+SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandardSpectrum:
+    """Flux density of a standard star against wavelength.
+
+    Parameters
+    ----------
+    name : str
+        The star.
+    wavelength : ndarray, shape (n,)
+        Vacuum wavelengths, increasing [Angstrom].
+    flux : ndarray, shape (n,)
+        [erg/s/cm2/Angstrom].
+    staterr : ndarray, shape (n,), optional
+        Statistical error of ``flux``, independent from one wavelength to the next; zero by default.
+    syserr : ndarray, shape (n,), optional
+        Systematic error of ``flux``, common to all wavelengths; zero by default.
+    meta : mapping, optional
+        Where the spectrum comes from.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the arrays are not of one shape, the wavelengths do not increase, or a flux is not finite.
+    """
+
+    name: str
+    wavelength: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    staterr: NDArray[np.float64] | None = None
+    syserr: NDArray[np.float64] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for column in ("wavelength", "flux", "staterr", "syserr"):
+            given = getattr(self, column)
+            values = np.zeros(np.shape(self.flux)) if given is None else np.array(given, dtype=np.float64)
+            object.__setattr__(self, column, values)
+            if values.ndim != 1 or values.shape != self.wavelength.shape or values.size < 2:
+                msg = f"spectrum of {self.name}: {column} has shape {values.shape}; one value per wavelength is needed"
+                raise ReferenceDataError(msg)
+            if not np.all(np.isfinite(values)):
+                msg = f"spectrum of {self.name}: {np.sum(~np.isfinite(values))} values of {column} are not finite"
+                raise ReferenceDataError(msg)
+        if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
+            msg = f"spectrum of {self.name}: the wavelengths must be positive and increase"
+            raise ReferenceDataError(msg)
+        if np.any(self.staterr < 0) or np.any(self.syserr < 0):  # type: ignore[operator]
+            msg = f"spectrum of {self.name}: an error is negative"
+            raise ReferenceDataError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRate:
+    """What a star should give through one filter.
+
+    Parameters
+    ----------
+    electron_rate : float
+        Total electron rate [e-/s].
+    electron_rate_err_stat, electron_rate_err_sys : float
+        Its standard errors from the spectrum's statistical and systematic error [e-/s].
+    pivot : float
+        Pivot wavelength of the filter [micron].
+    fnu_band : float
+        Photon-weighted mean of F_nu over the band [Jy]: the flux density, at the pivot wavelength, of the source of constant
+        F_nu that gives the same electron rate. The ratio to the rate depends on the throughput alone, which is the convention
+        of PHOTMJSR in the JWST pipeline.
+    fnu_mono : float
+        The star's own F_nu at the pivot wavelength [Jy], interpolated in its spectrum.
+    fnu_mono_err : float
+        Its standard error.
+    zeropoint_ab : float
+        AB magnitude of a source that gives 1 e-/s.
+    """
+
+    electron_rate: float
+    electron_rate_err_stat: float
+    electron_rate_err_sys: float
+    pivot: float
+    fnu_band: float
+    fnu_mono: float
+    fnu_mono_err: float
+    zeropoint_ab: float
+
+    @property
+    def electron_rate_err(self) -> float:
+        """Standard error of the electron rate: both terms in quadrature [e-/s]."""
+        return float(np.hypot(self.electron_rate_err_stat, self.electron_rate_err_sys))
+
+    @property
+    def fnu_band_err(self) -> float:
+        """Standard error of ``fnu_band`` [Jy]."""
+        return self.fnu_band * self.electron_rate_err / self.electron_rate
+
+    @property
+    def ab_mag(self) -> float:
+        """AB magnitude of the star in the band."""
+        return float(-2.5 * np.log10(self.fnu_band / AB_ZERO_FLUX))
+
+
+def expected_rate(
+    spectrum: StandardSpectrum,
+    wavelength: ArrayLike,
+    pce: ArrayLike,
+    *,
+    collecting_area: float = COLLECTING_AREA,
+    name: str = "the band",
+) -> ExpectedRate:
+    """Return the electron rate and the flux density of a star in a band.
+
+    Parameters
+    ----------
+    spectrum : StandardSpectrum
+    wavelength : array_like, shape (m,)
+        Wavelengths of the throughput, increasing [micron].
+    pce : array_like, shape (m,)
+        Photon-to-electron conversion efficiency, telescope to detector; zero outside ``wavelength``.
+    collecting_area : float, optional
+        [cm2].
+    name : str, optional
+        What error messages call the band.
+
+    Returns
+    -------
+    ExpectedRate
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the spectrum does not cover the band, its flux in the band is negative, or the throughput is no throughput.
+    ParameterError
+        Where the collecting area is not positive.
+    """
+    wave, response = _checked_band(wavelength, pce, name)
+    _check_area(collecting_area)
+    _check_coverage(spectrum, wave, response, name)
+    inside = _band_part(spectrum.wavelength, wave)
+    rate = _count_rate(spectrum.wavelength[inside], spectrum.flux[inside], wave, response, collecting_area)
+    if not rate > 0:
+        msg = f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
+        raise ReferenceDataError(msg)
+    weight = _rate_weights(spectrum.wavelength[inside], wave, response, collecting_area)
+    staterr, syserr = spectrum.staterr[inside], spectrum.syserr[inside]  # type: ignore[index]
+    pivot = pivot_wavelength(wavelength, pce)
+    fnu_mono, fnu_mono_err = _fnu_at(spectrum, pivot)
+    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    return ExpectedRate(
+        electron_rate=rate,
+        electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
+        electron_rate_err_sys=float(np.sum(weight * syserr)),
+        pivot=pivot,
+        fnu_band=rate / unit_rate,
+        fnu_mono=fnu_mono,
+        fnu_mono_err=fnu_mono_err,
+        zeropoint_ab=zeropoint_ab(wavelength, pce, collecting_area=collecting_area),
+    )
+
+
+def pivot_wavelength(wavelength: ArrayLike, pce: ArrayLike) -> float:
+    """Return the pivot wavelength of a band, sqrt(int R lambda dlambda / int R dlambda / lambda).
+
+    Parameters
+    ----------
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths [micron] and photon-to-electron conversion efficiency.
+
+    Returns
+    -------
+    float
+        [micron].
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the throughput is no throughput.
+    """
+    wave, response = _checked_band(wavelength, pce)
+    ratio = np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave)
+    return float(np.sqrt(ratio)) / MICRON
+
+
+def electron_rate_of_unit_fnu(
+    wavelength: ArrayLike, pce: ArrayLike, *, collecting_area: float = COLLECTING_AREA
+) -> float:
+    """Return the electron rate of a source with F_nu = 1 Jy at all wavelengths.
+
+    Parameters
+    ----------
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths [micron] and photon-to-electron conversion efficiency.
+    collecting_area : float, optional
+        [cm2].
+
+    Returns
+    -------
+    float
+        [e-/s per Jy].
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the throughput is no throughput.
+    ParameterError
+        Where the collecting area is not positive.
+    """
+    wave, response = _checked_band(wavelength, pce)
+    _check_area(collecting_area)
+    # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
+    return float(collecting_area * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
+
+
+def zeropoint_ab(wavelength: ArrayLike, pce: ArrayLike, *, collecting_area: float = COLLECTING_AREA) -> float:
+    """Return the AB magnitude of a source that gives 1 e-/s.
+
+    Parameters
+    ----------
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths [micron] and photon-to-electron conversion efficiency.
+    collecting_area : float, optional
+        [cm2].
+
+    Returns
+    -------
+    float
+        [mag].
+    """
+    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    return float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate))
+
+
+def zeropoint_vega(
+    vega: StandardSpectrum,
+    wavelength: ArrayLike,
+    pce: ArrayLike,
+    *,
+    magnitude: float = 0.0,
+    collecting_area: float = COLLECTING_AREA,
+    name: str = "the band",
+) -> float:
+    """Return the Vega magnitude of a source that gives 1 e-/s.
+
+    Parameters
+    ----------
+    vega : StandardSpectrum
+        Spectrum of Vega, such as CALSPEC's alpha_lyr.
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths [micron] and photon-to-electron conversion efficiency.
+    magnitude : float, optional
+        Magnitude of Vega in the system; 0 by default, as the JWST pipeline has it.
+    collecting_area : float, optional
+        [cm2].
+    name : str, optional
+        What error messages call the band.
+
+    Returns
+    -------
+    float
+        [mag].
+    """
+    rate = expected_rate(vega, wavelength, pce, collecting_area=collecting_area, name=name).electron_rate
+    return float(magnitude + 2.5 * np.log10(rate))
+
+
+def predicted_photmjsr(
+    wavelength: ArrayLike,
+    pce: ArrayLike,
+    *,
+    gain: float,
+    pixel_solid_angle: float,
+    collecting_area: float = COLLECTING_AREA,
+) -> float:
+    """Return the PHOTMJSR that a throughput predicts.
+
+    It does not depend on the source: F_nu is the band's photon-weighted mean.
+
+    Parameters
+    ----------
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths [micron] and photon-to-electron conversion efficiency.
+    gain : float
+        [e-/DN].
+    pixel_solid_angle : float
+        [sr].
+    collecting_area : float, optional
+        [cm2].
+
+    Returns
+    -------
+    float
+        [MJy/sr per DN/s].
+
+    Raises
+    ------
+    ParameterError
+        Where the gain or a size is not positive.
+    """
+    for quantity, value in (("gain", gain), ("pixel solid angle", pixel_solid_angle)):
+        if not value > 0:
+            msg = f"{quantity} must be positive, not {value}"
+            raise ParameterError(msg)
+    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    return 1.0e-6 * gain / unit_rate / pixel_solid_angle
+
+
+def blackbody_spectrum(name: str, *, temperature: float, v_mag: float, meta: Mapping[str, Any] | None = None):  # type: ignore[no-untyped-def]
+    """Return a black body of a star's temperature and V magnitude.
+
+    For simulations: beyond 0.6 micron a hot white dwarf is a Rayleigh-Jeans tail with weak lines.
+
+    Parameters
+    ----------
+    name : str
+        The star.
+    temperature : float
+        [K].
+    v_mag : float
+        Johnson V [mag], taken as a flux density at 5450 Angstrom.
+    meta : mapping, optional
+        Where temperature and magnitude come from.
+
+    Returns
+    -------
+    StandardSpectrum
+        0.1 to 32 micron, without errors.
+
+    Raises
+    ------
+    ParameterError
+        Where the temperature is not positive.
+    """
+    if not temperature > 0:
+        msg = f"temperature of {name} must be positive, not {temperature} K"
+        raise ParameterError(msg)
+    wavelength = np.geomspace(1.0e3, 3.2e5, 4001)
+    shape = wavelength**-5.0 / np.expm1(SECOND_RADIATION / (wavelength * temperature))
+    at_v = V_WAVELENGTH**-5.0 / np.expm1(SECOND_RADIATION / (V_WAVELENGTH * temperature))
+    flux = V_ZERO_FLUX * 10 ** (-0.4 * v_mag) * shape / at_v
+    return StandardSpectrum(name, wavelength, flux, meta={} if meta is None else meta)
+
+
+def _checked_band(
+    wavelength: ArrayLike, pce: ArrayLike, name: str = "the band"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return wavelengths [Angstrom] and efficiencies, cut to where there is any, or raise."""
+    wave, response = np.asarray(wavelength, dtype=np.float64), np.asarray(pce, dtype=np.float64)
+    if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
+        msg = f"throughput of {name}: wavelength {wave.shape} and efficiency {response.shape} must be of one length"
+        raise ReferenceDataError(msg)
+    if not np.all(np.isfinite(wave)) or not np.all(np.isfinite(response)):
+        msg = f"throughput of {name}: not all values are finite"
+        raise ReferenceDataError(msg)
+    if wave[0] <= 0 or np.any(np.diff(wave) <= 0):
+        msg = f"throughput of {name}: the wavelengths must be positive and increase"
+        raise ReferenceDataError(msg)
+    if np.any(response < 0) or np.any(response > 1) or not np.any(response > 0):
+        msg = f"throughput of {name}: efficiencies from {response.min():g} to {response.max():g}; 0 to 1 is possible"
+        raise ReferenceDataError(msg)
+    (used,) = np.nonzero(response)
+    cut = slice(max(used[0] - 1, 0), used[-1] + 2)
+    return wave[cut] * MICRON, response[cut]
+
+
+def _check_area(collecting_area: float) -> None:
+    """Raise where the collecting area is not positive."""
+    if not collecting_area > 0:
+        msg = f"collecting area must be positive, not {collecting_area} cm2"
+        raise ParameterError(msg)
+
+
+def _check_coverage(
+    spectrum: StandardSpectrum, wave: NDArray[np.float64], response: NDArray[np.float64], name: str
+) -> None:
+    """Raise where a spectrum leaves out part of a band, or is negative in it."""
+    first, last = spectrum.wavelength[0], spectrum.wavelength[-1]
+    fine = np.union1d(wave, np.clip([first, last], wave[0], wave[-1]))
+    per_wave = np.interp(fine, wave, response) / fine
+    covered = (fine >= first) & (fine <= last)
+    inside = np.trapezoid(per_wave[covered], fine[covered]) if covered.sum() > 1 else 0.0
+    missing = 1.0 - inside / np.trapezoid(per_wave, fine)
+    if missing > UNCOVERED_MAX:
+        msg = (
+            f"spectrum of {spectrum.name} covers {first / MICRON:.4g} to {last / MICRON:.4g} micron: {missing:.2%} of {name} "
+            f"({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give a spectrum that covers it"
+        )
+        raise ReferenceDataError(msg)
+    in_band = _band_part(spectrum.wavelength, wave)
+    lowest = spectrum.flux[in_band].min()
+    if lowest < 0:
+        msg = f"spectrum of {spectrum.name}: flux is negative ({lowest:g} erg/s/cm2/Angstrom) within {name}"
+        raise ReferenceDataError(msg)
+
+
+def _band_part(spectrum_wave: NDArray[np.float64], wave: NDArray[np.float64]) -> slice:
+    """Return the part of a spectrum's grid that a band needs: its range and one point on either side."""
+    first, last = np.searchsorted(spectrum_wave, [wave[0], wave[-1]])
+    return slice(max(first - 1, 0), last + 1)
+
+
+def _count_rate(
+    spectrum_wave: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    wave: NDArray[np.float64],
+    response: NDArray[np.float64],
+    collecting_area: float,
+) -> float:
+    """Return synphot's count rate [e-/s] of a spectrum [FLAM] in a band, both on wavelengths [Angstrom]."""
+    from astropy import units as u
+    from synphot import Empirical1D, Observation, SourceSpectrum, SpectralElement
+    from synphot.units import FLAM
+
+    star = SourceSpectrum(Empirical1D, points=spectrum_wave * u.AA, lookup_table=flux * FLAM)
+    # A band's curve ends where its efficiency does; without these zeros synphot would carry the last value on
+    edges = np.concatenate([[wave[0] * (1 - 1e-9)], wave, [wave[-1] * (1 + 1e-9)]])
+    band = SpectralElement(Empirical1D, points=edges * u.AA, lookup_table=np.pad(response, 1))
+    observation = Observation(star, band, binset=edges, force="taper")
+    return float(observation.countrate(area=collecting_area, binned=False).value)
+
+
+def _rate_weights(
+    spectrum_wave: NDArray[np.float64],
+    wave: NDArray[np.float64],
+    response: NDArray[np.float64],
+    collecting_area: float,
+) -> NDArray[np.float64]:
+    """Return d(rate)/d(flux) at each wavelength of a spectrum that is interpolated linearly in photons."""
+    low, high = max(wave[0], spectrum_wave[0]), min(wave[-1], spectrum_wave[-1])
+    grid = np.union1d(wave, spectrum_wave)
+    grid = grid[(grid >= low) & (grid <= high)]
+    steps = np.diff(grid)
+    width = 0.5 * (np.pad(steps, (1, 0)) + np.pad(steps, (0, 1)))
+    photons = width * np.interp(grid, wave, response) * collecting_area / (PLANCK * LIGHT_SPEED_ANGSTROM)
+    after = np.clip(np.searchsorted(spectrum_wave, grid, side="right"), 1, spectrum_wave.size - 1)
+    share = (grid - spectrum_wave[after - 1]) / (spectrum_wave[after] - spectrum_wave[after - 1])
+    weight = np.zeros(spectrum_wave.size)
+    np.add.at(weight, after, photons * share)
+    np.add.at(weight, after - 1, photons * (1.0 - share))
+    return weight * spectrum_wave
+
+
+def _fnu_at(spectrum: StandardSpectrum, pivot: float) -> tuple[float, float]:
+    """Return F_nu [Jy] of a spectrum at a wavelength [micron], and its error."""
+    wavelength = pivot * MICRON
+    to_jansky = wavelength**2 / LIGHT_SPEED_ANGSTROM / JANSKY
+    flux, staterr, syserr = (
+        float(np.interp(wavelength, spectrum.wavelength, values))  # type: ignore[arg-type]
+        for values in (spectrum.flux, spectrum.staterr, spectrum.syserr)
+    )
+    return flux * to_jansky, float(np.hypot(staterr, syserr)) * to_jansky

@@ -1,0 +1,101 @@
+"""What is known of the NIRISS imaging filters and detector before any measurement.
+
+Filter positions, pivot wavelengths and predecessor PHOTMJSR: in-flight calibration of August 2022 (early flight; PHOTMJSR to
+be trusted to about 3 %). They serve to compare with, not to calibrate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from niriss_eestep.calibrate.synthetic import COLLECTING_AREA
+from niriss_eestep.exceptions import ParameterError
+
+__all__ = [
+    "COLLECTING_AREA",
+    "FILTERS",
+    "GAIN",
+    "PIXEL_SCALE",
+    "PIXEL_SOLID_ANGLE",
+    "ImagingFilter",
+    "filter_facts",
+]
+
+GAIN = 1.61
+"""Mean detector gain [e-/DN] (JDox, NIRISS detector performance)."""
+
+PIXEL_SCALE = 0.065562
+"""Mean pixel scale [arcsec/pix] (Libralato et al. 2023, ApJ 950, 101)."""
+
+PIXEL_SOLID_ANGLE = 1.01148e-13
+"""Nominal pixel area [sr]: PIXAR_SR of the headers (PHOTMJSR goes with this value)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagingFilter:
+    """One imaging filter.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``F090W``.
+    wheel : str
+        ``pupil`` or ``filter``: the wheel that holds it.
+    header_filter, header_pupil : str
+        FILTER and PUPIL of the headers.
+    pivot : float
+        Pivot wavelength [micron].
+    photmjsr : float
+        PHOTMJSR of August 2022 [MJy/sr per DN/s].
+    """
+
+    name: str
+    wheel: str
+    header_filter: str
+    header_pupil: str
+    pivot: float
+    photmjsr: float
+
+
+FILTERS = {
+    row[0]: ImagingFilter(*row)
+    for row in (
+        ("F090W", "pupil", "CLEAR", "F090W", 0.9025, 0.2425),
+        ("F115W", "pupil", "CLEAR", "F115W", 1.1495, 0.2267),
+        ("F140M", "pupil", "CLEAR", "F140M", 1.4040, 0.5116),
+        ("F150W", "pupil", "CLEAR", "F150W", 1.4934, 0.2517),
+        ("F158M", "pupil", "CLEAR", "F158M", 1.5818, 0.4987),
+        ("F200W", "pupil", "CLEAR", "F200W", 1.9930, 0.2647),
+        ("F277W", "filter", "F277W", "CLEARP", 2.7642, 0.2518),
+        ("F356W", "filter", "F356W", "CLEARP", 3.5930, 0.2413),
+        ("F380M", "filter", "F380M", "CLEARP", 3.8249, 1.2117),
+        ("F430M", "filter", "F430M", "CLEARP", 4.2817, 1.4904),
+        ("F444W", "filter", "F444W", "CLEARP", 4.4277, 0.2579),
+        ("F480M", "filter", "F480M", "CLEARP", 4.8152, 1.3251),
+    )
+}
+"""The twelve imaging filters by name, in order of wavelength."""
+
+
+def filter_facts(name: str) -> ImagingFilter:
+    """Return what is known of a filter.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``F090W``, in either case.
+
+    Returns
+    -------
+    ImagingFilter
+
+    Raises
+    ------
+    ParameterError
+        Where NIRISS has no imaging filter of that name.
+    """
+    try:
+        return FILTERS[name.upper()]
+    except KeyError:
+        msg = f"{name!r} is not a NIRISS imaging filter; these are {', '.join(FILTERS)}"
+        raise ParameterError(msg) from None

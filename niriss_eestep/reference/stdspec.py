@@ -1,0 +1,355 @@
+"""Spectra of standard stars: CALSPEC FITS files, and the file that goes with a target's name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from niriss_eestep.calibrate.synthetic import StandardSpectrum
+from niriss_eestep.exceptions import ReferenceDataError
+
+__all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
+
+log = logging.getLogger(__name__)
+
+# <star>_<instruments or mod>_<version>.fits, as CALSPEC names its files
+FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
+INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
+
+# Other names of CALSPEC standards (CALSPEC tables 1 and 2, Bohlin et al.; GSC names: SIMBAD)
+ALIASES = {
+    "10lac": ("HD214680",),
+    "109vir": ("HD130109",),
+    "16cygb": ("HD186427",),
+    "18sco": ("HD146233",),
+    "1732526": ("2MASS J17325264+7104431", "TYC 4424-1286-1"),
+    "1740346": ("2MASS J17403468+6527148", "TYC 4207-219-1"),
+    "1743045": ("2MASS J17430448+6655015",),
+    "1757132": ("2MASS J17571324+6703409", "TYC 4212-455-1"),
+    "1802271": ("2MASS J18022716+6043356", "TYC 4201-1542-1", "BPS BS 17447-0067"),
+    "1805292": ("2MASS J18052927+6427520", "TYC 4209-1396-1"),
+    "1808347": ("2MASS J18083474+6927286", "TYC 4433-1800-1"),
+    "1812095": ("2MASS J18120957+6329423", "TYC 4205-1677-1"),
+    "1812524": ("2MASS J18125240+6002319", "TYC 4201-1717-1"),
+    "2m003618": ("2M0036+18", "2MASS J00361617+1821104"),
+    "2m055914": ("2M0559-14", "2MASS J05591914-1404488"),
+    "alpha_lyr": ("Vega", "HD172167"),
+    "bd21d0607": ("HD284248",),
+    "bd_28d4211": ("WD2148+286",),
+    "bd54d1216": ("HD233511",),
+    "c26202": ("2MASS J03323287-2751483",),
+    "delumi": ("Delta UMi", "del UMi", "HD166205"),
+    "eta1dor": ("HD42525",),
+    "etauma": ("HD120315",),
+    "feige34": ("WD1036+433",),
+    "g191b2b": ("BD+52 913", "EGGR 247", "WD0501+527"),
+    "gd153": ("WD1254+223",),
+    "gd71": ("WD0549+158",),
+    "gj7541a": ("GJ 754.1A", "LAWD 74", "WD1917-077"),
+    "grw_70d5824": ("LAWD 52", "EGGR 102", "WD1337+705"),
+    "hd14943": ("HR 701",),
+    "hd128998": ("HR 5467",),
+    "hd158485": ("HR 6514",),
+    "hd159222": ("HR 6538",),
+    "hs2027": ("HS2027+0651", "WD2027+0651"),
+    "hz4": ("WD0352+096",),
+    "hz21": ("WD1211+332",),
+    "hz43": ("WD1314+293",),
+    "hz44": ("WD1321+364",),
+    "kf01t5": ("2MASS J18040388+6655437",),
+    "kf06t1": ("2MASS J17575849+6652293",),
+    "kf06t2": ("2MASS J17583798+6646522",),
+    "kf08t3": ("2MASS J17551622+6610116", "UCAC3 313-62260"),
+    "ksi2ceti": ("ksi02 Cet",),
+    "lamlep": ("Lambda Lep",),
+    "lds749b": ("LAWD 87", "WD2129+000"),
+    "mucol": ("mu. Col",),
+    "p041c": ("P41-C", "GSPC P 41-C", "2MASS J14515797+7143173", "TYC 4413-304-1", "GSC 04413-00304"),
+    "p177d": ("GSPC P177-D", "2MASS J15591357+4736419"),
+    "p330e": ("GSPC P330-E", "2MASS J16313382+3008465", "GSC 02581-02323"),
+    "sdss132811": ("SDSS J132811.45+463050.8", "WD1326+467"),
+    "sf1615_001a": ("2MASS J16181422+0000086",),
+    "sigori": ("Sigma Ori",),
+    "snap1": ("2MASS J16293576+5255532",),
+    "snap2": ("2MASS J16194609+5534178",),
+}
+
+
+def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
+    """Read a standard star's spectrum.
+
+    Parameters
+    ----------
+    path : path
+        A CALSPEC FITS file (``.fits`` or ``.fits.gz``): a table with the columns WAVELENGTH and FLUX and, where stated,
+        STATERROR and SYSERROR. Any unit of length and of flux density that synphot knows is taken.
+
+    Returns
+    -------
+    StandardSpectrum
+        Its name is the header's TARGETID, or else the file's.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file is missing, is no spectrum, has other units, or a flux that is not finite.
+    """
+    from astropy.io import fits
+
+    path = Path(path)
+    if not path.is_file():
+        msg = f"{path}: no such file (spectrum of a standard star)"
+        raise ReferenceDataError(msg)
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
+            units = {name.upper(): columns[name].unit for name in columns.names}
+            values = {
+                name.upper(): np.asarray(data[name], dtype=np.float64) for name in columns.names if name in _WANTED
+            }
+    except (OSError, IndexError, AttributeError, TypeError, ValueError) as error:
+        msg = f"{path}: not a FITS table ({error})"
+        raise ReferenceDataError(msg) from error
+    for column in ("WAVELENGTH", "FLUX"):
+        if column not in values:
+            msg = f"{path}: no column {column}; it has {', '.join(units) or 'none'}"
+            raise ReferenceDataError(msg)
+    meta = {"file": str(path)}
+    meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
+    return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)
+
+
+def find_spectrum(target: str, directory: str | os.PathLike[str] | None = None) -> StandardSpectrum:
+    """Read the newest spectrum of a star in a CALSPEC directory.
+
+    Parameters
+    ----------
+    target : str
+        The star, in any usual spelling: "WD1057+719", "WD 1057+719", "P330-E", "GSC 02581-02323".
+    directory : path, optional
+        ``$PYSYN_CDBS/calspec`` by default.
+
+    Returns
+    -------
+    StandardSpectrum
+
+    Raises
+    ------
+    ReferenceDataError
+        Where there is no such directory, or no such star in it; the message then names those of the nearest names.
+    """
+    return load_spectrum(find_spectrum_file(target, directory))
+
+
+def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = None) -> Path:
+    """Return the newest spectrum file of a star in a CALSPEC directory.
+
+    Of several files, spectra with observations are preferred to pure models (``mod``), composites of more instruments to
+    those of fewer (``stiswfcnic`` superseded ``stisnic``: their versions count apart), and then the highest version.
+
+    Parameters
+    ----------
+    target : str
+        The star, in any usual spelling.
+    directory : path, optional
+        ``$PYSYN_CDBS/calspec`` by default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ReferenceDataError
+        Where there is no such directory, or no such star in it.
+    """
+    folder = calspec_directory(directory)
+    files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
+    wanted = _same_star(target)
+    found = [path for path in files if _key(_file_parts(path)[0]) in wanted]
+    if not found:
+        found = [path for path in files if _key(_target_id(path)) in wanted]
+    if not found:
+        stars = {_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
+        near = get_close_matches(_key(target), list(stars), n=5, cutoff=0.0)
+        names = ", ".join(stars[name] for name in near) or "none at all"
+        msg = f"no spectrum of {target!r} in {folder}; the nearest names there: {names}"
+        raise ReferenceDataError(msg)
+    return max(found, key=lambda path: _file_parts(path)[1:])
+
+
+def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Return the directory of CALSPEC spectra.
+
+    Parameters
+    ----------
+    directory : path, optional
+        ``$PYSYN_CDBS/calspec`` by default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it is not given or does not exist.
+    """
+    if directory is None:
+        if not os.environ.get("PYSYN_CDBS"):
+            msg = (
+                "where the CALSPEC spectra are is not known: give a spectrum file, or set the environment variable "
+                "PYSYN_CDBS to the directory that holds calspec/"
+            )
+            raise ReferenceDataError(msg)
+        directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
+    directory = Path(directory)
+    if not directory.is_dir():
+        msg = (
+            f"{directory}: no such directory of CALSPEC spectra (PYSYN_CDBS={os.environ.get('PYSYN_CDBS', 'not set')})"
+        )
+        raise ReferenceDataError(msg)
+    return directory
+
+
+def write_spectrum(spectrum: StandardSpectrum, path: str | os.PathLike[str]) -> None:
+    """Write a spectrum as a FITS file with CALSPEC's columns and units.
+
+    Parameters
+    ----------
+    spectrum : StandardSpectrum
+    path : path
+        The file, replaced where it exists. `find_spectrum` finds it under a name such as ``wd1057_719_mod_001.fits``.
+    """
+    from astropy.io import fits
+
+    columns = [
+        fits.Column(name="WAVELENGTH", format="D", unit="ANGSTROMS", array=spectrum.wavelength),
+        fits.Column(name="FLUX", format="D", unit="FLAM", array=spectrum.flux),
+        fits.Column(name="STATERROR", format="D", unit="FLAM", array=spectrum.staterr),
+        fits.Column(name="SYSERROR", format="D", unit="FLAM", array=spectrum.syserr),
+    ]
+    primary = fits.PrimaryHDU()
+    primary.header["TARGETID"] = spectrum.name
+    for key in ("descrip", "source", "pedigree"):
+        if key in spectrum.meta:
+            primary.header[key.upper()] = str(spectrum.meta[key])
+    fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="SCI")]).writeto(path, overwrite=True)
+
+
+_WANTED = {name for column in ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR") for name in (column, column.lower())}
+
+
+def _make_spectrum(
+    path: Path, name: str, values: dict[str, np.ndarray], units: dict[str, str | None], meta: dict[str, str]
+) -> StandardSpectrum:
+    """Return a spectrum in Angstrom and FLAM from a table's columns."""
+    wavelength = _in_angstrom(path, values["WAVELENGTH"], units["WAVELENGTH"])
+    order = np.argsort(wavelength, kind="stable")
+    order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
+    wavelength = wavelength[order]
+    arrays = {}
+    for column in ("FLUX", "STATERROR", "SYSERROR"):
+        if column in values:
+            unit = units[column] or units["FLUX"]
+            arrays[column] = _in_flam(path, column, wavelength, values[column][order], unit)
+    missing = [column for column in ("STATERROR", "SYSERROR") if column not in arrays]
+    if missing:
+        meta["errors"] = f"the file states no {' and no '.join(missing)}"
+        log.info("%s: no %s; the expected rate's error is without", path.name, " and no ".join(missing))
+    for column in ("STATERROR", "SYSERROR"):
+        if column in arrays:
+            arrays[column] = _valid_errors(path, column, arrays[column])
+    try:
+        return StandardSpectrum(
+            name, wavelength, arrays["FLUX"], arrays.get("STATERROR"), arrays.get("SYSERROR"), meta=meta
+        )
+    except ReferenceDataError as error:
+        msg = f"{path}: {error}"
+        raise ReferenceDataError(msg) from error
+
+
+def _valid_errors(path: Path, column: str, error: np.ndarray) -> np.ndarray:
+    """Return errors with zero, which CALSPEC uses for 'not stated', in place of those that are none."""
+    bad = ~(np.isfinite(error) & (error >= 0))
+    if bad.any():
+        log.warning("%s: %d values of %s are negative or not finite; taken as not stated", path.name, bad.sum(), column)
+    return np.where(bad, 0.0, error)
+
+
+def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.ndarray:
+    """Convert wavelengths to Angstrom, or raise."""
+    from astropy import units as u
+    from synphot.exceptions import SynphotError
+    from synphot.units import validate_unit
+
+    try:
+        return (wavelength * validate_unit((unit or "").lower())).to_value(u.AA)
+    except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
+        msg = f"{path}: unit {unit!r} of WAVELENGTH is not one of length; state TUNIT, such as ANGSTROMS"
+        raise ReferenceDataError(msg) from error
+
+
+def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
+    """Convert flux densities at wavelengths [Angstrom] to erg/s/cm2/Angstrom, or raise."""
+    from astropy import units as u
+    from synphot.exceptions import SynphotError
+    from synphot.units import FLAM, convert_flux, validate_unit
+
+    try:
+        given = validate_unit((unit or "").lower())
+        if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
+            raise u.UnitsError(str(given))
+        return convert_flux(wavelength * u.AA, flux * given, FLAM).value
+    except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
+        msg = f"{path}: unit {unit!r} of {column} is not a flux density; state TUNIT, such as FLAM"
+        raise ReferenceDataError(msg) from error
+
+
+def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
+    """Return a file's star, and what ranks it: observed or model, number of instruments, version, name."""
+    match = FILE_NAME.fullmatch(path.name)
+    if match is None:
+        return path.name.split(".fits")[0], False, 0, -1, path.name
+    source = (match["source"] or "").lower()
+    n_instruments = sum(instrument in source for instrument in INSTRUMENTS)
+    return match["star"], source != "mod", n_instruments, int(match["version"]), path.name
+
+
+def _same_star(target: str) -> set[str]:
+    """Return the keys under which a star may be filed."""
+    key = _key(target)
+    same = {key}
+    for star, others in ALIASES.items():
+        if key in _keys((star, *others)):
+            same |= _keys((star, *others))
+    return same - {""}
+
+
+def _keys(names: Iterable[str]) -> set[str]:
+    """Return the keys of names."""
+    return {_key(name) for name in names}
+
+
+def _key(name: str) -> str:
+    """Return a name without what spellings differ in: case, punctuation, leading zeros, the D of zone numbers."""
+    key = re.sub(r"[^A-Z0-9]", "", name.upper())
+    key = re.sub(r"^(BD|AGK|GRW|CD)(\d+)D(\d+)$", r"\1\2\3", key)  # CALSPEC writes BD+60 1753 as bd60d1753
+    key = re.sub(r"^(HD|BD)0+(?=\d)", r"\1", key)
+    return re.sub(r"^J(?=\d{7}$)", "", key)  # J1743045 is 1743045
+
+
+def _target_id(path: Path) -> str:
+    """Return TARGETID of a file's header; empty where there is none."""
+    from astropy.io import fits
+
+    try:
+        return str(fits.getheader(path, 0).get("TARGETID", ""))
+    except OSError:  # a file in the directory that is no FITS file is not the star's
+        return ""

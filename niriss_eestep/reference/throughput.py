@@ -1,0 +1,245 @@
+"""Photon-to-electron conversion curves of the filters, from whatever form they come in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.reference.facts import FILTERS
+
+__all__ = ["PACKAGED_THROUGHPUT", "Throughput", "load_throughput", "synphot_file_name", "write_throughput"]
+
+PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
+NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit
+WAVELENGTH_UNITS = {"micron": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "m": 1e6, "meter": 1e6}
+WAVELENGTH_UNITS |= {"angstrom": 1e-4, "a": 1e-4, "aa": 1e-4}  # [micron] per unit; plurals lose their s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Throughput:
+    """Photon-to-electron conversion efficiency of the filters, telescope to detector.
+
+    That of the filter-wheel filters includes the CLEARP element, in which they are always used for imaging.
+
+    Parameters
+    ----------
+    curves : mapping of str to (ndarray, ndarray)
+        Per filter the wavelengths [micron] and the efficiencies (0 to 1).
+    name : str
+        The file or directory it comes from.
+    meta : mapping, optional
+        Its source.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it holds no filter, or something that is no efficiency.
+    """
+
+    curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    name: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.curves:
+            msg = f"{self.name}: no throughput curve in it"
+            raise ReferenceDataError(msg)
+        curves = {
+            filter_name.upper(): _checked_curve(self.name, filter_name, *curve)
+            for filter_name, curve in self.curves.items()
+        }
+        object.__setattr__(self, "curves", curves)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in order of wavelength."""
+        known = [name for name in FILTERS if name in self.curves]
+        return tuple(known + [name for name in self.curves if name not in FILTERS])
+
+    def curve(self, filter_name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return a filter's wavelengths and efficiencies.
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+
+        Returns
+        -------
+        wavelength, pce : ndarray, shape (n,)
+            [micron], and electrons per photon.
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter.
+        """
+        try:
+            return self.curves[filter_name.upper()]
+        except KeyError:
+            msg = f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}"
+            raise ReferenceDataError(msg) from None
+
+
+def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
+    """Read throughput curves.
+
+    Parameters
+    ----------
+    path : path, optional
+        An ASDF file as `write_throughput` makes; an ECSV table with the columns ``wavelength`` and one per filter; or a
+        directory of synphot FITS files (``jwst_nis_f090w_clear.fits``, ``jwst_nis_clearp_f277w.fits``, ...). By default the
+        directory that the environment variable NIS_SYNPHOT names, or else the packaged in-flight curves.
+
+    Returns
+    -------
+    Throughput
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file or directory is missing or is no throughput.
+    """
+    if path is None:
+        path = os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT
+    path = Path(path)
+    if not path.exists():
+        msg = f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
+        raise ReferenceDataError(msg)
+    if path.is_dir():
+        return _from_directory(path)
+    if path.suffix == ".ecsv":
+        return _from_table(path)
+    return _from_asdf(path)
+
+
+def write_throughput(throughput: Throughput, path: str | os.PathLike[str]) -> None:
+    """Write throughput curves as an ASDF file that `load_throughput` reads.
+
+    Parameters
+    ----------
+    throughput : Throughput
+    path : path
+        The file; an existing one is replaced.
+    """
+    import asdf
+
+    curves = {name: {"wavelength": wave, "pce": pce} for name, (wave, pce) in throughput.curves.items()}
+    meta = {"reftype": "throughput", "instrument": "NIRISS", "wavelength_unit": "micron", **throughput.meta}
+    asdf.AsdfFile({"meta": meta, "throughput": curves}).write_to(path, all_array_compression="zlib")
+
+
+def synphot_file_name(filter_name: str) -> str:
+    """Return the name of a filter's file in a directory of synphot throughputs.
+
+    Parameters
+    ----------
+    filter_name : str
+        Such as ``F090W``.
+
+    Returns
+    -------
+    str
+        ``jwst_nis_<filter wheel or pupil wheel>...fits``: filters of the pupil wheel before ``clear``, those of the filter
+        wheel after ``clearp``.
+    """
+    name = filter_name.lower()
+    if FILTERS[filter_name.upper()].wheel == "pupil":
+        return f"jwst_nis_{name}_clear.fits"
+    return f"jwst_nis_clearp_{name}.fits"
+
+
+def _from_directory(path: Path) -> Throughput:
+    """Read a directory of synphot FITS files."""
+    files = {name: path / synphot_file_name(name) for name in FILTERS}
+    curves = {name: _fits_curve(file) for name, file in files.items() if file.is_file()}
+    if not curves:
+        msg = f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
+        raise ReferenceDataError(msg)
+    return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
+
+
+def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            columns = hdus[1].columns
+            wavelength = np.asarray(hdus[1].data["WAVELENGTH"], dtype=np.float64)
+            pce = np.asarray(hdus[1].data["THROUGHPUT"], dtype=np.float64)
+    except (OSError, KeyError, IndexError, TypeError) as error:
+        msg = f"{path}: not a synphot throughput with the columns WAVELENGTH and THROUGHPUT ({error})"
+        raise ReferenceDataError(msg) from error
+    # synphot's convention: Angstrom where a file does not say
+    unit = (columns["WAVELENGTH"].unit or "angstrom").lower()
+    scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
+    if scale is None:
+        msg = f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom"
+        raise ReferenceDataError(msg)
+    order = np.argsort(wavelength)
+    return wavelength[order] * scale, pce[order]
+
+
+def _from_table(path: Path) -> Throughput:
+    """Read an ECSV table with the columns ``wavelength`` and one per filter."""
+    from astropy.table import QTable
+    from astropy.units import UnitsError, micron
+
+    table = QTable.read(path, format="ascii.ecsv")
+    try:
+        wavelength = table["wavelength"].to_value(micron)
+    except (KeyError, AttributeError, UnitsError) as error:
+        msg = f"{path}: no column 'wavelength' with a unit of length"
+        raise ReferenceDataError(msg) from error
+    curves = {name: (wavelength, np.asarray(table[name])) for name in table.colnames if name.upper() in FILTERS}
+    return Throughput(curves, str(path), {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
+
+
+def _from_asdf(path: Path) -> Throughput:
+    """Read an ASDF file as `write_throughput` makes."""
+    import asdf
+
+    try:
+        with asdf.open(path, lazy_load=False, memmap=False) as file:
+            curves = {
+                name: (np.array(curve["wavelength"]), np.array(curve["pce"]))
+                for name, curve in file["throughput"].items()
+            }
+            meta = dict(file["meta"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path}: not a throughput reference ({error})"
+        raise ReferenceDataError(msg) from error
+    return Throughput(curves, path.name, meta)
+
+
+def _checked_curve(
+    source: str, filter_name: str, wavelength: ArrayLike, pce: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a curve as read-only arrays, or raise."""
+    wave, values = np.array(wavelength, dtype=np.float64), np.array(pce, dtype=np.float64)
+    where = f"{source}: throughput of {filter_name}"
+    if wave.ndim != 1 or wave.shape != values.shape or wave.size < 2:
+        msg = f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies"
+        raise ReferenceDataError(msg)
+    if not np.all(np.isfinite(wave)) or np.any(np.diff(wave) <= 0):
+        msg = f"{where}: the wavelengths must be finite and increase"
+        raise ReferenceDataError(msg)
+    if not np.all((values >= 0) & (values <= 1)):
+        msg = f"{where}: efficiencies outside 0 to 1 ({np.min(values):g} to {np.max(values):g})"
+        raise ReferenceDataError(msg)
+    if not np.any(values[(wave > NIRISS_RANGE[0]) & (wave < NIRISS_RANGE[1])] > 0):
+        msg = (
+            f"{where}: nothing passes between {NIRISS_RANGE[0]} and {NIRISS_RANGE[1]} micron; check the wavelength unit"
+        )
+        raise ReferenceDataError(msg)
+    wave.setflags(write=False)
+    values.setflags(write=False)
+    return wave, values
