@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
 
-__all__ = ["CombinedProfile"]
+from niriss_eestep.exceptions import ParameterError
+
+__all__ = ["CombinedProfile", "combine_profiles", "growth_flags"]
+
+#: the error honours the scatter where chance alone would give such a scatter this rarely (3 standard deviations of a
+#: normal distribution); taking max(formal, scatter) always would make the errors of two dithers 8 % too large
+SCATTER_PROBABILITY = 0.0027
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +29,7 @@ class CombinedProfile:
     value : ndarray, shape (n_radii,)
         Inverse-variance mean of the good exposures; the plain mean where none is good.
     covariance : ndarray, shape (n_radii, n_radii)
-        Formal covariance of ``value``, times the squared ``inflation`` of either radius.
+        Formal covariance of ``value``, times the ``inflation`` of either radius.
     err_formal : ndarray, shape (n_radii,)
         Standard error from the exposures' own errors alone.
     inflation : ndarray, shape (n_radii,)
@@ -60,3 +68,133 @@ class CombinedProfile:
     def err(self) -> NDArray[np.float64]:
         """Standard error of ``value``, honouring the scatter."""
         return np.sqrt(np.diagonal(self.covariance))
+
+
+def growth_flags(count_rate: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Flag radii at which a curve of growth does not grow (method of CAP-020, 2021).
+
+    Parameters
+    ----------
+    count_rate : ndarray, shape (n_exposures, n_radii)
+        [DN/s].
+
+    Returns
+    -------
+    ndarray of int, shape (n_exposures, n_radii)
+        1 good; 0 where it is not larger than at the radius before, or not finite.
+    """
+    before = np.pad(count_rate[:, :-1], ((0, 0), (1, 0)))
+    # a radius that could not be measured says nothing of the next
+    before = np.where(np.isfinite(before), before, -np.inf)
+    return (count_rate > before).astype(np.int64)
+
+
+def _weights(values: NDArray[np.float64], err: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Inverse-variance weights of the good exposures; equal ones where none is good or one has no error."""
+    finite = np.isfinite(values)
+    chosen = np.where(np.any(flag > 0, axis=0), flag > 0, finite)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(chosen, 1 / err**2, 0.0)
+    usable = np.all(np.isfinite(inverse), axis=0) & np.any(flag > 0, axis=0)
+    weight = np.where(usable, inverse, chosen.astype(float))
+    total = weight.sum(axis=0)
+    return weight / np.where(total > 0, total, 1.0)
+
+
+def _chi2_dof(
+    values: NDArray[np.float64], err: NDArray[np.float64], flag: NDArray[np.int64], mean: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Chi-squared per degree of freedom at each radius, and the factor by which the error honours it."""
+    n_good = flag.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(flag > 0, ((values - mean) / err) ** 2, 0.0)
+        chi2 = np.where(n_good > 1, terms.sum(axis=0), np.nan)
+    dof = np.maximum(n_good - 1, 1)
+    beyond_chance = chi2_distribution.sf(chi2, dof) < SCATTER_PROBABILITY
+    inflation = np.where(beyond_chance & np.isfinite(chi2), np.sqrt(chi2 / dof), 1.0)
+    return chi2 / dof, inflation
+
+
+def _scatter(values: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Standard deviation of the good exposures at each radius; NaN for fewer than two."""
+    n_good = flag.sum(axis=0)
+    kept = np.where(flag > 0, values, 0.0)
+    mean = kept.sum(axis=0) / np.maximum(n_good, 1)
+    square = np.where(flag > 0, (kept - mean) ** 2, 0.0).sum(axis=0)
+    return np.where(n_good > 1, np.sqrt(square / np.maximum(n_good - 1, 1)), np.nan)
+
+
+def combine_profiles(
+    names: Sequence[str],
+    radius: NDArray[np.float64],
+    values: Sequence[NDArray[np.float64]],
+    covariances: Sequence[NDArray[np.float64]],
+    *,
+    flags: NDArray[np.int64] | None = None,
+) -> CombinedProfile:
+    """Average the profiles of a group.
+
+    Parameters
+    ----------
+    names : sequence of str, length n_exposures
+    radius : ndarray, shape (n_radii,)
+        [pix], the same for all.
+    values : sequence of ndarray, shape (n_radii,)
+        Each exposure's profile; NaN where it was not measured.
+    covariances : sequence of ndarray, shape (n_radii, n_radii)
+        And its covariance.
+    flags : ndarray of int, shape (n_exposures, n_radii), optional
+        1 good, 0 left out; by default 1 wherever the value is finite (`growth_flags` is for EE).
+
+    Returns
+    -------
+    CombinedProfile
+        In order of the names, so that the order of the inputs does not matter.
+
+    Raises
+    ------
+    ParameterError
+        If there is no profile, or they differ in length.
+
+    Notes
+    -----
+    The error is the formal one unless the scatter between the exposures is larger than chance allows (chi-squared
+    with a probability below 0.0027); there it is multiplied by the square root of chi-squared per degree of freedom
+    (the Birge ratio).
+    """
+    if not len(names) == len(values) == len(covariances) or not len(names):
+        msg = f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
+        raise ParameterError(msg)
+    if any(np.shape(v) != radius.shape for v in values):
+        msg = f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
+        raise ParameterError(msg)
+    order = sorted(range(len(names)), key=lambda k: names[k])
+    value = np.array([values[k] for k in order], dtype=float)
+    covariance = np.array([covariances[k] for k in order], dtype=float)
+    err = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    flag = np.isfinite(value).astype(np.int64) if flags is None else flags[order] * np.isfinite(value)
+    weight = _weights(value, err, flag)
+    measured = weight.sum(axis=0) > 0
+    mean = np.where(
+        measured, np.sum(np.where(weight > 0, weight * np.where(weight > 0, value, 0.0), 0.0), axis=0), np.nan
+    )
+    both = weight[:, :, None] * weight[:, None, :]
+    formal = np.sum(np.where(both > 0, both * np.where(both > 0, covariance, 0.0), 0.0), axis=0)
+    formal[~measured, :] = np.nan
+    formal[:, ~measured] = np.nan
+    chi2_dof, inflation = _chi2_dof(value, err, flag, mean)
+    return CombinedProfile(
+        radius=np.asarray(radius, dtype=float),
+        value=mean,
+        covariance=formal * np.outer(inflation, inflation),
+        err_formal=np.sqrt(np.diagonal(formal)),
+        inflation=inflation,
+        scatter=_scatter(value, flag),
+        chi2_dof=chi2_dof,
+        n_good=flag.sum(axis=0),
+        names=tuple(names[k] for k in order),
+        exposure_value=value,
+        exposure_err=err,
+        exposure_flag=flag,
+        exposure_weight=weight,
+    )

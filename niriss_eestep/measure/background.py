@@ -1,4 +1,9 @@
-"""The background of a star's image, from an annulus around it, and the starlight that the annulus holds."""
+"""The background of a star's image, from an annulus around it, and the starlight that the annulus holds.
+
+The annulus lies in the star's own wing. Which of its pixels were used is recorded ring by ring, so that the aperture
+correction can take out the same light (`niriss_eestep.calibrate.aperture_correction`). A sigma clip would eat the
+star's diffraction spikes and break that; `unflagged_outliers` says what is done instead.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
 
-__all__ = ["Background"]
+from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.measure.geometry import aperture_weights
+
+__all__ = ["Background", "fixed_background", "measure_background", "sector_asymmetry", "unflagged_outliers"]
+
+#: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
+#: which the aperture correction averages over, is no longer sampled
+MIN_COVERAGE = 0.1
+
+#: outliers stand out by this many standard deviations; of 1,000 Gaussian pixels 0.0006 are lost
+_OUTLIER_SIGMA = 5.0
+
+#: ... beyond this multiple of what the star shows at the mirrored place
+_MIRROR_FACTOR = 2.0
+
+#: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
+_MAD_TO_STD = 1.482602218505602
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +41,7 @@ class Background:
     value, err : float
         Background and its standard error [DN/s/pix].
     std : float
-        Sigma-clipped standard deviation of the annulus's pixels [DN/s].
+        Sigma-clipped standard deviation of the annulus's pixels [DN/s]; NaN where there is no annulus.
     npix : int
         Pixels used.
     n_rejected : int
@@ -44,3 +66,191 @@ class Background:
     ring_edges: NDArray[np.float64]
     ring_coverage: NDArray[np.float64]
     method: str = "annulus"
+
+
+def fixed_background(value: float, err: float = 0.0, *, method: str = "constant") -> Background:
+    """Background given from elsewhere.
+
+    Parameters
+    ----------
+    value, err : float
+        [DN/s/pix].
+    method : str
+        'constant' or 'none'.
+
+    Returns
+    -------
+    Background
+    """
+    return Background(value, err, np.nan, 0, 0, 0.0, 0.0, np.zeros(0), np.zeros(0), method)
+
+
+def _mirror_extremes(
+    image: NDArray[np.float64], good: NDArray[np.bool_], x: float, y: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none."""
+    jj, ii = np.indices(image.shape)
+    at = np.array([2 * y - jj, 2 * x - ii])
+    high = maximum_filter(np.where(good, image, -np.inf), 3, mode="constant", cval=-np.inf)
+    low = minimum_filter(np.where(good, image, np.inf), 3, mode="constant", cval=np.inf)
+    high = map_coordinates(high, at, order=0, mode="constant", cval=-np.inf)
+    low = map_coordinates(low, at, order=0, mode="constant", cval=np.inf)
+    return np.where(np.isfinite(high), high, np.inf), np.where(np.isfinite(low), low, -np.inf)
+
+
+def unflagged_outliers(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    use: NDArray[np.bool_],
+    x: float,
+    y: float,
+) -> NDArray[np.bool_]:
+    """Pixels of the annulus that neither noise nor the star can explain: cosmic rays, hot pixels, other stars.
+
+    A pupil function with little wavefront error has a point-symmetric PSF, so what a diffraction spike brings to one
+    pixel it brings, within a factor of two, to the 3x3 pixels about the mirrored place. Only what stands out by 5
+    standard deviations (both of the pixel's own error and of the annulus's robust spread) beyond twice the mirror's
+    excess is left out. What stays undetected is below about ten times the wing's mean level, which in one pixel of
+    700 biases the total count rate by less than 1e-4.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Count rates and variances.
+    use : ndarray of bool, shape (ny, nx)
+        Good pixels of the annulus.
+    x, y : float
+        The star [pix].
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+        True at outliers.
+    """
+    values = image[use]
+    level = float(np.median(values))
+    spread = _MAD_TO_STD * float(np.median(np.abs(values - level)))
+    high, low = _mirror_extremes(image, use, x, y)
+    margin = _OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
+    above = image - level > margin + _MIRROR_FACTOR * np.maximum(high - level, 0.0)
+    below = level - image > margin + _MIRROR_FACTOR * np.maximum(level - low, 0.0)
+    return use & (above | below)
+
+
+def _clipped_std(values: NDArray[np.float64], sigma: float = 3.0) -> float:
+    """Standard deviation after iterated clipping about the mean."""
+    while values.size > 2:
+        keep = np.abs(values - values.mean()) <= sigma * values.std()
+        if keep.all():
+            break
+        values = values[keep]
+    return float(values.std())
+
+
+def measure_background(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    x: float,
+    y: float,
+    r_in: float,
+    r_out: float,
+) -> tuple[Background, NDArray[np.float64]]:
+    """Mean of the good pixels of an annulus, each by its exact overlap.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Count rates [DN/s] and variances.
+    bad : ndarray of bool, shape (ny, nx)
+    x, y : float
+        The star [pix].
+    r_in, r_out : float
+        Radii of the annulus [pix].
+
+    Returns
+    -------
+    background : Background
+    weights : ndarray, shape (ny, nx)
+        ``background.value`` is the sum of ``weights * image`` over the good pixels.
+
+    Raises
+    ------
+    ExposureError
+        If less than a tenth of the annulus lies on good pixels.
+    """
+    edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
+    circles = aperture_weights(image.shape, x, y, edges)
+    overlap = circles[-1] - circles[0]
+    area = np.pi * (r_out**2 - r_in**2)
+    use = (overlap > 0) & ~bad
+    if overlap[use].sum() < MIN_COVERAGE * area:
+        share = 100 * overlap[use].sum() / area
+        msg = (
+            f"only {share:.0f} % of the sky annulus ({r_in:g} to {r_out:g} pix) about x={x:.1f}, y={y:.1f} lies on "
+            "good pixels: the star is too near the edge, or give a smaller annulus or a constant background"
+        )
+        raise ExposureError(msg)
+    outlier = unflagged_outliers(image, variance, use, x, y)
+    use &= ~outlier
+    weights = np.where(use, overlap, 0.0)
+    rings = np.diff(circles, axis=0)
+    coverage = np.array([ring[use].sum() for ring in rings]) / (np.pi * np.diff(edges**2))
+    total = weights.sum()
+    weights /= total
+    value = float(np.sum(weights[use] * image[use]))
+    err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))
+    inside = use & (overlap > 0.5)
+    background = Background(
+        value, err, _clipped_std(image[inside]), int(use.sum()), int(outlier.sum()), r_in, r_out, edges, coverage
+    )
+    return background, weights
+
+
+def sector_asymmetry(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    use: NDArray[np.bool_],
+    x: float,
+    y: float,
+    *,
+    n_sectors: int = 8,
+) -> tuple[float, float]:
+    """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+    use : ndarray of bool, shape (ny, nx)
+        Pixels to compare.
+    x, y : float
+        The star [pix].
+    n_sectors : int
+        Even number of sectors.
+
+    Returns
+    -------
+    bias : float
+        What that difference adds to the mean of the annulus [DN/s/pix].
+    significance : float
+        The difference over its standard error.
+    """
+    jj, ii = np.nonzero(use)
+    angle = np.arctan2(jj - y, ii - x)
+    sector = np.floor((angle + np.pi) / (2 * np.pi) * n_sectors).astype(int) % n_sectors
+    count = np.bincount(sector, minlength=n_sectors)
+    mean = np.bincount(sector, image[jj, ii], n_sectors) / np.maximum(count, 1)
+    var = np.bincount(sector, variance[jj, ii], n_sectors) / np.maximum(count, 1) ** 2
+    half = n_sectors // 2
+    both = (count[:half] > 0) & (count[half:] > 0)
+    if not both.any():
+        return 0.0, 0.0
+    difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
+    error = np.sqrt(var[:half] + var[half:])
+    worst = int(np.argmax(difference))
+    share = min(count[worst], count[worst + half]) / len(jj)
+    if difference[worst] == 0:
+        return 0.0, 0.0
+    # without noise any difference is significant
+    significance = difference[worst] / error[worst] if error[worst] > 0 else np.inf
+    return float(difference[worst] * share), float(significance)

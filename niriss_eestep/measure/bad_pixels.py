@@ -1,10 +1,36 @@
-"""Bad pixels: which they are, what to put in their place, and how well that does."""
+"""Bad pixels: which they are, what to put in their place, and how well that does.
+
+Every method is judged on the image itself: it also predicts the *good* pixels at the same distance from the star, each
+from its neighbours alone, and the mean square of those residuals, less the pixels' own noise, is the variance that a
+repaired pixel carries.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-__all__ = ["CoreReport"]
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate, median_filter, minimum_filter
+
+from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED
+from niriss_eestep.measure.geometry import distance_grid
+
+__all__ = ["BAD_PIXEL_METHODS", "CoreReport", "Repair", "core_report", "low_pixels", "repair_pixels"]
+
+BAD_PIXEL_METHODS = ("surface", "median", "psf", "none")
+
+#: side of the box around a bad pixel that repairs it [pix], and the degree of the surface (method of CAP-020, 2021)
+BOX = 7
+DEGREE = 3
+
+#: Gaussian weights of the surface fit [pix]; measured best of 1, 1.5, 2, 3 and equal weights on NIRISS PSFs
+_SURFACE_SIGMA = 1.5
+
+#: good pixels within this distance in radius are predicted too, to judge a method [pix]
+_SIMILAR_RADIUS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +46,334 @@ class CoreReport:
     saturated: int
     do_not_use: int
     flagged: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repair:
+    """What was put in the place of bad pixels.
+
+    Parameters
+    ----------
+    index : ndarray of int, shape (n,)
+        Flat indices of the repaired pixels.
+    value : ndarray, shape (n,)
+        Their new count rates.
+    weights : ndarray, shape (n, ny, nx)
+        How each depends on the other pixels: noise of those is noise of the repaired one.
+    variance : ndarray, shape (n,)
+        Variance of the method itself, measured on the good pixels at the same distance from the star.
+    """
+
+    index: NDArray[np.int64]
+    value: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: float) -> CoreReport:
+    """Count the flagged pixels of the core.
+
+    Parameters
+    ----------
+    dq : ndarray of uint32, shape (ny, nx)
+    distance : ndarray, shape (ny, nx)
+        Distance from the star [pix].
+    radius : float
+        Core radius [pix].
+
+    Returns
+    -------
+    CoreReport
+    """
+    core = dq[distance <= radius]
+    saturated = (core & SATURATED) != 0
+    do_not_use = (core & DO_NOT_USE) != 0
+    other = (core & ~np.uint32(SATURATED | DO_NOT_USE)) != 0
+    return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
+
+
+def low_pixels(
+    image: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    core_radius: float,
+    level: float,
+) -> NDArray[np.bool_]:
+    """Unflagged pixels outside the core that lie below a level.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+    bad : ndarray of bool, shape (ny, nx)
+    distance : ndarray, shape (ny, nx)
+        Distance from the star [pix].
+    core_radius : float
+        [pix].
+    level : float
+        Background less some standard deviations [DN/s].
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+    """
+    return ~bad & (distance > core_radius) & (np.where(bad, np.inf, image) < level)
+
+
+def _surface_kernel(good: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Weights by which a polynomial fitted to the good pixels of a box predicts its centre; None if undetermined.
+
+    Near pixels count more: Gaussian weights of `_SURFACE_SIGMA`.
+    """
+    half = good.shape[0] // 2
+    j, i = np.nonzero(good)
+    u, v = i - half, j - half
+    root = np.exp(-0.25 * (u**2 + v**2) / _SURFACE_SIGMA**2)
+    for degree in range(DEGREE, -1, -1):
+        terms = [root * u**p * v**q for p in range(degree + 1) for q in range(degree + 1 - p)]
+        # half as many pixels again as coefficients, or the surface follows the noise
+        if len(root) >= 1.5 * len(terms) and len(root) > 2:
+            kernel = np.zeros(good.shape)
+            # at the centre only the constant term is not zero
+            kernel[good] = np.linalg.pinv(np.array(terms).T, rcond=1e-8)[0] * root
+            return kernel
+    return None
+
+
+@lru_cache(maxsize=1)
+def _full_surface_kernel() -> NDArray[np.float64]:
+    """The surface's weights where every pixel of the box but the centre is good."""
+    good = np.ones((BOX, BOX), dtype=bool)
+    good[BOX // 2, BOX // 2] = False
+    kernel = _surface_kernel(good)
+    if kernel is None:  # pragma: no cover - 48 pixels determine any surface used here
+        msg = f"a {BOX}x{BOX} box does not determine a surface of degree {DEGREE}"
+        raise ParameterError(msg)
+    return kernel
+
+
+def radial_trend(
+    image: NDArray[np.float64], good: NDArray[np.bool_], distance: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of the good pixels as a smooth function of the distance from the star.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+    good : ndarray of bool, shape (ny, nx)
+    distance : ndarray, shape (ny, nx)
+        [pix].
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        The trend at every pixel.
+    """
+    r, values = distance[good], image[good]
+    # each pixel is shared between the two nearest whole radii: a piecewise linear profile without steps
+    low = np.floor(r).astype(int)
+    share = r - low
+    n = low.max() + 2
+    weight = np.bincount(low, 1 - share, n) + np.bincount(low + 1, share, n)
+    total = np.bincount(low, (1 - share) * values, n) + np.bincount(low + 1, share * values, n)
+    known = weight > 0
+    return np.interp(distance, np.nonzero(known)[0], total[known] / weight[known])
+
+
+def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a box about a pixel lies on the image, and that part's place in the full box."""
+    ny, nx = good.shape
+    rows, cols = slice(max(0, j - half), min(ny, j + half + 1)), slice(max(0, i - half), min(nx, i + half + 1))
+    within = (
+        slice(rows.start - j + half, rows.stop - j + half),
+        slice(cols.start - i + half, cols.stop - i + half),
+    )
+    return (rows, cols), within
+
+
+def _surface_weights(good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.float64]:
+    """Weights over the whole image that predict pixel (j, i) by a surface; the box grows until it is determined."""
+    weights = np.zeros(good.shape)
+    for half in range(BOX // 2, max(good.shape)):
+        on_image, within = _box(good, j, i, half)
+        box = np.zeros((2 * half + 1, 2 * half + 1), dtype=bool)
+        box[within] = good[on_image]
+        box[half, half] = False
+        kernel = _surface_kernel(box)
+        if kernel is not None:
+            weights[on_image] = kernel[within]
+            return weights
+    msg = f"no good pixel near x={i}, y={j} to repair it from"
+    raise ExposureError(msg)
+
+
+def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.float64]:
+    """Weights that scale a model PSF to the good pixels of the box and read it at pixel (j, i)."""
+    weights = np.zeros(good.shape)
+    on_image, _ = _box(good, j, i, BOX // 2)
+    light = np.where(good, model, 0.0)[on_image]
+    weights[on_image] = model[j, i] * light / np.sum(light**2)
+    return weights
+
+
+def _clean_boxes(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Good pixels whose whole box is good and on the image."""
+    return np.asarray(minimum_filter(good, BOX, mode="constant", cval=False))
+
+
+def _method_variance(
+    residual: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    trial: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    at: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Mean square residual of the good pixels at similar radii, less what their noise explains.
+
+    The search widens until 20 pixels are found, whose mean square is known to a third.
+    """
+    r = distance[trial]
+    square = residual[trial] ** 2
+    expected = noise[trial]
+    variance = np.zeros(len(at))
+    for k, radius in enumerate(at):
+        for width in (_SIMILAR_RADIUS, 2 * _SIMILAR_RADIUS, 4 * _SIMILAR_RADIUS, np.inf):
+            near = np.abs(r - radius) <= width
+            if near.sum() >= 20:
+                break
+        variance[k] = max(0.0, float(np.mean(square[near]) - np.mean(expected[near]))) if near.any() else np.nan
+    return variance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prediction:
+    """One method's values for the bad pixels, and its residuals on the good ones.
+
+    Parameters
+    ----------
+    value : ndarray, shape (n,)
+    weights : ndarray, shape (n, ny, nx)
+    residual : ndarray, shape (ny, nx)
+        Value less prediction from the neighbours alone; valid where the whole box is good.
+    expected : ndarray, shape (ny, nx)
+        Variance that the noise alone gives those residuals.
+    """
+
+    value: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+
+def _by_surface(
+    image: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    todo: NDArray[np.bool_],
+    trend: NDArray[np.float64],
+) -> _Prediction:
+    """The trend, plus a surface fitted to what is left of it."""
+    rest = np.where(good, image - trend, 0.0)
+    weights = np.array([_surface_weights(good, j, i) for j, i in np.argwhere(todo)])
+    value = trend[todo] + np.tensordot(weights, rest)
+    kernel = _full_surface_kernel()
+    return _Prediction(value, weights, rest - correlate(rest, kernel), noise + correlate(noise, kernel**2))
+
+
+def _by_psf(
+    image: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    good: NDArray[np.bool_],
+    todo: NDArray[np.bool_],
+    model: NDArray[np.float64],
+    background: float,
+) -> _Prediction:
+    """The model PSF, scaled to the good pixels of each box."""
+    light = np.where(good, image - background, 0.0)
+    weights = np.array([_psf_weights(model, good, j, i) for j, i in np.argwhere(todo)])
+    value = background + np.tensordot(weights, light)
+    box = np.ones((BOX, BOX))
+    box[BOX // 2, BOX // 2] = 0
+    scale = model / np.maximum(correlate(model**2, box), np.finfo(float).tiny)
+    residual = light - scale * correlate(model * light, box)
+    return _Prediction(value, weights, residual, noise + scale**2 * correlate(model**2 * noise, box))
+
+
+def _by_median(
+    image: NDArray[np.float64], noise: NDArray[np.float64], good: NDArray[np.bool_], todo: NDArray[np.bool_]
+) -> _Prediction:
+    """The median of the good pixels of each box."""
+    value, weights = np.empty(todo.sum()), np.zeros((todo.sum(), *good.shape))
+    for k, (j, i) in enumerate(np.argwhere(todo)):
+        on_image, _ = _box(good, j, i, BOX // 2)
+        near = good[on_image]
+        if not near.any():
+            msg = f"no good pixel within the {BOX}x{BOX} box about x={i}, y={j} to repair it from"
+            raise ExposureError(msg)
+        value[k] = np.median(image[on_image][near])
+        # a median's variance is pi/2 of the mean's (normal distribution, large samples)
+        weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
+    box = np.full((BOX, BOX), np.pi / 2 / BOX**4)
+    clean = np.where(good, image, 0.0)
+    return _Prediction(value, weights, clean - median_filter(clean, BOX), noise + correlate(noise, box))
+
+
+def repair_pixels(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    todo: NDArray[np.bool_],
+    x: float,
+    y: float,
+    *,
+    method: str,
+    model: NDArray[np.float64] | None = None,
+    background: float = 0.0,
+) -> Repair:
+    """Find values for bad pixels.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Count rates [DN/s] and variances.
+    bad : ndarray of bool, shape (ny, nx)
+        Every pixel not to trust.
+    todo : ndarray of bool, shape (ny, nx)
+        Those of them to repair.
+    x, y : float
+        The star [pix].
+    method : {'surface', 'median', 'psf'}
+        'surface': the mean radial profile plus a polynomial surface of degree 3 fitted to what is left of it in a
+        7x7 box; 'median': the median of the good pixels of the box; 'psf': the model PSF scaled to the box.
+    model : ndarray, shape (ny, nx), optional
+        Fraction of the star's light in each pixel; needed by 'psf'.
+    background : float
+        Added to the scaled model [DN/s].
+
+    Returns
+    -------
+    Repair
+
+    Raises
+    ------
+    ParameterError
+        If the method is unknown, or 'psf' has no model.
+    ExposureError
+        If there is nothing to repair a pixel from.
+    """
+    good = ~bad
+    distance = distance_grid(image.shape, x, y)
+    noise = np.where(good, variance, 0.0)
+    if method == "surface":
+        found = _by_surface(image, noise, good, todo, radial_trend(image, good, distance))
+    elif method == "psf" and model is not None:
+        found = _by_psf(image, noise, good, todo, model, background)
+    elif method == "psf":
+        msg = "bad_pixel_method 'psf' needs a model PSF for the exposure's filter; give one, or take another method"
+        raise ParameterError(msg)
+    elif method == "median":
+        found = _by_median(image, noise, good, todo)
+    else:
+        msg = f"bad_pixel_method must be one of {', '.join(BAD_PIXEL_METHODS)}; got {method!r}"
+        raise ParameterError(msg)
+    own = _method_variance(found.residual, found.expected, _clean_boxes(good), distance, distance[todo])
+    return Repair(np.flatnonzero(todo), found.value, found.weights, own)

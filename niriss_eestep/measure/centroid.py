@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Centroid"]
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from niriss_eestep.exceptions import ExposureError, ParameterError
+
+__all__ = ["CENTROID_METHODS", "Centroid", "centre_of_mass", "find_star", "fit_psf", "measure_centroid"]
+
+CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
+
+#: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
+_CONVERGED = 1e-4
+_MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Centroid:
-    """A star's measured position, 0-indexed in the exposure's array.
+    """A star's measured position, 0-indexed in the array it was measured on.
 
     Parameters
     ----------
@@ -29,3 +42,282 @@ class Centroid:
     y_err: float
     shift: float
     method: str
+
+
+def _box_overlap(n: int, centre: float, half: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Length of each pixel within a window, and the middle of that part [pix]."""
+    i = np.arange(n)
+    low = np.maximum(i - 0.5, centre - half)
+    high = np.minimum(i + 0.5, centre + half)
+    return np.clip(high - low, 0.0, None), 0.5 * (low + high)
+
+
+def centre_of_mass(
+    image: NDArray[np.float64], variance: NDArray[np.float64], x: float, y: float, *, box: float = 7.0
+) -> tuple[float, float, float, float]:
+    """Centre of mass in a square window that follows the star.
+
+    The window's edges cut pixels in proportion. A window of whole pixels pulls the position of a red star towards
+    the pixel's centre by up to 0.2 pix, since more of one wing than of the other lies inside.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Background-subtracted, finite count rates.
+    variance : ndarray, shape (ny, nx)
+        Their variances.
+    x, y : float
+        Starting position [pix].
+    box : float
+        Side of the window [pix].
+
+    Returns
+    -------
+    x, y, x_err, y_err : float
+        Position and standard errors [pix].
+
+    Raises
+    ------
+    ExposureError
+        If the window leaves the image or holds no net flux, or the position does not settle.
+    """
+    ny, nx = image.shape
+    half = box / 2
+    for _ in range(_MAX_ITERATIONS):
+        if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+            break
+        weight_x, middle_x = _box_overlap(nx, x, half)
+        weight_y, middle_y = _box_overlap(ny, y, half)
+        weight = weight_y[:, None] * weight_x
+        flux = np.sum(weight * image)
+        if not flux > 0:
+            break
+        new_x = np.sum(weight * image * middle_x) / flux
+        new_y = np.sum(weight * image * middle_y[:, None]) / flux
+        settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
+        x, y = float(new_x), float(new_y)
+        if settled:
+            x_err = np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * variance)) / flux
+            y_err = np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * variance)) / flux
+            return x, y, float(x_err), float(y_err)
+    msg = f"the centre of mass in a {box:g} pix box does not settle on a star near x={x:.1f}, y={y:.1f}"
+    raise ExposureError(msg)
+
+
+def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int, method: str) -> tuple[float, float]:
+    """Centroid by one of photutils' functions, in a box of whole pixels that follows the star."""
+    from photutils import centroids
+
+    function: Callable[..., NDArray[np.float64]] = getattr(centroids, f"centroid_{method}")
+    half = box // 2
+    for _ in range(3):
+        i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
+        dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
+        if not (np.isfinite(dx) and np.isfinite(dy)):
+            msg = f"photutils' centroid_{method} finds no star near x={x:.1f}, y={y:.1f}"
+            raise ExposureError(msg)
+        moved = (round(x), round(y)) != (round(i0 + dx), round(j0 + dy))
+        x, y = float(i0 + dx), float(j0 + dy)
+        if not moved:
+            break
+    return x, y
+
+
+def fill_for_search(image: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Replace bad pixels by the mean of their good neighbours (3x3, then 5x5, ...), for finding a star only.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+    bad : ndarray of bool, shape (ny, nx)
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Finite wherever a good pixel lies within 3 pixels, zero elsewhere.
+    """
+    filled = np.where(bad, 0.0, image)
+    empty = bad.copy()
+    for size in (3, 5, 7):
+        if not empty.any():
+            break
+        share = uniform_filter((~bad).astype(float), size, mode="constant")
+        mean = uniform_filter(np.where(bad, 0.0, image), size, mode="constant")
+        now = empty & (share > 0.5 / size**2)
+        filled[now] = mean[now] / share[now]
+        empty &= ~now
+    return filled
+
+
+def find_star(
+    image: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    *,
+    near: tuple[float, float] | None = None,
+    radius: float = np.inf,
+) -> tuple[int, int]:
+    """Brightest compact source: the brightest pixel after 3x3 smoothing.
+
+    A hot pixel that carries no flag is told from a star by its neighbours: at least one of the four next to a star's
+    peak holds over 5 % of the peak, in every NIRISS filter and at every pixel phase.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+    bad : ndarray of bool, shape (ny, nx)
+    near : (float, float), optional
+        Search about this position only, (x, y) [pix].
+    radius : float
+        Radius of that search [pix].
+
+    Returns
+    -------
+    x, y : int
+        0-indexed pixel.
+
+    Raises
+    ------
+    ExposureError
+        If no usable pixel stands out.
+    """
+    i0 = j0 = 0
+    if near is not None:
+        x, y = near
+        i0, j0 = max(0, int(np.ceil(x - radius)) - 2), max(0, int(np.ceil(y - radius)) - 2)
+        cut = (slice(j0, max(0, int(y + radius) + 3)), slice(i0, max(0, int(x + radius) + 3)))
+        image, bad = image[cut], bad[cut]
+    if image.size == 0 or bad.all():
+        where = "" if near is None else f" within {radius:g} pix of x={near[0]:.1f}, y={near[1]:.1f}"
+        msg = f"no usable pixel{where}: there is no star to measure"
+        raise ExposureError(msg)
+    filled = fill_for_search(image, bad)
+    level = float(np.median(filled))
+    excess = filled - level
+    neighbours = np.max([np.roll(excess, s, axis=a) for a in (0, 1) for s in (-1, 1)], axis=0)
+    compact = uniform_filter(np.where(neighbours > 0.05 * excess, excess, 0.0), 3, mode="constant")
+    if near is not None:
+        jj, ii = np.indices(compact.shape)
+        compact[np.hypot(ii + i0 - near[0], jj + j0 - near[1]) > radius] = -np.inf
+    peak = int(np.argmax(compact))
+    if not compact.flat[peak] > 0:
+        msg = "no pixel stands out above the background: there is no star to measure"
+        raise ExposureError(msg)
+    jp, ip = divmod(peak, compact.shape[1])
+    return ip + i0, jp + j0
+
+
+def fit_psf(
+    image: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    x: float,
+    y: float,
+    render: Callable[[float, float, tuple[int, int]], NDArray[np.float64]],
+    *,
+    radius: float = 5.0,
+) -> tuple[float, float, float]:
+    """Position and flux of a model PSF, by least squares on the good pixels around the star.
+
+    Pixels are weighted by the inverse square root of the model's light, so that neither the peak, where a foreign
+    PSF errs most, nor the wing decides alone.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Background-subtracted count rates.
+    bad : ndarray of bool, shape (ny, nx)
+    x, y : float
+        Starting position [pix].
+    render : callable
+        ``render(x, y, shape)`` gives the fraction of the star's light in each pixel.
+    radius : float
+        Pixels within this distance are fitted [pix].
+
+    Returns
+    -------
+    x, y, flux : float
+        Position [pix], and total count rate [DN/s].
+
+    Raises
+    ------
+    ExposureError
+        If the fit fails or leaves its neighbourhood.
+    """
+    from scipy.optimize import least_squares
+
+    j, i = np.indices(image.shape)
+    use = (np.hypot(i - x, j - y) <= radius) & ~bad
+    data = image[use]
+    if data.size < 10:
+        msg = f"only {data.size} good pixels within {radius:g} pix of the star: no model PSF can be fitted"
+        raise ExposureError(msg)
+    weight = 1 / np.sqrt(np.maximum(render(x, y, image.shape)[use], 1e-6))
+
+    def flux_of(model: NDArray[np.float64]) -> float:
+        return float(np.sum(weight**2 * model * data) / np.sum(weight**2 * model**2))
+
+    def residual(position: NDArray[np.float64]) -> NDArray[np.float64]:
+        model = render(position[0], position[1], image.shape)[use]
+        return weight * (data / flux_of(model) - model)
+
+    fit = least_squares(residual, (x, y), diff_step=0.01, x_scale=0.1, bounds=([x - 2, y - 2], [x + 2, y + 2]))
+    if not fit.success:
+        msg = f"the model PSF cannot be fitted near x={x:.1f}, y={y:.1f}: {fit.message}"
+        raise ExposureError(msg)
+    best_x, best_y = (float(v) for v in fit.x)
+    return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
+
+
+def measure_centroid(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    x: float,
+    y: float,
+    *,
+    method: str = "com",
+    box: int = 7,
+    search_radius: float = 5.0,
+) -> Centroid:
+    """Find the star near a first position and measure its centroid.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Background-subtracted count rates [DN/s] and their variances.
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels not to trust; for the centroid they take the mean of their neighbours.
+    x, y : float
+        First position [pix].
+    method : {'com', 'quadratic', '1dg', '2dg'}
+        Centre of mass (`centre_of_mass`), or photutils' ``centroid_*`` of that name.
+    box : int
+        Side of the centroid box [pix]; odd.
+    search_radius : float
+        The star is the brightest compact source within this distance of the first position [pix].
+
+    Returns
+    -------
+    Centroid
+
+    Raises
+    ------
+    ExposureError
+        If there is no star.
+    ParameterError
+        If ``method`` or ``box`` is unknown.
+    """
+    if method not in CENTROID_METHODS:
+        msg = f"centroid method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}"
+        raise ParameterError(msg)
+    if box < 3 or box % 2 == 0:
+        msg = f"centroid box must be an odd number of pixels, 3 or more; got {box}"
+        raise ParameterError(msg)
+    peak_x, peak_y = find_star(image, bad, near=(x, y), radius=search_radius)
+    filled = fill_for_search(image, bad)
+    x_err = y_err = np.nan
+    if method == "com":
+        noise = np.where(bad, 0.0, variance)
+        new_x, new_y, x_err, y_err = centre_of_mass(filled, noise, peak_x, peak_y, box=box)
+    else:
+        new_x, new_y = _photutils_centroid(filled, peak_x, peak_y, box, method)
+    return Centroid(new_x, new_y, x_err, y_err, float(np.hypot(new_x - x, new_y - y)), method)

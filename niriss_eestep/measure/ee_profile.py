@@ -2,16 +2,138 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
+from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.measure.background import Background, fixed_background, measure_background, sector_asymmetry
+from niriss_eestep.measure.bad_pixels import (
+    BAD_PIXEL_METHODS,
+    CoreReport,
+    Repair,
+    core_report,
+    low_pixels,
+    repair_pixels,
+)
+from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 
-__all__ = ["EEProfile"]
+__all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_radii", "measure_ee"]
+
+BACKGROUND_METHODS = ("annulus", "constant", "none")
+
+#: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
+#: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
+_ASYMMETRY_EFFECT = 0.003
+_ASYMMETRY_SIGMA = 5.0
+
+Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
+
+
+def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float64]:
+    """Check radii that a user gave.
+
+    Parameters
+    ----------
+    radii : sequence of float
+        [pix].
+    name : str
+        The parameter's name, for the message.
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+
+    Raises
+    ------
+    ParameterError
+        If they are not numbers, not positive, or not strictly increasing.
+    """
+    try:
+        values = np.atleast_1d(np.array(radii, dtype=float))
+    except (TypeError, ValueError) as error:
+        msg = f"{name} must be numbers [pix], got {radii!r}"
+        raise ParameterError(msg) from error
+    if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)) or np.any(values <= 0):
+        msg = f"{name} must be one or more positive, finite numbers [pix], got {radii!r}"
+        raise ParameterError(msg)
+    if np.any(np.diff(values) <= 0):
+        msg = f"{name} must increase strictly [pix], got {radii!r}"
+        raise ParameterError(msg)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class EEOptions:
+    """How to measure an EE profile; the parameters of the step, in the method's order.
+
+    Parameters
+    ----------
+    radii : tuple of float
+        Aperture radii [pix].
+    background_skip, background_width : float
+        The sky annulus begins this far beyond the largest radius, and is this wide [pix].
+    background_method : {'annulus', 'constant', 'none'}
+        Where the background comes from.
+    background_value, background_value_err : float
+        The constant background and its standard error [DN/s].
+    bad_pixel_method : {'surface', 'median', 'psf', 'none'}
+        What to put in the place of bad pixels between the core and the largest radius.
+    repair_low : bool
+        Treat pixels below background - ``low_sigma`` standard deviations as bad.
+    low_sigma : float
+    repair_core : bool
+        Allow the model PSF to replace bad pixels in the core.
+    core_radius : float
+        [pix].
+    centroid_method : {'com', 'quadratic', '1dg', '2dg'}
+    centroid_box : int
+        [pix].
+    search_radius : float
+        The star is looked for within this distance of the first position [pix].
+    max_shift : float
+        A centroid further from the first position is worth a warning [pix].
+    """
+
+    radii: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
+    background_skip: float = 5.0
+    background_width: float = 5.0
+    background_method: str = "annulus"
+    background_value: float = 0.0
+    background_value_err: float = 0.0
+    bad_pixel_method: str = "surface"
+    repair_low: bool = False
+    low_sigma: float = 3.0
+    repair_core: bool = False
+    core_radius: float = 5.0
+    centroid_method: str = "com"
+    centroid_box: int = 7
+    search_radius: float = 5.0
+    max_shift: float = 3.0
+
+    def __post_init__(self) -> None:
+        check_radii(self.radii)
+        for name, choices in (("background_method", BACKGROUND_METHODS), ("bad_pixel_method", BAD_PIXEL_METHODS)):
+            if getattr(self, name) not in choices:
+                msg = f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
+                raise ParameterError(msg)
+        for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} must be positive, got {getattr(self, name)}"
+                raise ParameterError(msg)
+        if not self.background_skip >= 0:
+            msg = f"background_skip must not be negative [pix], got {self.background_skip}"
+            raise ParameterError(msg)
+
+    @property
+    def sky_radii(self) -> tuple[float, float]:
+        """Radii of the sky annulus [pix]."""
+        r_in = max(self.radii) + self.background_skip
+        return r_in, r_in + self.background_width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,3 +229,263 @@ def status_text(failure: str, warnings: tuple[str, ...]) -> str:
     if failure:
         return f"failed: {failure}"
     return "measured with warnings: " + "; ".join(warnings) if warnings else "measured"
+
+
+def _without_background(exposure: StarExposure) -> NDArray[np.float64]:
+    """The image less a rough background, for finding and centring the star."""
+    good = exposure.image[~exposure.bad]
+    if good.size == 0:
+        msg = f"{exposure.name}: every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad"
+        raise ExposureError(msg)
+    # the faint quarter of a stamp is sky, whatever the star's wing does
+    return exposure.image - np.percentile(good, 25)
+
+
+def locate_star(exposure: StarExposure, options: EEOptions, render: Render | None = None) -> tuple[Centroid, bool]:
+    """Measure the star's centroid, by the model PSF where bad pixels in the core bias any other.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    options : EEOptions
+    render : callable, optional
+        ``render(x, y, shape)``, the fraction of the star's light in each pixel.
+
+    Returns
+    -------
+    centroid : Centroid
+        In the stamp's frame.
+    core_is_bad : bool
+        Whether bad pixels lie within the core radius.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star.
+    """
+    image = _without_background(exposure)
+    x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
+    found = measure_centroid(
+        image,
+        exposure.variance,
+        exposure.bad,
+        x,
+        y,
+        method=options.centroid_method,
+        box=options.centroid_box,
+        search_radius=options.search_radius,
+    )
+    distance = distance_grid(image.shape, found.x, found.y)
+    core_is_bad = bool(np.any(exposure.bad & (distance <= options.core_radius)))
+    if core_is_bad and options.repair_core and render is not None:
+        fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, render, radius=options.core_radius)
+        found = Centroid(fit_x, fit_y, np.nan, np.nan, float(np.hypot(fit_x - x, fit_y - y)), "psf")
+    return found, core_is_bad
+
+
+def find_background(
+    exposure: StarExposure, x: float, y: float, options: EEOptions
+) -> tuple[Background, NDArray[np.float64]]:
+    """Measure the background, or take the one given.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    x, y : float
+        The star in the stamp's frame [pix].
+    options : EEOptions
+
+    Returns
+    -------
+    background : Background
+    weights : ndarray, shape (ny, nx)
+        Weights of the pixels it is the mean of; zeros where it was given.
+
+    Raises
+    ------
+    ExposureError
+        If too little of the annulus can be used.
+    """
+    if options.background_method == "annulus":
+        return measure_background(exposure.image, exposure.variance, exposure.bad, x, y, *options.sky_radii)
+    none = options.background_method == "none"
+    value, err = (0.0, 0.0) if none else (options.background_value, options.background_value_err)
+    return fixed_background(value, err, method=options.background_method), np.zeros(exposure.image.shape)
+
+
+def _repair(
+    exposure: StarExposure,
+    bad: NDArray[np.bool_],
+    todo: NDArray[np.bool_],
+    x: float,
+    y: float,
+    options: EEOptions,
+    background: Background,
+    render: Render | None,
+) -> list[Repair]:
+    """Repair the core by the model PSF, the rest by the method chosen."""
+    core = todo & (distance_grid(todo.shape, x, y) <= options.core_radius)
+    repairs = []
+    for part, method in ((core, "psf"), (todo & ~core, options.bad_pixel_method)):
+        if part.any():
+            model = render(x, y, todo.shape) if method == "psf" and render is not None else None
+            repairs.append(
+                repair_pixels(
+                    exposure.image,
+                    exposure.variance,
+                    bad,
+                    part,
+                    x,
+                    y,
+                    method=method,
+                    model=model,
+                    background=background.value,
+                )
+            )
+    return repairs
+
+
+def _sum_apertures(
+    exposure: StarExposure,
+    weights: NDArray[np.float64],
+    background: Background,
+    background_weights: NDArray[np.float64],
+    repairs: list[Repair],
+    bad: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches."""
+    n = len(weights)
+    area = weights.sum(axis=(1, 2))
+    flat = weights.reshape(n, -1)
+    image = np.where(bad, 0.0, exposure.image).ravel()
+    variance = np.where(bad, 0.0, exposure.variance).ravel()
+    reach = np.where(bad.ravel(), 0.0, flat) - area[:, None] * background_weights.ravel()
+    extra = np.outer(area, area) * (background.err**2 if background.method != "annulus" else 0.0)
+    for repair in repairs:
+        image[repair.index] = repair.value
+        touched = flat[:, repair.index]
+        reach += touched @ repair.weights.reshape(len(repair.index), -1)
+        extra += (touched * repair.variance) @ touched.T
+    return flat @ image - area * background.value, (reach * variance) @ reach.T + extra
+
+
+def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render: Render | None = None) -> EEProfile:
+    """Measure the encircled energy of one exposure.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    options : EEOptions, optional
+    render : callable, optional
+        ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
+        for ``repair_core``.
+
+    Returns
+    -------
+    EEProfile
+        Positions in the exposure's frame. Apertures that leave the image, or touch a bad pixel that is not
+        repaired, are NaN. With a bad pixel in the core the whole profile is NaN and ``failure`` says so.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star, or too little sky.
+    ParameterError
+        If an option needs what is not given.
+
+    Notes
+    -----
+    The method is that of CAP-020 (2021) with the errors propagated pixel by pixel: an aperture's variance is the sum
+    of w_i^2 var_i (w_i, not w_i^2, as the 2021 report has it, overstates it where pixels are cut), plus the
+    background's and the repaired pixels' own.
+    """
+    options = options or EEOptions()
+    radii = check_radii(options.radii)
+    centroid, core_is_bad = locate_star(exposure, options, render)
+    x, y = centroid.x, centroid.y
+    shape = exposure.image.shape
+    distance = distance_grid(shape, x, y)
+    background, background_weights = find_background(exposure, x, y, options)
+    bad = exposure.bad
+    if options.repair_low:
+        level = background.value - options.low_sigma * background.std
+        bad = bad | low_pixels(exposure.image, bad, distance, options.core_radius, level)
+    weights = aperture_weights(shape, x, y, radii)
+    area = weights.sum(axis=(1, 2))
+    touched = bad & (weights[-1] > 0)
+    in_core = touched & (distance <= options.core_radius)
+    failure = ""
+    todo = touched.copy()
+    if core_is_bad and (not options.repair_core or render is None):
+        failure = f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre"
+        if options.repair_core:
+            failure += "; repair_core needs a model PSF for this filter"
+        else:
+            failure += "; repair_core=True lets a model PSF replace them"
+    if options.bad_pixel_method == "none":
+        todo &= in_core
+    if failure:
+        todo[:] = False
+    repairs = _repair(exposure, bad, todo, x, y, options, background, render) if todo.any() else []
+    count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, repairs, bad)
+    n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
+    # an aperture that leaves the image has lost light
+    unusable = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
+    count_rate[unusable] = np.nan
+    covariance[unusable, :] = np.nan
+    covariance[:, unusable] = np.nan
+    profile = EEProfile(
+        radius=radii,
+        count_rate=count_rate,
+        covariance=covariance,
+        area=area,
+        n_bad=n_bad,
+        n_repaired=n_bad - n_left,
+        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
+        background=background,
+        core=core_report(exposure.dq, distance, options.core_radius),
+        gain=exposure.gain,
+        pixel_scale=exposure.pixel_scale,
+        bad_pixel_method=options.bad_pixel_method,
+        failure=failure,
+    )
+    if not failure and not np.any(np.isfinite(count_rate)):
+        profile = replace(profile, failure="no aperture could be measured: each leaves the image or holds bad pixels")
+    warnings = exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
+    return replace(profile, warnings=warnings)
+
+
+def _warnings(
+    exposure: StarExposure,
+    profile: EEProfile,
+    background_weights: NDArray[np.float64],
+    x: float,
+    y: float,
+    options: EEOptions,
+) -> tuple[str, ...]:
+    """What the user should know about a measured profile."""
+    found = []
+    if profile.centroid.shift > options.max_shift:
+        found.append(f"the centroid is {profile.centroid.shift:.1f} pix from the first position")
+    if profile.core.saturated:
+        found.append(f"{profile.core.saturated} saturated pixel(s) in the core")
+    lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
+    if lost.size:
+        found.append(f"apertures from {lost[0]:g} pix leave the image")
+    if np.nansum(np.diff(profile.count_rate, prepend=0.0) <= 0) and not profile.failure:
+        found.append("the count rate does not rise with every radius")
+    if not np.any(exposure.variance[~exposure.bad] > 0):
+        found.append("all variances are zero: the errors say nothing")
+    if background_weights.any():
+        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, background_weights > 0, x, y)
+        k = int(np.argmin(np.abs(profile.radius - 10)))
+        effect = bias * profile.area[k] / abs(profile.count_rate[k])
+        if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
+            found.append(
+                f"the sky annulus is brighter on one side: a neighbour or a gradient, worth {100 * effect:.1f} % of "
+                f"the count rate within {profile.radius[k]:g} pix"
+            )
+        coverage = float(np.average(profile.background.ring_coverage))
+        if coverage < 0.5:
+            found.append(f"only {100 * coverage:.0f} % of the sky annulus could be used")
+    return tuple(found)

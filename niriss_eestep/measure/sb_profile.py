@@ -2,16 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.bad_pixels import low_pixels
 from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import status_text
+from niriss_eestep.measure.ee_profile import EEOptions, check_radii, find_background, locate_star, status_text
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 
-__all__ = ["SBProfile"]
+__all__ = ["SBOptions", "SBProfile", "measure_sb"]
+
+
+@dataclass(frozen=True, slots=True)
+class SBOptions:
+    """How to measure an SB profile; the parameters of the step.
+
+    Parameters
+    ----------
+    radii : tuple of float
+        Mid-radii of the annuli [pix].
+    half_width : float
+        Half their width [pix].
+    clip_low : bool
+        Leave out pixels outside the core that lie below background - ``low_sigma`` standard deviations.
+    low_sigma : float
+    core_radius : float
+        Pixels within it are never left out as low [pix].
+    background_inner, background_width : float
+        Inner radius and width of the sky annulus [pix]; by default that of the EE profile.
+    centroid_method : {'com', 'quadratic', '1dg', '2dg'}
+    centroid_box : int
+        [pix].
+    search_radius : float
+        [pix].
+    """
+
+    radii: tuple[float, ...] = (5, 9, 13, 17, 21, 25)
+    half_width: float = 2.0
+    clip_low: bool = True
+    low_sigma: float = 3.0
+    core_radius: float = 5.0
+    background_inner: float = 20.0
+    background_width: float = 5.0
+    centroid_method: str = "com"
+    centroid_box: int = 7
+    search_radius: float = 5.0
+
+    def __post_init__(self) -> None:
+        radii = check_radii(self.radii)
+        if not 0 < self.half_width <= radii[0]:
+            msg = f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
+            raise ParameterError(msg)
+        for name in ("low_sigma", "background_inner", "background_width"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} must be positive, got {getattr(self, name)}"
+                raise ParameterError(msg)
+
+    def ee_options(self) -> EEOptions:
+        """Return the options that finding the star and its sky share with the EE profile."""
+        return EEOptions(
+            radii=(self.background_inner,),
+            background_skip=0.0,
+            background_width=self.background_width,
+            core_radius=self.core_radius,
+            centroid_method=self.centroid_method,
+            centroid_box=self.centroid_box,
+            search_radius=self.search_radius,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,3 +135,61 @@ class SBProfile:
     def status(self) -> str:
         """One of 'measured', 'measured with warnings: ...', 'failed: ...'."""
         return status_text(self.failure, self.warnings)
+
+
+def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBProfile:
+    """Measure the surface brightness of one exposure.
+
+    Each annulus is the mean of its good pixels, weighted by their exact overlap with it, less the background. Bad
+    pixels are left out, not repaired. The background annulus holds starlight too: the profile is relative to it.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    options : SBOptions, optional
+
+    Returns
+    -------
+    SBProfile
+        Positions in the exposure's frame. NaN where an annulus has no good pixel.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star, or too little sky.
+    """
+    options = options or SBOptions()
+    radii = check_radii(options.radii)
+    shared = options.ee_options()
+    centroid, _ = locate_star(exposure, shared)
+    x, y = centroid.x, centroid.y
+    shape = exposure.image.shape
+    background, background_weights = find_background(exposure, x, y, shared)
+    clipped = np.zeros(shape, dtype=bool)
+    if options.clip_low:
+        level = background.value - options.low_sigma * background.std
+        distance = distance_grid(shape, x, y)
+        clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
+    edges = np.concatenate([radii - options.half_width, radii + options.half_width])
+    circles = aperture_weights(shape, x, y, edges)
+    rings = circles[len(radii) :] - circles[: len(radii)]
+    use = ~exposure.bad & ~clipped
+    weights = np.where(use, rings, 0.0)
+    area = weights.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):  # an annulus without a good pixel becomes NaN
+        weights = weights / area[:, None, None]
+    image, variance = (np.where(exposure.bad, 0.0, a).ravel() for a in (exposure.image, exposure.variance))
+    reach = weights.reshape(len(radii), -1) - background_weights.ravel()
+    return SBProfile(
+        radius=radii,
+        half_width=options.half_width,
+        surface_brightness=reach @ image,
+        covariance=(reach * variance) @ reach.T,
+        n_used=np.sum((rings > 0) & use, axis=(1, 2)),
+        n_clipped=np.sum((rings > 0) & clipped, axis=(1, 2)),
+        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
+        background=background,
+        pixel_scale=exposure.pixel_scale,
+        photmjsr=exposure.photmjsr,
+        warnings=exposure.warnings,
+    )

@@ -1,0 +1,316 @@
+"""The star's total count rate in one filter, and what it says of the flux calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.calibrate.aperture_correction import effective_ee
+from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.exceptions import ExposureError, ParameterError
+
+__all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "total_rate"]
+
+#: microjansky per square arcsecond in 1 MJy/sr: 1e12 uJy/MJy * (pi / 648000)^2 sr/arcsec^2
+UJA2_PER_MJYSR = 1e12 * (np.pi / 648000) ** 2
+
+#: zero of the AB system [Jy] (Oke & Gunn 1983: m_AB = -2.5 log10(F_nu / 3631 Jy))
+AB_ZERO_JY = 3631.0
+
+#: the spread over radii counts where chance alone exceeds it this many standard deviations of its own
+_SPREAD_SIGMA = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TotalRate:
+    """Total count rate of a star, from all the radii of a range.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        [pix].
+    used : ndarray of bool, shape (n_radii,)
+        Radii averaged.
+    total, total_err : ndarray, shape (n_radii,)
+        Count rate over effective EE at each radius, and its error without the aperture correction's [DN/s].
+    ee_effective : ndarray, shape (n_radii,)
+        Weighted mean of the exposures' effective EE.
+    count_rate : float
+        Mean over the radii used [DN/s].
+    err_photon, err_scatter, err_radii, err_aperture : float
+        Standard errors of ``count_rate`` [DN/s]: formal; what the scatter between dithers adds; what the spread over
+        radii adds beyond chance; from the EE's own uncertainty.
+    exposure_scatter : float
+        Standard deviation between the exposures' own totals [DN/s]; NaN for fewer than two.
+    """
+
+    radius: NDArray[np.float64]
+    used: NDArray[np.bool_]
+    total: NDArray[np.float64]
+    total_err: NDArray[np.float64]
+    ee_effective: NDArray[np.float64]
+    count_rate: float
+    err_photon: float
+    err_scatter: float
+    err_radii: float
+    err_aperture: float
+    exposure_scatter: float
+
+    @property
+    def count_rate_err(self) -> float:
+        """Standard error from the combination and the spread over radii [DN/s]."""
+        return float(np.sqrt(self.err_photon**2 + self.err_scatter**2 + self.err_radii**2))
+
+
+def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
+    """Standard deviation over radii beyond what their covariance gives.
+
+    The sample variance is a quadratic form in the totals, x' M x / (n - 1) with M the centring matrix; for normal
+    errors its mean is tr(M C) / (n - 1) and its variance 2 tr(M C M C) / (n - 1)^2.
+    """
+    n = len(total)
+    if n < 2:
+        return 0.0
+    centred = covariance - covariance.mean(axis=0)
+    centred -= centred.mean(axis=1)[:, None]
+    expected = np.trace(centred) / (n - 1)
+    deviation = np.sqrt(2 * np.sum(centred * centred.T)) / (n - 1)
+    spread = float(np.var(total, ddof=1))
+    if spread <= expected + _SPREAD_SIGMA * deviation:
+        return 0.0
+    return float(np.sqrt(spread - expected))
+
+
+def total_rate(
+    combined: CombinedProfile,
+    curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    curve_err: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    *,
+    area: NDArray[np.float64],
+    ring_edges: NDArray[np.float64],
+    ring_coverage: NDArray[np.float64],
+    radius_min: float = 5.0,
+    radius_max: float = 10.0,
+) -> TotalRate:
+    """Correct a group's EE profile to infinity and average it over radii.
+
+    Parameters
+    ----------
+    combined : CombinedProfile
+        Of EE profiles.
+    curve, curve_err : callable
+        EE of the PSF at radii [pix], 1 at infinity, and its standard error.
+    area : ndarray, shape (n_exposures, n_radii)
+        Areas of the apertures [pix].
+    ring_edges : ndarray, shape (n_exposures, n_rings + 1)
+    ring_coverage : ndarray, shape (n_exposures, n_rings)
+        Which part of its annulus each exposure used.
+    radius_min, radius_max : float
+        Radii averaged, both included [pix].
+
+    Returns
+    -------
+    TotalRate
+
+    Raises
+    ------
+    ParameterError
+        If no radius lies in the range.
+    ExposureError
+        If the group flags every radius of the range.
+
+    Notes
+    -----
+    The radii share pixels: the error of their mean is that of fully covariant sums, which the profile's covariance
+    gives, and is not smaller for more radii.
+    """
+    radius = combined.radius
+    in_range = (radius >= radius_min) & (radius <= radius_max)
+    if not in_range.any():
+        msg = f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
+        raise ParameterError(msg)
+    used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
+    if not used.any():
+        msg = f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
+        raise ExposureError(msg)
+    rings = zip(area, ring_edges, ring_coverage, strict=True)
+    effective = np.array([effective_ee(curve, radius, *ring) for ring in rings])
+    rings = zip(area, ring_edges, ring_coverage, strict=True)
+    effective_err = np.array([effective_ee(curve_err, radius, *ring) for ring in rings])
+    weight = combined.exposure_weight
+    each = combined.exposure_value / effective
+    total = np.where(used | (weight.sum(axis=0) > 0), np.sum(np.where(weight > 0, weight * each, 0.0), axis=0), np.nan)
+    with np.errstate(invalid="ignore"):  # a radius that no exposure measured has no weights
+        mean_effective = np.sum(weight * effective, axis=0) / weight.sum(axis=0)
+    covariance = combined.covariance / np.outer(mean_effective, mean_effective)
+    chosen = np.ix_(used, used)
+    formal = covariance[chosen] / np.outer(combined.inflation, combined.inflation)[chosen]
+    full = float(np.mean(covariance[chosen]))
+    photon = float(np.mean(formal))
+    relative = np.abs(np.sum(weight * effective_err, axis=0) / np.sum(weight * effective, axis=0))[used]
+    count_rate = float(np.mean(total[used]))
+    good = np.where(combined.exposure_flag[:, used] > 0, each[:, used], np.nan)
+    per_exposure = np.mean(good, axis=1)
+    per_exposure = per_exposure[np.isfinite(per_exposure)]
+    return TotalRate(
+        radius=radius,
+        used=used,
+        total=total,
+        total_err=np.sqrt(np.diagonal(covariance)),
+        ee_effective=mean_effective,
+        count_rate=count_rate,
+        err_photon=float(np.sqrt(photon)),
+        err_scatter=float(np.sqrt(max(0.0, full - photon))),
+        err_radii=_excess_spread(total[used], covariance[chosen]),
+        # a wrong wavefront moves the EE at all radii together
+        err_aperture=abs(count_rate) * float(np.mean(relative)),
+        exposure_scatter=float(np.std(per_exposure, ddof=1)) if len(per_exposure) > 1 else np.nan,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """What the star should give in a filter.
+
+    Parameters
+    ----------
+    electron_rate : float
+        Expected rate [e-/s].
+    spectrum_err, throughput_err : float
+        Fractional standard errors from the star's spectrum and from the throughput.
+    pivot : float
+        Pivot wavelength [micron].
+    fnu_band, fnu_mono : float
+        Flux density [Jy], band-averaged and monochromatic at the pivot.
+    """
+
+    electron_rate: float
+    spectrum_err: float
+    throughput_err: float
+    pivot: float
+    fnu_band: float
+    fnu_mono: float
+
+
+@dataclass(frozen=True, slots=True)
+class AbsFlux:
+    """The flux calibration that one group gives.
+
+    Parameters
+    ----------
+    count_rate, count_rate_err, count_rate_scatter : float
+        Total count rate, its error from the combination and the spread over radii, and the standard deviation
+        between dithers [DN/s].
+    electron_rate, electron_rate_err : float
+        [e-/s]; the error includes the gain's.
+    expected_electron_rate, expected_electron_rate_err : float
+        [e-/s]; NaN where there is no spectrum.
+    ratio, ratio_err : float
+        Measured over expected electron rate.
+    photmjsr, photmjsr_err : float
+        Band-averaged F_nu over count rate and pixel area [MJy/sr per DN/s].
+    photmjsr_mono : float
+        The same with the monochromatic F_nu.
+    photuja2, photuja2_err : float
+        ``photmjsr`` in microjansky per square arcsecond.
+    zeropoint_ab : float
+        AB magnitude of a source of 1 DN/s.
+    pivot : float
+        [micron].
+    fnu_band, fnu_mono : float
+        [Jy].
+    pixar_sr : float
+        Pixel area [sr].
+    err_photon, err_scatter, err_radii, err_aperture, err_gain, err_spectrum, err_throughput : float
+        The error budget, as fractions.
+    """
+
+    count_rate: float
+    count_rate_err: float
+    count_rate_scatter: float
+    electron_rate: float
+    electron_rate_err: float
+    expected_electron_rate: float
+    expected_electron_rate_err: float
+    ratio: float
+    ratio_err: float
+    photmjsr: float
+    photmjsr_err: float
+    photmjsr_mono: float
+    photuja2: float
+    photuja2_err: float
+    zeropoint_ab: float
+    pivot: float
+    fnu_band: float
+    fnu_mono: float
+    pixar_sr: float
+    err_photon: float
+    err_scatter: float
+    err_radii: float
+    err_aperture: float
+    err_gain: float
+    err_spectrum: float
+    err_throughput: float
+
+
+def calibrate_rate(
+    total: TotalRate, stimulus: Stimulus | None, *, gain: float, gain_err: float = 0.0, pixar_sr: float
+) -> AbsFlux:
+    """Compare a star's total count rate with what its spectrum predicts.
+
+    PHOTMJSR and PHOTUJA2 relate the star's flux density to its count rate: neither the gain nor the level of the
+    throughput enters, only the throughput's shape. The ratio of electron rates has the gain and the throughput in it.
+
+    Parameters
+    ----------
+    total : TotalRate
+    stimulus : Stimulus or None
+        None where the star's spectrum is not known: expected rate and factors are NaN.
+    gain, gain_err : float
+        [e-/DN].
+    pixar_sr : float
+        Pixel area [sr].
+
+    Returns
+    -------
+    AbsFlux
+    """
+    nan = float("nan")
+    rate = total.count_rate
+    terms = {k: getattr(total, k) / abs(rate) for k in ("err_photon", "err_scatter", "err_radii", "err_aperture")}
+    terms["err_gain"] = gain_err / gain
+    stimulus = stimulus or Stimulus(nan, nan, nan, nan, nan, nan)
+    terms["err_spectrum"], terms["err_throughput"] = stimulus.spectrum_err, stimulus.throughput_err
+    measured = np.hypot(total.count_rate_err / abs(rate), terms["err_gain"])
+    electron_rate = gain * rate
+    ratio = electron_rate / stimulus.electron_rate
+    photmjsr = stimulus.fnu_band / 1e6 / (rate * pixar_sr)
+    photmjsr_err = photmjsr * np.sqrt(
+        sum(terms[k] ** 2 for k in ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_spectrum"))
+    )
+    one_dn = stimulus.fnu_band / rate
+    return AbsFlux(
+        count_rate=rate,
+        count_rate_err=total.count_rate_err,
+        count_rate_scatter=total.exposure_scatter,
+        electron_rate=electron_rate,
+        electron_rate_err=float(abs(electron_rate) * measured),
+        expected_electron_rate=stimulus.electron_rate,
+        expected_electron_rate_err=stimulus.electron_rate * stimulus.spectrum_err,
+        ratio=ratio,
+        ratio_err=float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
+        photmjsr=photmjsr,
+        photmjsr_err=float(photmjsr_err),
+        photmjsr_mono=stimulus.fnu_mono / 1e6 / (rate * pixar_sr),
+        photuja2=photmjsr * UJA2_PER_MJYSR,
+        photuja2_err=float(photmjsr_err * UJA2_PER_MJYSR),
+        zeropoint_ab=float(-2.5 * np.log10(one_dn / AB_ZERO_JY)) if one_dn > 0 else nan,
+        pivot=stimulus.pivot,
+        fnu_band=stimulus.fnu_band,
+        fnu_mono=stimulus.fnu_mono,
+        pixar_sr=pixar_sr,
+        **terms,
+    )

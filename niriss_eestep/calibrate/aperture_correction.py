@@ -1,0 +1,80 @@
+"""Aperture correction consistent with the sky annulus.
+
+The annulus in which the sky is measured holds starlight, and subtracting the annulus's mean takes
+
+    EE_eff(r) = EE(r) - A(r) * sum_k c_k (EE(r_k+1) - EE(r_k)) / sum_k c_k a_k
+
+of the star's light from an aperture of area A(r), where ring k of the annulus, between r_k and r_k+1, has the area
+a_k, and the fraction c_k of it was used. With all of the annulus used this is the familiar
+EE(r) - pi r^2 (EE(r_out) - EE(r_in)) / (pi (r_out^2 - r_in^2)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.exceptions import ParameterError
+
+__all__ = ["annulus_light", "effective_ee"]
+
+Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def annulus_light(curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: NDArray[np.float64]) -> float:
+    """Mean fraction of the star's light per pixel in the part of an annulus that was used.
+
+    Parameters
+    ----------
+    curve : callable
+        EE of the PSF at radii [pix]; 1 at infinity.
+    ring_edges : ndarray, shape (n_rings + 1,)
+        [pix]; empty where the background does not come from an annulus.
+    ring_coverage : ndarray, shape (n_rings,)
+        Fraction of each ring that was used.
+
+    Returns
+    -------
+    float
+        [1/pix].
+
+    Raises
+    ------
+    ParameterError
+        If no part of the annulus was used.
+    """
+    if len(ring_edges) == 0:
+        return 0.0
+    area = np.pi * np.diff(np.square(ring_edges))
+    used = float(np.sum(ring_coverage * area))
+    if not used > 0:
+        msg = f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used"
+        raise ParameterError(msg)
+    return float(np.sum(ring_coverage * np.diff(curve(np.asarray(ring_edges)))) / used)
+
+
+def effective_ee(
+    curve: Curve,
+    radius: NDArray[np.float64],
+    area: NDArray[np.float64],
+    ring_edges: NDArray[np.float64],
+    ring_coverage: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Fraction of the star's light that remains in apertures after the annulus's mean is subtracted.
+
+    Parameters
+    ----------
+    curve : callable
+        EE of the PSF at radii [pix]; 1 at infinity.
+    radius, area : ndarray, shape (n_radii,)
+        Radii [pix] and areas on the image [pix] of the apertures.
+    ring_edges, ring_coverage : ndarray
+        As in `annulus_light`.
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+    """
+    return curve(radius) - area * annulus_light(curve, ring_edges, ring_coverage)
