@@ -1,1 +1,1 @@
-"""simulate."""
+"""Standard-star exposures with known truth: scenes (pure numpy), pipeline-like files, whole programs."""

@@ -1,0 +1,422 @@
+"""A standard star on the detector, with known truth: what the ramp fit would give for it.
+
+Pure numpy: a `Scene` and a PSF in, arrays out. The PSF is any object with ``render(x, y, shape)``, the fraction of the
+star's light in each pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.simulate.instrument import Readout
+
+__all__ = [
+    "DO_NOT_USE",
+    "JUMP_DET",
+    "REFERENCE_PIXEL",
+    "SATURATED",
+    "Blemishes",
+    "FixedPattern",
+    "GaussianPSF",
+    "Scene",
+    "SimulatedImage",
+    "Star",
+    "average",
+    "draw_pattern",
+    "expected_image",
+    "simulate_image",
+    "simulate_integrations",
+]
+
+# Data-quality bits of JWST (jwst documentation, "Data Quality Flags")
+DO_NOT_USE = 1
+SATURATED = 2
+JUMP_DET = 4
+REFERENCE_PIXEL = 1 << 31
+
+
+class PSF(Protocol):
+    """A point-spread function on the detector's pixels."""
+
+    def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Fraction of the star's light in each pixel, for a star at (x, y)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianPSF:
+    """A round Gaussian, whose encircled energy is known in closed form.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation along each axis [pix].
+    """
+
+    sigma: float = 1.5
+
+    def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Integrate over each pixel, exactly.
+
+        Parameters
+        ----------
+        x, y : float
+            Position of the star, 0-indexed [pix].
+        shape : tuple of int
+            (ny, nx)
+
+        Returns
+        -------
+        ndarray, shape (ny, nx)
+            Fraction of the light.
+        """
+        return np.outer(self._profile(y, shape[0]), self._profile(x, shape[1]))
+
+    def ee(self, radius: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Fraction of the light within a radius [pix]."""
+        return -np.expm1(-np.square(np.asarray(radius) / self.sigma) / 2)
+
+    def _profile(self, centre: float, size: int) -> NDArray[np.float64]:
+        from scipy.special import ndtr
+
+        edges = (np.arange(size + 1) - 0.5 - centre) / self.sigma
+        return np.diff(ndtr(edges))
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """A point source.
+
+    Parameters
+    ----------
+    x, y : float
+        Position in the array, 0-indexed, pixel centres at integers [pix].
+    electron_rate : float
+        All of its light [e-/s].
+    """
+
+    x: float
+    y: float
+    electron_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blemishes:
+    """Pixels that are not what they should be; places are drawn at random in a ring around the star.
+
+    Parameters
+    ----------
+    nan : int
+        Dead pixels: NaN, flagged DO_NOT_USE.
+    low : int
+        Pixels below the background that no flag tells.
+    jump : int
+        Good pixels flagged JUMP_DET.
+    hits : int
+        Residual cosmic-ray hits that no flag tells.
+    r_min, r_max : float
+        Ring in which they lie [pix].
+    low_depth : float
+        How far a low pixel lies below the background, as a fraction of the star's count rate; at least 20 times the
+        pixel's noise.
+    hit_height : float
+        How far a hit lies above what it covers, likewise.
+    """
+
+    nan: int = 0
+    low: int = 0
+    jump: int = 0
+    hits: int = 0
+    r_min: float = 5.0
+    r_max: float = 16.0
+    low_depth: float = 2e-3
+    hit_height: float = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that is in an exposure.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx)
+    star : Star
+        The standard star.
+    readout : Readout
+        Exposure times and noise of the detector.
+    background : float
+        At the array's centre [DN/s/pix].
+    gradient : tuple of float
+        Change of the background along x and y [DN/s/pix per pix].
+    others : tuple of Star
+        Further stars.
+    blemishes : Blemishes
+        Bad pixels.
+    flat_error : float
+        Relative error of the flat field, pixel by pixel; 0 for a `_rate` exposure, which has seen none.
+    reference_border : tuple of int
+        Reference pixels at the left, right, bottom and top edge.
+    """
+
+    shape: tuple[int, int]
+    star: Star
+    readout: Readout
+    background: float = 0.0
+    gradient: tuple[float, float] = (0.0, 0.0)
+    others: tuple[Star, ...] = ()
+    blemishes: Blemishes = field(default_factory=Blemishes)
+    flat_error: float = 0.0
+    reference_border: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedPattern:
+    """What is the same in every integration of an exposure: its blemishes and the flat field's error.
+
+    Parameters
+    ----------
+    nan, low, jump, hits : ndarray of int, shape (n, 2)
+        Pixels as (y, x); no pixel has two blemishes.
+    flat : ndarray, shape (ny, nx), or float
+        Response after flat-fielding; 1 where the flat field is right.
+    """
+
+    nan: NDArray[np.int64]
+    low: NDArray[np.int64]
+    jump: NDArray[np.int64]
+    hits: NDArray[np.int64]
+    flat: NDArray[np.float64] | float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedImage:
+    """What the ramp fit writes, in DN/s, and the truth behind it.
+
+    Parameters
+    ----------
+    data, err : ndarray of float32, shape (ny, nx)
+        Count rate and its standard error [DN/s]; NaN where DO_NOT_USE.
+    dq : ndarray of uint32, shape (ny, nx)
+        Data-quality bits.
+    var_poisson, var_rnoise, var_flat : ndarray of float32, shape (ny, nx)
+        Variance by cause [(DN/s)^2].
+    pattern : FixedPattern
+        Where the blemishes are.
+    """
+
+    data: NDArray[np.float32]
+    err: NDArray[np.float32]
+    dq: NDArray[np.uint32]
+    var_poisson: NDArray[np.float32]
+    var_rnoise: NDArray[np.float32]
+    var_flat: NDArray[np.float32]
+    pattern: FixedPattern
+
+
+def expected_image(scene: Scene, psf: PSF) -> NDArray[np.float64]:
+    """Noise-free count rate without blemishes.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is in the exposure.
+    psf : object with ``render(x, y, shape)``
+        Fraction of a star's light in each pixel.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        [DN/s]
+    """
+    ny, nx = scene.shape
+    dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
+    image = scene.background + scene.gradient[0] * dx + scene.gradient[1] * dy
+    for star in (scene.star, *scene.others):
+        image += psf.render(star.x, star.y, scene.shape) * (star.electron_rate / scene.readout.gain)
+    return image
+
+
+def draw_pattern(scene: Scene, rng: np.random.Generator) -> FixedPattern:
+    """Draw the places of the blemishes in the ring around the star, and the error of the flat field.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is in the exposure.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    FixedPattern
+
+    Raises
+    ------
+    ParameterError
+        More blemishes than pixels in the ring.
+    """
+    blemishes = scene.blemishes
+    counts = (blemishes.nan, blemishes.low, blemishes.jump, blemishes.hits)
+    y, x = np.indices(scene.shape, sparse=True)
+    distance = np.hypot(x - scene.star.x, y - scene.star.y)
+    inside = (distance >= blemishes.r_min) & (distance <= blemishes.r_max) & ~_reference_pixels(scene)
+    candidates = np.argwhere(inside)
+    if sum(counts) > len(candidates):
+        msg = (
+            f"{sum(counts)} bad pixels do not fit into the {len(candidates)} pixels between "
+            f"{blemishes.r_min:g} and {blemishes.r_max:g} pix of the star"
+        )
+        raise ParameterError(msg)
+    chosen = candidates[rng.choice(len(candidates), sum(counts), replace=False)] if sum(counts) else candidates[:0]
+    flat = rng.normal(1.0, scene.flat_error, scene.shape) if scene.flat_error else 1.0
+    return FixedPattern(*np.split(chosen, np.cumsum(counts)[:-1]), flat)
+
+
+def simulate_image(
+    scene: Scene,
+    psf: PSF,
+    rng: np.random.Generator,
+    *,
+    noise: bool = True,
+    expected: NDArray[np.float64] | None = None,
+    pattern: FixedPattern | None = None,
+) -> SimulatedImage:
+    """Simulate the count rate of an exposure, its variances and flags.
+
+    The electrons of a pixel, counted over `Readout.slope_time`, are a Poisson draw of the star and the background; the
+    read noise of the slope is normal with the variance `Readout.read_variance`, which is VAR_RNOISE. VAR_POISSON is
+    estimated as the ramp fit does it: from the measured slope, not from the true one, and 0 where that is negative.
+    Its mean is the variance of the draw (and above it only where the read noise exceeds the signal, where VAR_RNOISE
+    dominates), so pulls have mean 0 and standard deviation 1 as far as those of a real exposure. Without noise, the
+    variances are those of the true rate.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is in the exposure.
+    psf : object with ``render(x, y, shape)``
+        Fraction of a star's light in each pixel.
+    rng : numpy.random.Generator
+        Source of chance, for the places of the blemishes first, then for the noise.
+    noise : bool
+        Whether to draw noise.
+    expected : ndarray, shape (ny, nx), optional
+        `expected_image` of the scene, where it is at hand (many realisations of one scene).
+    pattern : FixedPattern, optional
+        Where the blemishes are; drawn by default.
+
+    Returns
+    -------
+    SimulatedImage
+
+    Raises
+    ------
+    ParameterError
+        More blemishes than pixels in their ring.
+    """
+    expected = expected_image(scene, psf) if expected is None else expected
+    pattern = draw_pattern(scene, rng) if pattern is None else pattern
+    readout = scene.readout
+    image = _draw_noise(expected, scene, rng) * pattern.flat if noise else expected.copy()
+    var_poisson = np.maximum(image, 0) / (readout.gain * readout.slope_time)
+    var_flat = np.square(scene.flat_error * image)
+    variance = var_poisson + var_flat + readout.read_variance
+    _spoil(image, variance, pattern, scene)
+    dq = _flags(expected, pattern, scene)
+    layers = (image, np.sqrt(variance), var_poisson, np.full(scene.shape, readout.read_variance), var_flat)
+    data, err, *variances = (_blanked(layer, dq) for layer in layers)
+    return SimulatedImage(data, err, dq, *variances, pattern)
+
+
+def simulate_integrations(
+    scene: Scene, psf: PSF, rng: np.random.Generator, *, noise: bool = True
+) -> list[SimulatedImage]:
+    """Simulate each integration of an exposure; the blemishes are the same in all of them.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is in the exposure; ``scene.readout.nints`` integrations are made.
+    psf, rng, noise
+        As for `simulate_image`.
+
+    Returns
+    -------
+    list of SimulatedImage
+    """
+    expected, pattern = expected_image(scene, psf), draw_pattern(scene, rng)
+    single = replace(scene, readout=replace(scene.readout, nints=1))
+    return [
+        simulate_image(single, psf, rng, noise=noise, expected=expected, pattern=pattern)
+        for _ in range(scene.readout.nints)
+    ]
+
+
+def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
+    """Average the integrations of an exposure, as the ramp fit does for `_rate`.
+
+    Parameters
+    ----------
+    integrations : sequence of SimulatedImage
+        Of one exposure, all with the same flags.
+
+    Returns
+    -------
+    SimulatedImage
+    """
+    number = np.float32(len(integrations))
+
+    def mean(name: str) -> NDArray[np.float32]:
+        return np.mean([getattr(image, name) for image in integrations], axis=0, dtype=np.float64).astype(np.float32)
+
+    variances = [mean(name) / number for name in ("var_poisson", "var_rnoise", "var_flat")]
+    first = integrations[0]
+    # the flat field's error is the same in every integration and does not average out
+    variances[2] *= number
+    return SimulatedImage(mean("data"), np.sqrt(sum(variances)), first.dq, *variances, first.pattern)
+
+
+def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
+    electrons_per_rate = scene.readout.gain * scene.readout.slope_time  # [e- per DN/s]
+    image = rng.poisson(np.maximum(expected, 0) * electrons_per_rate) / electrons_per_rate
+    image += rng.normal(scale=np.sqrt(scene.readout.read_variance), size=scene.shape)
+    return image
+
+
+def _spoil(image: NDArray[np.float64], variance: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> None:
+    """Put the unflagged outliers into the image."""
+    blemishes, star_rate = scene.blemishes, scene.star.electron_rate / scene.readout.gain
+    low, hits = tuple(pattern.low.T), tuple(pattern.hits.T)
+    image[low] = scene.background - np.maximum(blemishes.low_depth * star_rate, 20 * np.sqrt(variance[low]))
+    image[hits] += np.maximum(blemishes.hit_height * star_rate, 20 * np.sqrt(variance[hits]))
+
+
+def _reference_pixels(scene: Scene) -> NDArray[np.bool_]:
+    left, right, bottom, top = scene.reference_border
+    ny, nx = scene.shape
+    mask = np.ones(scene.shape, dtype=bool)
+    mask[bottom : ny - top, left : nx - right] = False
+    return mask
+
+
+def _flags(expected: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> NDArray[np.uint32]:
+    dq = np.zeros(scene.shape, dtype=np.uint32)
+    dq[tuple(pattern.nan.T)] = DO_NOT_USE
+    dq[tuple(pattern.jump.T)] = JUMP_DET
+    # a slope takes two groups below the full well
+    saturated = expected * scene.readout.gain * 2 * scene.readout.group_time > scene.readout.full_well
+    dq[saturated] |= np.uint32(DO_NOT_USE | SATURATED)
+    dq[_reference_pixels(scene)] |= np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
+    return dq
+
+
+def _blanked(layer: NDArray[np.float64], dq: NDArray[np.uint32]) -> NDArray[np.float32]:
+    layer = layer.astype(np.float32)
+    layer[(dq & DO_NOT_USE) != 0] = np.nan
+    return layer
