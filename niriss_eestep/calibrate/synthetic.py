@@ -1,7 +1,7 @@
 """Synthetic photometry: what a standard star should give through a filter.
 
-The integral of spectrum times throughput is synphot's. Definitions follow Bohlin, Gordon & Tremblay (2014, PASP 126, 711) and
-Koornneef et al. (1986, Highlights of Astronomy 7, 833).
+The integral of spectrum times throughput is synphot's. Definitions follow Bohlin, Gordon & Tremblay (2014, PASP 126,
+711) and Koornneef et al. (1986, Highlights of Astronomy 7, 833).
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
 LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
 AB_ZERO_FLUX = 3630.7805477  # [Jy] = 10^(-48.6 / 2.5) erg/s/cm2/Hz: Oke & Gunn (1983, ApJ 266, 713)
-UNCOVERED_MAX = (
-    1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out; well below 0.05 % in the rate
-)
+UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
@@ -109,9 +107,8 @@ class ExpectedRate:
     pivot : float
         Pivot wavelength of the filter [micron].
     fnu_band : float
-        Photon-weighted mean of F_nu over the band [Jy]: the flux density, at the pivot wavelength, of the source of constant
-        F_nu that gives the same electron rate. The ratio to the rate depends on the throughput alone, which is the convention
-        of PHOTMJSR in the JWST pipeline.
+        Photon-weighted mean of F_nu over the band [Jy]: the flux density of the source of constant F_nu that gives the
+        same electron rate, quoted at the pivot wavelength. The rate per fnu_band depends on the throughput alone.
     fnu_mono : float
         The star's own F_nu at the pivot wavelength [Jy], interpolated in its spectrum.
     fnu_mono_err : float
@@ -174,7 +171,7 @@ def expected_rate(
     Raises
     ------
     ReferenceDataError
-        Where the spectrum does not cover the band, its flux in the band is negative, or the throughput is no throughput.
+        Where the spectrum does not cover the band, its flux there is negative, or the throughput is none.
     ParameterError
         Where the collecting area is not positive.
     """
@@ -349,7 +346,9 @@ def predicted_photmjsr(
     return 1.0e-6 * gain / unit_rate / pixel_solid_angle
 
 
-def blackbody_spectrum(name: str, *, temperature: float, v_mag: float, meta: Mapping[str, Any] | None = None):  # type: ignore[no-untyped-def]
+def blackbody_spectrum(
+    name: str, *, temperature: float, v_mag: float, meta: Mapping[str, Any] | None = None
+) -> StandardSpectrum:
     """Return a black body of a star's temperature and V magnitude.
 
     For simulations: beyond 0.6 micron a hot white dwarf is a Rayleigh-Jeans tail with weak lines.
@@ -426,8 +425,8 @@ def _check_coverage(
     missing = 1.0 - inside / np.trapezoid(per_wave, fine)
     if missing > UNCOVERED_MAX:
         msg = (
-            f"spectrum of {spectrum.name} covers {first / MICRON:.4g} to {last / MICRON:.4g} micron: {missing:.2%} of {name} "
-            f"({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give a spectrum that covers it"
+            f"spectrum of {spectrum.name} covers {first / MICRON:.4g} to {last / MICRON:.4g} micron: {missing:.2%} of "
+            f"{name} ({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give one that covers it"
         )
         raise ReferenceDataError(msg)
     in_band = _band_part(spectrum.wavelength, wave)

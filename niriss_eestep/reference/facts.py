@@ -1,7 +1,7 @@
 """What is known of the NIRISS imaging filters and detector before any measurement.
 
-Filter positions, pivot wavelengths and predecessor PHOTMJSR: in-flight calibration of August 2022 (early flight; PHOTMJSR to
-be trusted to about 3 %). They serve to compare with, not to calibrate.
+Filter positions, pivot wavelengths and predecessor PHOTMJSR: in-flight calibration of August 2022 (early flight; trust
+PHOTMJSR to about 3 %). They serve to compare with, not to calibrate.
 """
 
 from __future__ import annotations

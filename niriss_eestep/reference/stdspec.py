@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # <star>_<instruments or mod>_<version>.fits, as CALSPEC names its files
 FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
+COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
 INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
 
 # Other names of CALSPEC standards (CALSPEC tables 1 and 2, Bohlin et al.; GSC names: SIMBAD)
@@ -110,9 +111,8 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
         with fits.open(path, memmap=False) as hdus:
             header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
             units = {name.upper(): columns[name].unit for name in columns.names}
-            values = {
-                name.upper(): np.asarray(data[name], dtype=np.float64) for name in columns.names if name in _WANTED
-            }
+            wanted = [name for name in columns.names if name.upper() in COLUMNS]
+            values = {name.upper(): np.asarray(data[name], dtype=np.float64) for name in wanted}
     except (OSError, IndexError, AttributeError, TypeError, ValueError) as error:
         msg = f"{path}: not a FITS table ({error})"
         raise ReferenceDataError(msg) from error
@@ -150,8 +150,8 @@ def find_spectrum(target: str, directory: str | os.PathLike[str] | None = None) 
 def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = None) -> Path:
     """Return the newest spectrum file of a star in a CALSPEC directory.
 
-    Of several files, spectra with observations are preferred to pure models (``mod``), composites of more instruments to
-    those of fewer (``stiswfcnic`` superseded ``stisnic``: their versions count apart), and then the highest version.
+    Of several files, spectra with observations are preferred to pure models (``mod``), composites of more instruments
+    to those of fewer (``stiswfcnic`` superseded ``stisnic``: their versions count apart), then the highest version.
 
     Parameters
     ----------
@@ -211,9 +211,7 @@ def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:
         directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
     directory = Path(directory)
     if not directory.is_dir():
-        msg = (
-            f"{directory}: no such directory of CALSPEC spectra (PYSYN_CDBS={os.environ.get('PYSYN_CDBS', 'not set')})"
-        )
+        msg = f"{directory}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
         raise ReferenceDataError(msg)
     return directory
 
@@ -241,9 +239,6 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | os.PathLike[str]) -> 
         if key in spectrum.meta:
             primary.header[key.upper()] = str(spectrum.meta[key])
     fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="SCI")]).writeto(path, overwrite=True)
-
-
-_WANTED = {name for column in ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR") for name in (column, column.lower())}
 
 
 def _make_spectrum(

@@ -95,8 +95,8 @@ def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
     ----------
     path : path, optional
         An ASDF file as `write_throughput` makes; an ECSV table with the columns ``wavelength`` and one per filter; or a
-        directory of synphot FITS files (``jwst_nis_f090w_clear.fits``, ``jwst_nis_clearp_f277w.fits``, ...). By default the
-        directory that the environment variable NIS_SYNPHOT names, or else the packaged in-flight curves.
+        directory of synphot FITS files (``jwst_nis_f090w_clear.fits``, ``jwst_nis_clearp_f277w.fits``, ...). By default
+        the directory that the environment variable NIS_SYNPHOT names, or else the packaged in-flight curves.
 
     Returns
     -------
@@ -147,8 +147,8 @@ def synphot_file_name(filter_name: str) -> str:
     Returns
     -------
     str
-        ``jwst_nis_<filter wheel or pupil wheel>...fits``: filters of the pupil wheel before ``clear``, those of the filter
-        wheel after ``clearp``.
+        ``jwst_nis_f090w_clear.fits`` for a filter of the pupil wheel, ``jwst_nis_clearp_f277w.fits`` for one of the
+        filter wheel.
     """
     name = filter_name.lower()
     if FILTERS[filter_name.upper()].wheel == "pupil":
