@@ -1,0 +1,185 @@
+"""Print what a standard star should give in each imaging filter: electron rate, flux density, magnitude, zero points."""
+
+HELP = "expected electron rates of a standard star"
+
+
+def configure(parser):
+    """Add the arguments of ``niriss-ee expect``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument(
+        "star", metavar="STAR_OR_FILE", help="a CALSPEC FITS file, or the name of a star in $PYSYN_CDBS/calspec"
+    )
+    parser.add_argument("--output", metavar="FILE.ecsv", help="write all columns as ECSV")
+    parser.add_argument(
+        "--throughput",
+        metavar="PATH",
+        help="ASDF or ECSV file, or directory of synphot FITS files (default: $NIS_SYNPHOT, else the packaged curves)",
+    )
+    parser.add_argument("--vega", metavar="FILE", help="spectrum of Vega, for Vega magnitudes and zero points")
+
+
+def run(args):
+    """Run ``niriss-ee expect``.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    """
+    from niriss_eestep.reference import load_spectrum, load_throughput
+
+    spectrum = _spectrum(args.star)
+    throughput = load_throughput(args.throughput)
+    vega = load_spectrum(args.vega) if args.vega else None
+    table = expectation_table(spectrum, throughput, vega=vega)
+    if args.output:
+        _write(table, args.output)
+    print(f"{spectrum.name}: spectrum {spectrum.meta['file']}, throughput {throughput.name}")
+    print(_as_text(table))
+
+
+def expectation_table(spectrum, throughput, *, vega=None):
+    """Return what a star should give in each filter of a throughput.
+
+    Parameters
+    ----------
+    spectrum : niriss_eestep.calibrate.synthetic.StandardSpectrum
+    throughput : niriss_eestep.reference.Throughput
+    vega : StandardSpectrum, optional
+        Spectrum of Vega; adds the columns ``vega_mag`` and ``zeropoint_vega``.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row per filter.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where a spectrum does not cover a filter.
+    """
+    from astropy.table import QTable
+
+    rows = [_row(spectrum, throughput, name, vega) for name in throughput.filters]
+    table = QTable(rows=rows)
+    for name, unit in _units().items():
+        if name in table.colnames:
+            table[name].unit = unit
+    table = QTable(table)  # columns become quantities now that they have units
+    table.meta = {
+        "target": spectrum.name,
+        "spectrum": spectrum.meta.get("file", ""),
+        "throughput": throughput.name,
+        "throughput_source": throughput.meta.get("source", ""),
+        "zero_points": "zeropoint_ab, zeropoint_vega: magnitude of 1 DN/s; zeropoint_ab_electron: of 1 e-/s",
+        "fnu": "fnu_band: photon-weighted mean over the band; fnu_mono: the star's own at the pivot wavelength",
+        "photmjsr": "predicted from the throughput, with the gain and the pixel area below; compare photmjsr_2022",
+    } | _constants()
+    return table
+
+
+def _row(spectrum, throughput, name, vega):
+    """Return a filter's row."""
+    from math import log10
+
+    from niriss_eestep.calibrate.synthetic import expected_rate, predicted_photmjsr, zeropoint_vega
+    from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+
+    wavelength, pce = throughput.curve(name)
+    expected = expected_rate(spectrum, wavelength, pce, name=name)
+    per_dn = 2.5 * log10(GAIN)  # 1 DN/s is brighter than 1 e-/s
+    row = {
+        "filter": name,
+        "pupil": FILTERS[name].header_pupil if name in FILTERS else "",
+        "pivot": expected.pivot,
+        "expected_electron_rate": expected.electron_rate,
+        "expected_electron_rate_err": expected.electron_rate_err,
+        "expected_electron_rate_err_stat": expected.electron_rate_err_stat,
+        "expected_electron_rate_err_sys": expected.electron_rate_err_sys,
+        "expected_count_rate": expected.electron_rate / GAIN,
+        "fnu_band": expected.fnu_band,
+        "fnu_mono": expected.fnu_mono,
+        "ab_mag": expected.ab_mag,
+        "zeropoint_ab": expected.zeropoint_ab - per_dn,
+        "zeropoint_ab_electron": expected.zeropoint_ab,
+        "photmjsr": predicted_photmjsr(wavelength, pce, gain=GAIN, pixel_solid_angle=PIXEL_SOLID_ANGLE),
+        "photmjsr_2022": FILTERS[name].photmjsr if name in FILTERS else float("nan"),
+    }
+    if vega is not None:
+        zeropoint = zeropoint_vega(vega, wavelength, pce, name=name)
+        row["vega_mag"] = zeropoint - 2.5 * log10(expected.electron_rate)
+        row["zeropoint_vega"] = zeropoint - per_dn
+    return row
+
+
+def _units():
+    """Return the units of the columns that have one."""
+    from astropy import units as u
+
+    rate, density, magnitude = u.electron / u.s, u.Jy, u.mag
+    photmjsr = u.MJy / u.sr / (u.DN / u.s)
+    return {
+        "pivot": u.micron,
+        "expected_electron_rate": rate,
+        "expected_electron_rate_err": rate,
+        "expected_electron_rate_err_stat": rate,
+        "expected_electron_rate_err_sys": rate,
+        "expected_count_rate": u.DN / u.s,
+        "fnu_band": density,
+        "fnu_mono": density,
+        "ab_mag": magnitude,
+        "zeropoint_ab": magnitude,
+        "zeropoint_ab_electron": magnitude,
+        "photmjsr": photmjsr,
+        "photmjsr_2022": photmjsr,
+        "vega_mag": magnitude,
+        "zeropoint_vega": magnitude,
+    }
+
+
+def _constants():
+    """Return the constants that the table goes with."""
+    from niriss_eestep.reference.facts import COLLECTING_AREA, GAIN, PIXEL_SOLID_ANGLE
+
+    return {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN, "pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
+
+
+def _spectrum(star):
+    """Return the spectrum of a file, or of a star by name."""
+    from pathlib import Path
+
+    from niriss_eestep.reference import find_spectrum, load_spectrum
+
+    looks_like_a_file = star.lower().endswith((".fits", ".fits.gz")) or Path(star).is_file()
+    return load_spectrum(star) if looks_like_a_file else find_spectrum(star)
+
+
+def _write(table, output):
+    """Write the table, or say why not."""
+    from niriss_eestep.exceptions import ParameterError
+
+    if not output.lower().endswith(".ecsv"):
+        msg = f"--output {output}: the table is written as ECSV; give a name that ends in .ecsv"
+        raise ParameterError(msg)
+    try:
+        table.write(output, format="ascii.ecsv", overwrite=True)
+    except OSError as error:
+        msg = f"--output {output}: cannot be written ({error})"
+        raise ParameterError(msg) from error
+
+
+def _as_text(table):
+    """Return the main columns as text, one line per filter."""
+    header = f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
+    units = f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
+    lines = [header, units]
+    for row in table:
+        lines.append(
+            f"{row['filter']:8}{row['pivot'].value:8.4f}{row['expected_electron_rate'].value:12.4e}"
+            f"{row['expected_electron_rate_err'].value:10.1e}{row['fnu_band'].value:11.4e}{row['ab_mag'].value:9.3f}"
+            f"{row['zeropoint_ab'].value:9.3f}{row['photmjsr'].value:10.4f}"
+        )
+    return "\n".join(lines)
