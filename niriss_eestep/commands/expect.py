@@ -1,4 +1,4 @@
-"""Print what a standard star should give in each imaging filter: electron rate, flux density, magnitude, zero points."""
+"""Print what a standard star should give in each imaging filter: electron rate, flux density, zero points."""
 
 HELP = "expected electron rates of a standard star"
 
@@ -53,7 +53,7 @@ def expectation_table(spectrum, throughput, *, vega=None):
 
     Returns
     -------
-    astropy.table.QTable
+    astropy.table.Table
         One row per filter.
 
     Raises
@@ -61,14 +61,13 @@ def expectation_table(spectrum, throughput, *, vega=None):
     ReferenceDataError
         Where a spectrum does not cover a filter.
     """
-    from astropy.table import QTable
+    from astropy.table import Table
 
     rows = [_row(spectrum, throughput, name, vega) for name in throughput.filters]
-    table = QTable(rows=rows)
+    table = Table(rows=rows)
     for name, unit in _units().items():
         if name in table.colnames:
             table[name].unit = unit
-    table = QTable(table)  # columns become quantities now that they have units
     table.meta = {
         "target": spectrum.name,
         "spectrum": spectrum.meta.get("file", ""),
@@ -178,8 +177,8 @@ def _as_text(table):
     lines = [header, units]
     for row in table:
         lines.append(
-            f"{row['filter']:8}{row['pivot'].value:8.4f}{row['expected_electron_rate'].value:12.4e}"
-            f"{row['expected_electron_rate_err'].value:10.1e}{row['fnu_band'].value:11.4e}{row['ab_mag'].value:9.3f}"
-            f"{row['zeropoint_ab'].value:9.3f}{row['photmjsr'].value:10.4f}"
+            f"{row['filter']:8}{row['pivot']:8.4f}{row['expected_electron_rate']:12.4e}"
+            f"{row['expected_electron_rate_err']:10.1e}{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}"
+            f"{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
         )
     return "\n".join(lines)
