@@ -1,0 +1,218 @@
+"""What the schemas say about arrays and table columns: names, data types, units, descriptions.
+
+The schemas are the one place where these are written down; validation, tables and summaries read them from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from asdf.schema import load_schema
+from stdatamodels.schema import merge_property_trees
+
+from niriss_eestep.exceptions import ProductError
+
+__all__ = [
+    "Field",
+    "array_fields",
+    "empty_value",
+    "field_dtype",
+    "make_table",
+    "merged_schema",
+    "schema_url",
+    "table_fields",
+]
+
+SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
+VERSION = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An array of a product, or a column of one of its tables.
+
+    Parameters
+    ----------
+    name : str
+    datatype : str
+        Name of a numpy data type; 'str' for unicode strings of any length, 'table' for a structured array.
+    unit : str
+        Unit as astropy reads it; empty for a number without unit.
+    axes : tuple of str
+        What each dimension runs over: 'radius', 'exposure', 'group', 'ring', 'ring_edge'.
+    title, description : str
+        Meaning, short and in full.
+    """
+
+    name: str
+    datatype: str
+    unit: str
+    axes: tuple[str, ...]
+    title: str
+    description: str
+
+
+def schema_url(kind):
+    """Identifier of the current schema of one kind of product.
+
+    Parameters
+    ----------
+    kind : str
+        'ee_profile', 'sb_profile', 'combined_ee', 'combined_sb' or 'abs_flux'.
+
+    Returns
+    -------
+    str
+    """
+    return f"{SCHEMA_BASE}{kind}-{VERSION}"
+
+
+@cache
+def merged_schema(url):
+    """Load a schema, with the schemas that it refers to merged into one tree of properties.
+
+    Loading costs 5 ms even from asdf's cache, which copies; every model of a class may share one tree.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    dict
+        Not to be changed.
+    """
+    return merge_property_trees(load_schema(url, resolve_references=True))
+
+
+@cache
+def array_fields(url):
+    """List the arrays at the top of a product's tree.
+
+    Parameters
+    ----------
+    url : str
+        The schema.
+
+    Returns
+    -------
+    dict of str to Field
+        In the order of the schema; tables and lists of names included.
+    """
+    return {
+        name: _array_field(name, entry) for name, entry in merged_schema(url)["properties"].items() if "axes" in entry
+    }
+
+
+def _array_field(name, entry):
+    datatype = "table" if "columns" in entry else entry.get("datatype", "str")
+    title = entry["title"]
+    return Field(name, datatype, entry.get("unit", ""), tuple(entry["axes"]), title, entry.get("description", title))
+
+
+@cache
+def table_fields(url, table):
+    """List the columns of a table.
+
+    Parameters
+    ----------
+    url : str
+        The schema.
+    table : str
+        Name of the table in the tree.
+
+    Returns
+    -------
+    dict of str to Field
+        In the table's order.
+    """
+    entry = merged_schema(url)["properties"][table]
+    return {
+        column["name"]: Field(
+            column["name"],
+            column["datatype"],
+            column["unit"],
+            tuple(entry["axes"]),
+            column["description"],
+            column["description"],
+        )
+        for column in entry["columns"]
+    }
+
+
+def field_dtype(field, values=()):
+    """Numpy data type of a column.
+
+    Parameters
+    ----------
+    field : Field
+    values : sequence, optional
+        The column's values; strings are as long as the longest of them.
+
+    Returns
+    -------
+    numpy.dtype
+    """
+    if field.datatype != "str":
+        return np.dtype(field.datatype)
+    return np.dtype(f"U{max((len(str(value)) for value in values), default=0) or 1}")
+
+
+def empty_value(field):
+    """Value of a column that was not measured: NaN, 0 or an empty string.
+
+    Parameters
+    ----------
+    field : Field
+
+    Returns
+    -------
+    float, int or str
+    """
+    return {"float64": np.nan, "str": ""}.get(field.datatype, 0)
+
+
+def make_table(fields, rows):
+    """Make a structured array from rows.
+
+    Parameters
+    ----------
+    fields : dict of str to Field
+        The columns.
+    rows : sequence of mapping, or structured ndarray
+        The rows; a column that a row lacks, or has as None, is filled with NaN, 0 or an empty string.
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+        Structured, strings as unicode.
+
+    Raises
+    ------
+    ProductError
+        When a row has a column that the table does not know.
+    """
+    rows = _as_mappings(rows)
+    unknown = sorted({name for row in rows for name in row} - set(fields))
+    if unknown:
+        msg = f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}"
+        raise ProductError(msg)
+    columns = {
+        name: [empty_value(field) if row.get(name) is None else row[name] for row in rows]
+        for name, field in fields.items()
+    }
+    dtype = np.dtype([(name, field_dtype(field, columns[name])) for name, field in fields.items()])
+    table = np.empty(len(rows), dtype)
+    for name, values in columns.items():
+        table[name] = values
+    return table
+
+
+def _as_mappings(rows: Sequence) -> list[Mapping]:
+    """Rows of a structured array or a sequence as mappings."""
+    if isinstance(rows, np.ndarray):
+        return [dict(zip(rows.dtype.names, row.tolist(), strict=True)) for row in rows]
+    return list(rows)

@@ -1,0 +1,223 @@
+"""The data models of the products."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+from asdf import AsdfFile
+from stdatamodels.jwst.datamodels import JwstDataModel
+from stdatamodels.util import remove_none_from_tree
+
+from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.columns import merged_schema, schema_url
+from niriss_eestep.products.validation import check_tree
+
+__all__ = [
+    "MODELS",
+    "AbsFluxModel",
+    "CombinedEEModel",
+    "CombinedSBModel",
+    "EEProfileModel",
+    "ProductModel",
+    "SBProfileModel",
+]
+
+
+class ProductModel(JwstDataModel):
+    """What the products have in common.
+
+    A wrong value raises when it is set, and the whole tree is validated before it is written; a file is written whole
+    or not at all.
+
+    Parameters
+    ----------
+    init : dict, str, Path, DataModel or None
+        Tree, product file, or model.
+    **kwargs
+        Passed to `JwstDataModel`.
+    """
+
+    kind = ""
+    meta_key = ""
+    x_name, y_name = "radius", ""
+
+    def __init__(self, init=None, **kwargs):
+        filename = None
+        if isinstance(init, (str, Path)):
+            from niriss_eestep.products.io import read_tree
+
+            filename = Path(init).name
+            init = read_tree(init, model_type=type(self).__name__)
+        kwargs.setdefault("strict_validation", True)
+        # the merged schema may be shared: a model never changes it in place
+        kwargs.setdefault("schema", merged_schema(self.schema_url))
+        super().__init__(init, **kwargs)
+        if filename is not None:
+            self._instance["meta"]["filename"] = filename
+
+    def __reduce__(self):
+        # asdf's file object holds locks and callbacks; the tree alone is the product
+        return type(self), (copy.deepcopy(dict(self._instance)),)
+
+    def __repr__(self):
+        name = self.meta.filename or "in memory"
+        return f"<{type(self).__name__} {name}: {self.outline()}>"
+
+    def outline(self):
+        """Describe the product in a few words.
+
+        Returns
+        -------
+        str
+        """
+        from niriss_eestep.products.summary import outline
+
+        return outline(self)
+
+    def info(self, *args, **kwargs):
+        """Print a summary; with any argument, the tree as `asdf.AsdfFile.info` shows it."""
+        if args or kwargs:
+            super().info(*args, **kwargs)
+            return
+        from niriss_eestep.products.summary import summary
+
+        print(summary(self))
+
+    def to_table(self):
+        """Give the profile, or the table of groups, as a table with units.
+
+        Returns
+        -------
+        astropy.table.QTable
+            Every array that runs over the radii alone is a column. The metadata holds the title and the product's own
+            metadata.
+        """
+        from niriss_eestep.products.tables import product_table
+
+        return product_table(self)
+
+    def plot(self, **kwargs):
+        """Plot the product.
+
+        Parameters
+        ----------
+        **kwargs
+            Passed to the function of `niriss_eestep.report.figures` named ``plot_<kind>``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from niriss_eestep.report import figures
+
+        return getattr(figures, f"plot_{self.kind}")(self, **kwargs)
+
+    def validate(self):
+        """Compare the whole tree with the schema.
+
+        Raises
+        ------
+        ProductError
+            Names the entry and what is wrong with it.
+        """
+        label = f"{self._instance['meta'].get('filename') or 'product in memory'} ({type(self).__name__})"
+        check_tree(remove_none_from_tree(dict(self._instance)), self.schema_url, label)
+
+    def to_asdf(self, init, *args, **kwargs):
+        """Write the product, whole or not at all.
+
+        Parameters
+        ----------
+        init : str, Path or file object
+            Where to write; a file that exists is replaced.
+        *args, **kwargs
+            Passed to `asdf.AsdfFile.write_to`.
+
+        Raises
+        ------
+        ProductError
+            When the tree does not agree with the schema, or cannot be written.
+        """
+        from niriss_eestep.products.io import write_atomically
+
+        name = self._instance["meta"].get("filename")
+        self.on_save(str(init) if isinstance(init, (str, Path)) else None)
+        try:
+            self.validate()
+            data = self._serialize(*args, **kwargs)
+            if isinstance(init, (str, Path)):
+                write_atomically(init, data)
+            else:
+                init.write(data)
+        except ProductError:
+            self._instance["meta"]["filename"] = name
+            raise
+
+    def to_fits(self, init, *args, **kwargs):
+        """Refuse: the products are ASDF files."""
+        msg = f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
+        raise ProductError(msg)
+
+    def on_save(self, path=None):
+        """Record the schema beside what jwst records."""
+        super().on_save(path)
+        self._instance["meta"].setdefault("eestep", {})["schema"] = self.schema_url
+
+    def _serialize(self, *args, **kwargs):
+        """Give the bytes of the product's ASDF file."""
+        buffer = io.BytesIO()
+        with AsdfFile() as file:
+            for key, value in self._instance.items():
+                file[key] = value
+            file.write_to(buffer, *args, **kwargs)
+        return buffer.getvalue()
+
+
+class EEProfileModel(ProductModel):
+    """Encircled energy of one exposure."""
+
+    kind = "ee_profile"
+    meta_key = "ee"
+    schema_url = schema_url(kind)
+    y_name = "count_rate"
+
+
+class SBProfileModel(ProductModel):
+    """Surface-brightness profile of one exposure."""
+
+    kind = "sb_profile"
+    meta_key = "sb"
+    schema_url = schema_url(kind)
+    y_name = "surface_brightness"
+
+
+class CombinedEEModel(ProductModel):
+    """Encircled energy of a group."""
+
+    kind = "combined_ee"
+    meta_key = "group"
+    schema_url = schema_url(kind)
+    y_name = "count_rate"
+
+
+class CombinedSBModel(ProductModel):
+    """Surface-brightness profile of a group."""
+
+    kind = "combined_sb"
+    meta_key = "group"
+    schema_url = schema_url(kind)
+    y_name = "surface_brightness"
+
+
+class AbsFluxModel(ProductModel):
+    """Absolute flux calibration: one row per group."""
+
+    kind = "abs_flux"
+    schema_url = schema_url(kind)
+
+
+MODELS = {
+    model.__name__: model for model in (EEProfileModel, SBProfileModel, CombinedEEModel, CombinedSBModel, AbsFluxModel)
+}

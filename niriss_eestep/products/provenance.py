@@ -1,0 +1,129 @@
+"""What made a product: software, parameters, input, references."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["copy_metadata", "file_sha256", "fingerprint", "record_provenance"]
+
+
+def copy_metadata(model, exposure):
+    """Copy to a product the core metadata of what it was measured on.
+
+    Instrument set-up, target, program, observation, exposure, subarray, dates, earlier references, photometry and
+    calibration logs: every entry that the exposure has, both schemas know and a FITS keyword stands for.
+
+    Parameters
+    ----------
+    model : ProductModel
+        Receives the metadata.
+    exposure : JwstDataModel
+        Exposure or product.
+    """
+    # the exposure's values agree with the same schema already, and the product is validated when it is written
+    validating = model._validate_on_assignment
+    model._validate_on_assignment = False
+    try:
+        model.update(exposure)
+    finally:
+        model._validate_on_assignment = validating
+
+
+def record_provenance(model, *, parameters, inputs, references=None):
+    """Record in ``meta.eestep`` what made a product.
+
+    Parameters
+    ----------
+    model : ProductModel
+    parameters : mapping
+        Parameters of the step.
+    inputs : sequence of (str, Path or DataModel)
+        What the step read. Files are recorded with their SHA-256, models in memory by their name.
+    references : mapping of str to str, optional
+        File of each reference type.
+    """
+    inputs = [_describe(source) for source in inputs]
+    record = model._instance["meta"].setdefault("eestep", {})
+    record.update(
+        schema=model.schema_url,
+        version=_version("niriss_eestep"),
+        jwst_version=_version("jwst"),
+        parameters=_plain(parameters),
+        input=inputs,
+        fingerprint=fingerprint(parameters=parameters, inputs=inputs, references=references or {}),
+    )
+
+
+def fingerprint(*, parameters, inputs, references):
+    """Hash of all that decides a product's numbers.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Parameters of the step.
+    inputs : sequence
+        As `record_provenance`, or its records of ``meta.eestep.input``.
+    references : mapping of str to str
+        File of each reference type; of a file that can be read, the content counts, not the folder.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal, of software version, parameters, input and references.
+    """
+    content = {
+        "version": _version("niriss_eestep"),
+        "parameters": _plain(parameters),
+        "input": [source if isinstance(source, dict) else _describe(source) for source in inputs],
+        "references": {kind: _describe(name) for kind, name in references.items()},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path):
+    """SHA-256 of a file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(source):
+    """Record of one input: its name, and the hash of a file."""
+    if not isinstance(source, (str, Path)):
+        return {"filename": source.meta.filename or "in memory"}
+    record = {"filename": Path(source).name}
+    if Path(source).is_file():
+        record["sha256"] = file_sha256(source)
+    return record
+
+
+@cache
+def _version(package):
+    return version(package)
+
+
+def _plain(value):
+    """Give a parameter as YAML and JSON know it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,102 @@
+"""Comparison of a product's tree with its schema."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from asdf import AsdfFile
+from asdf.exceptions import ValidationError
+from asdf.schema import load_schema, validate
+
+from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.columns import array_fields, table_fields
+
+__all__ = ["check_tree"]
+
+
+@cache
+def _rules(url):
+    """The schema as it is written; the merged one keeps only one ``required`` of several."""
+    return load_schema(url, resolve_references=True), AsdfFile()
+
+
+def check_tree(tree, url, label):
+    """Compare a tree with a schema, and the lengths of its arrays with each other.
+
+    Parameters
+    ----------
+    tree : dict
+        Plain containers and ndarrays, without None.
+    url : str
+        The schema.
+    label : str
+        What to call the product in messages.
+
+    Raises
+    ------
+    ProductError
+        Names the entry and what is wrong with it.
+    """
+    schema, context = _rules(url)
+    try:
+        validate(tree, context, schema=schema)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.absolute_path) or "tree"
+        # jsonschema's message quotes the whole value
+        msg = f"{label}: {where}: {error.message[-300:]}"
+        raise ProductError(msg) from error
+    lengths = {}
+    for name, field in array_fields(url).items():
+        shape = _checked_shape(tree[name], field, url, label)
+        for axis, length in zip(field.axes, shape, strict=True):
+            first, expected = lengths.setdefault(axis, (name, length))
+            if length != expected:
+                msg = f"{label}: {name} has {length} values along {axis}, {first} has {expected}"
+                raise ProductError(msg)
+    _check_rings(lengths, label)
+
+
+def _checked_shape(value, field, url, label):
+    """Shape of an array, table or list, after a look at its kind."""
+    if field.datatype == "str":
+        return (len(value),)
+    if not isinstance(value, np.ndarray):
+        msg = f"{label}: {field.name} must be an array, got {type(value).__name__}"
+        raise ProductError(msg)
+    if value.ndim != len(field.axes):
+        msg = (
+            f"{label}: {field.name} must have {len(field.axes)} dimensions ({', '.join(field.axes)}), got {value.ndim}"
+        )
+        raise ProductError(msg)
+    if field.datatype == "table":
+        _check_columns(field.name, value.dtype, url, label)
+    elif value.dtype != np.dtype(field.datatype):
+        msg = f"{label}: {field.name} must be {field.datatype}, got {value.dtype}"
+        raise ProductError(msg)
+    return value.shape
+
+
+def _check_columns(table, dtype, url, label):
+    """Compare a table's columns with the schema's."""
+    fields = table_fields(url, table)
+    names = dtype.names or ()
+    if names != tuple(fields):
+        missing = [name for name in fields if name not in names]
+        unknown = [name for name in names if name not in fields]
+        msg = f"{label}: {table} must have the schema's columns in their order; missing {missing}, unknown {unknown}"
+        raise ProductError(msg)
+    for name, field in fields.items():
+        good = dtype[name].kind == "U" if field.datatype == "str" else dtype[name] == np.dtype(field.datatype)
+        if not good:
+            msg = f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}"
+            raise ProductError(msg)
+
+
+def _check_rings(lengths, label):
+    """There is one ring edge more than rings, or neither."""
+    if "ring" in lengths:
+        edges, rings = lengths["ring_edge"][1], lengths["ring"][1]
+        if (edges or 1) != rings + 1:
+            msg = f"{label}: {edges} edges of background rings do not belong to {rings} rings"
+            raise ProductError(msg)
