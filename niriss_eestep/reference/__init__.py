@@ -4,10 +4,17 @@ from importlib import import_module
 
 # name: module that has it; imported on first use, because readers bring asdf and astropy
 _EXPORTS = {
+    "PSFEE": "psfee",
+    "EETable": "psfee",
+    "PSFImages": "psf_images",
     "Throughput": "throughput",
     "find_spectrum": "stdspec",
+    "load_psf_images": "psf_images",
+    "load_psfee": "psfee",
     "load_spectrum": "stdspec",
     "load_throughput": "throughput",
+    "write_psf_images": "psf_images",
+    "write_psfee": "psfee",
     "write_spectrum": "stdspec",
     "write_throughput": "throughput",
 }

@@ -1,0 +1,295 @@
+"""Encircled energy of the PSF by filter: the `psfee` reference, from whatever form it comes in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.reference.facts import FILTERS
+
+__all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
+
+PACKAGED_PSFEE = Path(__file__).parent / "data" / "niriss_psfee.asdf"
+SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"
+#: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EETable:
+    """Encircled energy of one filter.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        Aperture radii [pix], rising from 0.
+    ee : ndarray, shape (n_radii,)
+        Fraction of the star's total light within each radius; 1 at infinity.
+    ee_err : ndarray, shape (n_radii,)
+        Its uncertainty; 0 where the source states none.
+    """
+
+    radius: NDArray[np.float64]
+    ee: NDArray[np.float64]
+    ee_err: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PSFEE:
+    """Encircled energy of the PSF, by filter.
+
+    Parameters
+    ----------
+    tables : mapping of str to EETable
+        By filter.
+    name : str
+        The file or directory it comes from.
+    meta : mapping, optional
+        Where it is from.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it holds no filter, or something that is no encircled energy.
+    """
+
+    tables: Mapping[str, EETable]
+    name: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            msg = f"{self.name}: no encircled energy in it"
+            raise ReferenceDataError(msg)
+        unknown = [name for name in self.tables if name not in FILTERS]
+        if unknown:
+            msg = f"{self.name}: {', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
+            raise ReferenceDataError(msg)
+        tables = {name: _checked(self.name, name, self.tables[name]) for name in FILTERS if name in self.tables}
+        object.__setattr__(self, "tables", tables)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in order of wavelength."""
+        return tuple(self.tables)
+
+    @property
+    def radius_max(self) -> float:
+        """Radius that every filter's table reaches [pix]."""
+        return min(float(table.radius[-1]) for table in self.tables.values())
+
+    def table(self, filter_name: str) -> EETable:
+        """Return a filter's table.
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+
+        Returns
+        -------
+        EETable
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter.
+        """
+        try:
+            return self.tables[filter_name.upper()]
+        except KeyError:
+            msg = f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
+            raise ReferenceDataError(msg) from None
+
+    def ee(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+        """Interpolate the encircled energy, monotonically (PCHIP).
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+        radius_pix : float or array_like
+            Aperture radii [pix].
+
+        Returns
+        -------
+        ndarray, shape of ``radius_pix``
+            Fraction of the star's total light.
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter, or does not reach a radius.
+        ParameterError
+            Where a radius is negative or not finite.
+        """
+        table = self.table(filter_name)
+        return PchipInterpolator(table.radius, table.ee)(self._radius(filter_name, radius_pix))
+
+    def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+        """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
+
+        Parameters and errors are those of `ee`.
+        """
+        table = self.table(filter_name)
+        return np.interp(self._radius(filter_name, radius_pix), table.radius, table.ee_err)
+
+    def _radius(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+        """Return the radii, or say which of them cannot be used."""
+        radius = np.asarray(radius_pix, dtype=np.float64)
+        bad = radius[~(np.isfinite(radius) & (radius >= 0))]
+        if bad.size:
+            msg = f"radius of the encircled energy of {filter_name} must be finite and not negative, got {bad.flat[0]}"
+            raise ParameterError(msg)
+        reach = self.table(filter_name).radius[-1]
+        if radius.size and radius.max() > reach:
+            msg = (
+                f"{self.name}: the encircled energy of {filter_name} reaches {reach:g} pix, but {radius.max():g} pix is "
+                "needed (the background annulus counts); use smaller radii or a reference that reaches further"
+            )
+            raise ReferenceDataError(msg)
+        return radius
+
+
+def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
+    """Read the encircled energy of the PSF.
+
+    Parameters
+    ----------
+    path : path, optional
+        An ASDF file as `write_psfee` makes; an ECSV table with the columns ``radius`` [pix] and one per filter; or a
+        directory of STPSF/WebbPSF FITS images or of ``*_psf.radtab`` tables. By default the packaged reference.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file or directory is missing or is no psfee reference.
+    """
+    if path is None:
+        return _packaged()
+    path = Path(path)
+    if not path.exists():
+        msg = f"{path}: no such file or directory (psfee reference)"
+        raise ReferenceDataError(msg)
+    if path.suffix == ".ecsv":
+        return _from_table(path)
+    return _from_asdf(path)
+
+
+def write_psfee(psfee: PSFEE, path: str | os.PathLike[str]) -> None:
+    """Write a psfee reference as an ASDF file that `load_psfee` reads.
+
+    Parameters
+    ----------
+    psfee : PSFEE
+        What to write.
+    path : path
+        The file; an existing one is replaced.
+    """
+    import asdf
+
+    tables = {
+        name: {"radius": table.radius, "ee": table.ee, "ee_err": table.ee_err} for name, table in psfee.tables.items()
+    }
+    meta = {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel", **psfee.meta}
+    with asdf.AsdfFile({"meta": meta, "psfee": tables}, custom_schema=SCHEMA) as file:
+        file.write_to(path, all_array_compression="zlib")
+
+
+@lru_cache(maxsize=1)
+def _packaged() -> PSFEE:
+    return _from_asdf(PACKAGED_PSFEE)
+
+
+def _from_asdf(path: Path) -> PSFEE:
+    """Read an ASDF file as `write_psfee` makes."""
+    import asdf
+
+    try:
+        with asdf.open(path, lazy_load=False, memmap=False, custom_schema=SCHEMA) as file:
+            tables = {
+                name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
+                for name, table in file["psfee"].items()
+            }
+            meta = dict(file["meta"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, asdf.exceptions.ValidationError) as error:
+        msg = f"{path}: not a psfee reference ({str(error).splitlines()[0]})"
+        raise ReferenceDataError(msg) from error
+    return PSFEE(tables, path.name, meta)
+
+
+def _from_table(path: Path) -> PSFEE:
+    """Read an ECSV table with the columns ``radius`` and one per filter."""
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except (OSError, ValueError) as error:
+        msg = f"{path}: not an ECSV table ({error})"
+        raise ReferenceDataError(msg) from error
+    if "radius" not in table.colnames:
+        msg = f"{path}: no column 'radius' [pix]; it has {', '.join(table.colnames)}"
+        raise ReferenceDataError(msg)
+    unit = str(table["radius"].unit or "pix")
+    if unit not in ("pix", "pixel"):
+        msg = f"{path}: the column 'radius' is in {unit}; it must be in detector pixels"
+        raise ReferenceDataError(msg)
+    radius = np.asarray(table["radius"], dtype=np.float64)
+    tables = {}
+    for name in table.colnames:
+        if name.upper() in FILTERS:
+            error = np.asarray(table[f"{name}_err"]) if f"{name}_err" in table.colnames else np.zeros(radius.size)
+            tables[name.upper()] = EETable(radius, np.asarray(table[name]), error)
+    return PSFEE(tables, path.name, {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
+
+
+def _checked(source: str, filter_name: str, table: EETable) -> EETable:
+    """Return a table as read-only arrays that start at radius 0, or say what is wrong with it."""
+    where = f"{source}: encircled energy of {filter_name}"
+    radius, ee, error = (np.array(a, dtype=np.float64) for a in (table.radius, table.ee, table.ee_err))
+    if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
+        msg = f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors"
+        raise ReferenceDataError(msg)
+    if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):
+        msg = f"{where}: the radii must be finite, not negative, and rise"
+        raise ReferenceDataError(msg)
+    if not (np.all(np.isfinite(ee)) and np.all(error >= 0)):
+        msg = f"{where}: values that are not finite, or errors that are negative"
+        raise ReferenceDataError(msg)
+    if radius[0] > 0:
+        radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
+    _check_is_ee(where, radius, ee)
+    # within the tolerance: the interpolation is monotone where the table is
+    ee = np.maximum.accumulate(np.clip(ee, 0.0, 1.0))
+    for array in (radius, ee, error):
+        array.setflags(write=False)
+    return EETable(radius, ee, error)
+
+
+def _check_is_ee(where: str, radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
+    """Raise where the values cannot be an encircled energy."""
+    if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
+        msg = f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
+        raise ReferenceDataError(msg)
+    if ee.max() > 1 + TOLERANCE:
+        at = radius[np.argmax(ee)]
+        msg = f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
+        raise ReferenceDataError(msg)
+    fall = np.diff(ee)
+    if fall.min() < -TOLERANCE:
+        i = int(np.argmin(fall))
+        msg = f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
+        raise ReferenceDataError(msg)
