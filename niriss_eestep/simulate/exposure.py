@@ -16,11 +16,10 @@ from astropy.wcs import WCS
 from stdatamodels.jwst.datamodels import CubeModel, ImageModel
 
 from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE, filter_facts
-from niriss_eestep.simulate.instrument import Readout, Subarray
+from niriss_eestep.simulate.instrument import ExposureName, Readout, Subarray
 from niriss_eestep.simulate.scene import SimulatedImage
 
 __all__ = [
-    "ExposureName",
     "ExposureSetup",
     "Target",
     "cal_model",
@@ -55,40 +54,6 @@ class Target:
     name: str
     ra: float
     dec: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExposureName:
-    """What an exposure's file name says.
-
-    Parameters
-    ----------
-    program, observation, visit, visit_group, sequence, activity, exposure : int
-        As in jw<program><observation><visit>_<group><sequence><activity>_<exposure>_nis.
-    """
-
-    program: int
-    observation: int = 1
-    visit: int = 1
-    visit_group: int = 2
-    sequence: int = 1
-    activity: int = 1
-    exposure: int = 1
-
-    @property
-    def visit_id(self) -> str:
-        """Program, observation and visit."""
-        return f"{self.program:05d}{self.observation:03d}{self.visit:03d}"
-
-    @property
-    def activity_id(self) -> str:
-        """Visit group, parallel sequence and activity."""
-        return f"{self.visit_group:02d}{self.sequence:d}{self.activity:02d}"
-
-    @property
-    def root(self) -> str:
-        """File name without product suffix."""
-        return f"jw{self.visit_id}_{self.activity_id}_{self.exposure:05d}_nis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +300,7 @@ def _fill_exposure(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
     exposure.group_time = readout.group_time
     exposure.integration_time = readout.integration_time
     exposure.exposure_time = exposure.effective_exposure_time = readout.exposure_time
-    # each integration starts with a reset, which takes a frame
-    duration = readout.exposure_time + readout.nints * setup.subarray.frame_time
+    duration = readout.duration(setup.subarray)
     exposure.duration = exposure.elapsed_exposure_time = duration
     exposure.nresets_at_start = exposure.nresets_between_ints = 1
     exposure.zero_frame = exposure.data_problem = False

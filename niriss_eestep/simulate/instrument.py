@@ -1,4 +1,4 @@
-"""NIRISS imaging as the simulator needs it: subarrays, read-out and sky."""
+"""NIRISS imaging as the simulator needs it: subarrays, read-out, sky and file names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from niriss_eestep.reference.facts import GAIN, filter_facts
 
 __all__ = [
     "SUBARRAYS",
+    "ExposureName",
     "Readout",
     "Subarray",
     "choose_readout",
@@ -158,6 +159,10 @@ class Readout:
         """EFFEXPTM [s]."""
         return self.integration_time * self.nints
 
+    def duration(self, subarray: Subarray) -> float:
+        """Time from start to end [s]; each integration starts with a reset, which takes a frame."""
+        return self.exposure_time + self.nints * subarray.frame_time
+
     @property
     def slope_time(self) -> float:
         """Time over which the photons of a slope are counted, all integrations [s].
@@ -174,6 +179,40 @@ class Readout:
         """
         noise = self.read_noise / self.gain
         return 12 * noise**2 / ((self.ngroups**3 - self.ngroups) * self.group_time**2) / self.nints
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureName:
+    """What an exposure's file name says.
+
+    Parameters
+    ----------
+    program, observation, visit, visit_group, sequence, activity, exposure : int
+        As in jw<program><observation><visit>_<group><sequence><activity>_<exposure>_nis.
+    """
+
+    program: int
+    observation: int = 1
+    visit: int = 1
+    visit_group: int = 2
+    sequence: int = 1
+    activity: int = 1
+    exposure: int = 1
+
+    @property
+    def visit_id(self) -> str:
+        """Program, observation and visit."""
+        return f"{self.program:05d}{self.observation:03d}{self.visit:03d}"
+
+    @property
+    def activity_id(self) -> str:
+        """Visit group, parallel sequence and activity."""
+        return f"{self.visit_group:02d}{self.sequence:d}{self.activity:02d}"
+
+    @property
+    def root(self) -> str:
+        """File name without product suffix."""
+        return f"jw{self.visit_id}_{self.activity_id}_{self.exposure:05d}_nis"
 
 
 def get_subarray(name: str) -> Subarray:

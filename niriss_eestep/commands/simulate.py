@@ -1,0 +1,214 @@
+"""Simulate a standard-star program: exposures that look like the pipeline's, their association, spectrum and truth."""
+
+from pathlib import Path
+
+HELP = "simulate a standard-star program with known truth"
+
+
+def configure(parser):
+    """Add the arguments of `niriss-ee simulate`.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of this command.
+    """
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write; made where it does not exist")
+    _configure_program(parser.add_argument_group("program"))
+    _configure_star(parser.add_argument_group("star"))
+    _configure_image(parser.add_argument_group("exposures"))
+
+
+def _configure_program(group):
+    from argparse import BooleanOptionalAction
+
+    group.add_argument(
+        "--filters", nargs="+", default=["all"], metavar="F", help="F090W ... F480M, or all (the default)"
+    )
+    group.add_argument(
+        "--subarrays", nargs="+", default=["SUB128"], metavar="S", help="SUB64, SUB128 (the default), SUB256, FULL"
+    )
+    group.add_argument(
+        "--commissioning",
+        action="store_true",
+        help="the 33 filters and subarrays of the commissioning program, instead of --filters and --subarrays",
+    )
+    group.add_argument("--dithers", type=int, default=2, metavar="N", help="exposures in each group (default 2)")
+    group.add_argument("--seed", type=int, default=1, metavar="N", help="equal seeds give equal files (default 1)")
+    group.add_argument("--program", type=int, default=1094, metavar="N", help="program number (default 1094)")
+    group.add_argument("--cal", action="store_true", help="write *_cal.fits instead of *_rate.fits")
+    group.add_argument("--rateints", action="store_true", help="write *_rateints.fits as well")
+    group.add_argument("--overwrite", action="store_true", help="replace exposures of the same names")
+    group.add_argument("--progress", action=BooleanOptionalAction, default=True, help="show a progress bar")
+
+
+def _configure_star(group):
+    group.add_argument(
+        "--target",
+        default="WD1057+719",
+        metavar="NAME",
+        help="WD1057+719 (the default), LDS749B, P330E, BD+60 1753; or any name with the four options below",
+    )
+    group.add_argument("--ra", type=float, metavar="DEG", help="right ascension, ICRS")
+    group.add_argument("--dec", type=float, metavar="DEG", help="declination, ICRS")
+    group.add_argument("--temperature", type=float, metavar="K", help="of the black body that stands for the star")
+    group.add_argument("--v-mag", type=float, metavar="MAG", help="Johnson V")
+    group.add_argument("--spectrum", type=Path, metavar="FILE", help="CALSPEC file to take instead of the black body")
+    group.add_argument(
+        "--ratio",
+        nargs="+",
+        default=[],
+        metavar="F=VALUE",
+        help="true over predicted electron rate of a filter, such as F090W=1.02; or one value for all (default 1)",
+    )
+
+
+def _configure_image(group):
+    from argparse import BooleanOptionalAction
+
+    group.add_argument("--noise", action=BooleanOptionalAction, default=True, help="draw noise (default)")
+    group.add_argument("--background", type=float, metavar="DN/S", help="per pixel (default: a typical sky by filter)")
+    group.add_argument(
+        "--gradient", type=float, nargs=2, default=(0.0, 0.0), metavar=("X", "Y"), help="of the background, per pixel"
+    )
+    group.add_argument("--nan-pixels", type=int, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
+    group.add_argument("--low-pixels", type=int, default=0, metavar="N", help="low pixels without a flag")
+    group.add_argument("--jump-pixels", type=int, default=0, metavar="N", help="good pixels flagged JUMP_DET")
+    group.add_argument("--hits", type=int, default=0, metavar="N", help="cosmic-ray hits without a flag")
+    group.add_argument(
+        "--bad-radii",
+        type=float,
+        nargs=2,
+        default=(5.0, 16.0),
+        metavar=("R_MIN", "R_MAX"),
+        help="where these pixels lie, from the star (default 5 16)",
+    )
+    group.add_argument("--stars", type=int, default=0, metavar="N", help="other, fainter stars in the field")
+    group.add_argument("--flat-error", type=float, default=0.0, metavar="X", help="relative, pixel by pixel")
+    group.add_argument(
+        "--pointing-error", type=float, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
+    )
+    group.add_argument(
+        "--electrons", type=float, default=1e6, metavar="N", help="of the star that an exposure collects (default 1e6)"
+    )
+
+
+def run(args):
+    """Simulate, write, and say what was written.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Arguments of the command.
+    """
+    from tqdm import tqdm
+
+    from niriss_eestep.associations import find_exposures, write_associations
+    from niriss_eestep.simulate.program import simulate_program
+
+    program = make_program(args)
+    kinds = ("rateints",) * args.rateints + (("cal",) if args.cal else ("rate",))
+
+    def progress(exposures):
+        return tqdm(exposures, unit="exposure", desc="simulate", disable=not args.progress)
+
+    truth = simulate_program(args.directory, program, kinds=kinds, overwrite=args.overwrite, progress=progress)
+    names = set(truth["exposure"])
+    exposures, _ = find_exposures(args.directory, kinds[-1])
+    ours = [exposure for exposure in exposures if exposure.root in names]
+    associations = write_associations(ours, args.directory)
+    _print_summary(args.directory, truth, kinds, associations)
+
+
+def make_program(args):
+    """Turn the arguments into a program.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Arguments of the command.
+
+    Returns
+    -------
+    niriss_eestep.simulate.program.Program
+    """
+    from niriss_eestep.reference import load_spectrum
+    from niriss_eestep.reference.facts import FILTERS
+    from niriss_eestep.simulate.program import COMMISSIONING, Program, combinations
+    from niriss_eestep.simulate.scene import Blemishes
+
+    filters = _words(args.filters)
+    filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
+    groups = COMMISSIONING if args.commissioning else combinations(filters, _words(args.subarrays))
+    r_min, r_max = args.bad_radii
+    return Program(
+        groups=groups,
+        n_dithers=args.dithers,
+        star=_star(args),
+        spectrum=None if args.spectrum is None else load_spectrum(args.spectrum),
+        blemishes=Blemishes(args.nan_pixels, args.low_pixels, args.jump_pixels, args.hits, r_min, r_max),
+        ratio=_ratios(args.ratio),
+        background=args.background,
+        gradient=tuple(args.gradient),
+        n_stars=args.stars,
+        flat_error=args.flat_error,
+        noise=args.noise,
+        pointing_error=args.pointing_error,
+        electrons=args.electrons,
+        seed=args.seed,
+        number=args.program,
+    )
+
+
+def _words(values):
+    """Split at blanks and commas."""
+    return [word for value in values for word in value.replace(",", " ").split()]
+
+
+def _star(args):
+    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.simulate.program import StandardStar, standard_star
+
+    given = {"ra": args.ra, "dec": args.dec, "temperature": args.temperature, "v_mag": args.v_mag}
+    if all(value is None for value in given.values()):
+        return standard_star(args.target)
+    missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
+    if missing:
+        msg = f"target {args.target!r} needs {' and '.join(missing)} as well"
+        raise ParameterError(msg)
+    return StandardStar(args.target, **given)
+
+
+def _ratios(values):
+    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.reference.facts import FILTERS, filter_facts
+
+    ratios = {}
+    for word in _words(values):
+        name, _, number = word.rpartition("=")
+        try:
+            ratio = float(number)
+        except ValueError:
+            ratio = 0.0
+        if not ratio > 0:
+            msg = f"--ratio {word}: give a positive number, or FILTER=number"
+            raise ParameterError(msg)
+        ratios |= {filter_facts(name).name: ratio} if name else dict.fromkeys(FILTERS, ratio)
+    return ratios
+
+
+def _print_summary(directory, truth, kinds, associations):
+    from niriss_eestep.simulate.program import TRUTH_FILE
+
+    groups = dict.fromkeys(zip(truth["filter"], truth["subarray"], strict=True))
+    print(
+        f"{len(truth)} exposures ({', '.join(f'*_{kind}.fits' for kind in kinds)}) "
+        f"of {truth['target'][0]} in {len(groups)} groups: {directory}"
+    )
+    saturated = sorted({f"{row['filter']} {row['subarray']}" for row in truth if row["n_saturated"]})
+    if saturated:
+        print(f"saturated in the star's core: {', '.join(saturated)}")
+    print(f"truth: {directory / TRUTH_FILE}")
+    print(f"spectrum: {directory / truth.meta['spectrum']} (PYSYN_CDBS={directory} lets the pipeline find it)")
+    for path in associations:
+        print(f"association: {path}")

@@ -1,0 +1,584 @@
+"""A whole standard-star program: filters, subarrays and dithers, with the star's spectrum and the truth beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from niriss_eestep.calibrate.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SCALE, filter_facts
+from niriss_eestep.simulate.instrument import (
+    SUBARRAYS,
+    ExposureName,
+    Readout,
+    Subarray,
+    choose_readout,
+    get_subarray,
+    sky_background,
+)
+from niriss_eestep.simulate.scene import (
+    PSF,
+    SATURATED,
+    Blemishes,
+    Scene,
+    Star,
+    average,
+    simulate_image,
+    simulate_integrations,
+)
+
+if TYPE_CHECKING:  # stdatamodels takes a second to import; planning does without
+    from astropy.table import Table
+
+    from niriss_eestep.simulate.exposure import ExposureSetup
+
+__all__ = [
+    "COMMISSIONING",
+    "KINDS",
+    "STARS",
+    "TRUTH_FILE",
+    "PlannedExposure",
+    "Program",
+    "StandardStar",
+    "combinations",
+    "plan_exposures",
+    "scene_of",
+    "simulate_program",
+    "spectrum_file_name",
+    "standard_star",
+]
+
+# Filters of the commissioning program by subarray: 33 groups, 66 exposures with two dithers
+COMMISSIONING = (
+    *((name, "SUB64") for name in ("F115W", "F150W", "F200W")),
+    *((name, "SUB128") for name in FILTERS),
+    *((name, "SUB256") for name in FILTERS),
+    *((name, "FULL") for name, facts in FILTERS.items() if facts.wheel == "filter"),
+)
+KINDS = ("rate", "rateints", "cal")
+TRUTH_FILE = "truth.ecsv"
+_CLEAR_RADIUS = 30.0  # no other star nearer to the standard [pix]
+_MAX_DITHER = 20.0  # largest dither offset along an axis [pix]; a twentieth of the array where that is less
+_OVERHEAD = 120.0  # from the end of an exposure to the start of the next [s]
+_SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class StandardStar:
+    """A standard star, simulated as a black body.
+
+    Parameters
+    ----------
+    name : str
+        As in TARGPROP.
+    ra, dec : float
+        ICRS [deg].
+    temperature : float
+        Of the black body [K].
+    v_mag : float
+        Johnson V.
+    """
+
+    name: str
+    ra: float
+    dec: float
+    temperature: float
+    v_mag: float
+
+
+# Coordinates: SIMBAD, J2000; temperature and V: CALSPEC's table of standards, rounded
+STARS = {
+    star.name: star
+    for star in (
+        StandardStar("WD1057+719", 165.142679, 71.634147, 42000.0, 14.8),
+        StandardStar("LDS749B", 323.067741, 0.254008, 13575.0, 14.67),
+        StandardStar("P330E", 247.890883, 30.146186, 5840.0, 13.03),
+        StandardStar("BD+60 1753", 261.217822, 60.430817, 9370.0, 9.65),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to simulate.
+
+    Parameters
+    ----------
+    groups : tuple of (str, str)
+        Filter and subarray of each group.
+    n_dithers : int
+        Exposures in a group.
+    star : StandardStar
+        What is observed.
+    spectrum : StandardSpectrum, optional
+        Its spectrum; a black body by default.
+    blemishes : Blemishes
+        Bad pixels of each exposure.
+    ratio : mapping of str to float
+        True over predicted electron rate by filter, 1 where not given: what the calibration should find.
+    background : float, optional
+        [DN/s/pix]; a typical sky in each filter by default.
+    gradient : tuple of float
+        Change of the background along x and y [DN/s/pix per pix].
+    n_stars : int
+        Other stars in the field.
+    flat_error : float
+        Relative error of the flat field.
+    noise : bool
+        Whether to draw noise.
+    pointing_error : float
+        Standard deviation, along each axis, of the star's position about the header's WCS [pix].
+    electrons : float
+        Electrons of the star that an exposure should collect [e-].
+    seed : int
+        Equal seeds give equal files.
+    number : int
+        Program number.
+    roll : float
+        Position angle of V3 [deg].
+    start : float
+        Start of the first exposure [MJD, UTC].
+
+    Raises
+    ------
+    ParameterError
+        No group, an unknown filter or subarray, or a quantity out of its range.
+    """
+
+    groups: tuple[tuple[str, str], ...]
+    n_dithers: int = 2
+    star: StandardStar = STARS["WD1057+719"]
+    spectrum: StandardSpectrum | None = None
+    blemishes: Blemishes = field(default_factory=Blemishes)
+    ratio: Mapping[str, float] = field(default_factory=dict)
+    background: float | None = None
+    gradient: tuple[float, float] = (0.0, 0.0)
+    n_stars: int = 0
+    flat_error: float = 0.0
+    noise: bool = True
+    pointing_error: float = 0.3
+    electrons: float = 1e6
+    seed: int = 1
+    number: int = 1094
+    roll: float = 45.0
+    start: float = 59700.0
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            msg = "a program needs at least one filter and subarray"
+            raise ParameterError(msg)
+        for filter_name, subarray in self.groups:
+            filter_facts(filter_name)
+            get_subarray(subarray)
+        limits = {
+            "n_dithers": 1,
+            "n_stars": 0,
+            "seed": 0,
+            "number": 1,
+            "flat_error": 0,
+            "pointing_error": 0,
+            "electrons": 1,
+        }
+        for label, least in limits.items():
+            if not getattr(self, label) >= least:
+                msg = f"{label} must be {least} or more, got {getattr(self, label)}"
+                raise ParameterError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedExposure:
+    """An exposure of a program, before it is drawn.
+
+    Parameters
+    ----------
+    index : int
+        Position in the program; with the seed it fixes all that is random.
+    name : ExposureName
+        What its files are called.
+    filter_name, subarray : str
+        The group.
+    dither : int
+        Counted from 1.
+    x, y : float
+        Position of the star, 0-indexed in the subarray [pix].
+    header_x, header_y : float
+        Where the header's WCS puts it [pix].
+    electron_rate, expected_electron_rate : float
+        True, and predicted from spectrum and throughput [e-/s].
+    background : float
+        [DN/s/pix]
+    readout : Readout
+        Exposure times.
+    start : float
+        [MJD]
+    """
+
+    index: int
+    name: ExposureName
+    filter_name: str
+    subarray: str
+    dither: int
+    x: float
+    y: float
+    header_x: float
+    header_y: float
+    electron_rate: float
+    expected_electron_rate: float
+    background: float
+    readout: Readout
+    start: float
+
+
+def combinations(filters: Sequence[str], subarrays: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """All pairs of filters and subarrays, subarray by subarray.
+
+    Parameters
+    ----------
+    filters, subarrays : sequence of str
+        Names, in any case.
+
+    Returns
+    -------
+    tuple of (filter, subarray)
+
+    Raises
+    ------
+    ParameterError
+        An unknown name.
+    """
+    names = [filter_facts(name).name for name in filters]
+    return tuple((name, get_subarray(subarray).name) for subarray in subarrays for name in names)
+
+
+def standard_star(name: str) -> StandardStar:
+    """Look up a star that the simulator knows.
+
+    Parameters
+    ----------
+    name : str
+        One of `STARS`, whatever the case and blanks.
+
+    Returns
+    -------
+    StandardStar
+
+    Raises
+    ------
+    ParameterError
+        The star is not among them.
+    """
+    for star in STARS.values():
+        if _plain(star.name) == _plain(name):
+            return star
+    msg = f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
+    raise ParameterError(msg)
+
+
+def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
+    """Lay out the exposures of a program: an observation for each subarray, in it a visit group for each filter.
+
+    Parameters
+    ----------
+    program : Program
+        What to simulate.
+    expected : mapping of str to float
+        Predicted electron rate by filter [e-/s].
+    psfs : mapping of str to object with ``render``
+        PSF by filter; sets how fast the brightest pixel fills.
+
+    Returns
+    -------
+    list of PlannedExposure
+    """
+    subarrays = list(dict.fromkeys(subarray for _, subarray in program.groups))
+    used = dict.fromkeys(subarrays, 0)
+    planned: list[PlannedExposure] = []
+    start = program.start
+    for filter_name, name in program.groups:
+        used[name] += 1
+        rate = expected[filter_name] * program.ratio.get(filter_name, 1.0)
+        readout = _choose_readout(name, psfs[filter_name], rate, program.electrons)
+        for dither in range(1, program.n_dithers + 1):
+            exposure_name = ExposureName(
+                program.number, 1 + subarrays.index(name), visit_group=2 * used[name], exposure=dither
+            )
+            x, y, header_x, header_y = _draw_position(program, len(planned), get_subarray(name))
+            planned.append(
+                PlannedExposure(
+                    index=len(planned),
+                    name=exposure_name,
+                    filter_name=filter_name,
+                    subarray=name,
+                    dither=dither,
+                    x=x,
+                    y=y,
+                    header_x=header_x,
+                    header_y=header_y,
+                    electron_rate=rate,
+                    expected_electron_rate=expected[filter_name],
+                    background=sky_background(filter_name) if program.background is None else program.background,
+                    readout=readout,
+                    start=start,
+                )
+            )
+            start += (readout.duration(get_subarray(name)) + _OVERHEAD) / _SECONDS_PER_DAY
+    return planned
+
+
+def scene_of(planned: PlannedExposure, program: Program) -> Scene:
+    """Put a planned exposure as a scene.
+
+    Parameters
+    ----------
+    planned : PlannedExposure
+        From `plan_exposures`.
+    program : Program
+        It belongs to.
+
+    Returns
+    -------
+    Scene
+    """
+    subarray = SUBARRAYS[planned.subarray]
+    return Scene(
+        shape=subarray.shape,
+        star=Star(planned.x, planned.y, planned.electron_rate),
+        readout=planned.readout,
+        background=planned.background,
+        gradient=program.gradient,
+        others=_draw_other_stars(planned, program),
+        blemishes=program.blemishes,
+        flat_error=program.flat_error,
+        reference_border=subarray.reference_border,
+    )
+
+
+def simulate_program(
+    directory: Path,
+    program: Program,
+    *,
+    psfs: Mapping[str, PSF] | None = None,
+    kinds: Sequence[str] = ("rate",),
+    overwrite: bool = False,
+    progress: Callable[[list[PlannedExposure]], Iterable[PlannedExposure]] = iter,
+) -> Table:
+    """Simulate a program: its exposures, the star's spectrum and the truth. One exposure is in memory at a time.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Where to write; made where it does not exist.
+    program : Program
+        What to simulate.
+    psfs : mapping of str to object with ``render(x, y, shape)``, optional
+        PSF by filter; the packaged ones by default.
+    kinds : sequence of str
+        What to write of each exposure: any of rate, rateints, cal.
+    overwrite : bool
+        Whether exposures of the same names may be replaced.
+    progress : callable
+        Wraps the list of exposures that is gone through, as ``tqdm`` does.
+
+    Returns
+    -------
+    astropy.table.Table
+        The truth, one row per exposure, as written to ``truth.ecsv``.
+
+    Raises
+    ------
+    ParameterError
+        A kind of exposure that is not known, or files that are in the way.
+    """
+    from niriss_eestep.reference import load_throughput, write_spectrum
+
+    if psfs is None:
+        from niriss_eestep.reference import load_psf_images
+
+        psfs = load_psf_images()
+    throughput, spectrum = load_throughput(), program.spectrum or _blackbody(program.star)
+    filters = dict.fromkeys(name for name, _ in program.groups)
+    expected = {name: expected_rate(spectrum, *throughput.curve(name), name=name).electron_rate for name in filters}
+    exposures = plan_exposures(program, expected, psfs)
+    spectrum_path = directory / "calspec" / spectrum_file_name(program.star.name)
+    paths = [directory / f"{planned.name.root}_{kind}.fits" for planned in exposures for kind in _checked_kinds(kinds)]
+    _prepare_directory(directory, paths, overwrite=overwrite)
+    write_spectrum(spectrum, spectrum_path)
+    rows = [_simulate_exposure(directory, planned, program, psfs, kinds) for planned in progress(exposures)]
+    return _write_truth(directory, rows, program)
+
+
+def spectrum_file_name(star: str) -> str:
+    """Name a star's model spectrum as CALSPEC would.
+
+    Parameters
+    ----------
+    star : str
+        Name of the star.
+
+    Returns
+    -------
+    str
+        Such as wd1057_719_mod_001.fits.
+    """
+    return re.sub(r"[^a-z0-9]+", "_", star.lower()).strip("_") + "_mod_001.fits"
+
+
+def _blackbody(star: StandardStar) -> StandardSpectrum:
+    meta = {
+        "descrip": f"Black body of {star.temperature:g} K, V = {star.v_mag:g}, for simulations",
+        "source": "niriss_eestep",
+        "pedigree": "MODEL",
+    }
+    return blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
+
+
+def _choose_readout(subarray: str, psf: PSF, rate: float, electrons: float) -> Readout:
+    peak = float(psf.render(4.0, 4.0, (9, 9)).max())
+    return choose_readout(get_subarray(subarray), peak_rate=peak * rate, star_rate=rate, electrons=electrons)
+
+
+def _draw_position(program: Program, index: int, subarray: Subarray) -> tuple[float, float, float, float]:
+    """Where the star is, and where the header says it is."""
+    rng = np.random.default_rng([program.seed, index, 0])
+    reach = min(_MAX_DITHER, subarray.size / 20)
+    true = subarray.centre + rng.uniform(-reach, reach, 2)
+    header = true + rng.normal(scale=program.pointing_error, size=2)
+    return float(true[0]), float(true[1]), float(header[0]), float(header[1])
+
+
+def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
+    """Draw field stars, 0.1 to 10 % as bright as the standard, none within its sky annulus."""
+    rng = np.random.default_rng([program.seed, planned.index, 1])
+    size = SUBARRAYS[planned.subarray].size
+    stars: list[Star] = []
+    for _ in range(1000 * program.n_stars):
+        x, y = rng.uniform(0, size - 1, 2)
+        if np.hypot(x - planned.x, y - planned.y) > _CLEAR_RADIUS:
+            stars.append(Star(float(x), float(y), planned.electron_rate * 10 ** rng.uniform(-3, -1)))
+        if len(stars) == program.n_stars:
+            return tuple(stars)
+    if program.n_stars:
+        msg = f"no room for {program.n_stars} other stars in {planned.subarray}; simulate a larger subarray"
+        raise ParameterError(msg)
+    return ()
+
+
+def _checked_kinds(kinds: Sequence[str]) -> Sequence[str]:
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        msg = f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}"
+        raise ParameterError(msg)
+    return kinds
+
+
+def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -> None:
+    existing = [path for path in (*paths, directory / TRUTH_FILE) if path.exists()]
+    if existing and not overwrite:
+        msg = f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
+        raise ParameterError(msg)
+    try:
+        (directory / "calspec").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{directory}: cannot be made ({error})"
+        raise ParameterError(msg) from error
+
+
+def _simulate_exposure(
+    directory: Path, planned: PlannedExposure, program: Program, psfs: Mapping[str, PSF], kinds: Sequence[str]
+) -> dict[str, Any]:
+    """Write an exposure and return its row of the truth."""
+    from niriss_eestep.simulate import exposure
+
+    scene, psf = scene_of(planned, program), psfs[planned.filter_name]
+    rng = np.random.default_rng([program.seed, planned.index, 2])
+    setup = _setup_of(planned, program)
+    if "rateints" in kinds:
+        integrations = simulate_integrations(scene, psf, rng, noise=program.noise)
+        image = average(integrations)
+        model = exposure.rateints_model(integrations, setup)
+        exposure.write_model(model, directory, planned.name, "rateints")
+    else:
+        image = simulate_image(scene, psf, rng, noise=program.noise)
+    for kind, make in (("rate", exposure.rate_model), ("cal", exposure.cal_model)):
+        if kind in kinds:
+            exposure.write_model(make(image, setup), directory, planned.name, kind)
+    return _truth_row(planned, program, n_saturated=int(np.sum((image.dq & SATURATED) != 0)))
+
+
+def _setup_of(planned: PlannedExposure, program: Program) -> ExposureSetup:
+    from niriss_eestep.simulate.exposure import ExposureSetup, Target
+
+    star, subarray = program.star, SUBARRAYS[planned.subarray]
+    return ExposureSetup(
+        name=planned.name,
+        target=Target(star.name, star.ra, star.dec),
+        filter_name=planned.filter_name,
+        subarray=subarray,
+        readout=planned.readout,
+        x=planned.header_x,
+        y=planned.header_y,
+        roll=program.roll,
+        start=planned.start,
+        dither=planned.dither,
+        n_dithers=program.n_dithers,
+        offset=((planned.x - subarray.centre) * PIXEL_SCALE, (planned.y - subarray.centre) * PIXEL_SCALE),
+    )
+
+
+def _truth_row(planned: PlannedExposure, program: Program, *, n_saturated: int) -> dict[str, Any]:
+    facts, blemishes, readout = filter_facts(planned.filter_name), program.blemishes, planned.readout
+    return {
+        "exposure": planned.name.root,
+        "target": program.star.name,
+        "filter": facts.name,
+        "pupil": facts.header_pupil,
+        "subarray": planned.subarray,
+        "dither": planned.dither,
+        "x": planned.x,
+        "y": planned.y,
+        "header_x": planned.header_x,
+        "header_y": planned.header_y,
+        "electron_rate": planned.electron_rate,
+        "count_rate": planned.electron_rate / GAIN,
+        "expected_electron_rate": planned.expected_electron_rate,
+        "ratio": planned.electron_rate / planned.expected_electron_rate,
+        "background": planned.background,
+        "ngroups": readout.ngroups,
+        "nints": readout.nints,
+        "exposure_time": readout.exposure_time,
+        "n_nan": blemishes.nan,
+        "n_low": blemishes.low,
+        "n_jump": blemishes.jump,
+        "n_hits": blemishes.hits,
+        "n_saturated": n_saturated,
+    }
+
+
+def _write_truth(directory: Path, rows: list[dict[str, Any]], program: Program) -> Table:
+    from astropy import units as u
+    from astropy.table import Table
+
+    table = Table(rows=rows)
+    rate, counts = u.electron / u.s, u.DN / u.s
+    units = {"electron_rate": rate, "expected_electron_rate": rate, "count_rate": counts, "background": counts / u.pix}
+    units |= dict.fromkeys(("x", "y", "header_x", "header_y"), u.pix) | {"exposure_time": u.s}
+    for name, unit in units.items():
+        table[name].unit = unit
+    table.meta = {
+        "content": "truth of simulated exposures; positions are 0-indexed, header_x and header_y as by the WCS",
+        "seed": program.seed,
+        "noise": program.noise,
+        "spectrum": f"calspec/{spectrum_file_name(program.star.name)}",
+    }
+    table.write(directory / TRUTH_FILE, format="ascii.ecsv", overwrite=True)
+    return table
+
+
+def _plain(name: str) -> str:
+    return "".join(name.split()).upper()
