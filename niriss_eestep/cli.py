@@ -8,7 +8,7 @@ from niriss_eestep.exceptions import NirissEEError
 
 __all__ = ["main"]
 
-COMMANDS = ("expect",)
+COMMANDS = ("simulate", "asn", "expect")
 
 
 class _Version(argparse.Action):
