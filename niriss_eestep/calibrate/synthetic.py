@@ -177,12 +177,10 @@ def expected_rate(
     """
     wave, response = _checked_band(wavelength, pce, name)
     _check_area(collecting_area)
-    _check_coverage(spectrum, wave, response, name)
+    wave, response = _covered_band(spectrum, wave, response, name)
     inside = _band_part(spectrum.wavelength, wave)
+    _check_flux(spectrum, inside, name)
     rate = _count_rate(spectrum.wavelength[inside], spectrum.flux[inside], wave, response, collecting_area)
-    if not rate > 0:
-        msg = f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
-        raise ReferenceDataError(msg)
     weight = _rate_weights(spectrum.wavelength[inside], wave, response, collecting_area)
     staterr, syserr = spectrum.staterr[inside], spectrum.syserr[inside]  # type: ignore[index]
     pivot = pivot_wavelength(wavelength, pce)
@@ -413,13 +411,14 @@ def _check_area(collecting_area: float) -> None:
         raise ParameterError(msg)
 
 
-def _check_coverage(
+def _covered_band(
     spectrum: StandardSpectrum, wave: NDArray[np.float64], response: NDArray[np.float64], name: str
-) -> None:
-    """Raise where a spectrum leaves out part of a band, or is negative in it."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the part of a band that a spectrum covers; raise where that is not (nearly) all of it."""
     first, last = spectrum.wavelength[0], spectrum.wavelength[-1]
     fine = np.union1d(wave, np.clip([first, last], wave[0], wave[-1]))
-    per_wave = np.interp(fine, wave, response) / fine
+    fine_response = np.interp(fine, wave, response)
+    per_wave = fine_response / fine
     covered = (fine >= first) & (fine <= last)
     inside = np.trapezoid(per_wave[covered], fine[covered]) if covered.sum() > 1 else 0.0
     missing = 1.0 - inside / np.trapezoid(per_wave, fine)
@@ -429,10 +428,17 @@ def _check_coverage(
             f"{name} ({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give one that covers it"
         )
         raise ReferenceDataError(msg)
-    in_band = _band_part(spectrum.wavelength, wave)
-    lowest = spectrum.flux[in_band].min()
+    return fine[covered], fine_response[covered]
+
+
+def _check_flux(spectrum: StandardSpectrum, inside: slice, name: str) -> None:
+    """Raise where a spectrum is negative in a band, or dark."""
+    lowest = spectrum.flux[inside].min()
     if lowest < 0:
         msg = f"spectrum of {spectrum.name}: flux is negative ({lowest:g} erg/s/cm2/Angstrom) within {name}"
+        raise ReferenceDataError(msg)
+    if not np.any(spectrum.flux[inside] > 0):
+        msg = f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
         raise ReferenceDataError(msg)
 
 
@@ -455,10 +461,11 @@ def _count_rate(
     from synphot.units import FLAM
 
     star = SourceSpectrum(Empirical1D, points=spectrum_wave * u.AA, lookup_table=flux * FLAM)
-    # A band's curve ends where its efficiency does; without these zeros synphot would carry the last value on
-    edges = np.concatenate([[wave[0] * (1 - 1e-9)], wave, [wave[-1] * (1 + 1e-9)]])
-    band = SpectralElement(Empirical1D, points=edges * u.AA, lookup_table=np.pad(response, 1))
-    observation = Observation(star, band, binset=edges, force="taper")
+    # Beyond the table there is nothing; synphot would carry an end value other than zero on
+    points = np.concatenate([wave[:1], wave[:1] * (1 + 1e-9), wave[1:-1], wave[-1:] * (1 - 1e-9), wave[-1:]])
+    values = np.concatenate([[0.0], response, [0.0]])
+    band = SpectralElement(Empirical1D, points=points * u.AA, lookup_table=values)
+    observation = Observation(star, band, binset=points)
     return float(observation.countrate(area=collecting_area, binned=False).value)
 
 
