@@ -128,7 +128,7 @@ def read_header(path: Path) -> ExposureHeader:
     root, suffix = path.name.removesuffix(".fits").rsplit("_", 1)
     try:
         header = fits.Header.fromfile(path)
-    except OSError as error:
+    except (OSError, ValueError, EOFError) as error:  # what astropy makes of a file that is empty, cut off, or none
         return ExposureHeader(path, root, suffix, "", "", "", "", "", "", False, f"not a FITS file ({error})")
 
     def text(*keywords: str) -> str:

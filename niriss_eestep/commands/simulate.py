@@ -47,7 +47,8 @@ def _configure_star(group):
         "--target",
         default="WD1057+719",
         metavar="NAME",
-        help="WD1057+719 (the default), LDS749B, P330E, BD+60 1753; or any name with the four options below",
+        help="WD1057+719 (the default), LDS749B, P330E, BD+60 1753, which the next four options can change; "
+        "or any name with all four of them",
     )
     group.add_argument("--ra", type=float, metavar="DEG", help="right ascension, ICRS")
     group.add_argument("--dec", type=float, metavar="DEG", help="declination, ICRS")
@@ -110,7 +111,8 @@ def run(args):
     kinds = ("rateints",) * args.rateints + (("cal",) if args.cal else ("rate",))
 
     def progress(exposures):
-        return tqdm(exposures, unit="exposure", desc="simulate", disable=not args.progress)
+        # None: no bar where the output is no terminal
+        return tqdm(exposures, unit="exposure", desc="simulate", disable=None if args.progress else True)
 
     truth = simulate_program(args.directory, program, kinds=kinds, overwrite=args.overwrite, progress=progress)
     names = set(truth["exposure"])
@@ -166,17 +168,21 @@ def _words(values):
 
 
 def _star(args):
+    from dataclasses import replace
+
     from niriss_eestep.exceptions import ParameterError
     from niriss_eestep.simulate.program import StandardStar, standard_star
 
-    given = {"ra": args.ra, "dec": args.dec, "temperature": args.temperature, "v_mag": args.v_mag}
-    if all(value is None for value in given.values()):
-        return standard_star(args.target)
-    missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
-    if missing:
-        msg = f"target {args.target!r} needs {' and '.join(missing)} as well"
-        raise ParameterError(msg)
-    return StandardStar(args.target, **given)
+    fields = ("ra", "dec", "temperature", "v_mag")
+    given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
+    if len(given) == len(fields):
+        return StandardStar(args.target, **given)
+    try:
+        return replace(standard_star(args.target), **given)
+    except ParameterError as error:
+        missing = ", ".join(f"--{name.replace('_', '-')}" for name in fields if name not in given)
+        msg = f"{error} (missing: {missing})"
+        raise ParameterError(msg) from error
 
 
 def _ratios(values):

@@ -83,6 +83,11 @@ class StandardStar:
         Of the black body [K].
     v_mag : float
         Johnson V.
+
+    Raises
+    ------
+    ParameterError
+        Coordinates off the sphere.
     """
 
     name: str
@@ -90,6 +95,11 @@ class StandardStar:
     dec: float
     temperature: float
     v_mag: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.ra < 360 and -90 <= self.dec <= 90):
+            msg = f"coordinates of {self.name} must be 0 to 360 and -90 to 90 deg, got {self.ra} and {self.dec}"
+            raise ParameterError(msg)
 
 
 # Coordinates: SIMBAD, J2000; temperature and V: CALSPEC's table of standards, rounded
