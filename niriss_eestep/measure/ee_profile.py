@@ -22,7 +22,7 @@ from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 
-__all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_radii", "measure_ee"]
+__all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_radii", "failed_ee", "measure_ee"]
 
 BACKGROUND_METHODS = ("annulus", "constant", "none")
 
@@ -116,7 +116,7 @@ class EEOptions:
     max_shift: float = 3.0
 
     def __post_init__(self) -> None:
-        check_radii(self.radii)
+        object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
         for name, choices in (("background_method", BACKGROUND_METHODS), ("bad_pixel_method", BAD_PIXEL_METHODS)):
             if getattr(self, name) not in choices:
                 msg = f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
@@ -453,6 +453,38 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
         profile = replace(profile, failure="no aperture could be measured: each leaves the image or holds bad pixels")
     warnings = exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
     return replace(profile, warnings=warnings)
+
+
+def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProfile:
+    """Profile of an exposure whose star could not be measured: NaN throughout.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    options : EEOptions
+    reason : str
+
+    Returns
+    -------
+    EEProfile
+    """
+    n = len(options.radii)
+    return EEProfile(
+        radius=np.array(options.radii),
+        count_rate=np.full(n, np.nan),
+        covariance=np.full((n, n), np.nan),
+        area=np.full(n, np.nan),
+        n_bad=np.zeros(n, dtype=np.int64),
+        n_repaired=np.zeros(n, dtype=np.int64),
+        centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
+        background=fixed_background(np.nan, np.nan, method=options.background_method),
+        core=CoreReport(0, 0, 0),
+        gain=exposure.gain,
+        pixel_scale=exposure.pixel_scale,
+        bad_pixel_method=options.bad_pixel_method,
+        warnings=exposure.warnings,
+        failure=reason,
+    )
 
 
 def _warnings(

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.background import Background, fixed_background
 from niriss_eestep.measure.bad_pixels import low_pixels
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import EEOptions, check_radii, find_background, locate_star, status_text
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 
-__all__ = ["SBOptions", "SBProfile", "measure_sb"]
+__all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class SBOptions:
 
     def __post_init__(self) -> None:
         radii = check_radii(self.radii)
+        object.__setattr__(self, "radii", tuple(float(r) for r in radii))
         if not 0 < self.half_width <= radii[0]:
             msg = f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
             raise ParameterError(msg)
@@ -192,4 +193,34 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
         pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr,
         warnings=exposure.warnings,
+    )
+
+
+def failed_sb(exposure: StarExposure, options: SBOptions, reason: str) -> SBProfile:
+    """Profile of an exposure whose star could not be measured: NaN throughout.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    options : SBOptions
+    reason : str
+
+    Returns
+    -------
+    SBProfile
+    """
+    n = len(options.radii)
+    return SBProfile(
+        radius=np.array(options.radii),
+        half_width=options.half_width,
+        surface_brightness=np.full(n, np.nan),
+        covariance=np.full((n, n), np.nan),
+        n_used=np.zeros(n, dtype=np.int64),
+        n_clipped=np.zeros(n, dtype=np.int64),
+        centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
+        background=fixed_background(np.nan, np.nan, method="annulus"),
+        pixel_scale=exposure.pixel_scale,
+        photmjsr=exposure.photmjsr,
+        warnings=exposure.warnings,
+        failure=reason,
     )

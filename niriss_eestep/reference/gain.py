@@ -1,0 +1,49 @@
+"""The gain of the detector region that an exposure read."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from astropy.io import fits
+
+from niriss_eestep.exceptions import ReferenceDataError
+
+__all__ = ["mean_gain"]
+
+
+def mean_gain(path: str | os.PathLike[str], subarray) -> float:
+    """Median gain over the pixels that an exposure read.
+
+    Parameters
+    ----------
+    path : str or Path
+        Gain reference (FITS image of the full detector, or of the subarray) [e-/DN].
+    subarray : stdatamodels node
+        The exposure's ``meta.subarray``.
+
+    Returns
+    -------
+    float
+        [e-/DN].
+
+    Raises
+    ------
+    ReferenceDataError
+        If the file holds no gain image.
+    """
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            name = "SCI" if "SCI" in hdus else 0
+            # stored one-indexed in the detector's frame; an absent origin is the detector's corner
+            x0 = (subarray.xstart or 1) - (hdus[0].header.get("SUBSTRT1") or 1)
+            y0 = (subarray.ystart or 1) - (hdus[0].header.get("SUBSTRT2") or 1)
+            image = hdus[name].section[y0 : y0 + (subarray.ysize or 2048), x0 : x0 + (subarray.xsize or 2048)]
+    except (OSError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        msg = f"{path}: not a gain reference: {error}"
+        raise ReferenceDataError(msg) from error
+    good = image[np.isfinite(image) & (image > 0)]
+    if good.size == 0:
+        msg = f"{path}: no positive gain in the exposure's subarray"
+        raise ReferenceDataError(msg)
+    return float(np.median(good))

@@ -1,0 +1,306 @@
+"""The step that turns combined EE profiles into the absolute flux calibration."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from niriss_eestep.calibrate.abs_flux import Stimulus, calibrate_rate, total_rate
+from niriss_eestep.exceptions import ExposureError, NirissEEError, ProductError, ReferenceDataError
+from niriss_eestep.measure.ee_profile import status_text
+from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
+from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
+from niriss_eestep.products.provenance import copy_metadata
+from niriss_eestep.steps.base import FluxStep
+
+__all__ = ["AbsFluxStep"]
+
+log = logging.getLogger(__name__)
+
+GROUP_KEYS = ("target", "filter", "pupil", "subarray")
+
+
+class AbsFluxStep(FluxStep):
+    """Correct combined EE profiles to infinity, and compare them with what the star's spectrum predicts."""
+
+    class_alias = "abs_flux"
+
+    spec = """
+    suffix = string(default='absflux')       # Suffix of the products
+    radius_min = float(default=5.0)          # Smallest radius averaged [pix]
+    radius_max = float(default=10.0)         # Largest radius averaged [pix]
+    gain_err = float(default=0.0)            # Standard error of the gain, for the error budget [e-/DN]
+    throughput_err = float(default=0.0)      # Fractional standard error of the throughput, for the error budget
+    """
+
+    reference_file_types = ["psfee", "stdspec", "throughput"]  # noqa: RUF012 - stpipe reads the class attribute
+
+    def process(self, *inputs):
+        """Calibrate.
+
+        Parameters
+        ----------
+        *inputs : products of `CombineProfilesStep`: files, models, associations or lists of these
+            Those of SB are not used.
+
+        Returns
+        -------
+        AbsFluxModel or list of AbsFluxModel
+            One for each product of an association; one for all loose inputs.
+
+        Raises
+        ------
+        NirissEEError
+            If an input is no combined profile, or no group could be calibrated.
+        """
+        results = []
+        for product in self.gather(inputs):
+            models = [self._checked(member, self.open_member(member)) for member in product.members]
+            sources = [member.source for member in product.members]
+            used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
+            if not used:
+                msg = f"no combined EE profile among {', '.join(m.filename for m in product.members)}"
+                raise ProductError(msg)
+            results.append(self.calibrate([m for m, _ in used], [s for _, s in used], product.name))
+        if not results:
+            msg = "no combined EE profiles to calibrate"
+            raise ProductError(msg)
+        self.output_use_model = True
+        return results if len(results) > 1 else results[0]
+
+    def _checked(self, member, model):
+        if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
+            msg = f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
+            raise ProductError(msg)
+        return model
+
+    def calibrate(self, models, sources, product_name=None, lost=()):
+        """Calibrate the groups of one product.
+
+        Parameters
+        ----------
+        models : list of CombinedEEModel
+        sources : list of (Path or DataModel)
+            Where they came from.
+        product_name : str, optional
+            By default the one that the groups carry.
+        lost : sequence of dict
+            Exposures that are in no group because they could not be read: ``exposure``, ``filename``, ``status`` and,
+            where known, the group's names.
+
+        Returns
+        -------
+        AbsFluxModel
+
+        Raises
+        ------
+        ExposureError
+            If no group could be calibrated.
+        """
+        product = product_name or models[0].meta.group.product
+        radius = models[0].radius
+        for model in models:
+            if not np.array_equal(model.radius, radius):
+                msg = f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
+                raise ProductError(msg)
+        groups = [self._group(model, lost) for model in models]
+        groups += [_lost_group(rows, len(radius)) for rows in _lost_groups(models, lost).values()]
+        groups.sort(key=lambda g: tuple(g["row"][key] for key in GROUP_KEYS))
+        if all(g["row"]["status"].startswith("failed") for g in groups):
+            reasons = "; ".join(sorted({g["row"]["status"] for g in groups}))
+            msg = f"{product}: no group could be calibrated: {reasons}"
+            raise ExposureError(msg)
+        arrays = {key: [g[key] for g in groups] for key in groups[0] if key not in ("row", "exposures")}
+        exposures = [e for g in groups for e in g["exposures"]]
+        known = {e["exposure"] for e in exposures}
+        exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
+        exposures.sort(key=lambda e: e["exposure"])
+        result = abs_flux_model([g["row"] for g in groups], radius=radius, exposures=exposures, **arrays)
+        copy_metadata(result, models[0])
+        result.meta.filename = f"{product}_absflux.asdf"
+        self.finish(result, sources, self.parameters_for(models[0]))
+        for group in groups:
+            row = group["row"]
+            level = logging.INFO if row["status"] == "measured" else logging.WARNING
+            log.log(level, "%s %s %s: %s", row["target"], row["filter"], row["subarray"], row["status"])
+        return result
+
+    def _group(self, model, lost):
+        """Calibrate one group; where that fails, a row that says so."""
+        group = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
+        n_lost = sum(all(entry.get(key) == group[key] for key in GROUP_KEYS) for entry in lost)
+        statuses = list(model.exposure_status)
+        failures = sum(status.startswith("failed") for status in statuses)
+        row = group | {
+            "n_exposures": len(statuses) + n_lost,
+            "n_measured": len(statuses) - failures,
+            "gain": model.meta.group.gain,
+            "pixar_sr": model.meta.group.pixar_sr,
+            "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
+        }
+        warnings = _group_warnings(statuses, failures + n_lost, row["n_exposures"])
+        n_radii = len(model.radius)
+        found = _empty(n_radii)
+        try:
+            total, curve = self._total(model, group)
+            stimulus, note = self._stimulus(model, group)
+            row |= asdict(
+                calibrate_rate(
+                    total,
+                    stimulus,
+                    gain=model.meta.group.gain,
+                    gain_err=self.parameters_for(model)["gain_err"],
+                    pixar_sr=model.meta.group.pixar_sr,
+                )
+            )
+            warnings += [note] if note else []
+            row["status"] = status_text("", tuple(warnings))
+            found = {
+                "radius_used": total.used,
+                "total_count_rate": total.total,
+                "total_count_rate_err": total.total_err,
+                "ee_effective": total.ee_effective,
+            }
+        except NirissEEError as error:
+            curve = None
+            row["status"] = status_text(str(error), ())
+        return found | {"row": row, "exposures": _exposures(model, group, curve, found)}
+
+    def _total(self, model, group):
+        """Total count rate of a group."""
+        from niriss_eestep.reference import load_psfee
+
+        path = self.get_reference_file(model, "psfee")
+        psfee = load_psfee(path)
+        if path is None:
+            self.note_reference("psfee", f"packaged {psfee.name}")
+        if group["pupil"] == "NRM":
+            msg = "the NRM's PSF is none of the PSF references': no aperture correction"
+            raise ReferenceDataError(msg)
+        parameters = self.parameters_for(model)
+        edges, coverage = zip(*exposure_backgrounds(model), strict=True)
+        curve = partial(psfee.ee, group["filter"])
+        total = total_rate(
+            combined_profile(model),
+            curve,
+            partial(psfee.ee_err, group["filter"]),
+            area=model.exposure_area,
+            ring_edges=edges,
+            ring_coverage=coverage,
+            radius_min=parameters["radius_min"],
+            radius_max=parameters["radius_max"],
+        )
+        return total, curve
+
+    def _stimulus(self, model, group):
+        """What the star should give; None, and why, where its spectrum is not to be had."""
+        from niriss_eestep.calibrate.synthetic import expected_rate
+        from niriss_eestep.reference import load_spectrum, load_throughput
+        from niriss_eestep.reference.stdspec import find_spectrum_file
+
+        path = self.get_reference_file(model, "stdspec")
+        if path is None:
+            try:
+                path = find_spectrum_file(group["target"])
+            except ReferenceDataError as error:
+                return None, f"no expected rate: {error}"
+            self.note_reference("stdspec", Path(path).name)
+        spectrum = load_spectrum(path)
+        override = self.get_ref_override("throughput")
+        from_variable = override is None and os.environ.get("NIS_SYNPHOT")
+        where = None if from_variable else self.get_reference_file(model, "throughput")
+        throughput = load_throughput(where)
+        if where is None:
+            self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
+        expected = expected_rate(spectrum, *throughput.curve(group["filter"]))
+        stimulus = Stimulus(
+            electron_rate=expected.electron_rate,
+            spectrum_err=expected.electron_rate_err / expected.electron_rate,
+            throughput_err=self.parameters_for(model)["throughput_err"],
+            pivot=expected.pivot,
+            fnu_band=expected.fnu_band,
+            fnu_mono=expected.fnu_mono,
+        )
+        return stimulus, ""
+
+
+def _empty(n_radii):
+    """Arrays of a group that could not be calibrated."""
+    nan = np.full(n_radii, np.nan)
+    return {
+        "radius_used": np.zeros(n_radii, dtype=bool),
+        "total_count_rate": nan,
+        "total_count_rate_err": nan,
+        "ee_effective": nan,
+    }
+
+
+def _group_warnings(statuses, n_failed, n_exposures):
+    """What the group's row should say of its exposures."""
+    warnings = []
+    if n_failed:
+        warnings.append(f"{n_failed} of {n_exposures} exposures failed")
+    n_warned = sum(status.startswith("measured with warnings") for status in statuses)
+    if n_warned:
+        warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")
+    return warnings
+
+
+def _exposures(model, group, curve, found):
+    """Rows of the table of exposures."""
+    from niriss_eestep.calibrate.aperture_correction import effective_ee
+
+    used = np.asarray(found["radius_used"], dtype=bool)
+    k = int(np.nonzero(used)[0][-1]) if used.any() else len(used) - 1
+    backgrounds = exposure_backgrounds(model)
+    rows = []
+    for i, name in enumerate(model.exposure_names):
+        row = group | {
+            "exposure": name,
+            "filename": model.exposure_filenames[i],
+            "product": model.meta.filename,
+            "mjd": model.exposure_mjd[i],
+            "x_center": model.exposure_x_center[i],
+            "y_center": model.exposure_y_center[i],
+            "background": model.exposure_background[i],
+            "background_err": model.exposure_background_err[i],
+            "radius": model.radius[k],
+            "count_rate": model.exposure_count_rate[i, k],
+            "count_rate_err": model.exposure_count_rate_err[i, k],
+            "status": model.exposure_status[i],
+        }
+        if curve is not None and not row["status"].startswith("failed"):
+            effective = effective_ee(curve, model.radius, model.exposure_area[i], *backgrounds[i])
+            row["total_count_rate"] = float(np.mean((model.exposure_count_rate[i] / effective)[used]))
+            # apertures share their pixels: the largest relative error stands for the mean's
+            relative = model.exposure_count_rate_err[i] / model.exposure_count_rate[i]
+            row["total_count_rate_err"] = abs(row["total_count_rate"]) * float(np.max(relative[used]))
+        rows.append(row)
+    return rows
+
+
+def _lost_groups(models, lost):
+    """Exposures that could not be read, by the groups that have no other member."""
+    present = {tuple(getattr(model.meta.group, key) for key in GROUP_KEYS) for model in models}
+    groups = {}
+    for entry in lost:
+        key = tuple(entry.get(k, "") for k in GROUP_KEYS)
+        if key not in present and entry.get("filter"):
+            groups.setdefault(key, []).append(entry)
+    return groups
+
+
+def _lost_group(entries, n_radii):
+    """Row of a group of which no exposure could be measured."""
+    reasons = sorted({entry["status"].removeprefix("failed: ") for entry in entries})
+    row = {key: entries[0].get(key, "") for key in GROUP_KEYS} | {
+        "n_exposures": len(entries),
+        "n_measured": 0,
+        "status": status_text("no exposure could be measured: " + "; ".join(reasons), ()),
+    }
+    return _empty(n_radii) | {"row": row, "exposures": []}

@@ -1,0 +1,347 @@
+"""What the steps and the pipeline share: parameters, references, and how results are named and finished."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from jwst import __version__ as jwst_version
+from jwst.stpipe import Pipeline as JwstPipeline
+from jwst.stpipe import Step as JwstStep
+from stdatamodels.jwst.datamodels import JwstDataModel
+from stpipe import config_parser
+from stpipe.datamodel import AbstractDataModel
+from stpipe.step import get_disable_crds_steppars
+
+from niriss_eestep.exceptions import NirissEEError, ReferenceDataError
+from niriss_eestep.products.provenance import record_provenance
+from niriss_eestep.steps import crds_state as crds
+from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
+from niriss_eestep.steps.parameters import reference_config, was_given
+
+__all__ = ["FluxPipeline", "FluxStep"]
+
+log = logging.getLogger(__name__)
+
+#: parameters of stpipe's own, which do not change a result
+_BOOKKEEPING = frozenset(
+    (
+        "pre_hooks",
+        "post_hooks",
+        "output_file",
+        "output_dir",
+        "output_ext",
+        "output_use_model",
+        "output_use_index",
+        "save_results",
+        "skip",
+        "suffix",
+        "search_output_file",
+        "input_dir",
+    )
+)
+
+
+class FluxStep(JwstStep):
+    """A step of this package: runs with or without CRDS, on one input or many.
+
+    Notes
+    -----
+    Parameters come, in stpipe's order, from the spec, the parameter references, a parameter file, and keywords or the
+    command line. A step given several exposures looks the references up for each of them, and keeps what the user gave.
+    """
+
+    spec = """
+    output_ext = string(default='.asdf')  # Output file type
+    allow_packaged = boolean(default=False)  # Use the packaged references when the CRDS server that is set up does not answer
+    """  # noqa: E501 - stpipe takes one line per parameter
+
+    prefetch_references = False
+
+    #: parameters that a user gave; the others follow each exposure's references
+    given = frozenset()
+    #: whether CRDS may be asked for parameters
+    ask_crds = True
+
+    # ---- parameters
+
+    @classmethod
+    def _get_crds_parameters(cls, dataset):
+        return science_metadata(dataset), "jwst"
+
+    @classmethod
+    def get_config_from_reference(cls, dataset, disable=None, crds_observatory=None):
+        """Merge the parameter references for a dataset.
+
+        Parameters
+        ----------
+        dataset : str, DataModel or dict
+        disable : bool, optional
+            Do not ask CRDS; the packaged references are used all the same.
+        crds_observatory : str, optional
+            Always JWST.
+
+        Returns
+        -------
+        configobj.ConfigObj
+        """
+        ask_crds = not (get_disable_crds_steppars() if disable is None else disable)
+        config = cls._reference_config(science_metadata(dataset), ask_crds=ask_crds)
+        config.ask_crds = ask_crds
+        return config
+
+    @classmethod
+    def _get_config_from_parameters(cls, crds_parameters, crds_observatory):
+        return cls._reference_config(crds_parameters, ask_crds=not get_disable_crds_steppars())
+
+    @classmethod
+    def _reference_config(cls, exposure, *, ask_crds):
+        """Parameters of the references that hold for an exposure."""
+        config = cls._empty_config()
+        for name, step in getattr(cls, "step_defs", {}).items():
+            config["steps"][name] = step._reference_config(exposure, ask_crds=ask_crds)
+        reference_config(cls.get_config_reftype(), exposure, config, ask_crds=ask_crds)
+        return config
+
+    @classmethod
+    def from_config_section(cls, config, parent=None, name=None, config_file=None):
+        """Create the step, remembering which parameters the user gave."""
+        given = was_given(config)
+        ask_crds = getattr(config.main, "ask_crds", not get_disable_crds_steppars())
+        step = super().from_config_section(config, parent=parent, name=name, config_file=config_file)
+        step.given, step.ask_crds = given, ask_crds
+        return step
+
+    def parameters_for(self, model):
+        """Parameters that hold for one exposure.
+
+        Parameters
+        ----------
+        model : DataModel or dict
+            The exposure, or its flat metadata.
+
+        Returns
+        -------
+        dict
+            Every parameter but stpipe's own: what the user gave, else the exposure's parameter references, else the
+            spec's default.
+        """
+        exposure = model if isinstance(model, dict) else model.get_crds_parameters()
+        owner = self.parent if isinstance(self.parent, FluxStep) else self
+        config = owner._reference_config(exposure, ask_crds=owner.ask_crds)
+        if owner is not self:
+            config = config["steps"].get(self.name, {})
+        spec = self.load_spec_file()
+        known = {key: config[key] for key in config if key in spec and key not in self.given}
+        looked_up = config_parser.config_from_dict(known, spec)
+        current = self.get_pars()
+        # a step made in Python, without config, was given all that it has
+        kept = self.given if self._from_config else frozenset(current)
+        return {
+            key: current[key] if key in kept else looked_up.get(key, current[key])
+            for key in current
+            if key not in _BOOKKEEPING and not key.startswith("override_")
+        }
+
+    @property
+    def _from_config(self):
+        """Whether the step was made from a configuration rather than by its class."""
+        return "given" in self.__dict__
+
+    # ---- references
+
+    def get_reference_file(self, input_file, reference_file_type):
+        """Find a reference: an override, else CRDS's, else none.
+
+        Parameters
+        ----------
+        input_file : DataModel
+        reference_file_type : str
+
+        Returns
+        -------
+        str or None
+            Path or directory; None where the packaged reference is to be used.
+
+        Raises
+        ------
+        ReferenceDataError
+            If an override does not exist, or CRDS is set up, does not answer, and ``allow_packaged`` is off.
+        """
+        override = self.get_ref_override(reference_file_type)
+        if override is not None and override != "N/A":
+            if not Path(override).exists():
+                msg = f"override_{reference_file_type}: {override} does not exist"
+                raise ReferenceDataError(msg)
+            self._reference_files_used.append((reference_file_type, str(override)))
+            return override
+        found = None
+        if self._crds_answers():
+            found = crds.best_reference(science_metadata(input_file), reference_file_type)
+            if found is not None:
+                self._reference_files_used.append((reference_file_type, f"crds://{Path(found).name}"))
+        return found
+
+    def _crds_answers(self):
+        """Whether to ask CRDS; raises where it should answer and does not."""
+        state = crds.crds_state()
+        if state == crds.UNREACHABLE:
+            if not self.search_attr("allow_packaged", default=False, parent_first=True):
+                msg = (
+                    "the CRDS server in CRDS_SERVER_URL does not answer and the cache in CRDS_PATH does not stand in "
+                    "for it; give --allow_packaged=true to use the packaged references, or unset CRDS_SERVER_URL"
+                )
+                raise ReferenceDataError(msg)
+            log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
+        return state == crds.ON
+
+    def note_reference(self, reference_file_type, name):
+        """Record a reference that did not come through CRDS.
+
+        Parameters
+        ----------
+        reference_file_type : str
+        name : str
+            File name, or a value with its source.
+        """
+        self._reference_files_used.append((reference_file_type, str(name)))
+
+    # ---- inputs and results
+
+    @classmethod
+    def _datamodels_open(cls, init, **kwargs):
+        if isinstance(init, (str, Path)) and str(init).endswith(".asdf"):
+            from niriss_eestep import products
+
+            return products.open(init)
+        return super()._datamodels_open(init, **kwargs)
+
+    def set_primary_input(self, obj, exclusive=True):
+        """Remember the first input, from which default names are made."""
+        if isinstance(obj, (list, tuple)) and obj:
+            obj = obj[0]
+        super().set_primary_input(obj, exclusive=exclusive)
+
+    def gather(self, inputs):
+        """Find the exposures in the arguments of ``process``; see `niriss_eestep.steps.inputs.gather`."""
+        return gather(inputs, input_dir=self.search_attr("input_dir"))
+
+    def open_member(self, member):
+        """Open a member's file; a model in memory is handed back.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        DataModel
+
+        Raises
+        ------
+        ExposureError
+            If the file is missing, or no JWST data model.
+        """
+        from niriss_eestep.steps.reading import open_exposure
+
+        return open_exposure(member.source)
+
+    def remove_suffix(self, name):
+        """Remove a product suffix, jwst's or one of this package's, from a name."""
+        for suffix in OUR_SUFFIXES:
+            if name.endswith(f"_{suffix}"):
+                return name[: -len(suffix) - 1], "_"
+        return super().remove_suffix(name)
+
+    def finish(self, result, inputs, parameters):
+        """Record in a product what made it.
+
+        Parameters
+        ----------
+        result : ProductModel
+        inputs : sequence of (Path or DataModel)
+        parameters : dict
+        """
+        references = dict(self._reference_files_used)
+        for reference_type, name in references.items():
+            result._instance["meta"].setdefault("ref_file", {})[reference_type] = {"name": name}
+        record_provenance(result, parameters=parameters, inputs=inputs, references=references)
+
+    def finalize_result(self, result, reference_files_used):
+        """Record versions, the CRDS context and the log in a product.
+
+        Parameters
+        ----------
+        result : DataModel
+        reference_files_used : list of (str, str)
+        """
+        if not isinstance(result, JwstDataModel):
+            return
+        if not hasattr(type(result), "kind"):
+            # a model of the standard pipeline, as a hook sees it, is not ours to mark
+            return
+        result.meta.calibration_software_version = jwst_version
+        if any(name.startswith("crds://") for _, name in reference_files_used):
+            from stpipe import crds_client
+
+            result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
+            result.meta.ref_file.crds.context_used = crds.crds_context()
+        owner = self if self.parent is None or not self.parent.class_alias else self.parent
+        result._instance.setdefault("cal_logs", {})[owner.class_alias] = list(owner._log_records or [])
+
+    @staticmethod
+    def get_stpipe_loggers():
+        """Name the loggers to show: the standard pipeline's and this package's."""
+        return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
+
+
+class FluxPipeline(FluxStep, JwstPipeline):
+    """A pipeline of steps of this package."""
+
+
+def failed(error):
+    """Say why something failed.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
+    return str(error) if isinstance(error, NirissEEError) else f"{type(error).__name__}: {error}"
+
+
+def is_model(item):
+    """Whether something is a single data model.
+
+    Parameters
+    ----------
+    item : object
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(item, AbstractDataModel)
+
+
+def default_product_name(model):
+    """Name a product that no association names, after program and target.
+
+    Parameters
+    ----------
+    model : DataModel
+
+    Returns
+    -------
+    str
+    """
+    from niriss_eestep.steps.inputs import safe_name
+
+    program = model.meta.observation.program_number
+    target = model.meta.target.proposer_name or model.meta.target.catalog_name
+    if program and target:
+        return f"jw{program}-{safe_name(target)}_niriss"
+    return exposure_root(model.meta.filename or "niriss")

@@ -1,0 +1,138 @@
+"""The step that averages the dithers of each group."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from niriss_eestep.calibrate.combine import combine_profiles, growth_flags
+from niriss_eestep.exceptions import ParameterError, ProductError
+from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, group_of
+from niriss_eestep.products.models import EEProfileModel, SBProfileModel
+from niriss_eestep.steps.base import FluxStep, default_product_name
+from niriss_eestep.steps.inputs import exposure_root, safe_name
+
+__all__ = ["CombineProfilesStep", "group_file_name"]
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {EEProfileModel: "eecombined", SBProfileModel: "sbcombined"}
+
+
+def group_file_name(product, group, suffix, *, with_target=False):
+    """File name of a group's product.
+
+    Parameters
+    ----------
+    product : str
+        Name of the association's product.
+    group : dict
+        ``target``, ``filter``, ``pupil``, ``subarray``.
+    suffix : str
+    with_target : bool
+        Put the target's name before the filter: the product holds several.
+
+    Returns
+    -------
+    str
+    """
+    parts = [group["filter"], group["subarray"]]
+    if group["pupil"] == "NRM":
+        parts[0] += "-nrm"
+    if with_target:
+        parts.insert(0, group["target"])
+    return "_".join([product, *(safe_name(p) for p in parts), suffix]) + ".asdf"
+
+
+class CombineProfilesStep(FluxStep):
+    """Average the EE and SB profiles of the exposures of each group: (target, filter, pupil, subarray)."""
+
+    class_alias = "combine_profiles"
+
+    spec = """
+    suffix = string(default='eecombined')    # Suffix of the EE products; those of SB are sbcombined
+    """
+
+    def process(self, *inputs):
+        """Combine profiles.
+
+        Parameters
+        ----------
+        *inputs : products of `EEPhotometryStep` and `SBProfileStep`: files, models, associations or lists of these
+
+        Returns
+        -------
+        list of CombinedEEModel and CombinedSBModel
+            One or two for each group.
+
+        Raises
+        ------
+        NirissEEError
+            If an input is no profile, or no group could be combined.
+        """
+        results = []
+        for product in self.gather(inputs):
+            opened = [(member, self.open_member(member)) for member in product.members]
+            results += self.combine(opened, product.name)
+        if not results:
+            msg = "no profiles to combine"
+            raise ProductError(msg)
+        self.suffix = False
+        self.output_use_model = True
+        return results
+
+    def combine(self, opened, product_name=None):
+        """Combine the profiles of one product.
+
+        Parameters
+        ----------
+        opened : list of (Member, EEProfileModel or SBProfileModel)
+        product_name : str, optional
+            Made from program and target if not given.
+
+        Returns
+        -------
+        list of CombinedEEModel and CombinedSBModel
+            With ``meta.filename`` set.
+        """
+        groups = {}
+        for member, model in opened:
+            if type(model) not in SUFFIXES:
+                msg = f"{member.filename}: is a {type(model).__name__}; EE and SB profiles can be combined"
+                raise ProductError(msg)
+            key = (type(model), *group_of(model).values())
+            groups.setdefault(key, []).append((member, model))
+        if not groups:
+            return []
+        name = product_name or default_product_name(opened[0][1])
+        several = len({key[1] for key in groups}) > 1
+        results = []
+        for key in sorted(groups, key=lambda k: (k[0].__name__, *k[1:])):
+            results.append(self._combine_group(groups[key], name, several))
+        return results
+
+    def _combine_group(self, members, product, several):
+        """Combine one group's profiles of one kind."""
+        kind = type(members[0][1])
+        members = sorted(members, key=lambda m: exposure_root(m[1].meta.filename or m[0].name))
+        models = [model for _, model in members]
+        names = [exposure_root(model.meta.filename or member.name) for member, model in members]
+        radius = models[0].radius
+        for member, model in members:
+            if not np.array_equal(model.radius, radius):
+                msg = (
+                    f"{member.filename}: has radii {model.radius.tolist()}, {members[0][0].filename} of the same group "
+                    f"has {radius.tolist()}; measure them with the same radii"
+                )
+                raise ParameterError(msg)
+        values = [model[kind.y_name] for model in models]
+        flags = growth_flags(np.array(values)) if kind is EEProfileModel else None
+        combined = combine_profiles(names, radius, values, [model.covariance for model in models], flags=flags)
+        make = combined_ee_model if kind is EEProfileModel else combined_sb_model
+        result = make(combined, models, product=product)
+        group = group_of(models[0])
+        result.meta.filename = group_file_name(product, group, SUFFIXES[kind], with_target=several)
+        self.finish(result, [member.source for member, _ in members], self.parameters_for(models[0]))
+        log.info("%s: %d exposures, %d good at most", result.meta.filename, len(models), combined.n_good.max())
+        return result

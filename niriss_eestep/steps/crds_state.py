@@ -1,0 +1,130 @@
+"""Whether CRDS can be asked, and what it knows.
+
+With neither server nor cache, crds leaves the interpreter by SystemExit in several places; no step of this package asks
+it before `crds_state` has said that it will answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["OFF", "ON", "UNREACHABLE", "best_reference", "crds_context", "crds_state"]
+
+log = logging.getLogger(__name__)
+
+ON, OFF, UNREACHABLE = "on", "off", "unreachable"
+
+_VARIABLES = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "CRDS_REF_SUBDIR_MODE")
+
+
+def crds_state():
+    """Tell whether CRDS can be asked.
+
+    Returns
+    -------
+    str
+        'on': a server answers, or the cache alone suffices; 'off': neither is configured; 'unreachable': a server is
+        configured that does not answer, and no cache stands in for it.
+    """
+    return _state(tuple(os.environ.get(name, "") for name in _VARIABLES))
+
+
+@lru_cache(maxsize=8)
+def _state(_settings):
+    """Find the state once per environment: a server's silence takes seconds."""
+    server = os.environ.get("CRDS_SERVER_URL", "")
+    path = os.environ.get("CRDS_PATH", "")
+    if not server and not path:
+        # the default of crds: a central store that few machines have
+        path = "/grp/crds/cache"
+        if not Path(path).exists():
+            return OFF
+    from crds.core.exceptions import CrdsError
+
+    if server:
+        from crds.client import api
+
+        try:
+            api.get_server_info()
+        except CrdsError as error:
+            log.debug("CRDS server %s: %s", server, error)
+        else:
+            return ON
+    if _cache_suffices(Path(path)):
+        return ON
+    return UNREACHABLE if server else OFF
+
+
+def _cache_suffices(path):
+    """Whether the cache holds its server's configuration and the mapping of the context."""
+    if not (path / "config" / "jwst" / "server_config").is_file():
+        return False
+    from crds.core import config, heavy_client
+    from crds.core.exceptions import CrdsError
+
+    try:
+        context = heavy_client.get_context_name("jwst")
+        mapping = config.locate_mapping(context, "jwst")
+    except (CrdsError, OSError, ValueError, SystemExit) as error:  # crds leaves by SystemExit where nothing is cached
+        log.debug("CRDS cache %s: %s", path, error)
+        return False
+    return Path(mapping).is_file()
+
+
+def crds_context():
+    """Name the CRDS context in use.
+
+    Returns
+    -------
+    str
+        Name of the pipeline mapping; 'N/A' where CRDS is not asked.
+    """
+    if crds_state() != ON:
+        return "N/A"
+    from stpipe import crds_client
+
+    return crds_client.get_context_used("jwst")
+
+
+def best_reference(parameters, reference_type):
+    """Ask CRDS for a reference.
+
+    Parameters
+    ----------
+    parameters : dict
+        Flat metadata of the exposure (``meta.instrument.filter``, ...).
+    reference_type : str
+
+    Returns
+    -------
+    str or None
+        Path in the cache; None where CRDS knows no such type, or has no such reference for this exposure.
+
+    Raises
+    ------
+    ReferenceDataError
+        If CRDS names a reference that cannot be had.
+    """
+    import crds
+    from crds.core.exceptions import CrdsError
+    from stpipe import crds_client
+
+    from niriss_eestep.exceptions import ReferenceDataError
+
+    try:
+        # the stock call logs an ERROR for a type that the context does not have
+        answer = crds.getrecommendations(parameters, reftypes=[reference_type], observatory="jwst")
+    except CrdsError as error:
+        log.debug("CRDS: %s: %s", reference_type, error)
+        return None
+    name = str(answer.get(reference_type, "NOT FOUND"))
+    if name.upper().startswith("NOT FOUND") or name.upper() == "N/A":
+        return None
+    try:
+        return crds_client.get_reference_file(parameters, reference_type, "jwst")
+    except (CrdsError, OSError) as error:
+        msg = f"CRDS names {name} as {reference_type}, but it cannot be had: {error}"
+        raise ReferenceDataError(msg) from error

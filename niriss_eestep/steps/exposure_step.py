@@ -1,0 +1,207 @@
+"""What the two steps that measure one exposure share."""
+
+from __future__ import annotations
+
+import logging
+
+from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
+from niriss_eestep.reference.facts import GAIN
+from niriss_eestep.steps.base import FluxStep, failed
+from niriss_eestep.steps.inputs import Member, exposure_root
+from niriss_eestep.steps.stamp import bad_dq_mask, star_exposure
+
+__all__ = ["ExposureStep"]
+
+log = logging.getLogger(__name__)
+
+
+class ExposureStep(FluxStep):
+    """A step that makes one product of each exposure."""
+
+    #: of the products' file names
+    product_suffix = ""
+
+    spec = """
+    source_x = force_list(default=None)      # Star's x [pix, 0-indexed]; a list goes with source_name
+    source_y = force_list(default=None)      # Star's y [pix, 0-indexed]
+    source_name = force_list(default=None)   # Exposures that source_x and source_y belong to (roots of file names)
+    bad_dq = force_list(default=list('DO_NOT_USE', 'NON_SCIENCE'))  # DQ flags that make a pixel bad
+    gain = float(default=None)               # Gain [e-/DN]; None: the gain reference
+    allow_nrm = boolean(default=False)       # Measure exposures with the non-redundant mask too
+    centroid_method = option('com', 'quadratic', '1dg', '2dg', default='com')  # Centre of mass, or photutils' centroid_*
+    centroid_box = integer(default=7)        # Side of the centroid box [pix]
+    search_radius = float(default=5.0)       # The star is looked for this far from the first position [pix]
+    """  # noqa: E501 - stpipe takes one line per parameter
+
+    def process(self, *inputs):
+        """Measure exposures.
+
+        Parameters
+        ----------
+        *inputs : str, Path, DataModel, container, library, association or list of these
+
+        Returns
+        -------
+        ProductModel or list of ProductModel
+            One for one exposure; a list for more, without those that could not be measured at all.
+
+        Raises
+        ------
+        NirissEEError
+            If the only exposure, or every one of several, fails.
+        """
+        members = [member for product in self.gather(inputs) for member in product.members]
+        if not members:
+            msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
+            raise ExposureError(msg)
+        if len(members) == 1:
+            result = self.measure(members[0])
+            if failure_of(result):
+                msg = f"{members[0].filename}: {failure_of(result)}"
+                raise ExposureError(msg)
+            return result
+        results = []
+        for member in members:
+            try:
+                results.append(self.measure(member))
+            except NirissEEError as error:
+                log.error("%s: failed: %s", member.filename, failed(error))
+        if all(failure_of(result) for result in results):
+            msg = f"none of {len(members)} exposures could be measured; the log says why for each"
+            raise ExposureError(msg)
+        self.output_use_model = True
+        return results
+
+    def measure(self, member):
+        """Measure one exposure.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        ProductModel
+            With ``meta.filename`` set; where the star could not be measured its profile is NaN and its status says why.
+
+        Raises
+        ------
+        NirissEEError
+            If the exposure cannot be read, or is not for this pipeline.
+        """
+        model = self.open_member(member)
+        try:
+            return self.measure_model(member, model)
+        finally:
+            if model is not member.source:
+                model.close()
+
+    def measure_model(self, member, model):
+        """Measure an exposure that is open; see `measure`."""
+        parameters = self.parameters_for(model)
+        gain = self._gain(model, parameters["gain"])
+        options = self.options(parameters)
+        exposure = star_exposure(
+            member.name,
+            model,
+            half_size=self.half_size(options),
+            bad_dq=bad_dq_mask(parameters["bad_dq"]),
+            gain=gain,
+            position=self._position(member, parameters),
+            allow_nrm=parameters["allow_nrm"],
+        )
+        try:
+            profile = self.profile(exposure, options, model)
+        except ExposureError as error:
+            profile = self.failed_profile(exposure, options, str(error))
+        result = self.product(profile, model)
+        result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
+        self.finish(result, [member.source], parameters)
+        (log.warning if profile.failure or profile.warnings else log.info)("%s: %s", member.name, profile.status)
+        return result
+
+    def _gain(self, model, given):
+        """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""
+        if given is not None:
+            self.note_reference("gain", f"parameter ({given} e-/DN)")
+            return given
+        path = self.get_reference_file(model, "gain")
+        if path is None:
+            self.note_reference("gain", f"nominal ({GAIN} e-/DN)")
+            return GAIN
+        from niriss_eestep.reference.gain import mean_gain
+
+        return mean_gain(path, model.meta.subarray)
+
+    def _position(self, member, parameters):
+        """Position that the user gave for this exposure; None if none."""
+        values = [parameters["source_x"], parameters["source_y"]]
+        if values == [None, None]:
+            return None
+        try:
+            x, y = ([float(v) for v in value or []] for value in values)
+        except (TypeError, ValueError) as error:
+            msg = f"source_x={values[0]}, source_y={values[1]}: must be numbers [pix]"
+            raise ParameterError(msg) from error
+        names = [exposure_root(n) for n in parameters["source_name"] or []]
+        if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
+            msg = (
+                f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "
+                "position, or as many names as positions"
+            )
+            raise ParameterError(msg)
+        if not names:
+            return x[0], y[0]
+        return dict(zip(names, zip(x, y, strict=True), strict=True)).get(member.name)
+
+    # ---- what the steps differ in
+
+    def options(self, parameters):
+        """Make the options of the measurement from the parameters."""
+        raise NotImplementedError
+
+    def half_size(self, options):
+        """Half the size of the stamp that the measurement needs [pix]."""
+        raise NotImplementedError
+
+    def profile(self, exposure, options, model):
+        """Measure the stamp."""
+        raise NotImplementedError
+
+    def failed_profile(self, exposure, options, reason):
+        """Profile of an exposure that could not be measured."""
+        raise NotImplementedError
+
+    def product(self, profile, model):
+        """Make the data model of a profile."""
+        raise NotImplementedError
+
+
+def failure_of(result):
+    """Say why an exposure's product is unusable.
+
+    Parameters
+    ----------
+    result : EEProfileModel or SBProfileModel
+
+    Returns
+    -------
+    str
+        Empty where it is not.
+    """
+    return result._instance["meta"][result.meta_key]["failure"]
+
+
+def member_of(source):
+    """Make a member of a file or a model.
+
+    Parameters
+    ----------
+    source : Path or DataModel
+
+    Returns
+    -------
+    Member
+    """
+    name = source.name if hasattr(source, "name") else source.meta.filename or "exposure"
+    return Member(exposure_root(name), source)

@@ -1,0 +1,148 @@
+"""Parameter reference files: those of this package, a directory of the user's, and CRDS's.
+
+A file of this package or of the directory ``$NIRISS_EESTEP_PARS`` may hold for some exposures only: then its ``meta``
+has a ``selection``, for example ``{filter: F480M, subarray: SUB64}``. Of the files that fit an exposure, those with the
+longer selection come later and win.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from stpipe import config_parser
+
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.steps.crds_state import ON, best_reference, crds_state
+
+__all__ = ["cfg_directory", "mark_reference", "reference_config", "was_given"]
+
+log = logging.getLogger(__name__)
+
+#: set as the comment of every value from a reference; stpipe's merging replaces it where a user gives the value
+MARK = "# from a parameter reference"
+
+SELECTORS = {
+    "target": "meta.target.catalog_name",
+    "subarray": "meta.subarray.name",
+    "pupil": "meta.instrument.pupil",
+    "exp_type": "meta.exposure.type",
+    "readpatt": "meta.exposure.readpatt",
+}
+
+
+def cfg_directory():
+    """Return the directory of the parameter references that come with the package.
+
+    Returns
+    -------
+    Path
+        ``cfg`` inside the installed package, or at the top of the checkout.
+    """
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "cfg"
+    return inside if inside.is_dir() else package.parent / "cfg"
+
+
+def _directories():
+    """The package's directory, then the user's."""
+    user = os.environ.get("NIRISS_EESTEP_PARS")
+    if user and not Path(user).is_dir():
+        msg = f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
+        raise ParameterError(msg)
+    return [cfg_directory(), *([Path(user)] if user else [])]
+
+
+@lru_cache(maxsize=64)
+def _files(directory, reference_type):
+    """Parameter files of one step with their selections, the most general first."""
+    import asdf
+
+    found = []
+    for path in sorted(Path(directory).glob(f"{reference_type}*.asdf")):
+        meta = asdf.util.load_yaml(path).get("meta", {})
+        selection = dict(meta.get("selection") or {})
+        unknown = set(selection) - set(SELECTORS) - {"filter"}
+        if unknown:
+            msg = f"{path}: selection has {', '.join(sorted(unknown))}; it may have filter, {', '.join(SELECTORS)}"
+            raise ParameterError(msg)
+        found.append((len(selection), path, selection))
+    return [(path, selection) for _, path, selection in sorted(found, key=lambda f: f[:2])]
+
+
+def _fits(selection, exposure):
+    """Whether a selection holds for an exposure."""
+    found = {key: exposure.get(name) for key, name in SELECTORS.items()}
+    wheels = (exposure.get("meta.instrument.filter"), exposure.get("meta.instrument.pupil"))
+    return all(
+        (str(value).upper() in wheels) if key == "filter" else (str(value).upper() == str(found[key]).upper())
+        for key, value in selection.items()
+    )
+
+
+@lru_cache(maxsize=256)
+def _load(path):
+    """Read a parameter file once."""
+    return config_parser.load_config_file(str(path))
+
+
+def mark_reference(config):
+    """Mark every value as one that comes from a reference.
+
+    Parameters
+    ----------
+    config : configobj.Section
+        Changed in place.
+    """
+    for key in config.scalars:
+        config.inline_comments[key] = MARK
+    for key in config.sections:
+        mark_reference(config[key])
+
+
+def was_given(config):
+    """Name the parameters that a user gave, rather than a reference or the spec's defaults.
+
+    Parameters
+    ----------
+    config : configobj.Section
+        Before or after validation.
+
+    Returns
+    -------
+    frozenset of str
+    """
+    return frozenset(
+        key for key in config.scalars if config.inline_comments.get(key) != MARK and key not in config.defaults
+    )
+
+
+def reference_config(reference_type, exposure, config, *, ask_crds=True):
+    """Merge the parameter references that hold for an exposure.
+
+    Parameters
+    ----------
+    reference_type : str
+        Such as 'pars-eephotometrystep'.
+    exposure : dict
+        Flat metadata (``meta.instrument.filter``, ...).
+    config : configobj.ConfigObj
+        Where to merge them: packaged ones first, then the user's directory, then CRDS's.
+    ask_crds : bool
+        Whether CRDS may be asked.
+    """
+    for directory in _directories():
+        for path, selection in _files(directory, reference_type):
+            if _fits(selection, exposure):
+                log.debug("%s parameters found: %s", reference_type.upper(), path)
+                config_parser.merge_config(config, _load(path))
+    if ask_crds and exposure and crds_state() == ON:
+        path = best_reference(exposure, reference_type)
+        if path is not None:
+            log.info("%s parameters found: %s", reference_type.upper(), path)
+            config_parser.merge_config(config, config_parser.load_config_file(path))
+    for key in ("class", "name"):
+        config.pop(key, None)
+    mark_reference(config)
