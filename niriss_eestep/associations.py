@@ -127,8 +127,13 @@ def read_header(path: Path) -> ExposureHeader:
 
     root, suffix = path.name.removesuffix(".fits").rsplit("_", 1)
     try:
-        header = fits.Header.fromfile(path)
-    except (OSError, ValueError, EOFError) as error:  # what astropy makes of a file that is empty, cut off, or none
+        with path.open("rb") as file:
+            if file.read(6) != b"SIMPLE":
+                msg = "it does not begin with SIMPLE"
+                raise ValueError(msg)
+            file.seek(0)
+            header = fits.Header.fromfile(file)
+    except (OSError, ValueError) as error:  # what astropy makes of a header that is cut off
         return ExposureHeader(path, root, suffix, "", "", "", "", "", "", False, f"not a FITS file ({error})")
 
     def text(*keywords: str) -> str:
