@@ -23,6 +23,7 @@ from niriss_eestep.products.models import (
     SBProfileModel,
 )
 from niriss_eestep.products.provenance import copy_metadata
+from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
 
 __all__ = [
     "abs_flux_model",
@@ -434,12 +435,12 @@ def _group_record(members, records, product):
     """What the exposures of a group have in common, from the first that has it."""
     scale = records[0]["pixel_scale"]
     photometry = [member.meta.photometry for member in members]
-    # where no photom step has run, the square of the pixel scale; 1 arcsec = pi / 648000 rad
-    area = next((p.pixelarea_steradians for p in photometry if p.pixelarea_steradians), None)
+    # where no photom step has run, the value that photom would give
+    area = next((p.pixelarea_steradians for p in photometry if p.pixelarea_steradians), PIXEL_SOLID_ANGLE)
     record = group_of(members[0]) | {
         "product": product,
         "pixel_scale": scale,
-        "pixar_sr": area or (scale * math.pi / 648000) ** 2,
+        "pixar_sr": area,
     }
     calibrations = [r.get("photmjsr") or p.conversion_megajanskys for r, p in zip(records, photometry, strict=True)]
     photmjsr = next((calibration for calibration in calibrations if calibration), None)
