@@ -29,7 +29,7 @@ ENTRIES_MAX = 200_000
 # Depth of a tree; products have 5, and the C parser of YAML overflows its stack at some ten thousand
 DEPTH_MAX = 64
 BLOCK_MAGIC = b"\xd3BLK"
-CORE_TAGS = ("tag:stsci.edu:asdf/core/", "tag:yaml.org,2002:")
+CORE_TAGS = "tag:stsci.edu:asdf/core/"
 _EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What asdf, yaml, numpy and the decompressors raise on files that are damaged
 DAMAGE = (
@@ -106,7 +106,7 @@ def read_tree(path, *, model_type=None):
             _check_text(path, data)
             url = _check_kind(path, _inspect(path, asdf.util.load_yaml(io.BytesIO(data), tagged=True)), model_type)
             # from memory, so that nothing in the file can name another file to read
-            with asdf.open(io.BytesIO(data), memmap=False) as file:
+            with asdf.open(io.BytesIO(data), memmap=False, validate_checksums=True) as file:
                 tree = _plain(path, file.tree)
             if not tree.get("history"):
                 tree.pop("history", None)

@@ -1,8 +1,48 @@
-"""Products in words."""
+"""Products in words, for terminals and notebooks."""
 
 from __future__ import annotations
 
-__all__ = ["outline"]
+import numpy as np
+
+from niriss_eestep.products.columns import merged_schema
+
+__all__ = ["outline", "printable", "summary"]
+
+# Columns of the absolute-flux table that a summary shows, each with the format of its numbers
+ABS_FLUX_COLUMNS = {
+    "target": "",
+    "filter": "",
+    "subarray": "",
+    "n_measured": "d",
+    "n_exposures": "d",
+    "electron_rate": ".6g",
+    "electron_rate_err": ".2g",
+    "expected_electron_rate": ".6g",
+    "ratio": ".5f",
+    "ratio_err": ".5f",
+    "photmjsr": ".5g",
+    "photmjsr_err": ".2g",
+    "zeropoint_ab": ".4f",
+    "status": "",
+}
+
+
+def printable(text):
+    """Make text from a file harmless: control characters, newlines and terminal escapes are spelled out.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def outline(model):
@@ -15,10 +55,135 @@ def outline(model):
     Returns
     -------
     str
+        One line; what is missing from an unfinished product is left out.
     """
     tree = model._instance
     if "table" in tree:
         return f"{len(tree['table'])} groups, {len(tree['exposures'])} exposures"
-    if "radius" not in tree:
-        return "empty"
-    return f"{len(tree['radius'])} radii"
+    words = [_setup(model)]
+    if "exposure_names" in tree:
+        words.append(f"{len(tree['exposure_names'])} exposures")
+    words.append(f"{len(tree.get('radius', ()))} radii")
+    record = tree["meta"].get(model.meta_key, {})
+    words.append(printable(record.get("status", "")))
+    return ", ".join(word for word in words if word)
+
+
+def summary(model):
+    """Describe a product on some twenty lines.
+
+    Parameters
+    ----------
+    model : ProductModel
+
+    Returns
+    -------
+    str
+        Aligned lines without control characters: what it is, what it was measured on and with, and its numbers.
+    """
+    title = merged_schema(model.schema_url)["title"]
+    entries = _observation(model) + _measurement(model) + _origin(model)
+    entries = [(label, value) for label, value in entries if value]
+    width = max((len(label) for label, _ in entries), default=0)
+    lines = [f"{printable(model.meta.filename or 'in memory')}: {title}"]
+    lines += ["", *(f"  {label:{width}}  {printable(value)}" for label, value in entries)] if entries else []
+    lines += ["", *_columns(_table(model))]
+    return "\n".join(lines)
+
+
+def _setup(model):
+    """Target, filter and subarray, of a group or an exposure."""
+    from niriss_eestep.products.convert import group_of
+
+    group = model._instance["meta"].get("group") or group_of(model)
+    return printable(" ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray")))))
+
+
+def _observation(model):
+    """What was observed."""
+    meta = model.meta
+    program = " ".join(filter(None, (meta.observation.program_number, meta.program.title)))
+    date = " ".join(filter(None, (meta.observation.date, meta.observation.time)))
+    setup = [] if model.kind == "abs_flux" else [("observed", _setup(model))]
+    wheels = f"FILTER {meta.instrument.filter}, PUPIL {meta.instrument.pupil}" if meta.instrument.filter else ""
+    return setup + [("wheels", "" if model.kind == "abs_flux" else wheels), ("program", program), ("date", date)]
+
+
+def _measurement(model):
+    """What was measured, apart from the arrays."""
+    record = model._instance["meta"].get(model.meta_key, {})
+    if model.meta_key in ("ee", "sb"):
+        return _star_entries(record) + (_core_entries(record) if model.meta_key == "ee" else [])
+    if model.meta_key == "group":
+        tree = model._instance
+        return [
+            ("exposure", f"{name}: {status}")
+            for name, status in zip(tree["exposure_names"], tree["exposure_status"], strict=True)
+        ]
+    return []
+
+
+def _star_entries(record):
+    shift = f"{record.get('shift', np.nan):.2f} pix from the first position"
+    annulus = f"annulus {record['background_r_in']:g}-{record['background_r_out']:g} pix"
+    pixels = f"{record.get('background_npix', 0)} pixels, {record.get('background_n_rejected', 0)} rejected"
+    return [
+        ("status", record["status"]),
+        (
+            "position",
+            f"({record['x_center']:.3f}, {record['y_center']:.3f}) pix, {record.get('centroid_method')}, {shift}",
+        ),
+        (
+            "background",
+            f"{record['background']:.5g} +/- {record['background_err']:.2g} DN/s/pix, "
+            + (f"{annulus}, {pixels}" if record["background_method"] == "annulus" else record["background_method"]),
+        ),
+        ("pixel scale", f"{record['pixel_scale']:.5g} arcsec/pix"),
+    ]
+
+
+def _core_entries(record):
+    core = (
+        f"{record['core_saturated']} saturated, {record['core_do_not_use']} do-not-use, {record['core_flagged']} others"
+    )
+    return [("gain", f"{record['gain']:g} e-/DN"), ("core", core), ("bad pixels", record["bad_pixel_method"])]
+
+
+def _origin(model):
+    """What the product was made from and by."""
+    tree = model._instance["meta"]
+    made = tree.get("eestep", {})
+    references = [f"{kind} {entry['name']}" for kind, entry in tree.get("ref_file", {}).items() if entry.get("name")]
+    software = f"niriss_eestep {made['version']}, jwst {made.get('jwst_version')}" if "version" in made else ""
+    return [
+        ("input", ", ".join(record["filename"] for record in made.get("input", ()))),
+        ("references", ", ".join(references)),
+        ("made by", f"{software}, {tree.get('date')}" if software else ""),
+    ]
+
+
+def _table(model):
+    """The numbers as columns of text: name, unit, cells."""
+    table = model.to_table()
+    details = ("inflation", f"{model.y_name}_err_formal")  # in the product and its tables, too much for a screen
+    profile = {name: ".6g" for name in table.colnames if name not in details}
+    formats = ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile
+    return [
+        (name, str(table[name].unit or ""), [format(printable(v) if s == "" else v, s) for v in _values(table[name])])
+        for name, s in formats.items()
+    ]
+
+
+def _values(column):
+    return np.asarray(getattr(column, "value", column)).tolist()
+
+
+def _columns(columns):
+    """Align columns of text: words to the left, numbers to the right."""
+    lines = [[] for _ in range(2 + max(len(cells) for _, _, cells in columns))]
+    for name, unit, cells in columns:
+        width = max(map(len, (name, unit, *cells)))
+        words = ABS_FLUX_COLUMNS.get(name) == ""
+        for line, cell in zip(lines, (name, unit, *cells), strict=True):
+            line.append(cell.ljust(width) if words else cell.rjust(width))
+    return ["  " + "  ".join(line).rstrip() for line in lines]

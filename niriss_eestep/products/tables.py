@@ -1,13 +1,34 @@
-"""Products as tables."""
+"""Products as tables, and tables as files of other formats."""
 
 from __future__ import annotations
 
-from astropy.table import Column, QTable
-from astropy.units import Quantity
+import io
 
-from niriss_eestep.products.columns import array_fields, table_fields
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column, QTable, Table
+from astropy.units import Quantity, Unit
 
-__all__ = ["product_table"]
+from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
+from niriss_eestep.products.summary import printable
+
+__all__ = ["FORMATS", "export", "product_table"]
+
+_FITS_FORMATS = {"float64": "D", "int64": "K", "int8": "I"}
+
+# The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
+LATEX_COLUMNS = (
+    "target",
+    "filter",
+    "subarray",
+    "n_measured",
+    "electron_rate",
+    "ratio",
+    "photmjsr",
+    "zeropoint_ab",
+    "pivot",
+)
 
 
 def product_table(model, name="table"):
@@ -17,28 +38,287 @@ def product_table(model, name="table"):
     ----------
     model : ProductModel
     name : str, optional
-        Which table, of a product that has tables: 'table' (groups) or 'exposures'.
+        Which table: 'table', the profile or the groups; 'exposures', of combined products and absolute flux, one row
+        per exposure.
 
     Returns
     -------
     astropy.table.QTable
-        Of a profile, every array that runs over the radii alone is a column; of a table, each of its columns. Numbers
-        without unit are plain columns.
+        Of a profile, every array that runs over the radii alone is a column, value and error first; numbers without
+        unit are plain columns.
+
+    Raises
+    ------
+    ProductError
+        The product has no such table.
     """
-    fields = array_fields(model.schema_url)
-    if name in fields and fields[name].datatype == "table":
-        array = model[name]
-        columns = {column: (field, array[column]) for column, field in table_fields(model.schema_url, name).items()}
-    else:
-        columns = {key: (field, model[key]) for key, field in fields.items() if field.axes == ("radius",)}
-    table = QTable(meta={"kind": model.kind, "filename": model.meta.filename or ""})
-    for key, (field, values) in columns.items():
-        table[key] = _column(field, values)
-        table[key].info.description = field.description
+    table = QTable(meta=_metadata(model))
+    for field, values in _columns(model, name):
+        column = field.name if name == "table" else field.name.removeprefix("exposure_")
+        table[column] = Quantity(values, field.unit) if field.unit else Column(values)
+        table[column].info.description = field.description
     return table
 
 
-def _column(field, values):
-    if field.unit:
-        return Quantity(values, field.unit)
-    return Column(values)
+def _columns(model, name):
+    """Fields and values of a table's columns."""
+    fields = array_fields(model.schema_url)
+    if name in fields:
+        return [(field, model[name][column]) for column, field in table_fields(model.schema_url, name).items()]
+    if name == "table":
+        first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
+        ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
+        return [(fields[key], model[key]) for key in ordered if fields[key].axes == ("radius",)]
+    if name == "exposures" and model.meta_key == "group":
+        arrays = [field for field in fields.values() if field.axes == ("exposure",)]
+        arrays.sort(key=lambda field: field.datatype != "str")
+        return [(field, np.array(model._instance[field.name])) for field in arrays]
+    msg = f"{model.meta.filename}: {type(model).__name__} has no table of {name}"
+    raise ProductError(msg)
+
+
+def _metadata(model):
+    """What a table's header says about its product."""
+    tree = model._instance["meta"]
+    meta = {"product": printable(model.meta.filename or ""), "title": merged_schema(model.schema_url)["title"]}
+    record = tree.get(model.meta_key, {})
+    meta |= {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
+    meta.pop("warnings", None)  # the status has them
+    return meta
+
+
+def export(model, form, *, table="table", columns=None, target=None, subarray=None):
+    """Write a product in another format.
+
+    Parameters
+    ----------
+    model : ProductModel
+    form : str
+        One of `FORMATS`: 'ecsv', 'csv', 'fits', 'latex', and the tables of the earlier analysis scripts: 'radtab' of
+        one exposure's profile, 'avtab' of a group's, 'totfluxes' of the absolute flux calibration.
+    table : str, optional
+        As `product_table`'s name.
+    columns : sequence of str, optional
+        Columns to write; all by default. Not for the tables of the earlier scripts.
+    target, subarray : str, optional
+        Rows of the absolute flux calibration to write; all by default.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ProductError
+        The product has no such table, column or row, or no such format exists for it.
+    """
+    if form not in FORMATS:
+        msg = f"no such format: {form}; choose from {', '.join(FORMATS)}"
+        raise ProductError(msg)
+    found = _rows(product_table(model, table), target=target, subarray=subarray)
+    for name in found.colnames:
+        if found[name].dtype.kind == "U":
+            found[name] = [printable(value) for value in found[name]]
+    if form in _OLD:
+        if columns or table != "table":
+            msg = f"{form} has columns of its own"
+            raise ProductError(msg)
+        return _old_table(model, form, found)
+    if columns:
+        found = _selected(found, columns)
+    return FORMATS[form](found)
+
+
+def _rows(table, **wanted):
+    """Rows of the wanted target and subarray."""
+    for name, value in wanted.items():
+        if value is None:
+            continue
+        if name not in table.colnames:
+            msg = f"the table has no {name} to choose by"
+            raise ProductError(msg)
+        table = table[[str(cell).upper() == value.upper() for cell in table[name]]]
+        if not len(table):
+            msg = f"no row has the {name} {value}"
+            raise ProductError(msg)
+    return table
+
+
+def _selected(table, columns):
+    missing = [name for name in columns if name not in table.colnames]
+    if missing:
+        msg = f"no such column: {', '.join(missing)}; the table has {', '.join(table.colnames)}"
+        raise ProductError(msg)
+    return table[list(columns)]
+
+
+def _ecsv(table):
+    # plain columns with units: what reads ECSV need not know astropy's quantities
+    return _text(Table(table), format="ascii.ecsv")
+
+
+def _csv(table):
+    """Names in the first line; CSV has no place for units, which the ECSV has."""
+    return _text(table, format="ascii.csv")
+
+
+def _fits(table):
+    """One binary table."""
+    columns = []
+    for name in table.colnames:
+        values, unit = table[name], table[name].unit
+        if values.dtype.kind == "U":
+            values = np.array([_card(value, 500) for value in values], dtype=str)
+        form = f"{values.dtype.itemsize // 4}A" if values.dtype.kind == "U" else _FITS_FORMATS[values.dtype.name]
+        array = np.asarray(getattr(values, "value", values))
+        columns.append(fits.Column(name=name, format=form, unit=_fits_unit(unit) if unit else None, array=array))
+    hdu = fits.BinTableHDU.from_columns(columns, name="TABLE")
+    for key, value in table.meta.items():
+        hdu.header[f"HIERARCH {key.upper()}"] = _card(value)
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+    return buffer.getvalue()
+
+
+def _fits_unit(unit):
+    """Write a unit by the FITS standard, which calls DN adu; electron, also standard, astropy does not write."""
+    text = str(unit).replace("DN", "adu").replace("electron", "ct")
+    return Unit(text).to_string("fits").replace("ct", "electron")
+
+
+def _card(value, length=40):
+    """Give a value as FITS can hold it: ASCII, no NaN in headers."""
+    if isinstance(value, str):
+        return value.encode("ascii", "backslashreplace").decode()[:length]
+    return str(value) if value != value else value
+
+
+def _latex(table):
+    """A table to put into a paper: values with their errors, names and units in a header."""
+    wanted = [name for name in LATEX_COLUMNS if name in table.colnames]
+    if len(wanted) < 3 or len(table.colnames) <= len(LATEX_COLUMNS):
+        wanted = [
+            name for name in table.colnames if name.removesuffix("_err") not in table.colnames or name[-4:] != "_err"
+        ]
+    lines = [[name.replace("_", r"\_") for name in wanted], [_latex_unit(table[name]) for name in wanted]]
+    lines += [[_latex_cell(row, name) for name in wanted] for row in table]
+    body = [" & ".join(line) + r" \\" for line in lines]
+    head = [rf"\begin{{tabular}}{{{'l' * len(wanted)}}}", r"\hline"]
+    return "\n".join([*head, *body[:2], r"\hline", *body[2:], r"\hline", r"\end{tabular}", ""]).encode()
+
+
+def _latex_unit(column):
+    return Unit(column.unit).to_string("latex_inline") if column.unit else ""
+
+
+def _latex_cell(row, name):
+    """A value, with its error where the table has one, to the error's second digit."""
+    value = getattr(row[name], "value", row[name])
+    if isinstance(value, str):
+        return _latex_text(value)
+    if isinstance(value, (int, np.integer)):
+        return str(value)
+    err = row[f"{name}_err"] if f"{name}_err" in row.colnames else np.nan
+    err = float(getattr(err, "value", err))
+    if not np.isfinite(value):
+        return "--"
+    if not (np.isfinite(err) and err > 0):
+        return f"{value:.6g}"
+    digits = max(0, 1 - int(np.floor(np.log10(err))))
+    return rf"${value:.{digits}f} \pm {err:.{digits}f}$"
+
+
+def _latex_text(text):
+    special = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special["\\"] = r"\textbackslash{}"
+    return "".join(special.get(c, c) for c in text)
+
+
+def _text(table, **kwargs):
+    buffer = io.StringIO()
+    table.write(buffer, **kwargs)
+    return buffer.getvalue().encode()
+
+
+# The tables of the earlier scripts. Names, order and units of the columns are theirs (rates in e-/s, surface brightness
+# in DN/s/pix; no comment lines), so that what reads those tables reads these.
+
+
+def _old_table(model, form, found):
+    makers = _OLD[form]
+    if model.kind not in makers:
+        kinds = " or ".join(
+            merged_schema(f"{model.schema_url.rsplit('/', 1)[0]}/{kind}-1.0.0")["title"] for kind in makers
+        )
+        msg = f"{model.meta.filename}: {form} is of another kind of product: {kinds}"
+        raise ProductError(msg)
+    table = Table()
+    for name, (style, values) in makers[model.kind](model, found).items():
+        table[name] = values
+        table[name].info.format = style
+    return _text(table, format="ascii.fixed_width", delimiter=None)
+
+
+def _ee_radtab(model, _):
+    return {
+        "Radius": ("6g", model.radius),
+        "Rad_arcsec": ("10.4f", model.radius_arcsec),
+        "CountRate": ("12.4e", model.electron_rate),
+        "errCountRate": ("12.4e", model.electron_rate_err),
+    }
+
+
+def _sb_radtab(model, _):
+    return {
+        "Radius": ("6g", model.radius),
+        "SB": ("11.5f", model.surface_brightness),
+        "errSB": ("11.5f", model.surface_brightness_err),
+    }
+
+
+def _ee_avtab(model, _):
+    gain = model.meta.group.gain
+    columns = {"Rad_Pix": ("7g", model.radius), "Arcsec": ("10.4f", model.radius * model.meta.group.pixel_scale)}
+    rows = zip(model.exposure_count_rate, model.exposure_count_rate_err, model.exposure_flag, strict=True)
+    for i, (rate, err, flag) in enumerate(rows):
+        columns[f"Flux{i}"] = ("13.4e", gain * rate)
+        columns[f"Fluxerr{i}"] = ("13.4e", gain * err)
+        columns[f"Flag{i}"] = ("5d", flag)
+    return columns | {
+        "avFlux": ("13.4e", gain * model.count_rate),
+        "avFluxerr": ("13.4e", gain * model.count_rate_err),
+        "n_Good": ("5d", model.n_good),
+    }
+
+
+def _sb_avtab(model, _):
+    columns = {"Rad_Pix": ("7g", model.radius)}
+    rows = zip(model.exposure_surface_brightness, model.exposure_surface_brightness_err, strict=True)
+    for i, (value, err) in enumerate(rows):
+        columns[f"sb{i}"] = ("10.5f", value)
+        columns[f"sberr{i}"] = ("10.5f", err)
+    return columns | {
+        "av_sb": ("10.5f", model.surface_brightness),
+        "av_sberr": ("10.5f", model.surface_brightness_err),
+    }
+
+
+def _totfluxes(_, found):
+    for name in ("target", "subarray"):
+        values = sorted(set(found[name].tolist()))
+        if len(values) > 1:
+            msg = f"totfluxes is of one {name}, choose --{name} from {', '.join(values)}"
+            raise ProductError(msg)
+    return {
+        "Filter": ("", [name.lower() for name in found["filter"]]),
+        "CountRate": ("12.3e", found["electron_rate"].value),
+        "CountRateErr": ("12.3e", found["electron_rate_err"].value),
+    }
+
+
+_OLD = {
+    "radtab": {"ee_profile": _ee_radtab, "sb_profile": _sb_radtab},
+    "avtab": {"combined_ee": _ee_avtab, "combined_sb": _sb_avtab},
+    "totfluxes": {"abs_flux": _totfluxes},
+}
+FORMATS = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "latex": _latex} | dict.fromkeys(_OLD)

@@ -1,0 +1,252 @@
+"""Reference files that the standard pipeline takes: `photom` and `apcorr` for NIRISS imaging, as CRDS wants them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
+
+from niriss_eestep.calibrate.apcorr import ApertureCorrection
+from niriss_eestep.calibrate.visits import Factor, TimeDependence
+from niriss_eestep.exceptions import ParameterError, ProductError
+from niriss_eestep.reference.facts import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
+
+__all__ = ["CONVENTIONS", "Provenance", "apcorr_model", "photom_model", "save_reference"]
+
+CONVENTIONS = {"band": "photmjsr", "mono": "photmjsr_mono"}
+SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
+PREDECESSOR_ERR = 0.03  # fractional, of the values of August 2022 (see reference.facts)
+# What the tables of time coefficients hold for a filter that does not change
+STEADY = {
+    "linear": {"lossperyear": 0.0},
+    "exponential": {"amplitude": 0.0, "tau": 365.0, "const": 1.0},
+    "powerlaw": {"year1value": 1.0, "tsoft": 365.0, "alpha": 0.0},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What CRDS wants to know of a reference file.
+
+    Parameters
+    ----------
+    author : str
+        Who made it.
+    pedigree : str
+        ``INFLIGHT yyyy-mm-dd yyyy-mm-dd`` (first and last observation), or ``SIMULATION``, ``GROUND``, ``DUMMY``.
+    useafter : str
+        From which observing date on it holds, ``yyyy-mm-ddThh:mm:ss``.
+    description : str
+        One line.
+    history : tuple of str
+        How it was made: inputs, versions, what was left out.
+    """
+
+    author: str
+    pedigree: str
+    useafter: str
+    description: str
+    history: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("author", "pedigree", "useafter", "description"):
+            if not getattr(self, name).strip():
+                msg = f"a reference file needs its {name}"
+                raise ParameterError(msg)
+
+
+def photom_model(
+    factors: Iterable[Factor],
+    provenance: Provenance,
+    *,
+    convention: str = "band",
+    fill_missing: bool = False,
+    pixel_solid_angle: float = PIXEL_SOLID_ANGLE,
+) -> NisImgPhotomModel:
+    """Make a `photom` reference file's model.
+
+    Parameters
+    ----------
+    factors : iterable of Factor
+        One per filter.
+    provenance : Provenance
+    convention : str, optional
+        Which F_nu PHOTMJSR stands for: ``band`` (photon-weighted mean over the band) or ``mono`` (the star's own at the
+        pivot wavelength).
+    fill_missing : bool, optional
+        Take filters without a factor from the calibration of August 2022; the history then says so.
+    pixel_solid_angle : float, optional
+        PIXAR_SR that goes with the factors [sr].
+
+    Returns
+    -------
+    stdatamodels.jwst.datamodels.NisImgPhotomModel
+
+    Raises
+    ------
+    ParameterError
+        Where no factor is given, a filter comes twice, or the convention is not known.
+    """
+    if convention not in CONVENTIONS:
+        msg = f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}"
+        raise ParameterError(msg)
+    by_filter = _by_filter((factor.filter, factor) for factor in factors)
+    names = [name for name in FILTERS if fill_missing or name in by_filter]
+    missing = [name for name in FILTERS if name not in by_filter]
+    rows = [_photom_row(name, by_filter.get(name), convention) for name in names]
+    model = NisImgPhotomModel(strict_validation=True)
+    model.phot_table = np.array(rows, dtype=model.get_dtype("phot_table"))
+    times = [by_filter[name].time if name in by_filter else TimeDependence("constant", math.nan) for name in names]
+    for form in STEADY:
+        if any(time.form == form for time in times):
+            attribute = f"timecoeff_{form}"
+            keys = [(facts.header_filter, facts.header_pupil) for facts in map(filter_facts, names)]
+            setattr(model, attribute, _time_table(form, times, keys, model.get_dtype(attribute)))
+    notes = [f"PHOTMJSR is of the {_CONVENTION_TEXT[convention]}; uncertainty is one standard error, absolute."]
+    if missing:
+        action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
+        notes.append(f"No standard star in {', '.join(missing)}: {action}.")
+    notes += [f"{name} time dependence: {by_filter[name].time.status}" for name in names if name in by_filter]
+    _describe(model, "photom", provenance, notes)
+    model.meta.photometry.pixelarea_steradians = pixel_solid_angle
+    model.meta.photometry.pixelarea_arcsecsq = pixel_solid_angle * SR_TO_ARCSEC2
+    return model
+
+
+def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], provenance: Provenance) -> NisImgApcorrModel:
+    """Make an `apcorr` reference file's model.
+
+    Parameters
+    ----------
+    corrections : mapping of str to sequence of ApertureCorrection
+        By filter.
+    provenance : Provenance
+
+    Returns
+    -------
+    stdatamodels.jwst.datamodels.NisImgApcorrModel
+
+    Raises
+    ------
+    ParameterError
+        Where no filter is given.
+    """
+    by_filter = _by_filter(corrections.items())
+    rows = []
+    for name in (name for name in FILTERS if name in by_filter):
+        facts = filter_facts(name)
+        for row in by_filter[name]:
+            values = row.eefraction, row.radius, row.apcorr, row.skyin, row.skyout
+            rows.append((facts.header_filter, facts.header_pupil, *values))
+    model = NisImgApcorrModel(strict_validation=True)
+    model.apcorr_table = np.array(rows, dtype=model.get_dtype("apcorr_table"))
+    note = "apcorr allows for starlight in the sky annulus: 1 / (EE(r) - pi r^2 times its mean light per pixel)."
+    _describe(model, "apcorr", provenance, [note])
+    return model
+
+
+def save_reference(model: NisImgPhotomModel | NisImgApcorrModel, path: str | Path) -> Path:
+    """Validate a reference file's model and write it, whole or not at all.
+
+    Parameters
+    ----------
+    model : NisImgPhotomModel or NisImgApcorrModel
+    path : str or Path
+        Its name ends in ``.fits``; an existing file is replaced.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ProductError
+        Where the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".fits":
+        msg = f"{path}: a reference file's name ends in .fits"
+        raise ProductError(msg)
+    model.validate()
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as directory:
+            # under its final name, which the header records
+            written = Path(model.save(str(Path(directory) / path.name)))
+            written.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise ProductError(msg) from error
+    return path
+
+
+_CONVENTION_TEXT = {
+    "band": "photon-weighted mean of F_nu over the band, at the pivot wavelength",
+    "mono": "monochromatic F_nu of the standard stars at the pivot wavelength",
+}
+
+
+def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
+    """Return a mapping by filter, or say what is wrong."""
+    result: dict = {}
+    for name, item in items:
+        if filter_facts(name).name in result:
+            msg = f"{name} is given twice; a reference file has one row per filter"
+            raise ParameterError(msg)
+        result[filter_facts(name).name] = item
+    if not result:
+        msg = "no filter: a reference file needs at least one"
+        raise ParameterError(msg)
+    return result
+
+
+def _photom_row(name: str, factor: Factor | None, convention: str) -> tuple[str, str, float, float]:
+    """Return a row of the table of factors."""
+    facts = filter_facts(name)
+    if factor is None:
+        return facts.header_filter, facts.header_pupil, facts.photmjsr, PREDECESSOR_ERR * facts.photmjsr
+    photmjsr = getattr(factor, CONVENTIONS[convention])
+    # both conventions are known equally well: they differ by a ratio within the spectrum
+    return facts.header_filter, facts.header_pupil, photmjsr, photmjsr * factor.photmjsr_err / factor.photmjsr
+
+
+def _time_table(
+    form: str, times: Sequence[TimeDependence], keys: Sequence[tuple[str, str]], dtype: np.dtype
+) -> np.ndarray:
+    """Return a table of time coefficients, row by row as the table of factors.
+
+    The table of the linear form has no columns for filter and pupil: its rows are told by their number alone.
+    """
+    t0 = next(time.t0 for time in times if time.form == form)
+    table = np.zeros(len(times), dtype)
+    for row, time, (header_filter, header_pupil) in zip(table, times, keys, strict=True):
+        mine = time.form == form
+        values = {"filter": header_filter, "pupil": header_pupil, "t0": time.t0 if mine else t0}
+        values |= time.parameters if mine else STEADY[form]
+        for column in dtype.names:
+            row[column] = values[column]
+    return table
+
+
+def _describe(
+    model: NisImgPhotomModel | NisImgApcorrModel, reftype: str, provenance: Provenance, notes: Sequence[str]
+) -> None:
+    """Fill in CRDS's metadata."""
+    from niriss_eestep import __version__
+
+    meta = model.meta
+    meta.reftype = reftype.upper()
+    meta.author = provenance.author
+    meta.pedigree = provenance.pedigree
+    meta.useafter = provenance.useafter
+    meta.description = provenance.description
+    meta.origin = "niriss_eestep"
+    meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
+    meta.exposure.type, meta.exposure.p_exptype = "NIS_IMAGE", "NIS_IMAGE|"
+    made = f"Made by niriss_eestep {__version__}."
+    for text in (made, *provenance.history, *notes):
+        model.add_history_entry(text, software={"name": "niriss_eestep", "version": __version__})

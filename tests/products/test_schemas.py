@@ -1,0 +1,131 @@
+"""The schemas: their examples pass, the bad ones are refused, and everything has a meaning and a unit."""
+
+import copy
+from pathlib import Path
+
+import asdf
+import numpy as np
+import pytest
+import yaml
+from asdf.schema import check_schema, load_schema
+from asdf.testing.helpers import yaml_to_asdf
+from astropy.units import Unit
+
+from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.columns import array_fields, merged_schema, schema_url, table_fields
+from niriss_eestep.products.models import MODELS
+from niriss_eestep.products.validation import check_tree
+
+KINDS = sorted(model.kind for model in MODELS.values())
+SCHEMAS = KINDS + ["group", "provenance", "star"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the tag `!array` for an ndarray."""
+
+
+_Loader.add_constructor("!array", lambda loader, node: np.array(loader.construct_sequence(node, deep=True)))
+
+
+def _bad_examples():
+    for kind in KINDS:
+        text = (Path(__file__).parent / "bad_examples" / f"{kind}.yaml").read_text()
+        for entry in yaml.load(text, _Loader):
+            yield pytest.param(kind, entry, id=f"{kind}: {entry['why']}")
+
+
+def _good_tree(kind):
+    (_, text), *_ = load_schema(schema_url(kind))["examples"]
+    with asdf.open(yaml_to_asdf(text), lazy_load=False, memmap=False) as file:
+        return {
+            key: np.array(value) if hasattr(value, "dtype") else copy.deepcopy(value)
+            for key, value in file.tree.items()
+            if key not in ("asdf_library", "history")
+        }
+
+
+def _at(tree, path):
+    *parents, last = path.split(".")
+    for parent in parents:
+        tree = tree[parent]
+    return tree, last
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_schema_obeys_the_metaschema_and_is_served_under_its_id(kind):
+    schema = load_schema(schema_url(kind))
+    check_schema(schema)
+    assert schema["id"] == schema_url(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_good_example_passes(kind):
+    check_tree(_good_tree(kind), schema_url(kind), kind)
+
+
+@pytest.mark.parametrize(("kind", "entry"), list(_bad_examples()))
+def test_bad_example_is_refused(kind, entry):
+    tree = _good_tree(kind)
+    for path, value in entry.get("set", {}).items():
+        parent, last = _at(tree, path)
+        parent[last] = value
+    if "remove" in entry:
+        parent, last = _at(tree, entry["remove"])
+        del parent[last]
+    with pytest.raises(ProductError) as refusal:
+        check_tree(tree, schema_url(kind), kind)
+    assert entry["message"] in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_array_has_axes_a_unit_that_astropy_knows_and_a_description(kind):
+    properties = merged_schema(schema_url(kind))["properties"]
+    for name, entry in properties.items():
+        if name == "meta":
+            continue
+        if "axes" not in entry:  # a number: the unit stands in its title, as jwst writes it
+            assert entry["type"] == "number"
+            assert entry["title"].startswith("[")
+            continue
+        assert entry["title"]
+        if entry.get("type") == "array" or "columns" in entry:
+            continue
+        assert len(entry["description"]) > 10, name
+        assert entry["ndim"] == len(entry["axes"]), name
+        Unit(entry["unit"])
+        assert entry["unit"] == Unit(entry["unit"]).to_string(), f"{name}: not as astropy writes it"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_that_has_axes_is_required(kind):
+    required = set()
+    for part in load_schema(schema_url(kind), resolve_references=True)["allOf"]:
+        required.update(part.get("required", ()))
+    assert set(array_fields(schema_url(kind))) <= required
+
+
+def test_table_columns_have_units_and_descriptions():
+    for table in ("table", "exposures"):
+        for name, field in table_fields(schema_url("abs_flux"), table).items():
+            Unit(field.unit)
+            assert len(field.description) > 3, name
+
+
+def test_contract_columns_come_first():
+    contract = (
+        "target filter pupil subarray n_exposures count_rate count_rate_err count_rate_scatter electron_rate "
+        "electron_rate_err expected_electron_rate ratio ratio_err photmjsr photmjsr_err photuja2 zeropoint_ab pivot "
+        "status"
+    )
+    assert " ".join(table_fields(schema_url("abs_flux"), "table")).startswith(contract)
+
+
+def test_metadata_entries_have_titles():
+    def walk(entry, path):
+        if "properties" not in entry:
+            assert entry.get("title"), path
+        for name, sub in entry.get("properties", {}).items():
+            walk(sub, f"{path}.{name}")
+
+    for kind in ("group", "provenance", "star"):
+        walk(load_schema(schema_url(kind)), kind)
