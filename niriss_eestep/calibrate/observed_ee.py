@@ -1,0 +1,156 @@
+"""Encircled energy as it was measured in flight, joined to a model where the measurement ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.calibrate.aperture_correction import effective_ee
+from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.exceptions import ExposureError, ParameterError
+
+__all__ = ["PRECISION", "ObservedEE", "splice_ee"]
+
+Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+PRECISION = 1.0e-3
+"""Fractional error of the count rate up to which a radius counts as measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObservedEE:
+    """Encircled energy of one filter, observed inside ``join_radius`` and the model's outside.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        [pix].
+    ee, ee_err : ndarray, shape (n_radii,)
+        Fraction of the star's total light, 1 at infinity, and its standard error.
+    join_radius : float
+        [pix].
+    count_rate : float
+        The star's total that joins the two [DN/s].
+    observed_radius, observed_ee, observed_ee_err : ndarray, shape (n_observed,)
+        The measurements inside the join, without the model's interpolation.
+    """
+
+    radius: NDArray[np.float64]
+    ee: NDArray[np.float64]
+    ee_err: NDArray[np.float64]
+    join_radius: float
+    count_rate: float
+    observed_radius: NDArray[np.float64]
+    observed_ee: NDArray[np.float64]
+    observed_ee_err: NDArray[np.float64]
+
+
+def splice_ee(
+    combined: CombinedProfile,
+    curve: Curve,
+    curve_err: Curve,
+    *,
+    model_radius: NDArray[np.float64],
+    area: NDArray[np.float64],
+    ring_edges: NDArray[np.float64],
+    ring_coverage: NDArray[np.float64],
+    join_radius: float | None = None,
+    precision: float = PRECISION,
+) -> ObservedEE:
+    """Join a group's observed EE to a model's.
+
+    With the total that makes the two agree at the join, the starlight that the sky annulus took is given back (from
+    the model), and observed over model EE is interpolated between the radii measured. Inside the smallest of these the
+    model's shape stands, scaled. The join is the largest radius whose count rate is known to ``precision``.
+
+    Parameters
+    ----------
+    combined : CombinedProfile
+        Of EE profiles.
+    curve, curve_err : callable
+        EE of the model at radii [pix], 1 at infinity, and its standard error.
+    model_radius : ndarray, shape (n_radii,)
+        Radii of the result, rising [pix].
+    area : ndarray, shape (n_exposures, n_radii of ``combined``)
+        Areas of the apertures [pix].
+    ring_edges, ring_coverage : ndarray, shape (n_exposures, n_rings + 1) and (n_exposures, n_rings)
+        Which part of its annulus each exposure used.
+    join_radius : float, optional
+        One of the radii measured [pix], instead of the rule.
+    precision : float, optional
+        Fractional error of the count rate that the rule asks for.
+
+    Returns
+    -------
+    ObservedEE
+
+    Raises
+    ------
+    ParameterError
+        Where ``join_radius`` is no radius measured or ``precision`` is not positive.
+    ExposureError
+        Where fewer than two radii are measured well enough, or the result would not rise.
+    """
+    usable = (combined.n_good > 0) & np.isfinite(combined.value) & (combined.value > 0)
+    last = _join_index(combined, usable, join_radius, precision)
+    chosen = np.nonzero(usable[: last + 1])[0]
+    radius = combined.radius[chosen]
+    rings = zip(area, ring_edges, ring_coverage, strict=True)
+    lost = np.array([curve(combined.radius) - effective_ee(curve, combined.radius, *ring) for ring in rings])
+    weight = combined.exposure_weight[:, chosen] / combined.exposure_weight[:, chosen].sum(axis=0)
+    mean_lost = np.sum(weight * lost[:, chosen], axis=0)
+    value = combined.value[chosen]
+    total = float(value[-1] / (curve(radius[-1:])[0] - mean_lost[-1]))
+    observed = value / total + mean_lost
+    # only the ratio to the join is measured; the join itself is as good as the model there
+    ratio_err = _ratio_error(value, combined.covariance[np.ix_(chosen, chosen)])
+    model_err = float(curve_err(radius[-1:])[0] / curve(radius[-1:])[0])
+    observed_err = observed * np.hypot(ratio_err, model_err)
+    model = np.asarray(curve(model_radius), dtype=np.float64)
+    scale = np.interp(model_radius, radius, observed / curve(radius), right=1.0)
+    ee = np.where(model_radius > radius[-1], model, model * scale)
+    inside_err = model * np.interp(model_radius, radius, observed_err / curve(radius))
+    ee_err = np.where(model_radius > radius[-1], curve_err(model_radius), inside_err)
+    _check_rise(model_radius, ee)
+    return ObservedEE(model_radius, ee, ee_err, float(radius[-1]), total, radius, observed, observed_err)
+
+
+def _join_index(
+    combined: CombinedProfile, usable: NDArray[np.bool_], join_radius: float | None, precision: float
+) -> int:
+    """Return the index of the join."""
+    if not precision > 0:
+        msg = f"precision must be positive, not {precision}"
+        raise ParameterError(msg)
+    with np.errstate(invalid="ignore", divide="ignore"):  # radii that were not measured
+        good = usable & (combined.err <= precision * combined.value)
+    if join_radius is not None:
+        good = usable & np.isclose(combined.radius, join_radius, rtol=0, atol=1e-6)
+        if not good.any():
+            msg = f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}"
+            raise ParameterError(msg)
+    if not good.any() or usable[: np.nonzero(good)[0][-1] + 1].sum() < 2:
+        msg = f"fewer than two radii have a count rate known to {precision:.2%}; observe longer or set join_radius"
+        raise ExposureError(msg)
+    return int(np.nonzero(good)[0][-1])
+
+
+def _ratio_error(value: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the fractional error of each value's ratio to the last one."""
+    fraction = covariance / np.outer(value, value)
+    variance = np.diagonal(fraction) + fraction[-1, -1] - 2 * fraction[-1]
+    return np.sqrt(np.maximum(variance, 0.0))
+
+
+def _check_rise(radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
+    """Raise where the spliced curve falls by more than the interpolation may."""
+    fall = np.diff(ee)
+    if fall.min() < -1e-3:
+        at = radius[int(np.argmin(fall))]
+        msg = (
+            f"the spliced EE falls by {-fall.min():.2%} at {at:g} pix: observation and model do not fit together there"
+        )
+        raise ExposureError(msg)
