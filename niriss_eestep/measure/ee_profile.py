@@ -403,29 +403,14 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
     radii = check_radii(options.radii)
     centroid, core_is_bad = locate_star(exposure, options, render)
     x, y = centroid.x, centroid.y
-    shape = exposure.image.shape
-    distance = distance_grid(shape, x, y)
     background, background_weights = find_background(exposure, x, y, options)
-    bad = exposure.bad
-    if options.repair_low:
-        level = background.value - options.low_sigma * background.std
-        bad = bad | low_pixels(exposure.image, bad, distance, options.core_radius, level)
-    weights = aperture_weights(shape, x, y, radii)
+    distance = distance_grid(exposure.image.shape, x, y)
+    bad = _with_low_pixels(exposure, distance, background, options)
+    weights = aperture_weights(exposure.image.shape, x, y, radii)
     area = weights.sum(axis=(1, 2))
     touched = bad & (weights[-1] > 0)
-    in_core = touched & (distance <= options.core_radius)
-    failure = ""
-    todo = touched.copy()
-    if core_is_bad and (not options.repair_core or render is None):
-        failure = f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre"
-        if options.repair_core:
-            failure += "; repair_core needs a model PSF for this filter"
-        else:
-            failure += "; repair_core=True lets a model PSF replace them"
-    if options.bad_pixel_method == "none":
-        todo &= in_core
-    if failure:
-        todo[:] = False
+    failure = _core_failure(touched, distance, options, render) if core_is_bad else ""
+    todo = _to_repair(touched, distance, options) & (not failure)
     repairs = _repair(exposure, bad, todo, x, y, options, background, render) if todo.any() else []
     count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, repairs, bad)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
@@ -434,6 +419,8 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
     count_rate[unusable] = np.nan
     covariance[unusable, :] = np.nan
     covariance[:, unusable] = np.nan
+    if unusable.all() and not failure:
+        failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     profile = EEProfile(
         radius=radii,
         count_rate=count_rate,
@@ -449,10 +436,42 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
         bad_pixel_method=options.bad_pixel_method,
         failure=failure,
     )
-    if not failure and not np.any(np.isfinite(count_rate)):
-        profile = replace(profile, failure="no aperture could be measured: each leaves the image or holds bad pixels")
-    warnings = exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
-    return replace(profile, warnings=warnings)
+    return replace(
+        profile, warnings=exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
+    )
+
+
+def _with_low_pixels(
+    exposure: StarExposure, distance: NDArray[np.float64], background: Background, options: EEOptions
+) -> NDArray[np.bool_]:
+    """Bad pixels, with the low ones where they are to be repaired."""
+    if not options.repair_low:
+        return exposure.bad
+    if not np.isfinite(background.std):
+        msg = "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
+        raise ParameterError(msg)
+    level = background.value - options.low_sigma * background.std
+    return exposure.bad | low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
+
+
+def _core_failure(
+    touched: NDArray[np.bool_], distance: NDArray[np.float64], options: EEOptions, render: Render | None
+) -> str:
+    """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
+    if options.repair_core and render is not None:
+        return ""
+    n = int(np.sum(touched & (distance <= options.core_radius)))
+    remedy = "repair_core=True lets a model PSF replace them"
+    if options.repair_core:
+        remedy = "repair_core needs a model PSF for this filter"
+    return f"{n} bad pixel(s) within {options.core_radius:g} pix of the centre; {remedy}"
+
+
+def _to_repair(touched: NDArray[np.bool_], distance: NDArray[np.float64], options: EEOptions) -> NDArray[np.bool_]:
+    """Bad pixels within the apertures for which there is a method."""
+    if options.bad_pixel_method == "none":
+        return touched & (distance <= options.core_radius)
+    return touched
 
 
 def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProfile:
