@@ -1,0 +1,237 @@
+"""Simulate a standard-star program, run the pipeline on it, and compare what it finds with the truth.
+
+The program: a 42,000 K white dwarf through the 12 filters, subarray SUB128, two dithers, noise, 15 NaN pixels in each
+exposure.
+"""
+
+from pathlib import Path
+
+HELP = "simulate a program, calibrate it, show the result"
+
+#: Ratios of measured to injected rates beyond this make the demo fail.
+TOLERANCE = 0.01
+# tells a directory that an earlier demo made from one that holds something of the user's
+_MARKER = ".niriss_ee_demo"
+_LOG = "niriss_fluxcal.log"
+
+
+def configure(parser):
+    """Add the arguments of `niriss-ee demo`.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of this command.
+    """
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path("niriss_ee_demo"),
+        metavar="DIR",
+        help="new or empty directory, or one of an earlier demo, which is replaced (default niriss_ee_demo)",
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulation (default 1)")
+
+
+def run(args):
+    """Simulate, calibrate, compare.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Arguments of the command.
+
+    Returns
+    -------
+    int
+        0 where every ratio is within 1 % of 1.
+    """
+    import time
+
+    started = time.monotonic()
+    directory = args.directory
+    prepare_directory(directory)
+    truth, association = _simulate(directory, args.seed)
+    products = directory / "products"
+    rows = compare(truth, _calibrate(directory, association, products, truth))
+    print("\n" + as_text(rows) + "\n")
+    _print_places(directory, products, association)
+    print(f"{time.monotonic() - started:.0f} s")
+    failed = beyond_tolerance(rows)
+    if failed:
+        print(f"NOT within {100 * TOLERANCE:g} % of the injected rate: {', '.join(failed)}")
+        return 1
+    worst = max(abs(row["ratio"] - 1) for row in rows)
+    print(f"all {len(rows)} filters within {100 * TOLERANCE:g} % of the injected rate; largest difference {worst:.2%}")
+    return 0
+
+
+def prepare_directory(directory):
+    """Make the directory, or empty the one of an earlier demo.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Where the demo writes.
+
+    Raises
+    ------
+    ParameterError
+        It is not a directory, or holds what no demo wrote.
+    """
+    import shutil
+
+    from niriss_eestep.exceptions import ParameterError
+
+    if directory.exists() and not directory.is_dir():
+        msg = f"{directory} is not a directory; name another one"
+        raise ParameterError(msg)
+    if directory.is_dir() and any(directory.iterdir()):
+        if not (directory / _MARKER).is_file():
+            msg = f"{directory} is not empty and no earlier demo made it; name another directory"
+            raise ParameterError(msg)
+        for name in ("exposures", "products"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _MARKER).touch()
+        (directory / "products").mkdir()
+    except OSError as error:
+        msg = f"{directory}: cannot be written ({error})"
+        raise ParameterError(msg) from error
+
+
+def compare(truth, result):
+    """Put measured beside injected rates.
+
+    Parameters
+    ----------
+    truth : astropy.table.Table
+        From `niriss_eestep.simulate.program.simulate_program`.
+    result : structured ndarray
+        Table of the absolute flux product.
+
+    Returns
+    -------
+    list of dict
+        One row per filter in the order of the truth: ``filter``, ``injected``, ``measured``, ``measured_err`` [e-/s],
+        ``ratio``, ``ratio_err``, ``photmjsr``, ``status``; NaN where a filter was not measured.
+    """
+    measured = {str(row["filter"]): row for row in result}
+    rows = []
+    for filter_name, injected in dict(zip(truth["filter"], truth["electron_rate"], strict=True)).items():
+        found = measured.get(filter_name)
+        values = {
+            name: float("nan") if found is None else float(found[name])
+            for name in ("electron_rate", "electron_rate_err", "photmjsr")
+        }
+        rows.append(
+            {
+                "filter": str(filter_name),
+                "injected": float(injected),
+                "measured": values["electron_rate"],
+                "measured_err": values["electron_rate_err"],
+                "ratio": values["electron_rate"] / injected,
+                "ratio_err": values["electron_rate_err"] / injected,
+                "photmjsr": values["photmjsr"],
+                "status": "missing" if found is None else str(found["status"]),
+            }
+        )
+    return rows
+
+
+def beyond_tolerance(rows):
+    """Name the filters whose measured rate is not the injected one.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `compare`.
+
+    Returns
+    -------
+    list of str
+        Those off by more than `TOLERANCE`, or not measured.
+    """
+    return [row["filter"] for row in rows if not abs(row["ratio"] - 1) <= TOLERANCE]
+
+
+def as_text(rows):
+    """Set the comparison as text.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `compare`.
+
+    Returns
+    -------
+    str
+        One line per filter, under two of headings.
+    """
+    lines = [
+        f"{'filter':<8}{'injected':>12}{'measured':>12}{'+/-':>8}{'ratio':>10}{'+/-':>9}{'PHOTMJSR':>11}  status",
+        f"{'':<8}{'e-/s':>12}{'e-/s':>12}{'e-/s':>8}{'':>10}{'':>9}{'MJy/sr':>11}",
+    ]
+    lines += [
+        f"{row['filter']:<8}{row['injected']:>12.1f}{row['measured']:>12.1f}{row['measured_err']:>8.1f}"
+        f"{row['ratio']:>10.4f}{row['ratio_err']:>9.4f}{row['photmjsr']:>11.4f}  {row['status']}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _simulate(directory, seed):
+    from tqdm import tqdm
+
+    from niriss_eestep.associations import find_exposures, write_associations
+    from niriss_eestep.reference.facts import FILTERS
+    from niriss_eestep.simulate.program import Program, combinations, simulate_program
+    from niriss_eestep.simulate.scene import Blemishes
+
+    program = Program(combinations(list(FILTERS), ["SUB128"]), n_dithers=2, blemishes=Blemishes(nan=15), seed=seed)
+
+    def progress(exposures):
+        return tqdm(exposures, unit="exposure", desc="simulate", disable=None)
+
+    truth = simulate_program(directory / "exposures", program, progress=progress)
+    exposures, _ = find_exposures(directory / "exposures")
+    (association,) = write_associations(exposures, directory / "exposures")
+    return truth, association
+
+
+def _calibrate(directory, association, products, truth):
+    """Run the pipeline as a user would, its log lines in a file."""
+    import shlex
+
+    import numpy as np
+
+    from niriss_eestep import FluxCalPipeline
+    from niriss_eestep import products as product_io
+
+    arguments = _pipeline_arguments(association, products, directory / "exposures" / truth.meta["spectrum"])
+    print(shlex.join(["strun", *arguments]), flush=True)
+    FluxCalPipeline.from_cmdline([*arguments, f"--log-file={directory / _LOG}", "--log-stream=null"])
+    (path,) = products.glob("*_absflux.asdf")
+    with product_io.open(path) as model:
+        return np.array(model.table)
+
+
+def _pipeline_arguments(association, products, spectrum):
+    return [
+        "niriss_fluxcal",
+        str(association),
+        f"--output_dir={products}",
+        "--save_report=True",
+        f"--steps.abs_flux.override_stdspec={spectrum}",
+    ]
+
+
+def _print_places(directory, products, association):
+    number = len(list(products.glob("*.asdf")))
+    print(f"exposures: {association.parent} (association {association.name}, truth truth.ecsv)")
+    print(f"products:  {products} ({number} files; read one with niriss-ee show FILE)")
+    for path in sorted(products.glob("*.html")):
+        print(f"report:    {path}")
+    print(f"log:       {directory / _LOG}")
