@@ -4,6 +4,7 @@ __all__ = [
     "AssociationError",
     "ExposureError",
     "NirissEEError",
+    "OutputError",
     "ParameterError",
     "ProductError",
     "ReferenceDataError",
@@ -28,6 +29,10 @@ class ReferenceDataError(NirissEEError):
 
 class ProductError(NirissEEError):
     """A product cannot be read or written, or is not what its name says."""
+
+
+class OutputError(ProductError):
+    """A product cannot be written: the directory is missing, not writable or full. No other exposure would fare better."""
 
 
 class AssociationError(NirissEEError):

@@ -16,9 +16,9 @@ import numpy as np
 import yaml
 from asdf.tags.core import HistoryEntry, NDArrayType
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.exceptions import OutputError, ProductError
 from niriss_eestep.products.models import MODELS, ProductModel
-from niriss_eestep.products.validation import check_tree
+from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
 __all__ = ["open", "read_tree", "save_product", "write_atomically"]
 
@@ -97,6 +97,7 @@ def read_tree(path, *, model_type=None):
     """
     path = Path(path)
     data = _file_bytes(path)
+    load_asdf_plugins()
     try:
         with warnings.catch_warnings(), asdf.config_context() as config:
             # asdf warns of unknown tags and other versions; the checks here decide what is a product
@@ -264,7 +265,7 @@ def write_atomically(path, data):
 
     Raises
     ------
-    ProductError
+    OutputError
         The directory is missing, cannot be written, or is full.
     """
     path = Path(path)
@@ -274,7 +275,7 @@ def write_atomically(path, data):
         temporary.replace(path)
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise ProductError(msg) from error
+        raise OutputError(msg) from error
     finally:
         # gone already where the replacement went well; else nothing is left behind, an interrupt included
         with contextlib.suppress(OSError):
