@@ -12,7 +12,7 @@ from stdatamodels.util import remove_none_from_tree
 
 from niriss_eestep.exceptions import ProductError
 from niriss_eestep.products.columns import merged_schema, schema_url
-from niriss_eestep.products.validation import check_tree
+from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
 __all__ = [
     "MODELS",
@@ -167,6 +167,7 @@ class ProductModel(JwstDataModel):
 
     def _serialize(self, *args, **kwargs):
         """Give the bytes of the product's ASDF file."""
+        load_asdf_plugins()
         buffer = io.BytesIO()
         with AsdfFile() as file:
             for key, value in self._instance.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.text import printable
 
 __all__ = ["outline", "printable", "summary"]
 
@@ -25,24 +26,6 @@ ABS_FLUX_COLUMNS = {
     "zeropoint_ab": ".4f",
     "status": "",
 }
-
-
-def printable(text):
-    """Make text from a file harmless: control characters, newlines and terminal escapes are spelled out.
-
-    Parameters
-    ----------
-    text : object
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def outline(model):

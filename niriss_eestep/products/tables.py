@@ -183,7 +183,7 @@ def _fits(table):
 def _fits_unit(unit):
     """Write a unit by the FITS standard, which calls DN adu; electron, also standard, astropy does not write."""
     text = str(unit).replace("DN", "adu").replace("electron", "ct")
-    return Unit(text).to_string("fits").replace("ct", "electron")
+    return Unit(text).to_string("fits").replace("count", "electron")
 
 
 def _card(value, length=40):

@@ -16,6 +16,7 @@ from niriss_eestep.measure.ee_profile import EEProfile
 from niriss_eestep.measure.sb_profile import SBProfile
 from niriss_eestep.products import convert, save_product
 from niriss_eestep.products import open as open_product
+from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
 
 # NaN stands for "not measured" in every float
 number = st.floats(allow_nan=True, allow_infinity=False, width=64)
@@ -155,8 +156,13 @@ def test_group_record(products):
     group = products["combined_ee"].meta.group
     assert (group.target, group.filter, group.pupil, group.subarray) == ("P330E", "F090W", "F090W", "SUB128")
     assert (group.gain, group.pixel_scale, group.photmjsr, group.product) == (1.61, 0.0655, 0.5, "p330e")
-    # (0.0655 arcsec)^2; 1 sr = (180 / pi)^2 x 3600^2 arcsec^2 = 4.25452e10 arcsec^2
-    assert group.pixar_sr == pytest.approx(0.0655**2 / 4.25452e10, rel=1e-5)
+    assert group.pixar_sr == PIXEL_SOLID_ANGLE  # no photom step has run
+
+
+def test_pixel_area_of_the_header_wins(exposure, ee_profile, combined):
+    exposure.meta.photometry.pixelarea_steradians = 1.0e-13
+    members = [convert.ee_profile_model(ee_profile, exposure)] * 2
+    assert convert.combined_ee_model(combined, members).meta.group.pixar_sr == 1.0e-13
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""`niriss-ee show` and `niriss-ee export`."""
+
+import argparse
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from niriss_eestep.commands import export, show
+from niriss_eestep.exceptions import NirissEEError, ProductError
+from niriss_eestep.products.convert import abs_flux_model
+
+
+def _run(command, *arguments):
+    parser = argparse.ArgumentParser(description=command.__doc__)
+    command.configure(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def _abs_flux(target="P330E"):
+    row = {
+        "target": target,
+        "filter": "F090W",
+        "subarray": "SUB128",
+        "electron_rate": 15778.0,
+        "electron_rate_err": 4.8,
+    }
+    rows = [row | {"n_exposures": 2, "n_measured": 2, "ratio": 1.00123, "status": "measured"}]
+    one = np.ones((1, 1))
+    arrays = {"radius_used": one, "total_count_rate": one, "total_count_rate_err": one, "ee_effective": one}
+    return abs_flux_model(rows, radius=[5.0], **arrays)
+
+
+@pytest.fixture
+def product(tmp_path):
+    return _abs_flux().save(tmp_path / "p330e_absflux.asdf")
+
+
+def test_show_names_product_numbers_and_status(product, capsys):
+    assert _run(show, product) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("p330e_absflux.asdf: Absolute flux calibration")
+    line = next(line for line in text.splitlines() if "P330E" in line)
+    assert " ".join(line.split()) == "P330E F090W SUB128 2 2 15778 4.8 nan 1.00123 nan nan nan nan measured"
+
+
+def test_show_aligns_its_columns(product, capsys):
+    _run(show, product)
+    head, units, row = capsys.readouterr().out.splitlines()[-3:]
+    # numbers end where their heading ends, words begin where it begins
+    assert row.index("15778") + len("15778") == head.index("electron_rate ") + len("electron_rate")
+    assert row.index("measured") == head.index("status")
+    assert "electron / s" in units
+
+
+def test_show_goes_on_after_a_file_that_is_no_product(product, tmp_path, capsys):
+    assert _run(show, tmp_path / "missing.asdf", product) == 1
+    captured = capsys.readouterr()
+    assert "missing.asdf: cannot be read: No such file" in captured.err
+    assert "P330E" in captured.out
+
+
+def test_header_text_cannot_control_the_terminal(tmp_path, capsys):
+    model = _abs_flux("\x1b[2Jevil\nmeasured\u202e")
+    model.meta.program.title = "\x1b]0;title\x07"
+    _run(show, model.save(tmp_path / "evil_absflux.asdf"))
+    text = capsys.readouterr().out
+    assert not any(character in text for character in "\x1b\x07\u202e")
+    assert r"\x1b[2Jevil\nmeasured\u202e" in text
+    assert "\x1b" not in repr(model)
+
+
+def test_export_writes_a_file_or_to_standard_output(product, tmp_path, capsys):
+    target = tmp_path / "table.ecsv"
+    _run(export, product, "--format", "ecsv", "--output", target)
+    assert Table.read(target)["ratio"][0] == 1.00123
+    _run(export, product, "--format", "csv", "--columns", "filter,ratio")
+    assert capsys.readouterr().out.split() == ["filter,ratio", "F090W,1.00123"]
+
+
+def test_every_format_is_offered(product, tmp_path):
+    for form in ("ecsv", "csv", "fits", "latex", "totfluxes"):
+        _run(export, product, "--format", form, "--output", tmp_path / f"table.{form}")
+        assert (tmp_path / f"table.{form}").stat().st_size > 50
+
+
+def test_fits_needs_a_file(product):
+    with pytest.raises(NirissEEError, match="needs --output"):
+        _run(export, product, "--format", "fits")
+
+
+def test_export_says_what_cannot_be_written(product, tmp_path):
+    with pytest.raises(ProductError, match="No such file or directory"):
+        _run(export, product, "--output", tmp_path / "missing" / "table.ecsv")
+    with pytest.raises(ProductError, match="radtab is of another kind"):
+        _run(export, product, "--format", "radtab")
