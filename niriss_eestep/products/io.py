@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import os
 import re
+import socket
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -269,8 +272,9 @@ def write_atomically(path, data):
         The directory is missing, cannot be written, or is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_writer(os.getpid())}-{threading.get_ident()}.tmp")
     try:
+        _remove_leftovers(path)
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
@@ -280,6 +284,29 @@ def write_atomically(path, data):
         # gone already where the replacement went well; else nothing is left behind, an interrupt included
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _writer(pid):
+    """Name a process on this machine; the directory may be shared with others."""
+    return f"{socket.gethostname()[:40]}-{pid}"
+
+
+def _remove_leftovers(path):
+    """Remove temporary files of this product whose writers were killed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        found = re.search(r"-(\d+)-\d+\.tmp$", leftover.name)
+        if found and f".{_writer(found[1])}-" in leftover.name and not _is_running(int(found[1])):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's, or no process number at all: not ours to judge
+        return True
+    return True
 
 
 def save_product(model, path):

@@ -17,6 +17,7 @@ import pytest
 from niriss_eestep.exceptions import ProductError
 from niriss_eestep.products import open as open_product
 from niriss_eestep.products import save_product
+from niriss_eestep.products.io import write_atomically
 
 
 @pytest.fixture
@@ -247,6 +248,12 @@ def test_killed_writer_leaves_whole_products_only(saved, tmp_path):
             writer.send_signal(signal.SIGKILL)
         if target.exists():
             assert target.read_bytes() == whole
+    (tmp_path / f".target.asdf.elsewhere-{writer.pid}-1.tmp").touch()  # another machine's writer may still be running
+    write_atomically(target, whole)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".tmp") == [
+        f".target.asdf.elsewhere-{writer.pid}-1.tmp"
+    ]
+    assert target.read_bytes() == whole
 
 
 def _edit(path, pattern, replacement):
