@@ -183,19 +183,17 @@ def as_text(rows):
 
 
 def _simulate(directory, seed):
-    from tqdm import tqdm
+    from functools import partial
 
     from niriss_eestep.associations import find_exposures, write_associations
+    from niriss_eestep.progress import progress
     from niriss_eestep.reference.facts import FILTERS
     from niriss_eestep.simulate.program import Program, combinations, simulate_program
     from niriss_eestep.simulate.scene import Blemishes
 
     program = Program(combinations(list(FILTERS), ["SUB128"]), n_dithers=2, blemishes=Blemishes(nan=15), seed=seed)
 
-    def progress(exposures):
-        return tqdm(exposures, unit="exposure", desc="simulate", disable=None)
-
-    truth = simulate_program(directory / "exposures", program, progress=progress)
+    truth = simulate_program(directory / "exposures", program, progress=partial(progress, desc="simulate"))
     exposures, _ = find_exposures(directory / "exposures")
     (association,) = write_associations(exposures, directory / "exposures")
     return truth, association

@@ -102,19 +102,16 @@ def run(args):
     args : argparse.Namespace
         Arguments of the command.
     """
-    from tqdm import tqdm
+    from functools import partial
 
     from niriss_eestep.associations import find_exposures, write_associations
+    from niriss_eestep.progress import progress
     from niriss_eestep.simulate.program import simulate_program
 
     program = make_program(args)
     kinds = ("rateints",) * args.rateints + (("cal",) if args.cal else ("rate",))
-
-    def progress(exposures):
-        # None: no bar where the output is no terminal
-        return tqdm(exposures, unit="exposure", desc="simulate", disable=None if args.progress else True)
-
-    truth = simulate_program(args.directory, program, kinds=kinds, overwrite=args.overwrite, progress=progress)
+    bar = partial(progress, desc="simulate", enabled=args.progress)
+    truth = simulate_program(args.directory, program, kinds=kinds, overwrite=args.overwrite, progress=bar)
     names = set(truth["exposure"])
     exposures, _ = find_exposures(args.directory, kinds[-1])
     ours = [exposure for exposure in exposures if exposure.root in names]
