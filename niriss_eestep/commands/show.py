@@ -29,7 +29,8 @@ def run(args):
 
     from niriss_eestep.exceptions import ProductError
     from niriss_eestep.products import open as open_product
-    from niriss_eestep.products.summary import printable, summary
+    from niriss_eestep.products.summary import summary
+    from niriss_eestep.text import printable
 
     failed = 0
     for number, path in enumerate(args.products):

@@ -7,7 +7,7 @@ import numpy as np
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.text import printable
 
-__all__ = ["outline", "printable", "summary"]
+__all__ = ["outline", "summary"]
 
 # Columns of the absolute-flux table that a summary shows, each with the format of its numbers
 ABS_FLUX_COLUMNS = {

@@ -11,7 +11,7 @@ from astropy.units import Quantity, Unit
 
 from niriss_eestep.exceptions import ProductError
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
-from niriss_eestep.products.summary import printable
+from niriss_eestep.text import printable
 
 __all__ = ["FORMATS", "export", "product_table"]
 
