@@ -1,5 +1,7 @@
 """The exceptions that niriss_eestep raises; every one derives from `NirissEEError`."""
 
+from niriss_eestep.text import printable
+
 __all__ = [
     "AssociationError",
     "ExposureError",
@@ -12,7 +14,13 @@ __all__ = [
 
 
 class NirissEEError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Messages quote file names and headers: what could disturb a terminal or a log is spelled out.
+    """
+
+    def __init__(self, message="", *args):
+        super().__init__(printable(message), *args)
 
 
 class ParameterError(NirissEEError, ValueError):
@@ -32,7 +40,7 @@ class ProductError(NirissEEError):
 
 
 class OutputError(ProductError):
-    """A product cannot be written: the directory is missing, not writable or full. No other exposure would fare better."""
+    """A product cannot be written: the directory is missing, not writable or full; every other would fail too."""
 
 
 class AssociationError(NirissEEError):

@@ -24,6 +24,7 @@ from niriss_eestep.products.models import (
 )
 from niriss_eestep.products.provenance import copy_metadata
 from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
+from niriss_eestep.text import printable
 
 __all__ = [
     "abs_flux_model",
@@ -33,6 +34,7 @@ __all__ = [
     "ee_profile",
     "ee_profile_model",
     "exposure_backgrounds",
+    "group_names",
     "group_of",
     "sb_profile",
     "sb_profile_model",
@@ -305,12 +307,32 @@ def group_of(model):
         ``target``, ``filter`` (the science filter, whichever wheel holds it), ``pupil`` and ``subarray``.
     """
     meta = model.meta
-    wheels = str(meta.instrument.filter or "").upper(), str(meta.instrument.pupil or "").upper()
+    return group_names(
+        meta.target.proposer_name or meta.target.catalog_name,
+        meta.instrument.filter,
+        meta.instrument.pupil,
+        meta.subarray.name,
+    )
+
+
+def group_names(target, filter_wheel, pupil_wheel, subarray):
+    """Name a group by what the headers of its exposures say.
+
+    Parameters
+    ----------
+    target, filter_wheel, pupil_wheel, subarray : str or None
+
+    Returns
+    -------
+    dict
+        As `group_of`.
+    """
+    wheels = [printable(value or "").upper() for value in (filter_wheel, pupil_wheel)]
     return {
-        "target": meta.target.proposer_name or meta.target.catalog_name or "",
+        "target": printable(target or ""),
         "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0],
         "pupil": wheels[1],
-        "subarray": meta.subarray.name or "",
+        "subarray": printable(subarray or ""),
     }
 
 
