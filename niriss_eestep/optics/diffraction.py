@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.optics.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
 
-__all__ = ["PIXEL_SCALE", "ImageGrid", "Spectrum", "encircled_energy", "monochromatic_intensity", "wavelength_nodes"]
+__all__ = [
+    "PIXEL_SCALE",
+    "ImageGrid",
+    "detected_spectrum",
+    "encircled_energy",
+    "monochromatic_intensity",
+    "position_of_star",
+    "shifted",
+    "sub_pixel_light",
+    "wavelength_nodes",
+]
 
 #: [arcsec/pix] NIRISS, rounded from Libralato et al. 2023 (0.065562)
 PIXEL_SCALE = 0.0656
@@ -43,7 +53,7 @@ class ImageGrid:
         return (np.arange(self.size) - self.size // 2) / self.oversample
 
     @property
-    def frequencies(self) -> NDArray[np.float64]:
+    def frequencies(self) -> NDArray[np.floating]:
         """Spatial frequencies of the grid's discrete Fourier transform [cycles/pix]."""
         return np.fft.fftfreq(self.size) * self.oversample
 
@@ -135,7 +145,7 @@ def monochromatic_intensity(
     return (image.real**2 + image.imag**2) * np.float32(scale**2 / pupil.clear_area)
 
 
-def detected_spectrum(intensity: NDArray[np.float64], grid: ImageGrid, *, blur: float) -> NDArray[np.complex128]:
+def detected_spectrum(intensity: NDArray[np.floating], grid: ImageGrid, *, blur: float) -> NDArray[np.complex128]:
     """Fourier transform of the light that falls on the detector pixel centred anywhere.
 
     Parameters

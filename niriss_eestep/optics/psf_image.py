@@ -107,11 +107,11 @@ class PSFImage:
             image[np.ix_(row_in, column_in)] = self._integrate(rows[row_in], columns[column_in])
         return image
 
-    def _inside(self, offset: NDArray[np.float64]) -> NDArray[np.intp]:
+    def _inside(self, offset: NDArray[np.floating]) -> NDArray[np.intp]:
         """Indices of the pixels that lie wholly on the image."""
         return np.flatnonzero(np.abs(offset) + 0.5 <= self.half_size)
 
-    def _integrate(self, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Light on pixels centred at consecutive offsets from the star."""
         edges = [np.append(offset - 0.5, offset[-1] + 0.5) for offset in (rows, columns)]
         return np.diff(np.diff(self._cumulative(*edges), axis=0), axis=1)

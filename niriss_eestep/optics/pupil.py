@@ -126,7 +126,7 @@ class PupilPlane:
 
 def pixel_centres(n_pixels: int) -> NDArray[np.float64]:
     """Centres of the pixels of a pupil along either axis [m], symmetric about 0."""
-    return (np.arange(n_pixels) - 0.5 * (n_pixels - 1)) * (CIRCUMSCRIBED_DIAMETER / n_pixels)
+    return np.linspace(-0.5, 0.5, 2 * n_pixels + 1)[1::2] * CIRCUMSCRIBED_DIAMETER
 
 
 def segment_centres(geometry: PupilGeometry) -> NDArray[np.float64]:

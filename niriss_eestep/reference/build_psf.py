@@ -18,7 +18,7 @@ from niriss_eestep.optics.wavefront import WAVEFRONTS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
-__all__ = ["SEED", "build_psfs", "psfee_of"]
+__all__ = ["SEED", "build_psfs", "check_filters", "provenance", "psfee_of"]
 
 SEED = 20210
 #: the wavelengths are weighted for a star like the Sun; EE differs by < 1e-3 for a white dwarf
@@ -60,8 +60,7 @@ def build_psfs(
     ParameterError
         Where a filter or the wavefront is unknown.
     """
-    for name in filters:
-        _check_filter(name)
+    filters = check_filters(filters)
     if wavefront not in WAVEFRONTS:
         msg = f"wavefront {wavefront!r} is unknown; choose from {', '.join(WAVEFRONTS)}"
         raise ParameterError(msg)
@@ -136,13 +135,32 @@ def photon_flux(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
     return wavelength**-4 / np.expm1(second_radiation_constant / (wavelength * STAR_TEMPERATURE))
 
 
-def _check_filter(name: str) -> None:
-    if name == "NRM":
+def check_filters(filters: Sequence[str]) -> tuple[str, ...]:
+    """Return the filters in upper case and in order of wavelength, or say which of them is none.
+
+    Parameters
+    ----------
+    filters : sequence of str
+        Names.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ParameterError
+        Where a name is not an imaging filter's.
+    """
+    names = {name.upper() for name in filters}
+    if "NRM" in names:
         msg = "NRM is the non-redundant mask of aperture-masking interferometry; its PSF is not that of imaging"
         raise ParameterError(msg)
-    if name not in FILTERS:
-        msg = f"{name!r} is no NIRISS imaging filter; they are {', '.join(FILTERS)}"
+    unknown = sorted(names - set(FILTERS))
+    if unknown:
+        msg = f"{', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
         raise ParameterError(msg)
+    return tuple(name for name in FILTERS if name in names)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

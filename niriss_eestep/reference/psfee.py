@@ -153,8 +153,8 @@ class PSFEE:
         reach = self.table(filter_name).radius[-1]
         if radius.size and radius.max() > reach:
             msg = (
-                f"{self.name}: the encircled energy of {filter_name} reaches {reach:g} pix, but {radius.max():g} pix is "
-                "needed (the background annulus counts); use smaller radii or a reference that reaches further"
+                f"{self.name}: the encircled energy of {filter_name} reaches {reach:g} pix, but {radius.max():g} pix "
+                "is needed (the background annulus counts); use smaller radii or a reference that reaches further"
             )
             raise ReferenceDataError(msg)
         return radius
@@ -184,6 +184,8 @@ def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
     if not path.exists():
         msg = f"{path}: no such file or directory (psfee reference)"
         raise ReferenceDataError(msg)
+    if path.is_dir():
+        return _from_directory(path)
     if path.suffix == ".ecsv":
         return _from_table(path)
     return _from_asdf(path)
@@ -229,6 +231,20 @@ def _from_asdf(path: Path) -> PSFEE:
         msg = f"{path}: not a psfee reference ({str(error).splitlines()[0]})"
         raise ReferenceDataError(msg) from error
     return PSFEE(tables, path.name, meta)
+
+
+def _from_directory(path: Path) -> PSFEE:
+    """Read a directory of STPSF FITS images, or of radtab tables."""
+    from niriss_eestep.reference.radtab import psfee_from_radtabs
+    from niriss_eestep.reference.stpsf import psfee_from_images
+
+    names = [p.name for p in path.iterdir()]
+    if any(name.endswith((".fits", ".fits.gz")) for name in names):
+        return psfee_from_images(path)
+    if any(name.endswith(".radtab") for name in names):
+        return psfee_from_radtabs(path)
+    msg = f"{path}: neither FITS images of STPSF/WebbPSF nor *_psf.radtab tables in this directory (psfee reference)"
+    raise ReferenceDataError(msg)
 
 
 def _from_table(path: Path) -> PSFEE:

@@ -1,0 +1,88 @@
+"""The tables ``*_psf.radtab`` of the CAP-020 scripts (2021): encircled energy against radius, one file per filter."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.optics.build import CLEARP_FILTERS
+from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.reference.psfee import PSFEE, EETable
+
+__all__ = ["psfee_from_radtabs", "read_radtab"]
+
+
+def psfee_from_radtabs(directory: str | os.PathLike[str]) -> PSFEE:
+    """Read every ``*_psf.radtab`` of a directory.
+
+    Parameters
+    ----------
+    directory : path
+        Holds one table per filter.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ReferenceDataError
+        Where a file is no such table.
+    """
+    directory = Path(directory)
+    tables: dict[str, EETable] = {}
+    for path in sorted(directory.glob("*.radtab")):
+        name, table = read_radtab(path)
+        if name in tables:
+            msg = f"{directory}: two tables of {name}, one of them {path.name}; leave one of them"
+            raise ReferenceDataError(msg)
+        tables[name] = table
+    return PSFEE(tables, str(directory), {"source": f"radtab tables of {directory.name}; CLEARP transmission removed"})
+
+
+def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
+    """Read one table: radius [pix] and encircled energy in its first two columns.
+
+    The tables of the filters behind CLEARP hold EE times the transmission of that element. It belongs to the
+    throughput, so it is divided out here, once: by the transmission of the element's geometry (0.848), not by the
+    rounded 0.84, which leaves the EE 1 % too high. A table that exceeds the transmission has had it divided out before.
+
+    Parameters
+    ----------
+    path : path
+        Its name holds the filter's; lines that begin with # are skipped.
+
+    Returns
+    -------
+    filter_name : str
+        From the file's name.
+    table : EETable
+        Without uncertainty.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the name holds no filter, or the file no table.
+    """
+    path = Path(path)
+    found = re.findall(r"f\d{3}[mw]", path.name.lower())
+    if len(found) != 1 or found[0].upper() not in FILTERS:
+        msg = f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
+        raise ReferenceDataError(msg)
+    name = found[0].upper()
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T
+    except (ValueError, IndexError) as error:
+        msg = f"{path}: not a table of radius and encircled energy ({error})"
+        raise ReferenceDataError(msg) from error
+    if name in CLEARP_FILTERS:
+        transmission = PupilGeometry().clearp_transmission()
+        if ee.max() <= transmission:
+            ee = ee / transmission
+    return name, EETable(radius, ee, np.zeros(radius.size))

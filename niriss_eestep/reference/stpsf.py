@@ -1,0 +1,229 @@
+"""Encircled energy of the PSF images that STPSF (WebbPSF) makes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.optics.build import CLEARP_FILTERS, RADII
+from niriss_eestep.optics.diffraction import PIXEL_SCALE
+from niriss_eestep.optics.image_ee import image_encircled_energy
+from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.reference.psfee import PACKAGED_PSFEE, PSFEE, EETable, load_psfee
+
+__all__ = ["compute_with_stpsf", "psfee_from_images", "read_psf_image"]
+
+#: extensions that STPSF writes, the best first: with distortion before without, oversampled before detector-sampled
+EXTENSIONS = ("OVERDIST", "OVERSAMP", "DET_DIST", "DET_SAMP")
+#: detector pixels that STPSF computes; to 70 pix from the star
+STPSF_FIELD = 141
+
+
+def psfee_from_images(directory: str | os.PathLike[str]) -> PSFEE:
+    """Measure the encircled energy of every PSF image of a directory.
+
+    Parameters
+    ----------
+    directory : path
+        Holds one FITS file per filter.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ReferenceDataError
+        Where a file is no NIRISS imaging PSF, or two are of the same filter.
+    """
+    directory = Path(directory)
+    files = sorted(p for p in directory.iterdir() if p.name.endswith((".fits", ".fits.gz")))
+    tables: dict[str, EETable] = {}
+    origin: dict[str, Path] = {}
+    notes = {}
+    for path in files:
+        name, table, note = read_psf_image(path)
+        if name in tables:
+            msg = f"{directory}: {origin[name].name} and {path.name} are both PSFs of {name}; leave one of them"
+            raise ReferenceDataError(msg)
+        tables[name], origin[name], notes[name] = table, path, f"{path.name}: {note}"
+    return PSFEE(tables, str(directory), {"source": f"STPSF/WebbPSF images of {directory.name}", "images": notes})
+
+
+def read_psf_image(path: str | os.PathLike[str]) -> tuple[str, EETable, str]:
+    """Measure the encircled energy of one PSF image.
+
+    Parameters
+    ----------
+    path : path
+        FITS file as STPSF writes, with any of its extensions.
+
+    Returns
+    -------
+    filter_name : str
+        From the header.
+    table : EETable
+        To the largest circle on the image; normalised to 1 behind the pupil, over the infinite plane.
+    note : str
+        Extension, sampling and normalisation that were found.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file is no PSF image of a NIRISS imaging filter.
+    """
+    path = Path(path)
+    image, header, extension = _read(path)
+    name = _filter(path, header)
+    oversample = _oversample(path, header)
+    _check_image(path, image)
+    n_reach = image.shape[0] / (2 * oversample)
+    # one pixel of the field is left for a star that stands off the centre
+    radius = RADII[n_reach - 1.5 >= RADII]
+    if radius.size < 2 or radius[-1] < 1:
+        msg = f"{path}: the image reaches {n_reach:.1f} pix from its centre, too little for an encircled energy"
+        raise ReferenceDataError(msg)
+    try:
+        light = image_encircled_energy(image, oversample, radius)
+    except ParameterError as error:
+        msg = f"{path}: the star is not in the middle of the image ({error})"
+        raise ReferenceDataError(msg) from error
+    scale, how = _normalisation(name, str(header.get("NORMALIZ", "")).lower(), image.sum(), light[-1], radius[-1])
+    note = f"{extension}, {oversample} per pixel, normalisation {how}"
+    return name, EETable(radius, light * scale, np.zeros(radius.size)), note
+
+
+def compute_with_stpsf(filters: Sequence[str]) -> PSFEE:
+    """Let STPSF compute the PSFs, and measure them.
+
+    Parameters
+    ----------
+    filters : sequence of str
+        Imaging filters.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ReferenceDataError
+        Where stpsf or its data are not installed.
+    """
+    try:
+        import stpsf
+
+        instrument = stpsf.NIRISS()
+    except ImportError as error:
+        msg = "stpsf is not installed: pip install 'niriss_eestep[stpsf]', and download its data ($STPSF_PATH)"
+        raise ReferenceDataError(msg) from error
+    except OSError as error:
+        msg = f"stpsf does not find its data: {error}"
+        raise ReferenceDataError(msg) from error
+    with tempfile.TemporaryDirectory() as directory:
+        for name in filters:
+            instrument.filter = name
+            psf = instrument.calc_psf(fov_pixels=STPSF_FIELD, oversample=4, normalize="exit_pupil")
+            psf.writeto(Path(directory) / f"{name}.fits")
+        measured = psfee_from_images(directory)
+    return PSFEE(measured.tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
+
+
+def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:
+    """Read the best extension of a file: image, header (the primary's keywords where it lacks them), its name."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            images = {hdu.name: hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2}
+            found = [images[name] for name in EXTENSIONS if name in images] or list(images.values())[:1]
+            if not found:
+                msg = f"{path}: no PSF image in it; STPSF's extensions are {', '.join(EXTENSIONS)}"
+                raise ReferenceDataError(msg)
+            header = hdus[0].header.copy()
+            header.update(found[0].header)
+            return np.array(found[0].data, dtype=np.float64), header, found[0].name
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"{path}: not a FITS file that can be read ({error})"
+        raise ReferenceDataError(msg) from error
+
+
+def _filter(path: Path, header: Any) -> str:
+    """Return the filter, or say why this is no NIRISS imaging PSF."""
+    instrument = str(header.get("INSTRUME", "NIRISS")).upper()
+    if instrument != "NIRISS":
+        msg = f"{path}: a PSF of {instrument}, not of NIRISS"
+        raise ReferenceDataError(msg)
+    for key in ("PUPIL", "PUPIL_INT", "FILTER"):
+        if "NRM" in str(header.get(key, "")).upper():
+            msg = f"{path}: {key} = {header[key]}: the non-redundant mask's PSF is not that of imaging"
+            raise ReferenceDataError(msg)
+    name = str(header.get("FILTER", "")).upper()
+    if name not in FILTERS:
+        what = f"FILTER = {name!r} is no NIRISS imaging filter" if name else "no keyword FILTER"
+        msg = f"{path}: {what}; they are {', '.join(FILTERS)}"
+        raise ReferenceDataError(msg)
+    return name
+
+
+def _oversample(path: Path, header: Any) -> int:
+    """Return the sub-pixels per detector pixel, from the pixel scale."""
+    scale = header.get("PIXELSCL")
+    if not isinstance(scale, int | float) or not scale > 0:
+        msg = f"{path}: no pixel scale (keyword PIXELSCL, arcsec per pixel); is it a PSF image?"
+        raise ReferenceDataError(msg)
+    ratio = PIXEL_SCALE / scale
+    # NIRISS pixels are 0.0653 x 0.0658 arcsec; STPSF takes their mean
+    if round(ratio) < 1 or abs(ratio / round(ratio) - 1) > 0.02:
+        msg = f"{path}: PIXELSCL = {scale:g} arcsec is not a whole fraction of a NIRISS pixel, {PIXEL_SCALE} arcsec"
+        raise ReferenceDataError(msg)
+    return round(ratio)
+
+
+def _check_image(path: Path, image: NDArray[np.float64]) -> None:
+    """Raise where the pixels cannot be those of a PSF."""
+    if image.shape[0] != image.shape[1]:
+        msg = f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
+        raise ReferenceDataError(msg)
+    if not np.all(np.isfinite(image)):
+        msg = f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite"
+        raise ReferenceDataError(msg)
+    total = image.sum()
+    if image.min() < -1e-3 * image.max() or not 0.1 < total < 1.01:
+        msg = (
+            f"{path}: pixels sum to {total:.4g}, the lowest is {image.min():.3g}; a PSF's are fractions of the light, "
+            "positive, and sum to at most 1"
+        )
+        raise ReferenceDataError(msg)
+
+
+def _normalisation(name: str, keyword: str, total: float, light: float, radius: float) -> tuple[float, str]:
+    """Return the factor that makes the EE 1 over the infinite plane behind the pupil, and what was found.
+
+    STPSF divides by the light that enters the telescope ('first': the CLEARP element's transmission is then in the
+    image), by that behind the last pupil ('exit_pupil'), or by that on the image ('last': the light beyond the image
+    is then missing, and is taken from the packaged reference). A header without NORMALIZ is judged by its light.
+    """
+    expected = float(load_psfee(PACKAGED_PSFEE).ee(name, radius))
+    transmission = PupilGeometry().clearp_transmission() if name in CLEARP_FILTERS else 1.0
+    factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": expected / light}
+    if keyword.startswith("first"):
+        how = "first"
+    elif keyword in factors:
+        how = keyword
+    elif abs(total - 1) < 1e-4:
+        how = "last"
+    else:
+        how = min(("exit_pupil", "first"), key=lambda k: abs(np.log(light * factors[k] / expected)))
+    if how == "first" and total > transmission:
+        # more light than the element lets through: it was not in the calculation, or is divided out already
+        how = "exit_pupil"
+    return factors[how], how
