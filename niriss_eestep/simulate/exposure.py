@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
-from stdatamodels.jwst.datamodels import CubeModel, ImageModel
+from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel, RampModel
 
 from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.simulate.instrument import ExposureName, Readout, Subarray
-from niriss_eestep.simulate.scene import SimulatedImage
+from niriss_eestep.simulate.scene import SimulatedImage, SimulatedRamps
 
 __all__ = [
     "ExposureSetup",
     "Target",
     "cal_model",
+    "ramp_model",
     "rate_model",
     "rateints_model",
     "sky_wcs",
@@ -120,6 +121,29 @@ def rate_model(image: SimulatedImage, setup: ExposureSetup) -> ImageModel:
     return model
 
 
+def ramp_model(ramps: SimulatedRamps, setup: ExposureSetup) -> RampModel:
+    """Make an exposure as the ramp fit of calwebb_detector1 reads it.
+
+    Parameters
+    ----------
+    ramps : SimulatedRamps
+        Charge and flags.
+    setup : ExposureSetup
+        For the header.
+
+    Returns
+    -------
+    stdatamodels.jwst.datamodels.RampModel
+        In DN.
+    """
+    model = _dated(RampModel)(data=ramps.data, pixeldq=ramps.pixeldq, groupdq=ramps.groupdq)
+    _fill_header(model, setup)
+    model.meta.bunit_data = "DN"
+    model.meta.bunit_err = None
+    model.meta.cal_step.ramp_fit = None
+    return model
+
+
 def rateints_model(images: list[SimulatedImage], setup: ExposureSetup) -> CubeModel:
     """Make a `_rateints` exposure: one plane for each integration.
 
@@ -170,7 +194,7 @@ def cal_model(image: SimulatedImage, setup: ExposureSetup) -> ImageModel:
     return model
 
 
-def write_model(model: ImageModel | CubeModel, directory: Path, name: ExposureName, suffix: str) -> Path:
+def write_model(model: JwstDataModel, directory: Path, name: ExposureName, suffix: str) -> Path:
     """Write an exposure by the archive's rule of names.
 
     Parameters
@@ -239,7 +263,7 @@ def _dated(model_class: type) -> type:
     return type(model_class.__name__, (model_class,), {"on_save": on_save})
 
 
-def _fill_header(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_header(model: JwstDataModel, setup: ExposureSetup) -> None:
     model.meta.telescope, model.meta.origin = "JWST", "niriss_eestep simulation"
     model.meta.calibration_software_version = version("jwst")
     model.meta.bunit_data = model.meta.bunit_err = "DN/s"
@@ -252,7 +276,7 @@ def _fill_header(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
         setattr(model.meta.cal_step, step, "COMPLETE")
 
 
-def _fill_names(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_names(model: JwstDataModel, setup: ExposureSetup) -> None:
     name, observation = setup.name, model.meta.observation
     observation.program_number = f"{name.program:05d}"
     observation.observation_number = f"{name.observation:03d}"
@@ -276,7 +300,7 @@ def _fill_names(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
     target.proposer_ra, target.proposer_dec = setup.target.ra, setup.target.dec
 
 
-def _fill_instrument(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_instrument(model: JwstDataModel, setup: ExposureSetup) -> None:
     facts, subarray = filter_facts(setup.filter_name), setup.subarray
     instrument = model.meta.instrument
     instrument.name, instrument.detector = "NIRISS", "NIS"
@@ -290,7 +314,7 @@ def _fill_instrument(model: ImageModel | CubeModel, setup: ExposureSetup) -> Non
     model.meta.aperture.name = model.meta.aperture.pps_name = aperture
 
 
-def _fill_exposure(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_exposure(model: JwstDataModel, setup: ExposureSetup) -> None:
     exposure, readout = model.meta.exposure, setup.readout
     exposure.type, exposure.readpatt, exposure.prime_parallel = "NIS_IMAGE", "NISRAPID", "PRIME"
     exposure.count, exposure.noutputs = setup.name.exposure, setup.subarray.noutputs
@@ -315,7 +339,7 @@ def _fill_exposure(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
     model.meta.time_sys, model.meta.time_unit = "UTC", "s"
 
 
-def _fill_dither(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_dither(model: JwstDataModel, setup: ExposureSetup) -> None:
     dither = model.meta.dither
     dither.primary_type, dither.pattern_size = "IMAGING", "SMALL"
     dither.primary_points = dither.total_points = dither.total_cycling_points = setup.n_dithers
@@ -324,7 +348,7 @@ def _fill_dither(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
     dither.x_offset, dither.y_offset = setup.offset
 
 
-def _fill_wcs(model: ImageModel | CubeModel, setup: ExposureSetup) -> None:
+def _fill_wcs(model: JwstDataModel, setup: ExposureSetup) -> None:
     wcs, info = sky_wcs(setup), model.meta.wcsinfo
     info.wcsaxes = 2
     for axis in (1, 2):

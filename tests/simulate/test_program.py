@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibrate.synthetic import expected_rate
+from niriss_eestep.calibrate.synthetic import blackbody_spectrum, expected_rate
 from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.reference import find_spectrum, load_throughput
+from niriss_eestep.reference import find_spectrum, load_psf_images, load_throughput
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.simulate.program import (
     COMMISSIONING,
@@ -36,6 +38,17 @@ def test_the_commissioning_program_has_66_exposures():
     assert sum(exposure.subarray == "FULL" for exposure in planned) == 12
     starts = [exposure.start for exposure in planned]
     assert starts == sorted(starts)
+
+
+def test_a_star_of_v_15_3_saturates_nowhere_in_the_commissioning_program():
+    psfs, throughput = load_psf_images(), load_throughput()
+    star = replace(STARS["WD1057+719"], v_mag=15.3)
+    spectrum = blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag)
+    rates = {name: expected_rate(spectrum, *throughput.curve(name)).electron_rate for name in FILTERS}
+    for planned in plan_exposures(Program(COMMISSIONING, star=star), rates, psfs):
+        # the core is fullest with the star on a pixel's centre; the ramp fit needs two groups
+        peak = psfs[planned.filter_name].render(4.0, 4.0, (9, 9)).max() * planned.electron_rate
+        assert peak * 2 * planned.readout.group_time < planned.readout.full_well
 
 
 def test_stars_lie_within_the_subarray_and_apart_from_one_another():
