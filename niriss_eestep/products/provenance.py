@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from niriss_eestep.text import printable
+
 __all__ = ["copy_metadata", "file_sha256", "fingerprint", "record_provenance"]
 
 
@@ -106,7 +108,10 @@ def file_sha256(path):
 def _describe(source):
     """Record of one input: its name, and the hash of a file."""
     if not isinstance(source, (str, Path)):
-        return {"filename": source.meta.filename or "in memory"}
+        record = {"filename": printable(source.meta.filename or "in memory")}
+        made = source._instance["meta"].get("eestep", {}).get("fingerprint")
+        # of a product, what made it stands for its numbers
+        return record | {"fingerprint": made} if made else record
     record = {"filename": Path(source).name}
     if Path(source).is_file():
         record["sha256"] = file_sha256(source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import partial
 
 from niriss_eestep.measure.bad_pixels import BOX
 from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
@@ -47,21 +46,27 @@ class EEPhotometryStep(ExposureStep):
         """Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix]."""
         return int(options.sky_radii[1] + options.search_radius + BOX // 2) + 2
 
-    def profile(self, exposure, options, model):
-        """Measure the stamp."""
-        return measure_ee(exposure, options, self._model_psf(exposure, options, model))
+    def find_references(self, model, parameters):
+        """Find the gain and, where a model PSF repairs pixels, the PSF images; see `ExposureStep`."""
+        found = super().find_references(model, parameters)
+        if parameters["bad_pixel_method"] == "psf" or parameters["repair_core"]:
+            found["psfimages"] = self.get_reference_file(model, "psfimages")
+            if found["psfimages"] is None:
+                self.note_reference("psfimages", "packaged niriss_psf_images.asdf")
+        return found
 
-    def _model_psf(self, exposure, options, model):
-        """Renderer of the exposure's PSF; None where no method asks for it."""
-        if options.bad_pixel_method != "psf" and not options.repair_core:
+    def profile(self, exposure, options, model, references):
+        """Measure the stamp."""
+        return measure_ee(exposure, options, self._model_psf(exposure, model, references))
+
+    def _model_psf(self, exposure, model, references):
+        """Renderer of the exposure's PSF; None where no method asks for it, and for the NRM."""
+        if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
             return None
         from niriss_eestep.reference import load_psf_images
 
-        path = self.get_reference_file(model, "psfimages")
-        if path is None:
-            self.note_reference("psfimages", "packaged niriss_psf_images.asdf")
         name = check_exposure(exposure.name, model.meta)
-        return partial(load_psf_images(path)[name].render)
+        return load_psf_images(references["psfimages"])[name].render
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
+from niriss_eestep.products.provenance import fingerprint
 from niriss_eestep.reference.facts import GAIN
 from niriss_eestep.steps.base import FluxStep, failed
-from niriss_eestep.steps.inputs import Member, exposure_root
+from niriss_eestep.steps.inputs import Member, exposure_root, file_metadata
 from niriss_eestep.steps.stamp import bad_dq_mask, star_exposure
 
 __all__ = ["ExposureStep"]
@@ -99,19 +101,19 @@ class ExposureStep(FluxStep):
     def measure_model(self, member, model):
         """Measure an exposure that is open; see `measure`."""
         parameters = self.parameters_for(model)
-        gain = self._gain(model, parameters["gain"])
+        references = self.find_references(model, parameters)
         options = self.options(parameters)
         exposure = star_exposure(
             member.name,
             model,
             half_size=self.half_size(options),
             bad_dq=bad_dq_mask(parameters["bad_dq"]),
-            gain=gain,
+            gain=self._gain(model, parameters["gain"], references["gain"]),
             position=self._position(member, parameters),
             allow_nrm=parameters["allow_nrm"],
         )
         try:
-            profile = self.profile(exposure, options, model)
+            profile = self.profile(exposure, options, model, references)
         except ExposureError as error:
             profile = self.failed_profile(exposure, options, str(error))
         result = self.product(profile, model)
@@ -120,14 +122,53 @@ class ExposureStep(FluxStep):
         (log.warning if profile.failure or profile.warnings else log.info)("%s: %s", member.name, profile.status)
         return result
 
-    def _gain(self, model, given):
-        """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""
-        if given is not None:
-            self.note_reference("gain", f"parameter ({given} e-/DN)")
-            return given
+    def find_references(self, model, parameters):
+        """Find the references that the measurement of one exposure uses, and note their names.
+
+        Parameters
+        ----------
+        model : DataModel or dict
+            The exposure, or its flat metadata.
+        parameters : dict
+
+        Returns
+        -------
+        dict of str to (str or None)
+            Path by reference type; None for the packaged one, or where a parameter stands for it.
+        """
+        if parameters["gain"] is not None:
+            self.note_reference("gain", f"parameter ({parameters['gain']} e-/DN)")
+            return {"gain": None}
         path = self.get_reference_file(model, "gain")
         if path is None:
             self.note_reference("gain", f"nominal ({GAIN} e-/DN)")
+        return {"gain": path}
+
+    def expected_fingerprint(self, member):
+        """Fingerprint that a product of an exposure has if it is up to date; see `record_provenance`.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        str
+            Empty where it cannot be told: the exposure is in memory, or its file cannot be read.
+        """
+        metadata = file_metadata(member.source) if isinstance(member.source, Path) else {}
+        if not metadata:
+            return ""
+        self._reference_files_used = []
+        parameters = self.parameters_for(metadata)
+        self.find_references(metadata, parameters)
+        return fingerprint(parameters=parameters, inputs=[member.source], references=dict(self._reference_files_used))
+
+    def _gain(self, model, given, path):
+        """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""
+        if given is not None:
+            return given
+        if path is None:
             return GAIN
         from niriss_eestep.reference.gain import mean_gain
 
@@ -164,7 +205,7 @@ class ExposureStep(FluxStep):
         """Half the size of the stamp that the measurement needs [pix]."""
         raise NotImplementedError
 
-    def profile(self, exposure, options, model):
+    def profile(self, exposure, options, model, references):
         """Measure the stamp."""
         raise NotImplementedError
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from niriss_eestep.exceptions import ExposureError, NirissEEError
-from niriss_eestep.products.convert import group_of
+from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError, ProductError
+from niriss_eestep.products.convert import group_names, group_of
+from niriss_eestep.products.io import open as open_product
 from niriss_eestep.products.models import CombinedEEModel
 from niriss_eestep.steps.abs_flux import AbsFluxStep
-from niriss_eestep.steps.base import FluxPipeline, default_product_name, failed
+from niriss_eestep.steps.base import FluxPipeline, default_product_name
 from niriss_eestep.steps.combine_profiles import CombineProfilesStep
 from niriss_eestep.steps.ee_photometry import EEPhotometryStep
 from niriss_eestep.steps.exposure_step import failure_of
@@ -59,13 +60,35 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             If nothing could be measured, or, with ``on_error='raise'``, at the first failure.
         """
-        products = self.gather(inputs)
-        if not any(product.members for product in products):
+        self._check_skipped()
+        products = [product for product in self.gather(inputs) if product.members]
+        if not products:
             msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
             raise ExposureError(msg)
-        results = [self.process_product(product) for product in products if product.members]
+        results = []
+        for product in products:
+            try:
+                results.append(self.process_product(product))
+            except OutputError:
+                raise
+            except NirissEEError as error:
+                if self.on_error == "raise" or len(products) == 1:
+                    raise
+                log.error("product %s: failed: %s", product.name, error)
+        if not results:
+            msg = f"none of {len(products)} products could be calibrated; the log says why for each"
+            raise ExposureError(msg)
+        for result in results:
+            self._log_outcome(result)
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
+
+    def _check_skipped(self):
+        """Refuse to leave out a step that later ones need."""
+        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
+            if getattr(self, name).skip:
+                msg = f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
+                raise ParameterError(msg)
 
     def process_product(self, product):
         """Calibrate one product of an association.
@@ -77,19 +100,29 @@ class FluxCalPipeline(FluxPipeline):
         Returns
         -------
         AbsFluxModel
+
+        Raises
+        ------
+        NirissEEError
+            If none of its exposures, or of its groups, could be measured.
         """
         profiles, lost = [], []
         for member in product.members:
             try:
                 profiles += self.measure(member)
+            except OutputError:
+                raise
             except NirissEEError as error:
                 if self.on_error == "raise":
                     raise
-                log.error("%s: failed: %s", member.filename, failed(error))
-                lost.append(_lost_record(member, failed(error)))
-        if not any(not failure_of(model) for _, model in profiles):
-            reasons = "; ".join(dict.fromkeys(entry["status"] for entry in lost)) or "the log says why for each"
-            msg = f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: {reasons}"
+                log.error("%s: failed: %s", member.filename, error)
+                lost.append(_lost_record(member, str(error)))
+        if all(failure_of(model) for _, model in profiles):
+            reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in profiles]
+            msg = (
+                f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
+                + "; ".join(dict.fromkeys(reasons))
+            )
             raise ExposureError(msg)
         name = product.name or default_product_name(profiles[0][1])
         combined = self.combine_profiles.combine(profiles, name)
@@ -99,7 +132,6 @@ class FluxCalPipeline(FluxPipeline):
         ee = [model for model in combined if isinstance(model, CombinedEEModel)]
         result = self.abs_flux.calibrate(ee, ee, name, lost)
         self.abs_flux.finalize_result(result, self.abs_flux._reference_files_used)
-        self._log_outcome(result)
         return result
 
     def measure(self, member):
@@ -112,32 +144,57 @@ class FluxCalPipeline(FluxPipeline):
         Returns
         -------
         list of (Member, ProductModel)
+            With ``skip_existing``, products that are up to date are taken from the output directory.
         """
-        model = self.open_member(member)
-        products = []
+        steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
+        products = {step: self._existing(step, member) for step in steps}
+        missing = [step for step in steps if products[step] is None]
+        if missing:
+            model = self.open_member(member)
+            try:
+                products |= {step: self._measure_by(step, member, model) for step in missing}
+            finally:
+                if model is not member.source:
+                    model.close()
+        for step in missing:
+            self._save(products[step])
+        return [(Member(member.name, products[step]), products[step]) for step in steps]
+
+    def _measure_by(self, step, member, model):
+        """Measure an open exposure by one step."""
+        step._reference_files_used = []
+        result = step.measure_model(member, model)
+        step.finalize_result(result, step._reference_files_used)
+        if self.on_error == "raise" and failure_of(result):
+            msg = f"{member.filename}: {failure_of(result)}"
+            raise ExposureError(msg)
+        return result
+
+    def _existing(self, step, member):
+        """Product of an earlier run, if it is what this run would make; else None."""
+        path = self._output_path(f"{member.name}_{step.product_suffix}.asdf")
+        if not (self.skip_existing and self.save_results and path.is_file()):
+            return None
         try:
-            for step in (self.ee_photometry, self.sb_profile):
-                if step.skip:
-                    continue
-                step._reference_files_used = []
-                result = step.measure_model(member, model)
-                step.finalize_result(result, step._reference_files_used)
-                if self.on_error == "raise" and failure_of(result):
-                    msg = f"{member.filename}: {failure_of(result)}"
-                    raise ExposureError(msg)
-                self._save(result)
-                products.append((Member(member.name, result), result))
-        finally:
-            if model is not member.source:
-                model.close()
-        return products
+            product = open_product(path)
+        except ProductError as error:
+            log.warning("%s: made again: %s", path.name, error)
+            return None
+        if product.meta.eestep.fingerprint != (step.expected_fingerprint(member) or None):
+            log.info("%s: made again: input, parameters, references or version have changed", path.name)
+            return None
+        log.info("%s: kept: same input, parameters and references", path.name)
+        return product
+
+    def _output_path(self, name):
+        """Where a product of this name is written."""
+        return Path(self.make_output_path(basepath=name, suffix=False)).parent / name
 
     def _save(self, model):
         """Save a product beside the others, if results are saved."""
         if not self.save_results:
             return
-        directory = Path(self.make_output_path(basepath=model.meta.filename, suffix=False)).parent
-        path = directory / model.meta.filename
+        path = self._output_path(model.meta.filename)
         model.save(str(path))
         log.info("Saved %s", path)
 
@@ -158,13 +215,9 @@ class FluxCalPipeline(FluxPipeline):
 def _lost_record(member, reason):
     """Row of the exposures' table for one that gave no product."""
     record = {"exposure": member.name, "filename": member.filename, "status": f"failed: {reason}"}
-    metadata = file_metadata(member.source) if isinstance(member.source, Path) else None
-    if metadata is None:
+    if not isinstance(member.source, Path):
         return record | group_of(member.source)
-    wheels = metadata.get("meta.instrument.filter", ""), metadata.get("meta.instrument.pupil", "")
-    return record | {
-        "target": metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name", ""),
-        "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0],
-        "pupil": wheels[1],
-        "subarray": metadata.get("meta.subarray.name", ""),
-    }
+    metadata = file_metadata(member.source)
+    target = metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name")
+    keys = ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name")
+    return record | group_names(target, *(metadata.get(key) for key in keys))

@@ -40,7 +40,7 @@ class SBProfileStep(ExposureStep):
         outer = max(options.background_inner + options.background_width, options.radii[-1] + options.half_width)
         return int(outer + options.search_radius) + 3
 
-    def profile(self, exposure, options, model):
+    def profile(self, exposure, options, model, references):
         """Measure the stamp."""
         return measure_sb(exposure, options)
 
