@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import norm, t
 
 from niriss_eestep.exceptions import ParameterError
 
@@ -37,6 +38,7 @@ NUMBER_COLUMNS = (
 YEAR = 365.0  # [d] as jwst.photom.time_dependence has it
 CLIP_MIN = 5  # among fewer visits no outlier can be told
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
+MAD_EFFICIENCY = 0.37  # degrees of freedom of the scatter per visit: Huber (1981, Robust Statistics)
 DELTA_BIC = 10.0  # "very strong" evidence: Kass & Raftery (1995, JASA 90, 773)
 SAME_EPOCH = 1.0  # [d] visits closer than this are one epoch
 STAR_TURNS = 20
@@ -308,7 +310,7 @@ def _factor(name: str, rows: dict[str, Any], clip_sigma: float, delta_bic: float
     t0 = _reference_day(rows["mjd"])
     middle = float(np.median(rows["photmjsr"]))
     value = middle / rows["photmjsr"]
-    data = _Series(rows["mjd"] - t0, value, rows["own"] * value, np.unique(rows["target"], return_inverse=True)[1])
+    data = _Series(rows["mjd"] - t0, value, rows["own"], np.unique(rows["target"], return_inverse=True)[1])
     inliers = _inliers(data.divided(_star_levels(data)), clip_sigma)
     kept, data = _take(rows, np.nonzero(inliers)[0]), data.take(inliers)
     time, time_err = _time_dependence(data, t0, delta_bic)
@@ -392,10 +394,14 @@ def _inliers(data: _Series, clip_sigma: float) -> NDArray[np.bool_]:
         part = data.take(inside)
         form = "exponential" if _n_epochs(part.days) >= FORMS["exponential"] + 2 * SPARE_EPOCHS else "constant"
         residual = _fit(part, form).residual
-        robust = MAD_TO_SIGMA * float(np.median(np.abs(residual - np.median(residual))))
-        pull = np.abs(residual) / np.hypot(part.err, robust)
+        residual = residual - np.median(residual)
+        robust = MAD_TO_SIGMA * float(np.median(np.abs(residual)))
+        excess = np.sqrt(max(0.0, robust**2 - float(np.median(part.err)) ** 2))
+        # of the same chance as clip_sigma, for a scatter that is itself estimated
+        far = float(t.isf(norm.sf(clip_sigma), MAD_EFFICIENCY * part.value.size))
+        pull = np.abs(residual) / np.hypot(clip_sigma * part.err, far * excess)
         worst = int(np.argmax(pull))
-        if pull[worst] <= clip_sigma:
+        if pull[worst] <= 1.0:
             break
         inside[np.nonzero(inside)[0][worst]] = False
     return inside
@@ -638,9 +644,7 @@ def _slope(rows: dict[str, Any], factor: Factor) -> Slope:
     if rate.size < 3 or np.ptp(rate) < np.log10(RATE_RANGE):
         reason = f"{rate.size} visits" if rate.size < 3 else f"count rates within a factor of {10 ** np.ptp(rate):.2f}"
         return Slope(factor.filter, np.nan, np.nan, f"not constrained: {reason}")
-    value = part["level"] / factor.photmjsr
-    sigma = np.hypot(value * part["own"], factor.excess)
-    design = np.stack([np.ones_like(rate), rate - rate.mean()], axis=1) / sigma[:, np.newaxis]
-    covariance = np.linalg.inv(design.T @ design)
-    slope = float((covariance @ design.T @ (value / sigma))[1])
-    return Slope(factor.filter, slope, float(np.sqrt(covariance[1, 1])), "measured")
+    no_star = np.zeros(rate.size, dtype=int)
+    # a line in the logarithm of the rate, by the fit that else takes days
+    fit = _fit(_Series(YEAR * (rate - rate.mean()), part["level"] / factor.photmjsr, part["own"], no_star), "linear")
+    return Slope(factor.filter, -fit.parameters["lossperyear"], fit.errors["lossperyear"], "measured")

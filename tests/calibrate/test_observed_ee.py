@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from niriss_eestep.calibrate.aperture_correction import effective_ee
+from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.calibrate.observed_ee import splice_ee
+from niriss_eestep.exceptions import ExposureError, ParameterError
+
+RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
+RINGS = {"ring_edges": [np.array([20.0, 25.0])] * 2, "ring_coverage": [np.ones(1)] * 2}
+AREA = np.tile(np.pi * RADIUS**2, (2, 1))
+GRID = np.linspace(0.0, 60.0, 601)
+TOTAL = 5.0e4  # [DN/s]
+
+
+def model_curve(radius):
+    return 1.0 - (1.0 + (np.asarray(radius) / 1.5) ** 2) ** -0.8
+
+
+def true_curve(radius):
+    """The flight's PSF: a broader core, and the model's wing from 10 pix on."""
+    radius = np.asarray(radius)
+    return model_curve(radius) * (1 - 0.08 * np.exp(-((radius / 3) ** 2)))
+
+
+def no_err(radius):
+    return np.zeros(np.shape(radius))
+
+
+def combined(curve, *, background_err=1e-4, seed=None, flag_from=None):
+    """A group of two exposures, with photon noise and a common background error."""
+    effective = effective_ee(curve, RADIUS, AREA[0], RINGS["ring_edges"][0], RINGS["ring_coverage"][0])
+    light = TOTAL * effective
+    shared = np.minimum.outer(light, light) / 1e4  # photons of the smaller aperture are in the larger one too
+    covariance = shared + np.outer(AREA[0], AREA[0]) * background_err**2
+    value = light if seed is None else np.random.default_rng(seed).multivariate_normal(light, covariance)
+    n_good = np.full(RADIUS.size, 2)
+    if flag_from is not None:
+        n_good[flag_from:] = 0
+    each, nothing = np.tile(value, (2, 1)), np.full(RADIUS.size, np.nan)
+    return CombinedProfile(
+        radius=RADIUS,
+        value=value,
+        covariance=covariance,
+        err_formal=np.sqrt(np.diagonal(covariance)),
+        inflation=np.ones(RADIUS.size),
+        scatter=nothing,
+        chi2_dof=nothing,
+        n_good=n_good,
+        names=("a", "b"),
+        exposure_value=each,
+        exposure_err=each,
+        exposure_flag=np.ones(each.shape, dtype=int),
+        exposure_weight=np.full(each.shape, 0.5),
+    )
+
+
+def splice(profile, **kwargs):
+    return splice_ee(
+        profile, model_curve, kwargs.pop("curve_err", no_err), model_radius=GRID, area=AREA, **RINGS, **kwargs
+    )
+
+
+def test_the_true_curve_comes_back():
+    result = splice(combined(true_curve))
+    assert result.join_radius == 15.0
+    # the two curves differ at the join by 0.08 exp(-25), and the sky's starlight is the model's: nothing else is lost
+    assert result.observed_ee == pytest.approx(true_curve(RADIUS), abs=1e-6)
+    assert result.count_rate == pytest.approx(TOTAL, rel=1e-6)
+    assert np.array_equal(result.ee[GRID > 15], model_curve(GRID[GRID > 15]))
+    outside = GRID >= 1
+    # between the radii the ratio to the model is interpolated: its curvature over 1 pix, 0.08 * 2 / 9 / 8
+    assert result.ee[outside] == pytest.approx(true_curve(GRID[outside]), abs=0.003)
+    assert np.all(np.diff(result.ee) >= 0)
+
+
+def test_an_observed_model_is_the_model():
+    assert splice(combined(model_curve)).ee == pytest.approx(model_curve(GRID), abs=1e-9)
+
+
+def test_the_join_is_where_the_signal_to_noise_ends():
+    # 0.1 % of 4.8e4 DN/s is reached by a background error of 0.2 DN/s/pix at pi r^2 = 240 pix, r = 8.7
+    result = splice(combined(true_curve, background_err=0.2))
+    assert result.join_radius == 8.0
+    assert splice(combined(true_curve, background_err=0.2), precision=0.01).join_radius == 15.0
+    assert splice(combined(true_curve, background_err=0.2), join_radius=5.0).join_radius == 5.0
+    assert splice(combined(true_curve, flag_from=6)).join_radius == 6.0
+
+
+def test_errors_are_those_of_many_draws():
+    results = [splice(combined(true_curve, background_err=0.1, seed=seed), join_radius=10.0) for seed in range(200)]
+    scatter = np.std([result.observed_ee for result in results], axis=0)
+    # 200 draws: 5 %, 4 sigma; at the join the EE is the model's by construction
+    assert results[0].observed_ee_err[:-1] == pytest.approx(scatter[:-1], rel=0.2)
+    assert scatter[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_models_own_error_is_carried():
+    result = splice(combined(true_curve, background_err=1e-6), curve_err=lambda r: np.full(np.shape(r), 0.005))
+    assert result.observed_ee_err[-1] == pytest.approx(0.005, rel=1e-6)
+    assert result.ee_err[-1] == 0.005
+
+
+def test_what_cannot_be_spliced_is_refused():
+    with pytest.raises(ParameterError, match=r"join_radius 5.5 pix is no radius measured"):
+        splice(combined(true_curve), join_radius=5.5)
+    with pytest.raises(ParameterError, match="precision"):
+        splice(combined(true_curve), precision=0.0)
+    with pytest.raises(ExposureError, match="fewer than two radii"):
+        splice(combined(true_curve, background_err=100.0))
+    with pytest.raises(ExposureError, match="fewer than two radii"):
+        splice(combined(true_curve, flag_from=1))
+    with pytest.raises(ExposureError, match="do not fit together"):
+        splice(combined(lambda r: np.where(np.asarray(r) < 6, 1.3, 1.0) * model_curve(r) ** 0.2), join_radius=7.0)
