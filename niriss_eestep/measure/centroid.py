@@ -255,15 +255,16 @@ def fit_psf(
     def flux_of(model: NDArray[np.float64]) -> float:
         return float(np.sum(weight**2 * model * data) / np.sum(weight**2 * model**2))
 
-    def residual(position: NDArray[np.float64]) -> NDArray[np.float64]:
-        model = render(position[0], position[1], image.shape)[use]
+    def residual(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+        model = render(x + offset[0], y + offset[1], image.shape)[use]
         return weight * (data / flux_of(model) - model)
 
-    fit = least_squares(residual, (x, y), diff_step=0.01, x_scale=0.1, bounds=([x - 2, y - 2], [x + 2, y + 2]))
+    # steps of 0.02 pix are far above the model's numerical noise and far below its structure
+    fit = least_squares(residual, (0.0, 0.0), diff_step=0.02, bounds=(-2.0, 2.0), xtol=1e-5, ftol=1e-6)
     if not fit.success:
         msg = f"the model PSF cannot be fitted near x={x:.1f}, y={y:.1f}: {fit.message}"
         raise ExposureError(msg)
-    best_x, best_y = (float(v) for v in fit.x)
+    best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
     return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
 
 

@@ -21,6 +21,7 @@ from niriss_eestep.measure.bad_pixels import (
 from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.pixels import PixelMap, pixel_map
 
 __all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_radii", "failed_ee", "measure_ee"]
 
@@ -168,6 +169,8 @@ class EEProfile:
         What the user should know.
     failure : str
         Why the exposure is unusable; empty where it is not.
+    pixels : PixelMap, optional
+        What became of each pixel.
     """
 
     radius: NDArray[np.float64]
@@ -184,6 +187,7 @@ class EEProfile:
     bad_pixel_method: str
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    pixels: PixelMap | None = None
 
     @property
     def count_rate_err(self) -> NDArray[np.float64]:
@@ -435,6 +439,7 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
         pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method,
         failure=failure,
+        pixels=pixel_map(exposure, x, y, bad, background, background_weights, repairs, reach=radii[-1]),
     )
     return replace(
         profile, warnings=exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
@@ -488,6 +493,8 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
     EEProfile
     """
     n = len(options.radii)
+    x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
+    background = fixed_background(np.nan, np.nan, method=options.background_method)
     return EEProfile(
         radius=np.array(options.radii),
         count_rate=np.full(n, np.nan),
@@ -496,13 +503,14 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
         n_bad=np.zeros(n, dtype=np.int64),
         n_repaired=np.zeros(n, dtype=np.int64),
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=fixed_background(np.nan, np.nan, method=options.background_method),
+        background=background,
         core=CoreReport(0, 0, 0),
         gain=exposure.gain,
         pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method,
         warnings=exposure.warnings,
         failure=reason,
+        pixels=pixel_map(exposure, x, y, exposure.bad, background, reach=options.sky_radii[1]),
     )
 
 

@@ -1,0 +1,133 @@
+"""What became of each pixel around the star: for figures, and for people who ask why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.bad_pixels import Repair
+from niriss_eestep.measure.dq import SATURATED as DQ_SATURATED
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.geometry import distance_grid
+
+__all__ = ["PIXEL_KINDS", "PixelMap", "pixel_map"]
+
+#: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
+#: can be; repaired; left out of the background as an outlier; saturated
+FLAGGED, NO_VALUE, LOW, REPAIRED, OUTLIER, SATURATED = (1 << bit for bit in range(6))
+
+PIXEL_KINDS = {
+    "flagged": FLAGGED,
+    "no value": NO_VALUE,
+    "low": LOW,
+    "repaired": REPAIRED,
+    "sky outlier": OUTLIER,
+    "saturated": SATURATED,
+}
+"""The bits by name."""
+
+#: beyond the sky annulus [pix]
+_MARGIN = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelMap:
+    """The pixels that a measurement looked at, before and after the repair.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Count rates as they came [DN/s].
+    repaired : ndarray, shape (ny, nx)
+        The same with the values that were put in the place of bad pixels [DN/s].
+    kind : ndarray of uint8, shape (ny, nx)
+        Bits of `PIXEL_KINDS`.
+    x_origin, y_origin : int
+        Position of the first pixel in the exposure's array [pix].
+    """
+
+    image: NDArray[np.float32]
+    repaired: NDArray[np.float32]
+    kind: NDArray[np.uint8]
+    x_origin: int
+    y_origin: int
+
+
+def _kinds(
+    exposure: StarExposure,
+    bad: NDArray[np.bool_],
+    background: Background,
+    background_weights: NDArray[np.float64] | None,
+    distance: NDArray[np.float64],
+) -> NDArray[np.uint8]:
+    """Bits of each pixel of the stamp, without the repair's."""
+    no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
+    in_annulus = (distance >= background.r_in) & (distance <= background.r_out)
+    unused = np.zeros(bad.shape, dtype=bool)
+    if background_weights is not None and background_weights.any():
+        unused = in_annulus & ~bad & (background_weights == 0)
+    kind = np.zeros(bad.shape, dtype=np.uint8)
+    for bit, mask in (
+        (FLAGGED, exposure.bad & ~no_value),
+        (NO_VALUE, no_value),
+        (LOW, bad & ~exposure.bad),
+        (OUTLIER, unused),
+        (SATURATED, (exposure.dq & DQ_SATURATED) != 0),
+    ):
+        kind[mask] |= bit
+    return kind
+
+
+def pixel_map(
+    exposure: StarExposure,
+    x: float,
+    y: float,
+    bad: NDArray[np.bool_],
+    background: Background,
+    background_weights: NDArray[np.float64] | None = None,
+    repairs: Sequence[Repair] = (),
+    *,
+    reach: float,
+) -> PixelMap:
+    """Say what became of each pixel near the star.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    x, y : float
+        The star in the stamp's frame [pix].
+    bad : ndarray of bool, shape (ny, nx)
+        Bad pixels of the stamp, the low ones that were found included.
+    background : Background
+    background_weights : ndarray, shape (ny, nx), optional
+        Weights of the pixels that the background is the mean of.
+    repairs : sequence of Repair
+        What was put in the place of bad pixels.
+    reach : float
+        How far from the star the map should go, where the sky annulus does not reach further [pix].
+
+    Returns
+    -------
+    PixelMap
+        Cut to the sky annulus.
+    """
+    kind = _kinds(exposure, bad, background, background_weights, distance_grid(bad.shape, x, y))
+    repaired = exposure.image.copy()
+    for repair in repairs:
+        repaired.ravel()[repair.index] = repair.value
+        kind.ravel()[repair.index] |= REPAIRED
+    reach = max(reach, background.r_out) + _MARGIN
+    (j, rows), (i, columns) = (_cut(at, reach, size) for at, size in zip((y, x), bad.shape, strict=True))
+    with np.errstate(over="ignore"):  # a pixel brighter than single precision can hold is infinite in a figure
+        before, after = (image[rows, columns].astype(np.float32) for image in (exposure.image, repaired))
+    return PixelMap(before, after, kind[rows, columns], exposure.x_origin + i, exposure.y_origin + j)
+
+
+def _cut(at: float, reach: float, size: int) -> tuple[int, slice]:
+    """First pixel, and slice, of the part of an axis within reach; one pixel at least."""
+    first = min(max(0, round(at - reach)), size - 1)
+    return first, slice(first, max(first, round(at + reach)) + 1)
