@@ -5,12 +5,20 @@ from importlib import import_module
 _HOMES = {
     "AbsFluxStep": "abs_flux",
     "CombineProfilesStep": "combine_profiles",
+    "EEPhotometryHook": "hook",
     "EEPhotometryStep": "ee_photometry",
     "FluxCalPipeline": "pipeline",
     "SBProfileStep": "sb_profile",
 }
 
-__all__ = ["AbsFluxStep", "CombineProfilesStep", "EEPhotometryStep", "FluxCalPipeline", "SBProfileStep"]
+__all__ = [
+    "AbsFluxStep",
+    "CombineProfilesStep",
+    "EEPhotometryHook",
+    "EEPhotometryStep",
+    "FluxCalPipeline",
+    "SBProfileStep",
+]
 
 
 def __getattr__(name):

@@ -286,7 +286,8 @@ class FluxStep(JwstStep):
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
             result.meta.ref_file.crds.context_used = crds.crds_context()
-        owner = self if self.parent is None or not self.parent.class_alias else self.parent
+        # the log is the pipeline's, where one of this package runs the step; a hook's parent is another's
+        owner = self.parent if isinstance(self.parent, FluxStep) and self.parent.class_alias else self
         result._instance.setdefault("cal_logs", {})[owner.class_alias] = list(owner._log_records or [])
 
     @staticmethod

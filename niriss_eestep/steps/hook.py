@@ -1,0 +1,102 @@
+"""A hook that measures beside a step of the standard pipeline."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+
+from niriss_eestep.exceptions import NirissEEError, ParameterError
+from niriss_eestep.steps.ee_photometry import EEPhotometryStep
+from niriss_eestep.steps.exposure_step import failure_of
+
+__all__ = ["EEPhotometryHook"]
+
+log = logging.getLogger(__name__)
+
+
+class EEPhotometryHook(EEPhotometryStep):
+    """Measure the encircled energy of what another step has just made, and leave that as it is.
+
+    For ``post_hooks`` of any step that makes a NIRISS image: ``photom``, ``resample``, ``flat_field``. The product,
+    ``<exposure root>_eeprofile.asdf``, is written into the pipeline's output directory, or the hook's ``output_dir``.
+    An exposure that cannot be measured is logged as an error; the pipeline goes on.
+
+    Notes
+    -----
+    Parameters come from the parameter references, and from the keywords of a hook written
+    ``"niriss_eestep.steps.EEPhotometryHook(radii=[2, 5, 10])"``. A post-hook that returns a model replaces its step's
+    result: this one returns None.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # stpipe makes hooks without configuration: what is not a keyword follows the parameter references
+        self.given = frozenset(self._keywords)
+
+    def process(self, *inputs):
+        """Measure the images of another step's result.
+
+        Parameters
+        ----------
+        *inputs : DataModel, container, library or list of these
+
+        Raises
+        ------
+        ParameterError
+            If a parameter of the hook cannot be used.
+        """
+        with _shown_beside("stpipe"):
+            try:
+                members = [member for product in self.gather(inputs) for member in product.members]
+            except NirissEEError as error:
+                log.error("%s: not measured: %s", self.name, error)
+                return
+            for member in members:
+                self._measure_beside(member)
+
+    def _measure_beside(self, member):
+        """Measure one image and write the product."""
+        self._reference_files_used = []
+        try:
+            result = self.measure(member)
+        except ParameterError:
+            raise
+        except NirissEEError as error:
+            log.error("%s: not measured: %s", member.name, error)
+            return
+        if failure_of(result):
+            log.error("%s: not measured: %s", member.name, failure_of(result))
+            return
+        self.finalize_result(result, self._reference_files_used)
+        path = self._output_path(result.meta.filename)
+        if path.exists():
+            log.info("%s is replaced", path)
+        result.save(str(path))
+        log.info("Saved %s", path)
+
+    def _output_path(self, filename):
+        """Where the product goes: the hook's own directory, else the pipeline's."""
+        directory = Path(self.make_output_path(basepath=filename, suffix=False, ext=".asdf")).parent
+        return directory / filename
+
+
+@contextmanager
+def _shown_beside(name):
+    """Show this package's log lines wherever another logger's go.
+
+    The outermost step chooses the loggers that are shown, and the standard pipeline's does not know of this package.
+    """
+    theirs, ours = logging.getLogger(name), logging.getLogger("niriss_eestep")
+    added = [handler for handler in theirs.handlers if handler not in ours.handlers]
+    level = ours.level
+    for handler in added:
+        ours.addHandler(handler)
+    if added and level == logging.NOTSET:
+        ours.setLevel(theirs.level)
+    try:
+        yield
+    finally:
+        for handler in added:
+            ours.removeHandler(handler)
+        ours.setLevel(level)
