@@ -13,6 +13,7 @@ from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.bad_pixels import CoreReport
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.sb_profile import SBProfile
 from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.models import (
@@ -69,6 +70,10 @@ def ee_profile_model(profile, exposure=None):
             "bad_pixel_method": profile.bad_pixel_method,
         }
     }
+    if profile.pixels is not None:
+        pixels = profile.pixels
+        tree |= {"stamp": pixels.image, "stamp_repaired": pixels.repaired, "stamp_kind": pixels.kind}
+        tree["meta"]["ee"] |= {"stamp_x0": int(pixels.x_origin), "stamp_y0": int(pixels.y_origin)}
     return _with_metadata(EEProfileModel(tree), exposure)
 
 
@@ -94,8 +99,16 @@ def ee_profile(model):
         core=CoreReport(record["core_saturated"], record["core_do_not_use"], record["core_flagged"]),
         gain=record["gain"],
         bad_pixel_method=record["bad_pixel_method"],
+        pixels=_pixels(model, record),
         **_star(model, record),
     )
+
+
+def _pixels(model, record):
+    """Give the pixels around the star; None where the product has none."""
+    if "stamp" not in model._instance:
+        return None
+    return PixelMap(model.stamp, model.stamp_repaired, model.stamp_kind, record["stamp_x0"], record["stamp_y0"])
 
 
 def sb_profile_model(profile, exposure=None):
