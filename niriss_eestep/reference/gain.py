@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.reference.once import read_once
 
 __all__ = ["mean_gain"]
 
@@ -32,13 +34,20 @@ def mean_gain(path: str | os.PathLike[str], subarray) -> float:
     ReferenceDataError
         If the file holds no gain image.
     """
+    # stored one-indexed in the detector's frame; an absent origin is the detector's corner
+    origin = subarray.xstart or 1, subarray.ystart or 1
+    return _median_gain(path, *origin, subarray.xsize or 2048, subarray.ysize or 2048)
+
+
+@read_once
+def _median_gain(path: Path, xstart: int, ystart: int, xsize: int, ysize: int) -> float:
+    """Median gain of a region."""
     try:
         with fits.open(path, memmap=True) as hdus:
             name = "SCI" if "SCI" in hdus else 0
-            # stored one-indexed in the detector's frame; an absent origin is the detector's corner
-            x0 = (subarray.xstart or 1) - (hdus[0].header.get("SUBSTRT1") or 1)
-            y0 = (subarray.ystart or 1) - (hdus[0].header.get("SUBSTRT2") or 1)
-            image = hdus[name].section[y0 : y0 + (subarray.ysize or 2048), x0 : x0 + (subarray.xsize or 2048)]
+            x0 = xstart - (hdus[0].header.get("SUBSTRT1") or 1)
+            y0 = ystart - (hdus[0].header.get("SUBSTRT2") or 1)
+            image = hdus[name].section[y0 : y0 + ysize, x0 : x0 + xsize]
     except (OSError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         msg = f"{path}: not a gain reference: {error}"
         raise ReferenceDataError(msg) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.optics.psf_image import PSFImage
+from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_PSF_IMAGES", "PSFImages", "load_psf_images", "write_psf_images"]
 
@@ -93,7 +94,12 @@ def load_psf_images(path: str | os.PathLike[str] | None = None) -> PSFImages:
     ReferenceDataError
         Where the file is missing or holds no PSF images.
     """
-    return PSFImages(PACKAGED_PSF_IMAGES if path is None else path)
+    return _open_images(PACKAGED_PSF_IMAGES if path is None else path)
+
+
+@read_once
+def _open_images(path: Path) -> PSFImages:
+    return PSFImages(path)
 
 
 def write_psf_images(images: Mapping[str, PSFImage], path: str | os.PathLike[str], *, meta: Mapping = ()) -> None:

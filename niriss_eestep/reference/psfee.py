@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.exceptions import ParameterError, ReferenceDataError
 from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
 
@@ -179,7 +179,7 @@ def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
         Where the file or directory is missing or is no psfee reference.
     """
     if path is None:
-        return _packaged()
+        path = PACKAGED_PSFEE
     path = Path(path)
     if not path.exists():
         msg = f"{path}: no such file or directory (psfee reference)"
@@ -211,11 +211,7 @@ def write_psfee(psfee: PSFEE, path: str | os.PathLike[str]) -> None:
         file.write_to(path, all_array_compression="zlib")
 
 
-@lru_cache(maxsize=1)
-def _packaged() -> PSFEE:
-    return _from_asdf(PACKAGED_PSFEE)
-
-
+@read_once
 def _from_asdf(path: Path) -> PSFEE:
     """Read an ASDF file as `write_psfee` makes."""
     import asdf
@@ -233,6 +229,7 @@ def _from_asdf(path: Path) -> PSFEE:
     return PSFEE(tables, path.name, meta)
 
 
+@read_once
 def _from_directory(path: Path) -> PSFEE:
     """Read a directory of STPSF FITS images, or of radtab tables."""
     from niriss_eestep.reference.radtab import psfee_from_radtabs
@@ -247,6 +244,7 @@ def _from_directory(path: Path) -> PSFEE:
     raise ReferenceDataError(msg)
 
 
+@read_once
 def _from_table(path: Path) -> PSFEE:
     """Read an ECSV table with the columns ``radius`` and one per filter."""
     from astropy.table import Table

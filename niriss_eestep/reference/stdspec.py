@@ -13,6 +13,7 @@ import numpy as np
 
 from niriss_eestep.calibrate.synthetic import StandardSpectrum
 from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.reference.once import read_once
 
 __all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
 
@@ -82,6 +83,7 @@ ALIASES = {
 }
 
 
+@read_once
 def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     """Read a standard star's spectrum.
 

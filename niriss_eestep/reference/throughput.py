@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_THROUGHPUT", "Throughput", "load_throughput", "synphot_file_name", "write_throughput"]
 
@@ -156,6 +157,7 @@ def synphot_file_name(filter_name: str) -> str:
     return f"jwst_nis_clearp_{name}.fits"
 
 
+@read_once
 def _from_directory(path: Path) -> Throughput:
     """Read a directory of synphot FITS files."""
     files = {name: path / synphot_file_name(name) for name in FILTERS}
@@ -188,6 +190,7 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return wavelength[order] * scale, pce[order]
 
 
+@read_once
 def _from_table(path: Path) -> Throughput:
     """Read an ECSV table with the columns ``wavelength`` and one per filter."""
     from astropy.table import QTable
@@ -203,6 +206,7 @@ def _from_table(path: Path) -> Throughput:
     return Throughput(curves, str(path), {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
 
 
+@read_once
 def _from_asdf(path: Path) -> Throughput:
     """Read an ASDF file as `write_throughput` makes."""
     import asdf
