@@ -341,8 +341,8 @@ def default_product_name(model):
     """
     from niriss_eestep.steps.inputs import safe_name
 
-    program = model.meta.observation.program_number
+    program = safe_name(model.meta.observation.program_number or "")
     target = model.meta.target.proposer_name or model.meta.target.catalog_name
-    if program and target:
+    if program != "unnamed" and target:
         return f"jw{program}-{safe_name(target)}_niriss"
     return exposure_root(model.meta.filename or "niriss")

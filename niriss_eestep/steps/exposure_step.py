@@ -10,6 +10,7 @@ from niriss_eestep.products.provenance import fingerprint
 from niriss_eestep.reference.facts import GAIN
 from niriss_eestep.steps.base import FluxStep, failed
 from niriss_eestep.steps.inputs import Member, exposure_root, file_metadata
+from niriss_eestep.steps.reading import damage_told
 from niriss_eestep.steps.stamp import bad_dq_mask, star_exposure
 
 __all__ = ["ExposureStep"]
@@ -103,15 +104,16 @@ class ExposureStep(FluxStep):
         parameters = self.parameters_for(model)
         references = self.find_references(model, parameters)
         options = self.options(parameters)
-        exposure = star_exposure(
-            member.name,
-            model,
-            half_size=self.half_size(options),
-            bad_dq=bad_dq_mask(parameters["bad_dq"]),
-            gain=self._gain(model, parameters["gain"], references["gain"]),
-            position=self._position(member, parameters),
-            allow_nrm=parameters["allow_nrm"],
-        )
+        with damage_told(member.filename):
+            exposure = star_exposure(
+                member.name,
+                model,
+                half_size=self.half_size(options),
+                bad_dq=bad_dq_mask(parameters["bad_dq"]),
+                gain=self._gain(model, parameters["gain"], references["gain"]),
+                position=self._position(member, parameters),
+                allow_nrm=parameters["allow_nrm"],
+            )
         try:
             profile = self.profile(exposure, options, model, references)
         except ExposureError as error:

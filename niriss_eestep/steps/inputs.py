@@ -15,6 +15,9 @@ from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.exceptions import AssociationError, ExposureError
+from niriss_eestep.products.io import DAMAGE
+from niriss_eestep.steps.fits_check import check_fits
+from niriss_eestep.text import printable
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "safe_name", "science_metadata"]
 
@@ -40,7 +43,8 @@ class Member:
     @property
     def filename(self):
         """The file's name; that of the model where it is in memory."""
-        return self.source.name if isinstance(self.source, Path) else (self.source.meta.filename or self.name)
+        name = self.source.name if isinstance(self.source, Path) else self.source.meta.filename
+        return printable(name or self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +56,7 @@ class Product:
 
 
 def exposure_root(filename):
-    """Return the root of a file name: no directory, extension or product suffix.
+    """Return the root of a file name: no directory, extension or product suffix, nothing unprintable.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ def exposure_root(filename):
     -------
     str
     """
-    stem = Path(str(filename)).name
+    stem = printable(Path(str(filename)).name)
     stem = re.sub(r"\.(fits|asdf|json)(\.gz)?$", "", stem)
     for suffix in OUR_SUFFIXES:
         if stem.endswith(f"_{suffix}"):
@@ -259,8 +263,10 @@ def file_metadata(path):
     if not path.is_file():
         return {}
     try:
+        if path.suffix != ".asdf":
+            check_fits(path)
         found = read_metadata(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ExposureError, *DAMAGE) as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
         log.debug("%s: no metadata: %s", path, error)
         return {}

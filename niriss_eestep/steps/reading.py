@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
-from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.exceptions import ExposureError, NirissEEError
+from niriss_eestep.products.io import DAMAGE
+from niriss_eestep.products.io import open as open_product
+from niriss_eestep.steps.fits_check import check_fits
 
-__all__ = ["open_exposure"]
+__all__ = ["damage_told", "open_exposure"]
 
-log = logging.getLogger(__name__)
 
-#: what stdatamodels, astropy and asdf raise on files that are missing, truncated, or something else
-DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, MemoryError)
+@contextmanager
+def damage_told(source):
+    """Turn what the libraries raise on damaged files into an `ExposureError`; this package's own errors pass.
+
+    Parameters
+    ----------
+    source : Path or str
+        What is read, for the message.
+    """
+    try:
+        yield
+    except NirissEEError:
+        raise
+    except DAMAGE as error:
+        msg = f"{source}: cannot be read as a JWST exposure: {type(error).__name__}: {str(error)[:200]}"
+        raise ExposureError(msg) from error
 
 
 def open_exposure(source):
@@ -39,43 +54,12 @@ def open_exposure(source):
     if not isinstance(source, Path):
         return source
     if source.suffix == ".asdf":
-        from niriss_eestep import products
-
-        return products.open(source)
+        return open_product(source)
     if not source.is_file():
         msg = f"{source}: no such file" if not source.exists() else f"{source}: not a file"
         raise ExposureError(msg)
-    try:
-        with warnings.catch_warnings():
-            # a keyword of another version is no reason not to measure; what matters is checked when it is used
-            warnings.simplefilter("ignore")
-            _check_fits(source)
-            return datamodels.open(source)
-    except DAMAGE as error:
-        msg = f"{source}: cannot be opened as a JWST data model: {type(error).__name__}: {str(error)[:200]}"
-        raise ExposureError(msg) from error
-
-
-def _check_fits(path):
-    """Refuse what is no FITS image, before anything large is read."""
-    size = path.stat().st_size
-    if size == 0:
-        msg = f"{path}: empty file"
-        raise ExposureError(msg)
-    with path.open("rb") as file:
-        start = file.read(10)
-    if not start.startswith(b"SIMPLE  =") and start[:2] != b"\x1f\x8b":
-        msg = f"{path}: not a FITS file"
-        raise ExposureError(msg)
-    with fits.open(path, memmap=True) as hdus:
-        if "SCI" not in hdus:
-            msg = f"{path}: no SCI extension: not an image of the JWST pipeline"
-            raise ExposureError(msg)
-        for hdu in hdus:
-            # declared size against the file's: a truncated file, or one that would exhaust the memory
-            end = hdu.fileinfo()["datLoc"] + hdu.size
-            if start[:2] != b"\x1f\x8b" and end > size:
-                msg = (
-                    f"{path}: truncated: extension {hdu.name or 'PRIMARY'} should reach byte {end}, the file has {size}"
-                )
-                raise ExposureError(msg)
+    with damage_told(source), warnings.catch_warnings():
+        # a keyword of another version is no reason not to measure; what matters is checked when it is used
+        warnings.simplefilter("ignore")
+        check_fits(source)
+        return datamodels.open(source)

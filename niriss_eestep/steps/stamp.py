@@ -150,13 +150,23 @@ def image_scale(name, meta):
 def pixel_scale(meta):
     """Mean pixel scale [arcsec/pix]: of the header's WCS, of its pixel area, else the nominal one."""
     steps = meta.wcsinfo.cdelt1, meta.wcsinfo.cdelt2
-    if all(steps):
-        return 3600 * float(np.sqrt(abs(steps[0] * steps[1])))
-    area = meta.photometry.pixelarea_arcsecsq
-    return float(np.sqrt(area)) if area else PIXEL_SCALE
+    areas = [3600**2 * abs(steps[0] * steps[1])] if None not in steps else []
+    areas.append(meta.photometry.pixelarea_arcsecsq or 0.0)
+    return next((float(np.sqrt(area)) for area in areas if 0 < area < np.inf), PIXEL_SCALE)
 
 
-def _by_keywords(info, ra, dec):
+def _by_gwcs(name, wcs, ra, dec):
+    """Position of a point of the sky by the gwcs."""
+    try:
+        x, y = wcs.invert(ra, dec, with_bounding_box=False)
+        return float(x), float(y)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # whatever its transforms raise
+        msg = f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
+        raise ExposureError(msg) from error
+
+
+def _by_keywords(name, info, ra, dec):
     """Position of a point of the sky by the FITS keywords in meta.wcsinfo; None where they are not all there."""
     from astropy.wcs import WCS
 
@@ -171,7 +181,11 @@ def _by_keywords(info, ra, dec):
     for key in ("crpix", "crval", "cdelt"):
         setattr(wcs.wcs, key, [values[f"{key}1"], values[f"{key}2"]])
     wcs.wcs.pc = [[values["pc1_1"], values["pc1_2"]], [values["pc2_1"], values["pc2_2"]]]
-    x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
+    try:
+        x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
+    except (TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
+        msg = f"{name}: the WCS keywords make no WCS ({error}); give source_x and source_y"
+        raise ExposureError(msg) from error
     return float(x), float(y)
 
 
@@ -202,10 +216,9 @@ def first_position(name, model, data, bad_at):
     found, how = None, ""
     if ra is not None and dec is not None:
         if model.meta.hasattr("wcs") and model.meta.wcs is not None:
-            x, y = model.meta.wcs.invert(ra, dec, with_bounding_box=False)
-            found, how = (float(x), float(y)), "gwcs"
+            found, how = _by_gwcs(name, model.meta.wcs, ra, dec), "gwcs"
         else:
-            found, how = _by_keywords(model.meta.wcsinfo, ra, dec), "keywords"
+            found, how = _by_keywords(name, model.meta.wcsinfo, ra, dec), "keywords"
     if found is None or not np.all(np.isfinite(found)):
         return (*find_star(np.asarray(data, dtype=float), bad_at()), "brightest")
     ny, nx = data.shape
@@ -249,6 +262,9 @@ def _flags(name, model):
         return None
     if dq.shape != model.data.shape:
         msg = f"{name}: DQ has shape {dq.shape}, SCI has {model.data.shape}"
+        raise ExposureError(msg)
+    if dq.dtype.kind not in "ui":
+        msg = f"{name}: DQ is {dq.dtype}; flags are integers"
         raise ExposureError(msg)
     return dq
 
