@@ -1,0 +1,189 @@
+import argparse
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from stdatamodels.jwst import datamodels
+
+from niriss_eestep.calibrate.abs_flux import Stimulus, TotalRate, calibrate_rate
+from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.commands import calibrate
+from niriss_eestep.exceptions import NirissEEError, ProductError
+from niriss_eestep.products import convert, save_product
+from niriss_eestep.reference import load_psfee
+from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+
+MJD = 59800.3
+
+
+def abs_flux_row(filter_name, mjd, photmjsr, *, subarray="SUB64", pixar_sr=PIXEL_SOLID_ANGLE):
+    """A row as the abs_flux step makes it, of a visit whose PHOTMJSR is known."""
+    rate, fnu = 1.0e4, photmjsr * 1e4 * pixar_sr * 1e6
+    one = np.ones(1)
+    errors = {"err_photon": 20.0, "err_scatter": 10.0, "err_radii": 10.0, "err_aperture": 5.0}
+    total = TotalRate(one, one > 0, rate * one, one, one, count_rate=rate, exposure_scatter=30.0, **errors)
+    stimulus = Stimulus(rate * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
+    row = calibrate_rate(total, stimulus, gain=GAIN, pixar_sr=pixar_sr)
+    group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}
+    group |= {"subarray": subarray, "n_exposures": 4, "n_measured": 4, "status": "measured", "mjd": mjd, "gain": GAIN}
+    return group | {name: getattr(row, name) for name in row.__dataclass_fields__}
+
+
+def write_visit(path, rows):
+    nothing = np.ones((len(rows), 1))
+    model = convert.abs_flux_model(
+        rows,
+        radius=[5.0],
+        radius_used=nothing,
+        total_count_rate=nothing,
+        total_count_rate_err=nothing,
+        ee_effective=nothing,
+    )
+    return str(save_product(model, path))
+
+
+@pytest.fixture
+def visits(tmp_path):
+    """Eight visits over two years; F277W loses 3 % a year."""
+    rng = np.random.default_rng(11)
+    paths = []
+    for i, days in enumerate(np.linspace(0, 730, 8)):
+        noise = 1 + rng.normal(0, 0.002, 2)
+        rows = [
+            abs_flux_row("F090W", MJD + days, 0.24 * noise[0], subarray=("SUB64", "SUB128")[i % 2]),
+            abs_flux_row("F277W", MJD + days, 0.26 * noise[1] / (1 - 0.03 * (days + 0.3) / 365)),
+        ]
+        paths.append(write_visit(tmp_path / f"visit{i}_absflux.asdf", rows))
+    return paths
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    calibrate.configure(parser)
+    return calibrate.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_all_files_are_written_and_agree(tmp_path, visits, capsys):
+    out = tmp_path / "new" / "out"
+    run(*visits, "--output-dir", out, "--author", "A. Calibrator")
+    printed = capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        name for key, name in calibrate.NAMES.items() if key != "psfee"
+    )
+    table = Table.read(out / calibrate.NAMES["factors"])
+    assert list(table["filter"]) == ["F090W", "F277W"]
+    assert list(table["time_form"]) == ["constant", "linear"]
+    # 0.2 % over eight visits, 4 sigma; at t0 the line is known twice as badly as the mean
+    assert table["photmjsr"] == pytest.approx([0.24, 0.26], rel=0.006)
+    assert table["lossperyear"][1] == pytest.approx(0.03, abs=4 * table["lossperyear_err"][1])
+    assert "F277W" in printed
+    assert "linear: changes the BIC" in printed
+    with datamodels.NisImgPhotomModel(out / calibrate.NAMES["photom"], strict_validation=True) as model:
+        assert model.phot_table["photmjsr"] == pytest.approx(list(table["photmjsr"]), rel=1e-6)
+        assert model.timecoeff_linear["lossperyear"] == pytest.approx([0.0, table["lossperyear"][1]])
+        assert model.meta.author == "A. Calibrator"
+        assert model.meta.pedigree == "INFLIGHT 2022-08-09 2024-08-08"
+        assert model.meta.useafter == "2022-08-09T00:00:00"
+    with datamodels.NisImgApcorrModel(out / calibrate.NAMES["apcorr"], strict_validation=True) as model:
+        assert set(model.apcorr_table["pupil"]) >= {"F090W", "CLEARP"}
+    ratios = Table.read(out / calibrate.NAMES["ratios"])
+    assert list(ratios["filter"]) == ["F090W", "F277W"]
+    assert list(ratios["status"]) == ["measured", "not constrained: no star in both subarrays"]
+    assert ratios["ratio"][0] == pytest.approx(1.0, abs=4 * ratios["err"][0])
+    assert Table.read(out / calibrate.NAMES["visits"])["kept"].all()
+
+
+def test_pixel_areas_of_headers_are_brought_together(tmp_path):
+    paths = [
+        write_visit(tmp_path / "a_absflux.asdf", [abs_flux_row("F090W", MJD, 0.24)]),
+        write_visit(
+            tmp_path / "b_absflux.asdf",
+            [abs_flux_row("F090W", MJD + 1, 0.24 / 1.01, pixar_sr=1.01 * PIXEL_SOLID_ANGLE)],
+        ),
+    ]
+    table = calibrate.read_visits(paths)
+    # PHOTMJSR times pixel area is the star's flux density, the same in both
+    assert table["photmjsr"] == pytest.approx([0.24, 0.24])
+    assert table["pixar_sr"] == pytest.approx([PIXEL_SOLID_ANGLE] * 2)
+
+
+def observed_profile(path, filter_name="F277W", broader=0.03):
+    """A combined EE product of a star whose core holds less than the packaged reference says."""
+    psfee = load_psfee()
+    radius = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
+    area = np.tile(np.pi * radius**2, (2, 1))
+    lost = np.pi * radius**2 * np.diff(psfee.ee(filter_name, [20.0, 25.0]))[0] / (np.pi * (25.0**2 - 20.0**2))
+    true = psfee.ee(filter_name, radius) * (1 - broader * np.exp(-((radius / 3) ** 2)))
+    value = 1e5 * (true - lost)
+    each = np.tile(value, (2, 1))
+    nothing = np.zeros(radius.size)
+    profile = CombinedProfile(
+        radius=radius,
+        value=value,
+        covariance=np.diag(np.full(radius.size, 10.0**2)),
+        err_formal=nothing + 10.0,
+        inflation=nothing + 1.0,
+        scatter=nothing,
+        chi2_dof=nothing,
+        n_good=np.full(radius.size, 2),
+        names=("a", "b"),
+        exposure_value=each,
+        exposure_err=np.full(each.shape, 14.0),
+        exposure_flag=np.ones(each.shape, dtype=int),
+        exposure_weight=np.full(each.shape, 0.5),
+    )
+    return profile, area, true, path
+
+
+def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, visits, monkeypatch):
+    from niriss_eestep.products import CombinedEEModel
+
+    profile, area, true, path = observed_profile(tmp_path / "group_eecombined.asdf")
+    tree = {
+        "radius": profile.radius,
+        "count_rate": profile.value,
+        "count_rate_err": profile.err,
+        "count_rate_err_formal": profile.err_formal,
+        "exposure_count_rate": profile.exposure_value,
+        "exposure_count_rate_err": profile.exposure_err,
+        "exposure_area": area,
+        "exposure_ring_edges": np.tile([20.0, 25.0], (2, 1)),
+        "exposure_ring_coverage": np.ones((2, 1)),
+        "exposure_names": list(profile.names),
+        "exposure_filenames": ["a.fits", "b.fits"],
+        "exposure_status": ["measured"] * 2,
+        "exposure_mjd": np.full(2, MJD),
+        "meta": {"group": {"filter": "F277W", "pupil": "CLEARP", "target": "WD1057+719", "subarray": "SUB64"}},
+    }
+    for name in ("covariance", "inflation", "scatter", "chi2_dof", "n_good", "exposure_flag", "exposure_weight"):
+        tree[name] = getattr(profile, name)
+    for name in ("x_center", "y_center", "background", "background_err"):
+        tree[f"exposure_{name}"] = np.zeros(2)
+    tree["meta"]["group"] |= {"product": "group", "pixel_scale": 0.0656, "pixar_sr": PIXEL_SOLID_ANGLE, "gain": GAIN}
+    save_product(CombinedEEModel(tree), path)
+    out = tmp_path / "out"
+    run(*visits, "--output-dir", out, "--observed-ee", path)
+    observed = load_psfee(out / calibrate.NAMES["psfee"])
+    assert observed.ee("F277W", profile.radius) == pytest.approx(true, abs=3e-4)
+    # outside the join, and in filters that were not observed, the packaged reference stands
+    assert observed.ee("F277W", 30.0) == load_psfee().ee("F277W", 30.0)
+    assert observed.ee("F090W", 3.0) == load_psfee().ee("F090W", 3.0)
+    with datamodels.NisImgApcorrModel(out / calibrate.NAMES["apcorr"]) as model:
+        row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
+    assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_bad_input_is_told(tmp_path, visits):
+    with pytest.raises(ProductError):
+        run(tmp_path / "gone_absflux.asdf")
+    with pytest.raises(ProductError, match=r"_eecombined.asdf\) is needed"):
+        run(*visits, "--output-dir", tmp_path / "out", "--observed-ee", visits[0])
+    failed = abs_flux_row("F090W", MJD, 0.24) | {"status": "failed: no star"}
+    with pytest.raises(NirissEEError, match="none of the 1 rows can be used"):
+        run(write_visit(tmp_path / "failed_absflux.asdf", [failed]))
+    undated = abs_flux_row("F090W", np.nan, 0.24)
+    with pytest.raises(NirissEEError, match="--pedigree and --useafter"):
+        run(write_visit(tmp_path / "undated_absflux.asdf", [undated]), "--output-dir", tmp_path / "undated")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NirissEEError, match="--output-dir"):
+        run(*visits, "--output-dir", tmp_path / "file" / "out")
