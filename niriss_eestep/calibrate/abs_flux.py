@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile
 from niriss_eestep.exceptions import ExposureError, ParameterError
 
 __all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "total_rate"]
@@ -19,9 +20,6 @@ UJA2_PER_MJYSR = 1e12 * (np.pi / 648000) ** 2
 
 #: zero of the AB system [Jy] (Oke & Gunn 1983: m_AB = -2.5 log10(F_nu / 3631 Jy))
 AB_ZERO_JY = 3631.0
-
-#: the spread over radii counts where chance alone exceeds it this many standard deviations of its own
-_SPREAD_SIGMA = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,10 +64,11 @@ class TotalRate:
 
 
 def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
-    """Standard deviation over radii beyond what their covariance gives.
+    """Standard error of a mean over radii, from their spread beyond what their covariance gives.
 
     The sample variance is a quadratic form in the totals, x' M x / (n - 1) with M the centring matrix; for normal
-    errors its mean is tr(M C) / (n - 1) and its variance 2 tr(M C M C) / (n - 1)^2.
+    errors its mean is tr(M C) / (n - 1) and its variance 2 tr(M C M C) / (n - 1)^2. It is compared with the chi-squared
+    distribution of that mean and variance (Satterthwaite 1946, Biometrics Bull. 2, 110).
     """
     n = len(total)
     if n < 2:
@@ -77,11 +76,13 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
     centred = covariance - covariance.mean(axis=0)
     centred -= centred.mean(axis=1)[:, None]
     expected = np.trace(centred) / (n - 1)
-    deviation = np.sqrt(2 * np.sum(centred * centred.T)) / (n - 1)
+    variance = 2 * np.sum(centred * centred.T) / (n - 1) ** 2
     spread = float(np.var(total, ddof=1))
-    if spread <= expected + _SPREAD_SIGMA * deviation:
-        return 0.0
-    return float(np.sqrt(spread - expected))
+    if variance > 0 and expected > 0:
+        dof = 2 * expected**2 / variance
+        if chi2.sf(dof * spread / expected, dof) >= SCATTER_PROBABILITY:
+            return 0.0
+    return float(np.sqrt(max(spread - expected, 0.0) / n))
 
 
 def total_rate(
@@ -127,34 +128,21 @@ def total_rate(
     The radii share pixels: the error of their mean is that of fully covariant sums, which the profile's covariance
     gives, and is not smaller for more radii.
     """
-    radius = combined.radius
-    in_range = (radius >= radius_min) & (radius <= radius_max)
-    if not in_range.any():
-        msg = f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
-        raise ParameterError(msg)
-    used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
-    if not used.any():
-        msg = f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
-        raise ExposureError(msg)
-    rings = zip(area, ring_edges, ring_coverage, strict=True)
+    radius, weight = combined.radius, combined.exposure_weight
+    used = _used_radii(combined, radius_min, radius_max)
+    rings = list(zip(area, ring_edges, ring_coverage, strict=True))
     effective = np.array([effective_ee(curve, radius, *ring) for ring in rings])
-    rings = zip(area, ring_edges, ring_coverage, strict=True)
     effective_err = np.array([effective_ee(curve_err, radius, *ring) for ring in rings])
-    weight = combined.exposure_weight
     each = combined.exposure_value / effective
-    total = np.where(used | (weight.sum(axis=0) > 0), np.sum(np.where(weight > 0, weight * each, 0.0), axis=0), np.nan)
-    with np.errstate(invalid="ignore"):  # a radius that no exposure measured has no weights
-        mean_effective = np.sum(weight * effective, axis=0) / weight.sum(axis=0)
+    measured = weight.sum(axis=0) > 0
+    total = np.where(measured, np.sum(np.where(weight > 0, weight * each, 0.0), axis=0), np.nan)
+    mean_effective = np.where(measured, np.sum(weight * effective, axis=0), np.nan)
+    mean_effective_err = np.abs(np.sum(weight * effective_err, axis=0))
     covariance = combined.covariance / np.outer(mean_effective, mean_effective)
     chosen = np.ix_(used, used)
-    formal = covariance[chosen] / np.outer(combined.inflation, combined.inflation)[chosen]
     full = float(np.mean(covariance[chosen]))
-    photon = float(np.mean(formal))
-    relative = np.abs(np.sum(weight * effective_err, axis=0) / np.sum(weight * effective, axis=0))[used]
+    photon = float(np.mean((covariance / np.outer(combined.inflation, combined.inflation))[chosen]))
     count_rate = float(np.mean(total[used]))
-    good = np.where(combined.exposure_flag[:, used] > 0, each[:, used], np.nan)
-    per_exposure = np.mean(good, axis=1)
-    per_exposure = per_exposure[np.isfinite(per_exposure)]
     return TotalRate(
         radius=radius,
         used=used,
@@ -166,9 +154,30 @@ def total_rate(
         err_scatter=float(np.sqrt(max(0.0, full - photon))),
         err_radii=_excess_spread(total[used], covariance[chosen]),
         # a wrong wavefront moves the EE at all radii together
-        err_aperture=abs(count_rate) * float(np.mean(relative)),
-        exposure_scatter=float(np.std(per_exposure, ddof=1)) if len(per_exposure) > 1 else np.nan,
+        err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
+        exposure_scatter=_exposure_scatter(each[:, used], combined.exposure_flag[:, used]),
     )
+
+
+def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:
+    """Radii of the range that the group does not flag."""
+    radius = combined.radius
+    in_range = (radius >= radius_min) & (radius <= radius_max)
+    if not in_range.any():
+        msg = f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
+        raise ParameterError(msg)
+    used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
+    if not used.any():
+        msg = f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
+        raise ExposureError(msg)
+    return np.asarray(used)
+
+
+def _exposure_scatter(each: NDArray[np.float64], flag: NDArray[np.int64]) -> float:
+    """Standard deviation between the exposures' own totals; NaN for fewer than two that are good at every radius."""
+    totals = np.mean(np.where(flag > 0, each, np.nan), axis=1)
+    totals = totals[np.isfinite(totals)]
+    return float(np.std(totals, ddof=1)) if len(totals) > 1 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

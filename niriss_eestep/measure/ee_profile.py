@@ -32,6 +32,9 @@ BACKGROUND_METHODS = ("annulus", "constant", "none")
 _ASYMMETRY_EFFECT = 0.003
 _ASYMMETRY_SIGMA = 5.0
 
+#: a larger share of the annulus than a few cosmic rays take
+_MANY_REJECTED = 0.03
+
 Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
 
 
@@ -535,6 +538,9 @@ def _warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
+    rejected = profile.background.n_rejected
+    if rejected > _MANY_REJECTED * (rejected + profile.background.npix):
+        found.append(f"{rejected} unflagged outliers left out of the sky annulus: a neighbour?")
     if background_weights.any():
         bias, sigma = sector_asymmetry(exposure.image, exposure.variance, background_weights > 0, x, y)
         k = int(np.argmin(np.abs(profile.radius - 10)))

@@ -1,0 +1,107 @@
+"""Measurements on images whose pixels are not the detector's.
+
+Radii are in detector pixels everywhere: those of the aperture correction are. An image resampled to other pixels is
+measured with radii scaled to its pixels, and the profile is scaled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.ee_profile import EEOptions, EEProfile
+from niriss_eestep.measure.sb_profile import SBOptions, SBProfile
+
+__all__ = ["image_options", "native_profile"]
+
+_LENGTHS = {
+    EEOptions: ("background_skip", "background_width", "core_radius", "search_radius", "max_shift"),
+    SBOptions: ("half_width", "core_radius", "background_inner", "background_width", "search_radius"),
+}
+
+
+def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | SBOptions:
+    """Scale the options of a measurement to the pixels of a resampled image.
+
+    Parameters
+    ----------
+    options : EEOptions or SBOptions
+        In detector pixels.
+    scale : float
+        Side of the image's pixels over that of the detector's.
+
+    Returns
+    -------
+    EEOptions or SBOptions
+
+    Raises
+    ------
+    ParameterError
+        If the bad pixels are to be repaired by the model PSF, which is that of detector pixels.
+    """
+    changes: dict[str, Any] = {name: getattr(options, name) / scale for name in _LENGTHS[type(options)]}
+    changes["radii"] = tuple(radius / scale for radius in options.radii)
+    if isinstance(options, EEOptions):
+        if options.bad_pixel_method == "psf" or options.repair_core:
+            msg = "the model PSF has detector pixels: repair a resampled image by bad_pixel_method=surface or median"
+            raise ParameterError(msg)
+        # given per detector pixel
+        changes["background_value"] = options.background_value * scale**2
+        changes["background_value_err"] = options.background_value_err * scale**2
+    return replace(options, **changes)
+
+
+def native_profile(
+    profile: EEProfile | SBProfile, radii: Sequence[float], scale: float, half_width: float | None = None
+) -> EEProfile | SBProfile:
+    """Scale a profile measured on a resampled image to detector pixels.
+
+    Parameters
+    ----------
+    profile : EEProfile or SBProfile
+        In the image's pixels.
+    radii : sequence of float
+        The radii [detector pix].
+    scale : float
+        Side of the image's pixels over that of the detector's.
+    half_width : float, optional
+        Of the annuli of a surface-brightness profile [detector pix].
+
+    Returns
+    -------
+    EEProfile or SBProfile
+        In detector pixels, but for the centroid, which is a position in the image.
+    """
+    radius = np.array(radii, dtype=float)
+    shared: dict[str, Any] = {
+        "radius": radius,
+        "background": _native_background(profile.background, scale),
+        "pixel_scale": profile.pixel_scale / scale,
+    }
+    if isinstance(profile, EEProfile):
+        return replace(profile, area=profile.area * scale**2, **shared)
+    return replace(
+        profile,
+        half_width=profile.half_width * scale if half_width is None else half_width,
+        surface_brightness=profile.surface_brightness / scale**2,
+        covariance=profile.covariance / scale**4,
+        **shared,
+    )
+
+
+def _native_background(background: Background, scale: float) -> Background:
+    """Background per detector pixel, its annulus in detector pixels."""
+    return replace(
+        background,
+        value=background.value / scale**2,
+        err=background.err / scale**2,
+        std=background.std / scale**2,
+        r_in=background.r_in * scale,
+        r_out=background.r_out * scale,
+        ring_edges=background.ring_edges * scale,
+    )

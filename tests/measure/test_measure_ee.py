@@ -1,0 +1,341 @@
+"""EE and SB profiles of analytic stars, against closed forms and against photutils."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photutils.profiles import CurveOfGrowth
+from scipy.special import ndtr
+
+from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.measure.dq import DO_NOT_USE, JUMP_DET, SATURATED
+from niriss_eestep.measure.ee_profile import EEOptions, check_radii, measure_ee
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
+
+SIGMA = 1.5
+RADII = (2, 3, 4, 5, 6, 8, 10)
+
+
+def render(x, y, shape, sigma=SIGMA):
+    """A round Gaussian integrated over pixels exactly."""
+
+    def along(centre, size):
+        return np.diff(ndtr((np.arange(size + 1) - 0.5 - centre) / sigma))
+
+    return np.outer(along(y, shape[0]), along(x, shape[1]))
+
+
+def gaussian_ee(radius, sigma=SIGMA):
+    return -np.expm1(-0.5 * (np.asarray(radius) / sigma) ** 2)
+
+
+def exposure(x=32.3, y=30.6, *, flux=1e5, sky=0.0, size=64, variance=1e-4, bad=(), sigma=SIGMA):
+    image = flux * render(x, y, (size, size), sigma) + sky
+    mask = np.zeros(image.shape, dtype=bool)
+    for j, i in bad:
+        mask[j, i] = True
+    image[mask] = np.nan
+    dq = np.where(mask, DO_NOT_USE, 0).astype(np.uint32)
+    return StarExposure("star", image, np.full(image.shape, variance), dq, mask, round(x), round(y), 0, 0, 0.0656, 1.61)
+
+
+def blurred(sigma):
+    """Width of a Gaussian as apertures see it on pixels.
+
+    A pixel integrates over its area, and an aperture takes the value as spread evenly over it: two pixels' worth of
+    blur, 1/12 each in variance, on the mean over pixel phases.
+    """
+    return np.sqrt(sigma**2 + 2 / 12)
+
+
+def test_gaussian_star_equals_the_analytic_integral():
+    phases = np.linspace(-0.4, 0.4, 5)
+    profiles = [
+        measure_ee(exposure(32 + dx, 31 + dy, sky=3.0), EEOptions(radii=RADII)) for dx in phases for dy in phases
+    ]
+    mean = np.mean([p.count_rate for p in profiles], axis=0) / 1e5
+    # the phases' mean stands for the integral over a pixel; 25 of them leave 1e-3 where the profile is steepest
+    np.testing.assert_allclose(mean, gaussian_ee(RADII, blurred(SIGMA)), atol=1e-3)
+    # at 10 pix the star is whole, 1 - EE = 2e-10, at any phase
+    for profile in profiles:
+        assert profile.status == "measured"
+        assert profile.count_rate[-1] == pytest.approx(1e5, rel=1e-6)
+        assert profile.background.value == pytest.approx(3.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("x", "y"), [(32.0, 32.0), (31.5, 30.25), (33.21, 29.87)])
+def test_equal_to_photutils_curve_of_growth(x, y):
+    star = exposure(x, y, sky=2.0)
+    profile = measure_ee(star, EEOptions(radii=RADII))
+    at = (profile.centroid.x, profile.centroid.y)
+    growth = CurveOfGrowth(star.image - profile.background.value, at, np.array(RADII, dtype=float), method="exact")
+    np.testing.assert_allclose(profile.count_rate, growth.profile, rtol=1e-6)
+    np.testing.assert_allclose(profile.area, growth.area, rtol=1e-12)
+
+
+def test_centroid_is_right_at_any_phase():
+    # the window follows the star, so that a symmetric star has no bias at all: only the convergence of 1e-4 pix is left
+    for x, y in np.random.default_rng(3).uniform(30, 33, (20, 2)):
+        found = measure_ee(exposure(x, y), EEOptions(radii=RADII)).centroid
+        assert np.hypot(found.x - x, found.y - y) < 0.01
+
+
+def test_covariance_against_many_realisations():
+    rng = np.random.default_rng(11)
+    star = exposure(sky=1.0, variance=4.0)
+    n = 400
+    options = EEOptions(radii=RADII, background_skip=8)
+    rates = np.array(
+        [
+            measure_ee(replace(star, image=star.image + rng.normal(0, 2.0, star.image.shape)), options).count_rate
+            for _ in range(n)
+        ]
+    )
+    claimed = measure_ee(star, options).covariance
+    found = np.cov(rates.T)
+    # the sampling error of a variance is sqrt(2/n) of it, and of a covariance less than that times the two errors'
+    # product; the centroid's own noise adds less than 1e-3
+    scale = np.sqrt(np.outer(np.diag(claimed), np.diag(claimed)))
+    assert np.max(np.abs(found - claimed) / scale) < 4 * np.sqrt(2 / n)
+
+
+def test_fractional_pixels_count_with_the_square_of_their_weight():
+    # within 1 pix of a pixel's corner only cut pixels lie: sum(w) = pi, sum(w^2) is less
+    star = exposure(31.5, 31.5, variance=1.0)
+    profile = measure_ee(star, EEOptions(radii=(1, 10), background_method="none"))
+    quarter = np.pi / 4  # each of the four pixels is covered by a quarter of the circle
+    assert profile.covariance[0, 0] == pytest.approx(4 * quarter**2, rel=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-1e3, 1e3), st.floats(0.1, 1e4))
+def test_constant_and_scale(constant, scale):
+    star = exposure(sky=1.0)
+    base = measure_ee(star, EEOptions(radii=RADII)).count_rate
+    shifted = measure_ee(replace(star, image=star.image + constant), EEOptions(radii=RADII)).count_rate
+    scaled = measure_ee(
+        replace(star, image=scale * star.image, variance=scale**2 * star.variance), EEOptions(radii=RADII)
+    ).count_rate
+    # rounding: the constant is subtracted from up to 314 pixels; the centroid settles to 1e-4 pix
+    np.testing.assert_allclose(shifted, base, rtol=1e-6, atol=314 * 1e3 * 1e-12)
+    np.testing.assert_allclose(scaled, scale * base, rtol=1e-6)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_rotation_does_not_matter(turns):
+    star = exposure(33.2, 29.7, sky=1.0, bad=[(36, 36), (24, 33)])
+    x, y = star.x, star.y
+    for _ in range(turns):
+        x, y = y, 63 - x
+    turned = replace(
+        star,
+        x=x,
+        y=y,
+        **{key: np.rot90(getattr(star, key), turns).copy() for key in ("image", "variance", "dq", "bad")},
+    )
+    first, second = (measure_ee(s, EEOptions(radii=RADII)) for s in (star, turned))
+    np.testing.assert_allclose(first.count_rate, second.count_rate, rtol=1e-6)
+    np.testing.assert_allclose(first.covariance, second.covariance, rtol=1e-5)
+
+
+def test_a_flagged_pixel_with_a_value_is_treated_like_its_nan_twin():
+    twin = exposure(bad=[(37, 33)])
+    image = twin.image.copy()
+    image[37, 33] = 1e6
+    flagged = replace(twin, image=image)
+    for method in ("surface", "median", "psf", "none"):
+        options = EEOptions(radii=RADII, bad_pixel_method=method)
+        first, second = (measure_ee(s, options, render) for s in (twin, flagged))
+        np.testing.assert_array_equal(first.count_rate, second.count_rate)
+        np.testing.assert_array_equal(first.covariance, second.covariance)
+
+
+def test_bad_pixels_are_counted_in_each_aperture():
+    # 6.4 and 8.1 pix from the star
+    profile = measure_ee(exposure(32, 30, bad=[(35, 36), (36, 37), (38, 33)]), EEOptions(radii=(5, 6, 7, 9)))
+    assert profile.n_bad.tolist() == [0, 1, 1, 3] or profile.n_bad.tolist() == [0, 0, 1, 3]
+    np.testing.assert_array_equal(profile.n_bad, profile.n_repaired)
+
+
+def test_method_none_leaves_the_apertures_that_touch_a_bad_pixel_without_value():
+    profile = measure_ee(exposure(32, 30, bad=[(30, 39)]), EEOptions(radii=(5, 6, 8, 10), bad_pixel_method="none"))
+    assert np.isfinite(profile.count_rate).tolist() == [True, True, False, False]
+    assert np.isfinite(profile.count_rate_err).tolist() == [True, True, False, False]
+    assert profile.n_repaired.tolist() == [0, 0, 0, 0]
+
+
+def test_a_model_psf_fills_pixels_exactly_where_it_is_the_truth():
+    bad = [(35, 36), (25, 33), (31, 39)]
+    clean = measure_ee(exposure(sky=2.0), EEOptions(radii=RADII))
+    filled = measure_ee(exposure(sky=2.0, bad=bad), EEOptions(radii=RADII, bad_pixel_method="psf"), render)
+    np.testing.assert_allclose(filled.count_rate, clean.count_rate, rtol=1e-5)
+
+
+def test_core_pixel_fails_the_profile_unless_repair_core():
+    star = exposure(32.3, 30.6, bad=[(30, 32)])
+    profile = measure_ee(star, EEOptions(radii=RADII))
+    assert profile.status.startswith("failed: 1 bad pixel(s) within 5 pix of the centre")
+    assert np.isnan(profile.count_rate).all()
+    assert profile.core.do_not_use == 1
+    repaired = measure_ee(star, EEOptions(radii=RADII, repair_core=True), render)
+    assert repaired.status == "measured"
+    # the model's position and flux come from the 80 other pixels of the core, without noise
+    np.testing.assert_allclose(
+        repaired.count_rate, measure_ee(exposure(), EEOptions(radii=RADII)).count_rate, rtol=2e-3
+    )
+
+
+def test_core_report_changes_nothing():
+    star = exposure()
+    dq = star.dq.copy()
+    dq[31, 32] = SATURATED
+    dq[30, 33] = JUMP_DET
+    flagged = measure_ee(replace(star, dq=dq), EEOptions(radii=RADII))
+    np.testing.assert_array_equal(flagged.count_rate, measure_ee(star, EEOptions(radii=RADII)).count_rate)
+    assert (flagged.core.saturated, flagged.core.do_not_use, flagged.core.flagged) == (1, 0, 1)
+    assert "1 saturated pixel(s) in the core" in flagged.status
+
+
+def test_low_pixels_are_repaired_only_when_asked():
+    star = exposure(sky=5.0)
+    image = star.image.copy()
+    image[37, 36] = -50.0
+    low = replace(star, image=image)
+    clean = measure_ee(star, EEOptions(radii=RADII)).count_rate
+    left = measure_ee(low, EEOptions(radii=RADII))
+    assert left.count_rate[-1] == pytest.approx(clean[-1] - 55.0, abs=1.0)
+    repaired = measure_ee(low, EEOptions(radii=RADII, repair_low=True))
+    assert repaired.n_repaired[-1] == 1
+    assert repaired.count_rate[-1] == pytest.approx(clean[-1], rel=1e-4)
+
+
+def test_repaired_pixels_add_their_error():
+    rng = np.random.default_rng(5)
+    star = exposure(sky=5.0, variance=1.0)
+    star = replace(star, image=star.image + rng.normal(0, 1, star.image.shape))
+    bad = star.bad.copy()
+    bad[37, 36] = True
+    spoilt = replace(star, image=np.where(bad, np.nan, star.image), bad=bad)
+    for method in ("surface", "median", "psf"):
+        before, after = (measure_ee(s, EEOptions(radii=RADII, bad_pixel_method=method), render) for s in (star, spoilt))
+        # at most the variance of one pixel of the 314 in the aperture is gone
+        assert after.count_rate_err[-1] ** 2 > (1 - 1 / 314) * before.count_rate_err[-1] ** 2
+        assert abs(after.count_rate[-1] - before.count_rate[-1]) < 5 * after.count_rate_err[-1]
+
+
+@pytest.mark.parametrize(("method", "value", "expected"), [("none", 0.0, 7.0), ("constant", 3.0, 4.0)])
+def test_background_from_elsewhere(method, value, expected):
+    options = EEOptions(radii=RADII, background_method=method, background_value=value, background_value_err=0.1)
+    profile = measure_ee(exposure(sky=7.0), options)
+    left = profile.count_rate[-1] - 1e5
+    assert left == pytest.approx(expected * profile.area[-1], rel=1e-3)
+    assert profile.background.err == (0.1 if method == "constant" else 0.0)
+    if method == "constant":
+        # 1e-4 variance per pixel, and the background's error over the whole aperture
+        assert profile.count_rate_err[-1] == pytest.approx(np.hypot(0.1 * profile.area[-1], 0.01 * 17.7), rel=1e-2)
+
+
+def test_apertures_that_leave_the_image_have_no_value():
+    star = exposure(12.0, 32.0, sky=1.0)
+    profile = measure_ee(star, EEOptions(radii=(5, 10, 12, 13, 15)))
+    assert np.isfinite(profile.count_rate).tolist() == [True, True, True, False, False]
+    assert "apertures from 13 pix leave the image" in profile.status
+
+
+def test_annulus_cut_by_the_edge_records_what_was_used():
+    profile = measure_ee(exposure(25.0, 32.0, sky=1.0), EEOptions())
+    coverage = profile.background.ring_coverage
+    assert len(coverage) == 5
+    # the inner ring fits on the left (25 > 21); the outer one does not (25 < 24.5 + ...): what is cut grows outwards
+    assert coverage[0] == pytest.approx(1.0, abs=1e-9)
+    assert np.all(np.diff(coverage) <= 1e-9)
+    # circular segment beyond 25.5 pix is outside of the annulus
+    assert measure_ee(exposure(18.0, 32.0, sky=1.0), EEOptions()).background.ring_coverage[-1] < 0.9
+
+
+def test_too_little_sky_is_an_error():
+    with pytest.raises(ExposureError, match=r"only 0 % of the sky annulus \(60 to 65 pix\)"):
+        measure_ee(exposure(), EEOptions(radii=(1, 15), background_skip=45))
+
+
+def test_cosmic_ray_in_the_annulus_is_left_out():
+    star = exposure(32.0, 32.0, sky=2.0)
+    image = star.image.copy()
+    image[32, 54] = 500.0
+    hit = measure_ee(replace(star, image=image), EEOptions())
+    assert hit.background.n_rejected == 1
+    assert hit.background.value == pytest.approx(2.0, abs=1e-9)
+
+
+def test_neighbour_in_the_annulus_is_told():
+    star = exposure(32.0, 32.0, sky=2.0, variance=1.0)
+    # its light is left out as outliers, which keeps the sky right, but an aperture nearby may hold some of it too
+    neighbour = replace(star, image=star.image + 3e4 * render(53.0, 37.0, star.image.shape, 2.0))
+    profile = measure_ee(neighbour, EEOptions())
+    assert any("left out of the sky annulus: a neighbour?" in w for w in profile.warnings)
+    assert profile.background.value == pytest.approx(2.0, abs=0.1)
+    assert measure_ee(star, EEOptions()).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("radii", "message"),
+    [
+        ((1, 2, 2), "must increase strictly"),
+        ((3, 2), "must increase strictly"),
+        ((0, 1), "positive"),
+        ((-1, 1), "positive"),
+        ((1, np.nan), "positive"),
+        ((), "one or more"),
+        (("a", 1), "must be numbers"),
+    ],
+)
+def test_bad_radii(radii, message):
+    with pytest.raises(ParameterError, match=message):
+        check_radii(radii)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bad_pixel_method": "magic"},
+        {"background_method": "magic"},
+        {"background_width": 0},
+        {"background_skip": -1},
+        {"low_sigma": 0},
+    ],
+)
+def test_bad_options(options):
+    with pytest.raises(ParameterError, match=next(iter(options))):
+        EEOptions(**options)
+
+
+def test_surface_brightness_of_a_gaussian():
+    sigma = 6.0  # wide, so that the annuli have light
+    star = exposure(32.0, 32.0, flux=1e6, sky=3.0, sigma=sigma)
+    options = SBOptions(radii=(5, 9, 13), background_inner=26.0, background_width=5.0)
+    profile = measure_sb(star, options)
+    inner, outer = np.array(options.radii) - 2, np.array(options.radii) + 2
+    area = np.pi * (outer**2 - inner**2)
+    seen = blurred(sigma)
+    truth = 1e6 * (gaussian_ee(outer, seen) - gaussian_ee(inner, seen)) / area
+    sky = 1e6 * (gaussian_ee(31, seen) - gaussian_ee(26, seen)) / (np.pi * (31**2 - 26**2))
+    # the blur is second order in pixel / sigma; the next order is its square, (1 / 12 / 36)^2, the phase's is smaller
+    np.testing.assert_allclose(profile.surface_brightness, truth - sky, rtol=1e-3)
+    err = np.sqrt(1e-4 / area + profile.background.err**2)
+    # cut pixels count with the square of their weight: a few per cent less
+    np.testing.assert_allclose(profile.surface_brightness_err, err, rtol=0.05)
+
+
+def test_surface_brightness_leaves_out_low_pixels_only_when_asked():
+    star = exposure(32.0, 32.0, sky=3.0)
+    image = star.image.copy()
+    image[32, 45] = -100.0
+    low = replace(star, image=image)
+    clipped, kept = (measure_sb(low, SBOptions(clip_low=flag)) for flag in (True, False))
+    assert clipped.n_clipped[2] == 1
+    assert kept.n_clipped.sum() == 0
+    # one pixel at -100 of the 327 in the annulus
+    assert kept.surface_brightness[2] == pytest.approx(clipped.surface_brightness[2] - 103 / 327, abs=0.01)
