@@ -1,0 +1,140 @@
+"""Aperture correction, total rate and flux calibration, against closed forms."""
+
+import numpy as np
+import pytest
+
+from niriss_eestep.calibrate.abs_flux import (
+    UJA2_PER_MJYSR,
+    Stimulus,
+    calibrate_rate,
+    total_rate,
+)
+from niriss_eestep.calibrate.aperture_correction import annulus_light, effective_ee
+from niriss_eestep.calibrate.combine import combine_profiles
+from niriss_eestep.exceptions import ExposureError, ParameterError
+
+RADIUS = np.array([3.0, 5.0, 6.0, 8.0, 10.0, 12.0])
+EDGES = np.linspace(20, 25, 6)
+RATE = 5.0e4
+
+
+def ee(radius):
+    """A PSF with a long wing, in closed form."""
+    return np.asarray(radius) ** 2 / (np.asarray(radius) ** 2 + 4.0)
+
+
+def test_effective_ee_with_the_whole_annulus():
+    area = np.pi * RADIUS**2
+    found = effective_ee(ee, RADIUS, area, EDGES, np.ones(5))
+    # the formula of method section: EE(r) - pi r^2 (EE(r_out) - EE(r_in)) / (pi (r_out^2 - r_in^2))
+    np.testing.assert_allclose(found, ee(RADIUS) - RADIUS**2 * (ee(25) - ee(20)) / (25**2 - 20**2), rtol=1e-12)
+
+
+def test_annulus_light_with_part_of_the_annulus():
+    coverage = np.array([1.0, 0.5, 0.0, 0.2, 0.9])
+    by_hand = sum(c * (ee(b) - ee(a)) for c, a, b in zip(coverage, EDGES[:-1], EDGES[1:], strict=True))
+    by_hand /= sum(c * np.pi * (b**2 - a**2) for c, a, b in zip(coverage, EDGES[:-1], EDGES[1:], strict=True))
+    assert annulus_light(ee, EDGES, coverage) == pytest.approx(by_hand, rel=1e-12)
+    assert annulus_light(ee, np.zeros(0), np.zeros(0)) == 0
+    with pytest.raises(ParameterError, match="no part of the sky annulus"):
+        annulus_light(ee, EDGES, np.zeros(5))
+
+
+def group(n=2, *, noise=0.0, seed=0, rate=RATE):
+    """Profiles of a star of known rate, as an annulus makes them."""
+    rng = np.random.default_rng(seed)
+    area = np.pi * RADIUS**2
+    coverage = rng.uniform(0.5, 1, (n, 5))
+    shared = 1.0 + np.minimum.outer(RADIUS, RADIUS)  # apertures share what the smaller one holds
+    root = np.linalg.cholesky(shared)
+    values = [
+        rate * effective_ee(ee, RADIUS, area, EDGES, c) + noise * root @ rng.normal(size=len(RADIUS)) for c in coverage
+    ]
+    combined = combine_profiles(
+        [f"e{k}" for k in range(n)], RADIUS, values, [max(noise, 1e-3) ** 2 * shared for _ in range(n)]
+    )
+    rings = {"area": np.tile(area, (n, 1)), "ring_edges": np.tile(EDGES, (n, 1)), "ring_coverage": coverage}
+    return combined, rings
+
+
+def test_total_rate_is_the_stars_whatever_part_of_the_annulus_was_used():
+    combined, rings = group(3)
+    total = total_rate(combined, ee, np.zeros_like, **rings)
+    assert total.used.tolist() == [False, True, True, True, True, False]
+    np.testing.assert_allclose(total.total, RATE, rtol=1e-12)
+    assert total.count_rate == pytest.approx(RATE, rel=1e-12)
+
+
+def test_the_error_of_the_mean_over_radii_does_not_shrink_as_if_they_were_independent():
+    combined, rings = group(2, noise=30.0)
+    total = total_rate(combined, ee, np.zeros_like, **rings)
+    by_radius = total.total_err[total.used]
+    # fully shared pixels: no smaller than the smallest aperture's error; independent ones would give half of the mean
+    assert total.err_photon > 0.9 * by_radius.min()
+    used = np.ix_(total.used, total.used)
+    scale = np.outer(total.ee_effective, total.ee_effective)
+    assert total.err_photon == pytest.approx(np.sqrt(np.mean((combined.covariance / scale)[used])))
+
+
+def test_pulls_of_the_total():
+    n = 2000
+    pulls = np.empty(n)
+    for seed in range(n):
+        combined, rings = group(2, noise=30.0, seed=seed)
+        total = total_rate(combined, ee, np.zeros_like, **rings)
+        pulls[seed] = (total.count_rate - RATE) / total.count_rate_err
+    assert abs(pulls.mean()) < 3 / np.sqrt(n)
+    # scatter and spread enlarge the error where chance alone would by p = 0.0027 for each of four radii and the spread
+    assert abs(pulls.std() - 1) < 3 / np.sqrt(2 * n) + 5 * 0.0027
+
+
+def test_a_wrong_ee_shows_in_the_spread_over_radii():
+    combined, rings = group(2, noise=1e-3)
+    total = total_rate(combined, lambda r: ee(r) ** 1.02, np.zeros_like, **rings)
+    spread = np.std(total.total[total.used], ddof=1)
+    assert total.err_radii == pytest.approx(spread / np.sqrt(4), rel=1e-3)
+    assert total.count_rate_err > total.err_photon
+
+
+def test_the_uncertainty_of_the_ee_is_carried():
+    combined, rings = group(1)
+    total = total_rate(combined, ee, lambda r: 0.01 * ee(r), **rings)
+    assert total.err_aperture == pytest.approx(0.01 * RATE, rel=1e-6)
+    assert np.isnan(total.exposure_scatter)
+
+
+def test_no_usable_radius():
+    combined, rings = group(1)
+    with pytest.raises(ParameterError, match="radius_min=20"):
+        total_rate(combined, ee, np.zeros_like, **rings, radius_min=20, radius_max=30)
+    flags = np.zeros((1, len(RADIUS)), dtype=int)
+    flagged = combine_profiles(["e"], RADIUS, [combined.value], [combined.covariance], flags=flags)
+    with pytest.raises(ExposureError, match="all are flagged"):
+        total_rate(flagged, ee, np.zeros_like, **rings)
+
+
+def test_calibration_by_hand():
+    combined, rings = group(2)
+    total = total_rate(combined, ee, lambda r: 0.004 * ee(r), **rings)
+    stimulus = Stimulus(8.0e4, 0.003, 0.02, 1.5, 2.0e-3, 2.1e-3)
+    found = calibrate_rate(total, stimulus, gain=1.61, gain_err=0.0161, pixar_sr=1e-13)
+    assert found.electron_rate == pytest.approx(1.61 * RATE)
+    assert found.ratio == pytest.approx(1.61 * RATE / 8e4)
+    assert found.photmjsr == pytest.approx(2e-3 / 1e6 / (RATE * 1e-13))
+    assert found.photmjsr_mono == pytest.approx(2.1e-3 / 1e6 / (RATE * 1e-13))
+    # 1 MJy/sr is 23.5044 uJy/arcsec^2
+    assert pytest.approx(23.504430, rel=1e-6) == UJA2_PER_MJYSR
+    assert found.photuja2 == pytest.approx(found.photmjsr * 23.504430, rel=1e-6)
+    # a star of 3631 Jy has magnitude 0: at 2 mJy / 5e4 per DN/s
+    assert found.zeropoint_ab == pytest.approx(-2.5 * np.log10(2e-3 / RATE / 3631))
+    # aperture 0.4 %, spectrum 0.3 %; gain 1 % and throughput 2 % enter the ratio only
+    assert found.photmjsr_err / found.photmjsr == pytest.approx(np.hypot(0.004, 0.003), rel=1e-3)
+    budget = np.sqrt(0.004**2 + 0.003**2 + 0.01**2 + 0.02**2)
+    assert found.ratio_err / found.ratio == pytest.approx(budget, rel=1e-3)
+
+
+def test_without_spectrum_only_the_rates_have_values():
+    combined, rings = group(1)
+    found = calibrate_rate(total_rate(combined, ee, np.zeros_like, **rings), None, gain=1.61, pixar_sr=1e-13)
+    assert np.isfinite([found.count_rate, found.count_rate_err, found.electron_rate]).all()
+    assert np.isnan([found.ratio, found.ratio_err, found.photmjsr, found.photmjsr_err, found.zeropoint_ab]).all()

@@ -1,0 +1,105 @@
+"""The average over dithers, against the textbook and against many realisations."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, combine_profiles, growth_flags
+from niriss_eestep.exceptions import ParameterError
+
+RADIUS = np.array([5.0, 6.0, 7.0])
+COVARIANCE = np.array([[4.0, 3.0, 3.0], [3.0, 5.0, 4.0], [3.0, 4.0, 6.0]])
+
+
+def combine(values, covariances, names=None, **kwargs):
+    names = names or [f"e{k}" for k in range(len(values))]
+    return combine_profiles(names, RADIUS, [np.array(v, dtype=float) for v in values], covariances, **kwargs)
+
+
+def test_inverse_variance_mean_by_hand():
+    found = combine([[100, 110, 120], [103, 113, 123]], [COVARIANCE, 2 * COVARIANCE])
+    # weights 2/3 and 1/3 at every radius
+    np.testing.assert_allclose(found.value, [101, 111, 121])
+    np.testing.assert_allclose(found.covariance, (4 / 9 + 2 / 9) * COVARIANCE)
+    np.testing.assert_allclose(found.scatter, np.full(3, 3 / np.sqrt(2)))
+    np.testing.assert_allclose(found.chi2_dof, 9 / (3 * np.diag(COVARIANCE)))
+    assert found.n_good.tolist() == [2, 2, 2]
+    assert found.inflation.tolist() == [1, 1, 1]
+
+
+def test_growth_flags():
+    rates = np.array([[10.0, 12.0, 12.0, 15.0], [10.0, 9.0, 11.0, np.nan]])
+    assert growth_flags(rates).tolist() == [[1, 1, 0, 1], [1, 0, 1, 0]]
+    assert growth_flags(np.array([[np.nan, 3.0, 2.0]])).tolist() == [[0, 1, 0]]
+
+
+def test_flagged_exposures_are_left_out_and_without_good_ones_the_plain_mean_stands():
+    flags = np.array([[1, 0, 1], [1, 0, 0]])
+    found = combine([[100, 90, 120], [103, 80, 50]], [COVARIANCE, 2 * COVARIANCE], flags=flags)
+    np.testing.assert_allclose(found.value, [101, 85, 120])
+    assert found.n_good.tolist() == [2, 0, 1]
+    # plain mean of two: (5 + 10) / 4
+    assert found.covariance[1, 1] == pytest.approx(15 / 4)
+
+
+def test_an_exposure_without_value_counts_for_nothing():
+    nothing = np.full((3, 3), np.nan)
+    found = combine([[100, 110, 120], [np.nan] * 3], [COVARIANCE, nothing])
+    np.testing.assert_array_equal(found.value, [100, 110, 120])
+    np.testing.assert_allclose(found.covariance, COVARIANCE)
+    assert found.n_good.tolist() == [1, 1, 1]
+    none = combine([[np.nan] * 3], [nothing])
+    assert np.isnan(none.value).all()
+    assert np.isnan(none.err).all()
+
+
+def test_the_error_honours_a_scatter_beyond_chance():
+    found = combine([[100, 110, 120], [130, 111, 121]], [COVARIANCE, COVARIANCE])
+    # 30 apart with an error of 2 each: chi2 = 112.5; the mean's error becomes half the difference
+    assert found.inflation[0] == pytest.approx(np.sqrt(112.5))
+    assert found.err[0] == pytest.approx(15)
+    assert found.err_formal[0] == pytest.approx(np.sqrt(2))
+    assert found.inflation[1] == 1
+    np.testing.assert_allclose(found.err[1:], found.err_formal[1:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(4)), st.floats(1e-3, 1e6))
+def test_order_and_scale(order, scale):
+    rng = np.random.default_rng(1)
+    values = rng.normal(100, 2, (4, 3))
+    covariances = [COVARIANCE * f for f in (1.0, 2.0, 0.5, 1.5)]
+    names = list("abcd")
+    first = combine(values, covariances, names)
+    second = combine([values[k] for k in order], [covariances[k] for k in order], [names[k] for k in order])
+    np.testing.assert_array_equal(first.value, second.value)
+    np.testing.assert_array_equal(first.covariance, second.covariance)
+    assert first.names == second.names
+    scaled = combine(scale * values, [scale**2 * c for c in covariances], names)
+    np.testing.assert_allclose(scaled.value, scale * first.value, rtol=1e-12)
+    np.testing.assert_allclose(scaled.err, scale * first.err, rtol=1e-9)
+
+
+def test_pulls_of_the_mean():
+    rng = np.random.default_rng(7)
+    n = 4000
+    root = np.linalg.cholesky(COVARIANCE)
+    pulls, inflated = np.empty((n, 3)), 0
+    for k in range(n):
+        draws = [100 + root @ rng.normal(size=3), 100 + np.sqrt(2) * root @ rng.normal(size=3)]
+        found = combine(draws, [COVARIANCE, 2 * COVARIANCE])
+        pulls[k] = (found.value - 100) / found.err
+        inflated += found.inflation[0] > 1
+    assert np.abs(pulls.mean(axis=0)).max() < 3 / np.sqrt(n)
+    # the rare inflations make the pulls smaller by less than their rate
+    assert np.abs(pulls.std(axis=0) - 1).max() < 3 / np.sqrt(2 * n) + SCATTER_PROBABILITY
+    expected = n * SCATTER_PROBABILITY
+    assert abs(inflated - expected) < 4 * np.sqrt(expected)
+
+
+def test_bad_input():
+    with pytest.raises(ParameterError, match="at least one"):
+        combine([], [])
+    with pytest.raises(ParameterError, match="3 radii"):
+        combine([[1, 2]], [np.eye(2)])
