@@ -6,7 +6,6 @@ measured with radii scaled to its pixels, and the profile is scaled back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +56,7 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
 
 
 def native_profile(
-    profile: EEProfile | SBProfile, radii: Sequence[float], scale: float, half_width: float | None = None
+    profile: EEProfile | SBProfile, options: EEOptions | SBOptions, scale: float
 ) -> EEProfile | SBProfile:
     """Scale a profile measured on a resampled image to detector pixels.
 
@@ -65,29 +64,28 @@ def native_profile(
     ----------
     profile : EEProfile or SBProfile
         In the image's pixels.
-    radii : sequence of float
-        The radii [detector pix].
+    options : EEOptions or SBOptions
+        Of the measurement, in detector pixels.
     scale : float
         Side of the image's pixels over that of the detector's.
-    half_width : float, optional
-        Of the annuli of a surface-brightness profile [detector pix].
 
     Returns
     -------
     EEProfile or SBProfile
         In detector pixels, but for the centroid, which is a position in the image.
     """
-    radius = np.array(radii, dtype=float)
     shared: dict[str, Any] = {
-        "radius": radius,
+        # as they were asked for, to the last bit: groups are combined by them
+        "radius": np.array(options.radii, dtype=float),
         "background": _native_background(profile.background, scale),
         "pixel_scale": profile.pixel_scale / scale,
     }
     if isinstance(profile, EEProfile):
-        return replace(profile, area=profile.area * scale**2, **shared)
+        # the map of the pixels is the image's own
+        return replace(profile, area=profile.area * scale**2, pixels=None, **shared)
     return replace(
         profile,
-        half_width=profile.half_width * scale if half_width is None else half_width,
+        half_width=profile.half_width * scale,
         surface_brightness=profile.surface_brightness / scale**2,
         covariance=profile.covariance / scale**4,
         **shared,

@@ -68,7 +68,9 @@ def _columns(model, name):
     if name == "table":
         first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
         ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
-        return [(fields[key], model[key]) for key in ordered if fields[key].axes == ("radius",)]
+        return [
+            (fields[key], model[key]) for key in ordered if fields[key].axes == ("radius",) and key in model._instance
+        ]
     if name == "exposures" and model.meta_key == "group":
         arrays = [field for field in fields.values() if field.axes == ("exposure",)]
         arrays.sort(key=lambda field: field.datatype != "str")

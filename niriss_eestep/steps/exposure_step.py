@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from niriss_eestep.calibrate.integrations import combine_integrations
 from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
+from niriss_eestep.measure.resampled import image_options, native_profile
+from niriss_eestep.products.integrations import add_integrations
 from niriss_eestep.products.provenance import fingerprint
 from niriss_eestep.reference.facts import GAIN
 from niriss_eestep.steps.base import FluxStep, failed
 from niriss_eestep.steps.inputs import Member, exposure_root, file_metadata
 from niriss_eestep.steps.reading import damage_told
-from niriss_eestep.steps.stamp import bad_dq_mask, star_exposure
+from niriss_eestep.steps.stamp import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
 
 __all__ = ["ExposureStep"]
 
@@ -104,25 +107,45 @@ class ExposureStep(FluxStep):
         parameters = self.parameters_for(model)
         references = self.find_references(model, parameters)
         options = self.options(parameters)
+        # radii are in detector pixels, and a resampled image may have others
+        scale = pixel_ratio(model.meta)
+        in_image = image_options(options, scale) if is_resampled(model.meta) else options
         with damage_told(member.filename):
-            exposure = star_exposure(
+            exposures = star_exposures(
                 member.name,
                 model,
-                half_size=self.half_size(options),
+                half_size=self.half_size(in_image),
                 bad_dq=bad_dq_mask(parameters["bad_dq"]),
                 gain=self._gain(model, parameters["gain"], references["gain"]),
                 position=self._position(member, parameters),
                 allow_nrm=parameters["allow_nrm"],
             )
-        try:
-            profile = self.profile(exposure, options, model, references)
-        except ExposureError as error:
-            profile = self.failed_profile(exposure, options, str(error))
+        profile, integrations = self._profile_of(exposures, in_image, model, references)
+        if in_image is not options:
+            profile = native_profile(profile, options, scale)
         result = self.product(profile, model)
+        if integrations is not None:
+            add_integrations(result, integrations)
+        _give_native_area(result, scale)
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [member.source], parameters)
         (log.warning if profile.failure or profile.warnings else log.info)("%s: %s", member.name, profile.status)
         return result
+
+    def _profile_of(self, exposures, options, model, references):
+        """Profile of an exposure; the mean of its integrations, and they, where it has several."""
+        profiles = []
+        for exposure in exposures:
+            try:
+                profiles.append(self.profile(exposure, options, model, references))
+            except ExposureError as error:
+                profiles.append(self.failed_profile(exposure, options, str(error)))
+        if len(profiles) == 1:
+            return profiles[0], None
+        try:
+            return combine_integrations(profiles)
+        except ExposureError as error:
+            return self.failed_profile(exposures[0], options, str(error)), None
 
     def find_references(self, model, parameters):
         """Find the references that the measurement of one exposure uses, and note their names.
@@ -218,6 +241,15 @@ class ExposureStep(FluxStep):
     def product(self, profile, model):
         """Make the data model of a profile."""
         raise NotImplementedError
+
+
+def _give_native_area(result, scale):
+    """Record the area of the detector's pixels, which the flux calibration goes with, not a resampled image's."""
+    photometry = result.meta.photometry
+    for name in ("pixelarea_steradians", "pixelarea_arcsecsq"):
+        area = getattr(photometry, name)
+        if scale != 1 and area:
+            setattr(photometry, name, area / scale**2)
 
 
 def failure_of(result):

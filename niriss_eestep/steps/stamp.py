@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.centroid import find_star
 from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.reference.facts import FILTERS, PIXEL_SCALE
+from niriss_eestep.reference.facts import FILTERS, PIXEL_SCALE, PIXEL_SOLID_ANGLE
 
-__all__ = ["bad_dq_mask", "check_exposure", "first_position", "image_scale", "science_filter", "star_exposure"]
+__all__ = [
+    "Layers",
+    "bad_dq_mask",
+    "check_exposure",
+    "first_position",
+    "image_layers",
+    "image_scale",
+    "is_resampled",
+    "pixel_ratio",
+    "science_filter",
+    "star_exposures",
+]
 
 #: exposure types in which a star is imaged through the filters alone
 EXP_TYPES = ("NIS_IMAGE",)
@@ -147,6 +161,40 @@ def image_scale(name, meta):
     raise ExposureError(msg)
 
 
+def is_resampled(meta):
+    """Tell whether an image has other pixels than the detector's.
+
+    Parameters
+    ----------
+    meta : stdatamodels node
+
+    Returns
+    -------
+    bool
+    """
+    return meta.cal_step.resample == "COMPLETE" or meta.resample.pixel_scale_ratio is not None
+
+
+def pixel_ratio(meta):
+    """Side of the image's pixels over that of the detector's.
+
+    Parameters
+    ----------
+    meta : stdatamodels node
+
+    Returns
+    -------
+    float
+        1 for an image of the detector's own pixels.
+    """
+    if not is_resampled(meta):
+        return 1.0
+    if meta.resample.pixel_scale_ratio:
+        return float(meta.resample.pixel_scale_ratio)
+    area = meta.photometry.pixelarea_steradians
+    return float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area else 1.0
+
+
 def pixel_scale(meta):
     """Mean pixel scale [arcsec/pix]: of the header's WCS, of its pixel area, else the nominal one."""
     steps = meta.wcsinfo.cdelt1, meta.wcsinfo.cdelt2
@@ -231,56 +279,119 @@ def first_position(name, model, data, bad_at):
     return *found, how
 
 
-def _variance(model, cut, scale):
+@dataclass(frozen=True, slots=True, eq=False)
+class Layers:
+    """The arrays of one image, or of one integration.
+
+    Parameters
+    ----------
+    data : ndarray, shape (ny, nx)
+    dq : ndarray, shape (ny, nx), or None
+    err : ndarray, shape (ny, nx), or None
+    variances : tuple of ndarray, shape (ny, nx)
+        As many of VAR_POISSON, VAR_RNOISE and VAR_FLAT as there are.
+    weight : ndarray, shape (ny, nx), or None
+        Of a resampled image.
+    """
+
+    data: np.ndarray
+    dq: np.ndarray | None
+    err: np.ndarray | None
+    variances: tuple[np.ndarray, ...]
+    weight: np.ndarray | None = None
+
+    def bad(self, bad_dq, cut=...):
+        """Tell which pixels cannot be used: a chosen flag, no value, or no weight."""
+        bad = ~np.isfinite(self.data[cut])
+        if self.dq is not None:
+            bad |= (self.dq[cut].astype(np.uint32) & np.uint32(bad_dq)) != 0
+        if self.weight is not None:
+            bad |= ~(self.weight[cut] > 0)
+        return bad
+
+
+def image_layers(name, model):
+    """Take an exposure's arrays apart.
+
+    Parameters
+    ----------
+    name : str
+    model : stdatamodels model
+
+    Returns
+    -------
+    list of Layers
+        One for an image; one for each integration of a cube.
+
+    Raises
+    ------
+    ExposureError
+        If there is no image, or an array has another shape.
+    """
+    data = model.data if model.hasattr("data") else None
+    if data is None or data.ndim not in (2, 3) or 0 in data.shape:
+        msg = f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
+        raise ExposureError(msg)
+    resampled = model.hasattr("wht") and _array(model, "wht", data.shape) is not None
+    # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
+    dq = None if resampled else model.dq if model.hasattr("dq") else None
+    if dq is not None and dq.shape not in (data.shape, data.shape[1:]):
+        msg = f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}"
+        raise ExposureError(msg)
+    if dq is not None and dq.dtype.kind not in "ui":
+        msg = f"{name}: DQ is {dq.dtype}; flags are integers"
+        raise ExposureError(msg)
+    err = _array(model, "err", data.shape)
+    variances = [_array(model, key, data.shape) for key in ("var_poisson", "var_rnoise", "var_flat")]
+    variances = tuple(v for v in variances if v is not None)
+    if data.ndim == 2:
+        return [Layers(data, dq, err, variances, _array(model, "wht", data.shape) if resampled else None)]
+    return [
+        Layers(
+            data[k],
+            dq if dq is None or dq.ndim == 2 else dq[k],
+            None if err is None else err[k],
+            tuple(v[k] for v in variances),
+        )
+        for k in range(len(data))
+    ]
+
+
+def _array(model, key, shape):
+    """Array of a model; None where it has none of this shape."""
+    found = getattr(model, key) if model.hasattr(key) else None
+    return found if found is not None and found.shape == shape else None
+
+
+def _variance(layers, cut, scale):
     """Sum of the variances within a cut, and what was odd: [(DN/s)^2]."""
-    terms = [getattr(model, key) for key in ("var_poisson", "var_rnoise", "var_flat") if model.hasattr(key)]
-    shape = model.data.shape
-    terms = [term for term in terms if term is not None and term.shape == shape]
-    err = model.err if model.hasattr("err") and model.err is not None and model.err.shape == shape else None
     warnings = []
-    if len(terms) >= 2:
-        total = np.sum([np.asarray(term[cut], dtype=float) for term in terms], axis=0)
-        usable = np.isfinite(total) & np.all([~(np.asarray(term[cut]) < 0) for term in terms], axis=0)
-        if err is not None and not usable.all():
-            # a pixel that lost its variances may still have its error
-            total = np.where(usable, total, np.square(np.asarray(err[cut], dtype=float)))
-        elif not usable.all():
-            total = np.where(usable, total, np.nan)
-    elif err is not None:
+    if len(layers.variances) >= 2:
+        terms = [np.asarray(term[cut], dtype=float) for term in layers.variances]
+        total = np.sum(terms, axis=0)
+        usable = np.isfinite(total) & np.all([~(term < 0) for term in terms], axis=0)
+        # a pixel that lost its variances may still have its error
+        other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
+        total = np.where(usable, total, other)
+    elif layers.err is not None:
         warnings.append("no variance arrays: the errors are from ERR")
-        total = np.square(np.asarray(err[cut], dtype=float))
+        total = np.square(np.asarray(layers.err[cut], dtype=float))
     else:
         warnings.append("neither variances nor ERR: the errors are unknown")
-        total = np.zeros(model.data[cut].shape)
+        total = np.zeros(layers.data[cut].shape)
     return total * scale**2, tuple(warnings)
 
 
-def _flags(name, model):
-    """DQ array of the model; None where it has none."""
-    dq = model.dq if model.hasattr("dq") else None
-    if dq is None:
-        return None
-    if dq.shape != model.data.shape:
-        msg = f"{name}: DQ has shape {dq.shape}, SCI has {model.data.shape}"
-        raise ExposureError(msg)
-    if dq.dtype.kind not in "ui":
-        msg = f"{name}: DQ is {dq.dtype}; flags are integers"
-        raise ExposureError(msg)
-    return dq
-
-
-def star_exposure(
-    name, model, *, half_size, bad_dq, gain, position=None, allow_nrm=False
-):  # shape (ny, nx) images only; cubes are split before
+def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow_nrm=False):
     """Cut the stamp around the star out of an exposure.
 
     Parameters
     ----------
     name : str
     model : stdatamodels model
-        Two-dimensional image with its metadata; not changed.
+        Image, or cube of integrations, with its metadata; not changed.
     half_size : int
-        The stamp reaches this far from the first position [pix].
+        The stamp reaches this far from the first position [pix of the image].
     bad_dq : int
         DQ bits that make a pixel bad.
     gain : float
@@ -292,7 +403,8 @@ def star_exposure(
 
     Returns
     -------
-    StarExposure
+    list of StarExposure
+        One for an image; one for each integration of a cube, all with the same stamp.
 
     Raises
     ------
@@ -300,38 +412,50 @@ def star_exposure(
         Naming the exposure and what is wrong with it.
     """
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
-    data = model.data
-    if data is None or data.ndim != 2 or 0 in data.shape:
-        msg = f"{name}: SCI has shape {None if data is None else data.shape}; an image is needed"
-        raise ExposureError(msg)
-    scale, photmjsr = image_scale(name, model.meta)
-    dq = _flags(name, model)
-
-    def bad_at(cut=...):
-        flagged = ~np.isfinite(data[cut])
-        return flagged if dq is None else flagged | ((dq[cut].astype(np.uint32) & np.uint32(bad_dq)) != 0)
-
+    layers = image_layers(name, model)
+    first = layers[0]
+    ny, nx = first.data.shape
     if position is None:
-        x, y, how = first_position(name, model, data, bad_at)
+        x, y, how = first_position(name, model, first.data, partial(first.bad, bad_dq))
     else:
         (x, y), how = position, "given"
-    ny, nx = data.shape
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
         msg = f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)"
         raise ExposureError(msg)
-    i0, j0 = max(0, round(x) - half_size), max(0, round(y) - half_size)
-    cut = (slice(j0, min(ny, round(y) + half_size + 1)), slice(i0, min(nx, round(x) + half_size + 1)))
-    variance, warnings = _variance(model, cut, scale)
-    bad = bad_at(cut) | ~np.isfinite(variance) | (variance < 0)
-    if dq is None:
+    warnings = _first_warnings(first, how, pixel_ratio(model.meta))
+    make = partial(_stamp, model, x, y, half_size=half_size, bad_dq=bad_dq, gain=gain, warnings=warnings)
+    if len(layers) == 1:
+        return [make(name, first)]
+    return [make(f"{name} integration {k}", layer) for k, layer in enumerate(layers, start=1)]
+
+
+def _first_warnings(layers, how, scale):
+    """What is odd about the exposure as a whole."""
+    warnings = ()
+    if layers.weight is not None:
+        warnings += (f"resampled to pixels {scale:.3g} times the detector's: its PSF is broader; prefer _cal images",)
+    if layers.dq is None and layers.weight is None:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
     if how == "brightest":
         warnings += ("no WCS or target coordinates: the star is the brightest compact source",)
+    return warnings
+
+
+def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
+    """Cut the stamp out of one image."""
+    scale, photmjsr = image_scale(name, model.meta)
+    # a resampled pixel of another size holds other counts at the same surface brightness
+    scale *= pixel_ratio(model.meta) ** 2
+    ny, nx = layers.data.shape
+    i0, j0 = max(0, round(x) - half_size), max(0, round(y) - half_size)
+    cut = (slice(j0, min(ny, round(y) + half_size + 1)), slice(i0, min(nx, round(x) + half_size + 1)))
+    variance, more = _variance(layers, cut, scale)
+    bad = layers.bad(bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     return StarExposure(
         name=name,
-        image=np.asarray(data[cut], dtype=float) * scale,
+        image=np.asarray(layers.data[cut], dtype=float) * scale,
         variance=variance,
-        dq=np.zeros(bad.shape, np.uint32) if dq is None else dq[cut].astype(np.uint32),
+        dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
         bad=bad,
         x=x,
         y=y,
@@ -340,5 +464,5 @@ def star_exposure(
         pixel_scale=pixel_scale(model.meta),
         gain=gain,
         photmjsr=photmjsr,
-        warnings=warnings,
+        warnings=warnings + more,
     )

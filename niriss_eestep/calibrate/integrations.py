@@ -1,0 +1,169 @@
+"""The profile of an exposure from those of its integrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles
+from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.bad_pixels import CoreReport
+from niriss_eestep.measure.centroid import Centroid
+from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.measure.sb_profile import SBProfile
+
+__all__ = ["Integrations", "combine_integrations"]
+
+Profile = TypeVar("Profile", EEProfile, SBProfile)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Integrations:
+    """The profiles of an exposure's integrations.
+
+    Parameters
+    ----------
+    value, err : ndarray, shape (n_integrations, n_radii)
+        Each integration's profile, EE [DN/s] or SB [DN/s/pix], and its standard error; NaN where an integration could
+        not be measured.
+    scatter : ndarray, shape (n_radii,)
+        Standard deviation (ddof 1) of the integrations; NaN for fewer than two.
+    """
+
+    value: NDArray[np.float64]
+    err: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+
+
+def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrations]:
+    """Average the profiles of an exposure's integrations.
+
+    Parameters
+    ----------
+    profiles : sequence of EEProfile or SBProfile
+        One for each integration, in order, all with the same radii; those that failed say so.
+
+    Returns
+    -------
+    profile : EEProfile or SBProfile
+        The mean, with its covariance. Position, background, annulus and areas are the means of the integrations';
+        counts of bad pixels are those of the worst.
+    integrations : Integrations
+
+    Raises
+    ------
+    ExposureError
+        If no integration was measured.
+
+    Notes
+    -----
+    The integrations of an exposure are equally long, so all count alike: weights from each one's own noise would
+    favour those that scatter low. Their mean covariance is that of each. Where they scatter more than chance allows
+    the error grows as in `combine_profiles`.
+    """
+    good = [k for k, profile in enumerate(profiles) if not profile.failure]
+    if not good:
+        msg = f"none of {len(profiles)} integrations could be measured: {profiles[0].failure if profiles else 'none'}"
+        raise ExposureError(msg)
+    used = [profiles[k] for k in good]
+    covariance = np.mean([profile.covariance for profile in used], axis=0)
+    name = _value_name(used[0])
+    values = [getattr(profile, name) for profile in used]
+    names = [f"{k:06d}" for k in good]
+    combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used))
+    warnings = _collected((profile.warnings for profile in used), len(profiles))
+    if len(good) < len(profiles):
+        lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
+        warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
+    return _mean_profile(used, combined, warnings), _integrations(profiles, name, combined)
+
+
+def _value_name(profile: EEProfile | SBProfile) -> str:
+    """Name of what a profile measures."""
+    return "count_rate" if isinstance(profile, EEProfile) else "surface_brightness"
+
+
+def _integrations(profiles: Sequence[Profile], name: str, combined: CombinedProfile) -> Integrations:
+    """Every integration's profile, with NaN for those not measured."""
+    return Integrations(
+        value=np.array([getattr(profile, name) for profile in profiles], dtype=float),
+        err=np.array([getattr(profile, f"{name}_err") for profile in profiles], dtype=float),
+        scatter=combined.scatter,
+    )
+
+
+def _mean_profile(used: Sequence[Profile], combined: CombinedProfile, warnings: tuple[str, ...]) -> Profile:
+    """The first profile with the mean's numbers in the place of its own."""
+    first = used[0]
+    shared: dict[str, Any] = {
+        "covariance": combined.covariance + _common_covariance(used),
+        "centroid": _mean_centroid([profile.centroid for profile in used]),
+        "background": _mean_background([profile.background for profile in used]),
+        "warnings": warnings,
+    }
+    if isinstance(first, EEProfile):
+        cores = [profile.core for profile in used]
+        return replace(
+            first,
+            count_rate=combined.value,
+            area=np.mean([profile.area for profile in used], axis=0),
+            n_bad=np.max([profile.n_bad for profile in used], axis=0),
+            n_repaired=np.max([profile.n_repaired for profile in used], axis=0),
+            core=CoreReport(*(max(getattr(c, k) for c in cores) for k in ("saturated", "do_not_use", "flagged"))),
+            **shared,
+        )
+    return replace(
+        first,
+        surface_brightness=combined.value,
+        n_used=np.min([profile.n_used for profile in used], axis=0),
+        n_clipped=np.max([profile.n_clipped for profile in used], axis=0),
+        **shared,
+    )
+
+
+def _common_covariance(used: Sequence[Profile]) -> NDArray[np.float64] | float:
+    """What the mean must not average down: the error of a background that was given once for all integrations."""
+    first = used[0]
+    if first.background.method == "annulus":
+        return 0.0
+    area = first.area if isinstance(first, EEProfile) else np.ones(len(first.radius))
+    return (1 - 1 / len(used)) * np.outer(area, area) * first.background.err**2
+
+
+def _mean_centroid(centroids: Sequence[Centroid]) -> Centroid:
+    """Mean position, with the mean's error."""
+    n = len(centroids)
+    x, y, shift = (float(np.mean([getattr(c, key) for c in centroids])) for key in ("x", "y", "shift"))
+    x_err, y_err = (float(np.sqrt(np.sum([getattr(c, key) ** 2 for c in centroids])) / n) for key in ("x_err", "y_err"))
+    return replace(centroids[0], x=x, y=y, x_err=x_err, y_err=y_err, shift=shift)
+
+
+def _mean_background(backgrounds: Sequence[Background]) -> Background:
+    """Mean background, with the mean's error; pixels and outliers of the worst integration."""
+    n = len(backgrounds)
+    err = float(np.sqrt(np.sum([b.err**2 for b in backgrounds])) / n)
+    return replace(
+        backgrounds[0],
+        value=float(np.mean([b.value for b in backgrounds])),
+        # a background that was given is the same in all, and so is its error
+        err=err if backgrounds[0].method == "annulus" else backgrounds[0].err,
+        std=float(np.mean([b.std for b in backgrounds])),
+        npix=min(b.npix for b in backgrounds),
+        n_rejected=max(b.n_rejected for b in backgrounds),
+        ring_coverage=np.mean([b.ring_coverage for b in backgrounds], axis=0),
+    )
+
+
+def _collected(warnings: Iterable[tuple[str, ...]], n: int) -> tuple[str, ...]:
+    """Each warning once, with the number of integrations that have it; those that differ in numbers only are one."""
+    found: dict[str, list[str]] = {}
+    for several in warnings:
+        for warning in dict.fromkeys(several):
+            found.setdefault(re.sub(r"[\d.]+", "", warning), []).append(warning)
+    return tuple(w[0] if len(w) == n else f"{w[0]} ({len(w)} of {n} integrations)" for w in found.values())
