@@ -12,8 +12,9 @@ import yaml
 from astropy.io import fits
 
 from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.products.io import DAMAGE as ASDF_DAMAGE
 
-__all__ = ["check_fits"]
+__all__ = ["DAMAGE", "Extension", "check_fits"]
 
 #: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
 BLOCK, CARD = 2880, 80
@@ -28,8 +29,32 @@ DATA_MAX = 4 * 1024**3
 #: expand without end
 ASDF_MAX, DEPTH_MAX, ENTRIES_MAX = 64 * 1024**2, 200, 1_000_000
 
+#: what the libraries raise on damaged exposures; a header's own error is no ValueError
+DAMAGE = (*ASDF_DAMAGE, fits.VerifyError)
+
 GZIP_MAGIC = b"\x1f\x8b"
 _EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extension:
+    """An extension of a FITS file.
+
+    Parameters
+    ----------
+    name : str
+        EXTNAME in capitals; PRIMARY for the first.
+    header : astropy.io.fits.Header
+    offset : int or None
+        Where its data begin [bytes]; None in a compressed file.
+    text : bytes
+        The data themselves, of the ASDF extension only.
+    """
+
+    name: str
+    header: fits.Header
+    offset: int | None
+    text: bytes = b""
 
 
 def check_fits(path):
@@ -42,6 +67,10 @@ def check_fits(path):
     ----------
     path : Path
 
+    Returns
+    -------
+    list of Extension
+
     Raises
     ------
     ExposureError
@@ -51,19 +80,20 @@ def check_fits(path):
     """
     size = path.stat().st_size
     if size == 0:
-        msg = f"{path}: empty file"
+        msg = f"{path}: empty file; fetch it again"
         raise ExposureError(msg)
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
     with gzip.open(path) if packed else path.open("rb") as file:
-        names = list(_extensions(path, file, DATA_MAX if packed else size, packed=packed))
-    if "SCI" not in names:
+        extensions = list(_extensions(path, file, DATA_MAX if packed else size, packed=packed))
+    if not any(extension.name == "SCI" for extension in extensions):
         msg = f"{path}: no SCI extension: not an image of the JWST pipeline"
         raise ExposureError(msg)
+    return extensions
 
 
 def _extensions(path, file, size, *, packed):
-    """Go through the extensions and give their names."""
+    """Go through the extensions."""
     position = 0
     while (text := _header_text(path, file, first=position == 0)) is not None:
         header = fits.Header.fromstring(text)
@@ -76,6 +106,7 @@ def _extensions(path, file, size, *, packed):
                 f"{position + length} bytes; an exposure has at most {DATA_MAX}"
             )
             raise ExposureError(msg)
+        data = b""
         if name == "ASDF" and length <= ASDF_MAX:
             data = file.read(length)
             found = len(data)
@@ -83,9 +114,9 @@ def _extensions(path, file, size, *, packed):
         else:
             found = _skip(file, length) if packed else min(length, size - position)
         if found < length:
-            msg = f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes"
+            msg = f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again"
             raise ExposureError(msg)
-        yield name
+        yield Extension(name, header, None if packed else position, data)
         position += -(-length // BLOCK) * BLOCK
         file.seek(position)
 
@@ -101,7 +132,7 @@ def _header_text(path, file, *, first):
         if not first and not text and not block.startswith(b"XTENSION"):
             return None  # the end of the file, or what the standard calls special records
         if len(block) < BLOCK:
-            msg = f"{path}: truncated within a header"
+            msg = f"{path}: truncated within a header; fetch it again"
             raise ExposureError(msg)
         text += block
         if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):

@@ -9,9 +9,9 @@ from pathlib import Path
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError
-from niriss_eestep.products.io import DAMAGE
 from niriss_eestep.products.io import open as open_product
-from niriss_eestep.steps.fits_check import check_fits
+from niriss_eestep.steps.fits_check import DAMAGE, check_fits
+from niriss_eestep.steps.fits_image import fits_image
 
 __all__ = ["damage_told", "open_exposure"]
 
@@ -61,5 +61,5 @@ def open_exposure(source):
     with damage_told(source), warnings.catch_warnings():
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
-        check_fits(source)
-        return datamodels.open(source)
+        extensions = check_fits(source)
+        return fits_image(source, extensions) or datamodels.open(source)
