@@ -19,8 +19,8 @@ Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 EE_FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Encircled energies tabulated; jwst's source catalogue asks for 0.3, 0.5 and 0.7 unless told otherwise."""
 
-SKY_IN, SKY_OUT = 20.0, 25.0
-"""Sky annulus [pix]: that of the standard stars' profiles."""
+SKY_IN, SKY_OUT = 30.0, 40.0
+"""Sky annulus [pix]: far enough out that mean and median of the starlight in it differ by little in every filter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def _configure_apertures(group):
     )
     group.add_argument("--join-radius", type=float, metavar="PIX", help="where to splice (default: by signal-to-noise)")
     group.add_argument(
-        "--sky-annulus", type=float, nargs=2, default=(20.0, 25.0), metavar=("IN", "OUT"), help="[pix] (default 20 25)"
+        "--sky-annulus", type=float, nargs=2, default=(30.0, 40.0), metavar=("IN", "OUT"), help="[pix] (default 30 40)"
     )
 
 

@@ -14,7 +14,7 @@ def test_radii_hold_the_light_that_they_say():
     for row in aperture_corrections(moffat):
         exact = 1.5 * np.sqrt((1 - row.eefraction) ** (-1 / 0.6) - 1)
         assert row.radius == pytest.approx(exact, abs=1e-5)
-        assert (row.skyin, row.skyout) == (20.0, 25.0)
+        assert (row.skyin, row.skyout) == (30.0, 40.0)
     assert [row.eefraction for row in aperture_corrections(moffat)] == pytest.approx(EE_FRACTIONS)
 
 
@@ -27,7 +27,7 @@ def test_corrections_return_the_total_of_a_measured_image():
     density = 0.6 / np.pi / 1.5**2 * (1 + (edge**2 + edge[:, np.newaxis] ** 2) / 1.5**2) ** -1.6
     centre = [(30 * fine - 0.5, 30 * fine - 0.5)]
     sky = ApertureStats(density, CircularAnnulus(centre, 20.0 * fine, 25.0 * fine), sum_method="exact").mean
-    for row in aperture_corrections(moffat, eefractions=(0.7, 0.8)):
+    for row in aperture_corrections(moffat, eefractions=(0.7, 0.8), skyin=20.0, skyout=25.0):
         flux = aperture_photometry(density, CircularAperture(centre, row.radius * fine))["aperture_sum"][0] / fine**2
         total = row.apcorr * (flux - sky * np.pi * row.radius**2)
         # samples smooth the profile as pixels do: 0.8 % at 1 pix, a 25th of that here

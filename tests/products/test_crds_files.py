@@ -134,7 +134,7 @@ def test_apcorr_file_is_valid_and_read_by_the_source_catalogue(tmp_path):
         mine = [row for row in rows if round(100 * row.eefraction) in aperture_ee]
         assert parameters["aperture_radii"] == pytest.approx([row.radius for row in mine])
         assert parameters["aperture_corrections"] == pytest.approx([row.apcorr for row in mine])
-        assert parameters["bkg_aperture_inner_radius"] == 20.0
+        assert parameters["bkg_aperture_inner_radius"] == 30.0
 
 
 def make_rate(name, position, electron_rate):
