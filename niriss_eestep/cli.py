@@ -8,7 +8,7 @@ from niriss_eestep.exceptions import NirissEEError
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate")
+COMMANDS = ("demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "accuracy")
 
 
 class _Version(argparse.Action):
