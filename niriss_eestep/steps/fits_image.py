@@ -33,6 +33,7 @@ ARRAYS = {
     "var_poisson": "VAR_POISSON",
     "var_rnoise": "VAR_RNOISE",
     "var_flat": "VAR_FLAT",
+    "wht": "WHT",
 }
 
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
@@ -137,7 +138,7 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     Returns
     -------
     FitsImage or None
-        None for anything unusual: cubes, other data models, scaled arrays, compressed files, files without ASDF extension.
+        None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
     """
     by_name = {extension.name: extension for extension in reversed(extensions)}
     found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
