@@ -1,0 +1,184 @@
+"""Figures of a whole program: totals, ratios and calibration factors of all groups, backgrounds in time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
+
+__all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
+
+#: more series than this share a style by subarray or target only
+MAX_SERIES = 14
+
+
+def plot_abs_flux(model):
+    """Plot measured over expected electron rate, and PHOTMJSR over its predecessor, against wavelength.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One marker for each target and subarray; groups that failed are named.
+    """
+    table = model.table
+    pivot = np.array([_pivot(row) for row in table])
+    predecessor = np.array([_predecessor(row) for row in table])
+    with styled():
+        figure = new_figure(7.2, 5.4)
+        top, below = figure.subplots(2, 1, sharex=True)
+        _against_wavelength(top, table, pivot, table["ratio"], table["ratio_err"])
+        values, errors = table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor
+        _against_wavelength(below, table, pivot, values, errors)
+        top.set_ylabel("Measured / expected\nelectron rate")
+        below.set_ylabel("PHOTMJSR / predecessor\n(August 2022)")
+        below.set_xlabel("Pivot wavelength [\N{MICRO SIGN}m]")
+        _name_filters(top, table, pivot)
+        if len(top.get_legend_handles_labels()[0]) > 1:
+            figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return figure
+
+
+def plot_plateau(model, row=0):
+    """Plot a group's total count rate against the aperture radius: does it plateau?
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+    row : int
+        Of the model's table.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Filled points are averaged; the band is the mean with its standard error.
+    """
+    entry = model.table[row]
+    radius, used = model.radius, model.radius_used[row] > 0
+    total, err = model.total_count_rate[row], model.total_count_rate_err[row]
+    mean, mean_err = float(entry["count_rate"]), float(entry["count_rate_err"])
+    with styled():
+        figure = new_figure(6.4, 3.4)
+        axis = figure.subplots()
+        if np.isfinite(mean) and np.isfinite(total).any():
+            for chosen, face, label in ((used, COLOURS[0], "averaged"), (~used, "white", "not averaged")):
+                points = chosen & np.isfinite(total)
+                if points.any():
+                    style = {"marker": "o", "color": COLOURS[0], "mfc": face, "ls": "none", "label": label}
+                    axis.errorbar(radius[points], total[points], err[points], **style)
+            axis.axhline(mean, color=COLOURS[1], lw=1, label=f"mean {mean:.6g} \N{PLUS-MINUS SIGN} {mean_err:.2g} DN/s")
+            axis.axhspan(mean - mean_err, mean + mean_err, color=COLOURS[1], alpha=0.2, lw=0)
+            _limit_plateau(axis, total[used], err[used], mean, mean_err)
+            right = axis.secondary_yaxis(
+                "right", functions=(lambda y: 100 * (y / mean - 1), lambda p: mean * (1 + p / 100))
+            )
+            right.set_ylabel("From the mean [%]")
+            axis.legend(loc="best")
+        else:
+            note(axis, str(entry["status"]))
+        axis.set_xlim(0, 1.04 * radius[-1])
+        axis.set_xlabel("Aperture radius [pix]")
+        axis.set_ylabel("Total count rate [DN/s]")
+        axis.set_title(plain("  ".join(str(entry[name]) for name in ("target", "filter", "subarray"))))
+        return figure
+
+
+def plot_background(model):
+    """Plot the background of each exposure against time.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One marker for each filter.
+    """
+    from astropy.time import Time
+
+    rows = model.exposures[np.isfinite(model.exposures["mjd"]) & np.isfinite(model.exposures["background"])]
+    with styled():
+        figure = new_figure(7.2, 3.6)
+        axis = figure.subplots()
+        if not len(rows):
+            note(axis, "no exposure with a time and a background")
+            axis.set_axis_off()
+            return figure
+        start = float(np.floor(rows["mjd"].min() * 24) / 24)
+        in_days = np.ptp(rows["mjd"]) > 3
+        names = [name for name in FILTERS if name in rows["filter"]] + sorted(set(rows["filter"]) - set(FILTERS))
+        for index, name in enumerate(names):
+            mine = rows[rows["filter"] == name]
+            time = (mine["mjd"] - start) * (1 if in_days else 24)
+            style = {"ls": "none", "label": plain(name), **series_style(index)}
+            axis.errorbar(time, mine["background"], mine["background_err"], **style)
+        since = Time(start, format="mjd", scale="utc").strftime("%Y-%m-%d %H:%M")
+        axis.set_xlabel(f"{'Days' if in_days else 'Hours'} since {since} UTC")
+        axis.set_ylabel("Background [DN/s/pix]")
+        figure.legend(loc="outside right center")
+        return figure
+
+
+def _pivot(row):
+    """Pivot wavelength of a row; the filter's nominal one where no spectrum gave it [micron]."""
+    facts = FILTERS.get(str(row["filter"]))
+    return row["pivot"] if np.isfinite(row["pivot"]) or facts is None else facts.pivot
+
+
+def _predecessor(row):
+    """PHOTMJSR of August 2022 [MJy/sr per DN/s]."""
+    facts = FILTERS.get(str(row["filter"]))
+    return np.nan if facts is None else facts.photmjsr
+
+
+def _series(table):
+    """Label and rows of each target and subarray; a name that all share is left out."""
+    several = [name for name in ("target", "subarray") if len(set(table[name])) > 1]
+    labels = [plain(" ".join(str(row[name]) for name in several)) for row in table]
+    return [(label, np.array([other == label for other in labels])) for label in dict.fromkeys(labels)]
+
+
+def _against_wavelength(axis, table, wavelength, value, err):
+    """Plot the groups' values about 1."""
+    good = np.isfinite(value) & np.isfinite(wavelength)
+    series = _series(table)
+    for index, (label, mine) in enumerate(series):
+        points = mine & good
+        if points.any():
+            # side by side where several subarrays have the same filter [micron]
+            shift = 0.03 * (index - (len(series) - 1) / 2)
+            errors = np.nan_to_num(err[points])
+            axis.errorbar(
+                wavelength[points] + shift, value[points], errors, ls="none", label=label or None, **series_style(index)
+            )
+    axis.axhline(1, color="0.5", lw=0.8, zorder=0)
+    axis.margins(x=0.06, y=0.15)
+    if not good.any():
+        note(axis, "no expected rate: the star's spectrum was not found")
+
+
+def _name_filters(axis, table, wavelength):
+    """Name the filters above the panel, at their wavelengths; those without a value in red and with a cross."""
+    known = np.isfinite(wavelength)
+    ticks = {}
+    for row, at in zip(table[known], wavelength[known], strict=True):
+        ticks.setdefault(str(row["filter"]), []).append((float(at), str(row["status"]).startswith("failed")))
+    upper = axis.secondary_xaxis("top")
+    upper.set_xticks(
+        [np.mean([at for at, _ in found]) for found in ticks.values()], list(ticks), rotation=90, fontsize=7
+    )
+    for label, found in zip(upper.get_xticklabels(), ticks.values(), strict=True):
+        if any(failed for _, failed in found):
+            label.set(color=COLOURS[1], fontweight="bold", text=f"{label.get_text()} \N{MULTIPLICATION SIGN}")
+
+
+def _limit_plateau(axis, total, err, mean, mean_err):
+    """Choose limits by the radii averaged; the smallest apertures may leave the panel."""
+    reach = np.abs(total - mean) + np.nan_to_num(err)
+    limit = 3 * max(float(reach.max()), mean_err, 1e-3 * abs(mean))
+    axis.set_ylim(mean - limit, mean + limit)

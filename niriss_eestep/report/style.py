@@ -1,0 +1,144 @@
+"""How every figure looks: colours, fonts, text from headers; matplotlib without its global state."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+
+from niriss_eestep.text import printable
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "figure_bytes",
+    "new_figure",
+    "note",
+    "plain",
+    "series_style",
+    "styled",
+]
+
+#: Okabe & Ito's colours, which colour-blind readers can tell apart; a marker always goes with a colour
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vP*X"
+
+#: readable at half a page
+_RC = {
+    "font.size": 9.0,
+    "font.family": ["DejaVu Sans"],
+    "axes.titlesize": 10.0,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 2.0,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    # parsing mathematics takes longer than all the rest of a figure; and a $ in a header is a $
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.formatter.useoffset": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "niriss_eestep",
+}
+
+
+@contextmanager
+def styled():
+    """Draw in the report's style, whatever the user's own matplotlib settings are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def new_figure(width=6.4, height=4.2):
+    """Make a figure that belongs to no window and to no global list.
+
+    Parameters
+    ----------
+    width, height : float
+        [inch].
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plain(text):
+    """Make text from a header safe to draw: one line, only characters that the font has.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+    """
+    return printable(text).encode("latin-1", "backslashreplace").decode("latin-1")
+
+
+def note(axis, text, *, size="small"):
+    """Write a note in the middle of a panel, in the place of data.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    text : str
+        Wrapped where it is long.
+    size : str
+        Font size.
+    """
+    from textwrap import fill
+
+    box = {"facecolor": "white", "edgecolor": "0.7", "boxstyle": "round,pad=0.4"}
+    axis.text(
+        0.5, 0.5, fill(plain(text), 60), transform=axis.transAxes, ha="center", va="center", fontsize=size, bbox=box
+    )
+
+
+def series_style(index):
+    """Colour and marker of the n-th series; 56 differ.
+
+    Parameters
+    ----------
+    index : int
+
+    Returns
+    -------
+    dict
+    """
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def figure_bytes(figure, form="svg", *, dpi=110):
+    """Give a figure as a file's content, the same for the same data.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    form : {'svg', 'png'}
+    dpi : int
+        Of a PNG image, and of images within an SVG.
+
+    Returns
+    -------
+    bytes
+    """
+    buffer = io.BytesIO()
+    with styled():
+        metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
