@@ -36,7 +36,7 @@ def plot_pulls(found):
         by_radius.set(
             xlabel="aperture radius [pix]",
             ylabel="pull of the group's count rate",
-            ylim=(-0.3, 1.35),
+            ylim=(-1.4 * max(0.2, 3 / np.sqrt(n)), 1 + 1.5 * max(0.2, 3 / np.sqrt(2 * n))),
             title="grey: 3 sampling errors",
         )
         by_radius.legend(ncols=3, loc="center", bbox_to_anchor=(0.5, 0.5), fontsize="x-small")

@@ -217,7 +217,7 @@ class AbsFluxStep(FluxStep):
         throughput = load_throughput(where)
         if where is None:
             self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
-        expected = expected_rate(spectrum, *throughput.curve(group["filter"]))
+        expected = expected_rate(spectrum, *throughput.curve(group["filter"]), name=group["filter"])
         stimulus = Stimulus(
             electron_rate=expected.electron_rate,
             spectrum_err=expected.electron_rate_err / expected.electron_rate,

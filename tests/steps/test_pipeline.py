@@ -1,0 +1,287 @@
+"""One standard-star program, end to end: as strun, as single steps, in Python; with good and with bad exposures."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from stdatamodels.jwst import datamodels
+
+from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
+from niriss_eestep.associations import find_exposures, write_associations
+from niriss_eestep.exceptions import AssociationError, ExposureError, ParameterError
+from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
+from niriss_eestep.simulate.scene import Blemishes
+
+GROUPS = combinations(["F090W", "F480M"], ["SUB64", "SUB128"])
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """Two filters, two subarrays, two dithers, 15 NaN pixels each: 8 exposures and their association."""
+    directory = tmp_path_factory.mktemp("program")
+    simulate_program(directory, Program(groups=GROUPS, blemishes=Blemishes(nan=15), seed=5))
+    exposures, _ = find_exposures(directory)
+    write_associations(exposures, directory / "star_asn.json", single=True)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def spectra(request, monkeypatch):
+    if "program" in request.fixturenames:
+        monkeypatch.setenv("PYSYN_CDBS", str(request.getfixturevalue("program")))
+
+
+@pytest.fixture(scope="module")
+def pipeline(program, tmp_path_factory):
+    """The products of one run of strun."""
+    out = tmp_path_factory.mktemp("products")
+    environment = {"PATH": str(Path(sys.executable).parent), "PYSYN_CDBS": str(program), "HOME": str(out)}
+    command = [Path(sys.executable).parent / "strun", "niriss_fluxcal", "star_asn.json", f"--output_dir={out}"]
+    run = subprocess.run(command, cwd=program, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return out, run
+
+
+def test_files_of_the_contract(program, pipeline):
+    out, run = pipeline
+    product = json.loads((program / "star_asn.json").read_text())["products"][0]["name"]
+    exposures = [path.name.removesuffix("_rate.fits") for path in program.glob("*_rate.fits")]
+    expected = {f"{name}_{suffix}.asdf" for name in exposures for suffix in ("eeprofile", "sbprofile")}
+    expected |= {
+        f"{product}_{name.lower()}_{sub.lower()}_{suffix}.asdf"
+        for name, sub in GROUPS
+        for suffix in ("eecombined", "sbcombined")
+    }
+    expected.add(f"{product}_absflux.asdf")
+    assert {path.name for path in out.glob("*.asdf")} == expected
+    # the last lines say what became of the exposures, and nothing was logged as an error
+    assert "8 measured, 0 measured with warnings, 0 failed" in run.stdout + run.stderr
+    assert "ERROR" not in run.stdout + run.stderr
+
+
+def test_rates_agree_with_the_injected_ones(program, pipeline):
+    out, _ = pipeline
+    (path,) = out.glob("*_absflux.asdf")
+    table = products.open(path).table
+    truth = Table.read(program / "truth.ecsv")
+    assert len(table) == len(GROUPS)
+    for row in table:
+        injected = truth["electron_rate"][(truth["filter"] == row["filter"]) & (truth["subarray"] == row["subarray"])][
+            0
+        ]
+        # noise, and the 0.3 % that 15 repaired pixels may cost (README: accuracy)
+        assert abs(row["electron_rate"] / injected - 1) < 4 * row["count_rate_err"] / row["count_rate"] + 0.003
+        assert row["status"] == "measured"
+        assert row["n_exposures"] == row["n_measured"] == 2
+        assert row["expected_electron_rate"] == pytest.approx(injected, rel=1e-9)
+        # jwst gives PHOTMJSR for the nominal pixel area: 1.01148e-13 sr
+        assert row["photmjsr"] == pytest.approx(row["fnu_band"] / 1e6 / (row["count_rate"] * 1.01148e-13), rel=1e-12)
+
+
+def same_tables(first, second):
+    assert first.dtype.names == second.dtype.names
+    for name in first.dtype.names:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_single_steps_one_after_the_other_give_the_same_table(program, pipeline, tmp_path):
+    out, _ = pipeline
+    asn = str(program / "star_asn.json")
+    for step in (EEPhotometryStep, SBProfileStep):
+        step.call(asn, output_dir=str(tmp_path), save_results=True)
+    CombineProfilesStep.call(
+        [str(p) for p in sorted(tmp_path.glob("*profile.asdf"))], output_dir=str(tmp_path), save_results=True
+    )
+    AbsFluxStep.call(
+        [str(p) for p in sorted(tmp_path.glob("*_eecombined.asdf"))], output_dir=str(tmp_path), save_results=True
+    )
+    assert len(list(tmp_path.glob("*.asdf"))) == len(list(out.glob("*.asdf")))
+    (first,), (second,) = (list(folder.glob("*_absflux.asdf")) for folder in (out, tmp_path))
+    same_tables(products.open(first).table, products.open(second).table)
+
+
+def test_python_gives_the_same_and_changes_no_model(program, pipeline):
+    out, _ = pipeline
+    paths = sorted(program.glob("*_rate.fits"))
+    models = [datamodels.open(path) for path in paths]
+    before = [model.data.copy() for model in models]
+    result = FluxCalPipeline.call(models)
+    (path,) = out.glob("*_absflux.asdf")
+    same_tables(result.table, products.open(path).table)
+    for model, data in zip(models, before, strict=True):
+        np.testing.assert_array_equal(model.data, data)
+        model.close()
+
+
+def test_products_record_what_made_them(program, pipeline):
+    out, _ = pipeline
+    profile = products.open(next(iter(sorted(out.glob("*_eeprofile.asdf")))))
+    record = profile.meta.eestep
+    assert record.version
+    assert record.jwst_version
+    assert record.parameters.radii[-1] == 15
+    assert record.input[0].filename.endswith("_rate.fits")
+    assert profile.meta.target.proposer_name == "WD1057+719"
+    assert profile.meta.observation.program_number == "01094"
+    assert profile.meta.instrument.pupil == "F090W"
+    assert "1.61" in profile.meta.ref_file.gain.name
+    assert profile.cal_logs.niriss_fluxcal
+    absflux = products.open(next(iter(out.glob("*_absflux.asdf"))))
+    assert "psfee" in absflux.meta.ref_file.psfee.name
+    assert absflux.meta.ref_file.stdspec.name.startswith("wd1057_719_mod_001")
+    assert absflux.meta.ref_file.throughput.name
+
+
+def test_rate_and_cal_give_the_same_rates(tmp_path):
+    program = Program(groups=(("F356W", "SUB64"),), n_dithers=1, seed=2)
+    simulate_program(tmp_path, program, kinds=("rate", "cal"))
+    rate, cal = (EEPhotometryStep.call(str(next(tmp_path.glob(f"*_{kind}.fits")))) for kind in ("rate", "cal"))
+    # _cal files hold float32: 6e-8 per pixel
+    np.testing.assert_allclose(rate.count_rate, cal.count_rate, rtol=1e-6)
+    np.testing.assert_allclose(rate.count_rate_err, cal.count_rate_err, rtol=1e-5)
+
+
+def test_explicit_positions_win_and_are_matched_by_name(program):
+    paths = sorted(program.glob("*_rate.fits"))[:2]
+    truth = Table.read(program / "truth.ecsv")
+    names = [path.name.removesuffix("_rate.fits") for path in paths]
+    rows = [truth[list(truth["exposure"]).index(name)] for name in names]
+    given = EEPhotometryStep.call(
+        [str(p) for p in paths],
+        source_name=names[::-1],
+        source_x=[row["x"] + 0.4 for row in rows[::-1]],
+        source_y=[row["y"] for row in rows[::-1]],
+    )
+    for model, row in zip(given, rows, strict=True):
+        assert model.meta.ee.shift == pytest.approx(0.4, abs=0.1)
+        assert model.meta.ee.x_center == pytest.approx(row["x"], abs=0.1)
+    with pytest.raises(ExposureError, match="outside the 64x64 image"):
+        EEPhotometryStep.call(str(paths[0]), source_x=200, source_y=10)
+    with pytest.raises(ParameterError, match="as many names as positions"):
+        EEPhotometryStep.call(str(paths[0]), source_x=[30, 31], source_y=[30, 31])
+
+
+def test_without_wcs_the_brightest_source_is_the_star(program):
+    path = sorted(program.glob("*_rate.fits"))[0]
+    expected = EEPhotometryStep.call(str(path))
+    with datamodels.open(path) as model:
+        model.meta.target.ra = None
+        found = EEPhotometryStep.call(model)
+    assert "brightest compact source" in found.meta.ee.status
+    np.testing.assert_allclose(found.count_rate, expected.count_rate, rtol=1e-9)
+
+
+def test_several_targets_and_products(tmp_path, monkeypatch):
+    for name, number in (("WD1057+719", 1094), ("P330E", 1536)):
+        star = standard_star(name)
+        program = Program(groups=(("F200W", "SUB64"), ("F444W", "SUB64")), n_dithers=1, star=star, number=number)
+        simulate_program(tmp_path / name, program)
+        shutil.copytree(tmp_path / name, tmp_path / "data", dirs_exist_ok=True)
+    monkeypatch.setenv("PYSYN_CDBS", str(tmp_path / "data"))
+    files = sorted(path.name for path in (tmp_path / "data").glob("*_rate.fits"))
+    members = [{"expname": f"data/{name}", "exptype": "SCIENCE"} for name in files]
+    asn = {"products": [{"name": "both", "members": members}, {"name": "first", "members": members[:2]}]}
+    (tmp_path / "asn.json").write_text(json.dumps(asn))
+    results = FluxCalPipeline.call(str(tmp_path / "asn.json"), output_dir=str(tmp_path / "out"), save_results=True)
+    assert [len(result.table) for result in results] == [4, 2]
+    assert sorted(set(results[0].table["target"])) == ["P330E", "WD1057+719"]
+    names = {path.name for path in (tmp_path / "out").glob("*combined.asdf")}
+    assert "both_p330e_f200w_sub64_eecombined.asdf" in names
+    assert "first_f444w_sub64_sbcombined.asdf" in names
+    assert {"both_absflux.asdf", "first_absflux.asdf"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def broken(path, tmp_path, name, change):
+    """Copy an exposure under another name, with a changed header."""
+    target = tmp_path / name
+    shutil.copy(path, target)
+    with datamodels.open(target) as model:
+        change(model)
+        model.save(str(target))
+    return name
+
+
+def test_bad_exposures_are_recorded_and_the_rest_measured(program, tmp_path):
+    good = sorted(program.glob("*_rate.fits"))
+    for path in good:
+        shutil.copy(path, tmp_path)
+
+    def grism(model):
+        model.meta.instrument.filter = "GR150C"
+
+    def mask(model):
+        model.meta.instrument.pupil = "NRM"
+
+    def elsewhere(model):
+        model.meta.instrument.name = "NIRCAM"
+
+    def away(model):
+        model.meta.target.ra += 0.01
+
+    bad = [
+        broken(good[0], tmp_path, f"jw01094009001_02101_0000{k}_nis_rate.fits", change)
+        for k, change in enumerate((grism, mask, elsewhere, away), start=1)
+    ]
+    (tmp_path / "jw01094009001_02101_00005_nis_rate.fits").write_text("no image")
+    bad += ["jw01094009001_02101_00005_nis_rate.fits", "jw01094009001_02101_00006_nis_rate.fits"]
+    members = [{"expname": name, "exptype": "science"} for name in [path.name for path in good] + bad]
+    (tmp_path / "asn.json").write_text(json.dumps({"products": [{"name": "mixed", "members": members}]}))
+    result = FluxCalPipeline.call(str(tmp_path / "asn.json"))
+    status = dict(zip(result.exposures["exposure"], result.exposures["status"], strict=True))
+    assert sum(value == "measured" for value in status.values()) == len(good)
+    expected = ["FILTER=GR150C", "NRM", "NIRCAM", "outside the 64x64 image", "not a FITS file", "no such file"]
+    for name, reason in zip(bad, expected, strict=True):
+        assert status[name.removesuffix("_rate.fits")].startswith("failed: ")
+        assert reason in status[name.removesuffix("_rate.fits")]
+        with pytest.raises(ExposureError, match=reason):
+            EEPhotometryStep.call(str(tmp_path / name))
+    measured = result.table[[s.startswith("measured") for s in result.table["status"]]]
+    assert len(measured) == len(GROUPS)
+    with pytest.raises(ExposureError, match="FILTER=GR150C"):
+        FluxCalPipeline.call(str(tmp_path / "asn.json"), on_error="raise")
+
+
+def test_nothing_measured_is_an_error_of_strun(program, tmp_path):
+    asn = {"products": [{"name": "lost", "members": [{"expname": "absent_rate.fits", "exptype": "science"}]}]}
+    (tmp_path / "asn.json").write_text(json.dumps(asn))
+    command = [Path(sys.executable).parent / "strun", "niriss_fluxcal", "asn.json"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "absent_rate.fits: no such file" in run.stdout + run.stderr
+    with pytest.raises(AssociationError, match="no products"):
+        FluxCalPipeline.call(str(_empty_association(tmp_path)))
+
+
+def _empty_association(tmp_path):
+    path = tmp_path / "empty.json"
+    path.write_text("{}")
+    return path
+
+
+def test_total_rate_uses_the_radii_asked_for(program, pipeline):
+    out, _ = pipeline
+    result = FluxCalPipeline.call(
+        [str(p) for p in sorted(program.glob("*_rate.fits"))[:2]],
+        steps={"abs_flux": {"radius_min": 6, "radius_max": 8}, "ee_photometry": {"radii": [3, 6, 7, 8, 12]}},
+    )
+    assert result.radius.tolist() == [3, 6, 7, 8, 12]
+    assert result.radius_used[0].tolist() == [0, 1, 1, 1, 0]
+    # the sky annulus follows the largest radius: 17 to 22 pix
+    assert result.exposures["radius"][0] == 8
+
+
+def test_overriding_references(program, tmp_path):
+    path = str(sorted(program.glob("*_rate.fits"))[0])
+    radius = np.arange(0, 31, 0.25)
+    table = Table({"radius": radius, "F090W": 1 - np.exp(-radius)})
+    table.write(tmp_path / "ee.ecsv")
+    result = FluxCalPipeline.call(path, steps={"abs_flux": {"override_psfee": str(tmp_path / "ee.ecsv")}})
+    light = (np.exp(-20) - np.exp(-25)) / (25**2 - 20**2)
+    np.testing.assert_allclose(result.ee_effective[0], 1 - np.exp(-result.radius) - result.radius**2 * light, rtol=1e-4)
+    assert result.meta.ref_file.psfee.name.endswith("ee.ecsv")
+    assert result.table["err_aperture"][0] == 0
