@@ -263,8 +263,7 @@ def _empty_association(tmp_path):
     return path
 
 
-def test_total_rate_uses_the_radii_asked_for(program, pipeline):
-    out, _ = pipeline
+def test_total_rate_uses_the_radii_asked_for(program):
     result = FluxCalPipeline.call(
         [str(p) for p in sorted(program.glob("*_rate.fits"))[:2]],
         steps={"abs_flux": {"radius_min": 6, "radius_max": 8}, "ee_photometry": {"radii": [3, 6, 7, 8, 12]}},
