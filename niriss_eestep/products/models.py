@@ -11,6 +11,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from stdatamodels.util import remove_none_from_tree
 
 from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.asdf_bytes import asdf_bytes
 from niriss_eestep.products.columns import merged_schema, schema_url
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
@@ -167,6 +168,9 @@ class ProductModel(JwstDataModel):
 
     def _serialize(self, *args, **kwargs):
         """Give the bytes of the product's ASDF file."""
+        data = None if args or kwargs else asdf_bytes(dict(self._instance))
+        if data is not None:
+            return data
         load_asdf_plugins()
         buffer = io.BytesIO()
         with AsdfFile() as file:
