@@ -43,6 +43,7 @@ def run(args):
     filters = [filter_facts(name).name for name in args.filters] if args.filters else list(FILTERS)
     psfs, ee = filter_psfs(), load_psfee().ee
     missed = _print_cases(args, filters, psfs, ee)
+    _print_centring(filters, psfs)
     if args.pulls:
         missed += _print_pulls(args, filters, psfs, ee)
     return 1 if missed else 0
@@ -68,6 +69,21 @@ def _print_cases(args, filters, psfs, ee):
         missed += sum(value > case.limit for value in largest)
         print(f"{case.name:26}{100 * case.limit:7.2f}" + "".join(f"{100 * value:8.3f}" for value in largest))
     return missed
+
+
+def _print_centring(filters, psfs):
+    """Table of what a centring error of 0.1 pix does."""
+    import numpy as np
+
+    from niriss_eestep.measure.ee_profile import EEOptions
+    from niriss_eestep.simulate.accuracy import centring_effect
+
+    radius = np.array(EEOptions().radii, dtype=float)
+    effects = {name: centring_effect(psfs[name], radius) for name in filters}
+    print("rms change of the count rate within a radius [%] from apertures 0.1 pix off the centre")
+    print(f"{'':8}" + "".join(f"{f'r={r:g}':>8}" for r in radius))
+    for name, effect in effects.items():
+        print(f"{name:8}" + "".join(f"{100 * value:8.3f}" for value in effect))
 
 
 def _print_pulls(args, filters, psfs, ee):

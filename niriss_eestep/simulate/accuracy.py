@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -13,11 +13,12 @@ from niriss_eestep.calibrate.abs_flux import TotalRate, total_rate
 from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles, growth_flags
 from niriss_eestep.measure.ee_profile import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.simulate.instrument import choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, expected_image, simulate_image
 
-__all__ = ["CASES", "Case", "Pulls", "case_errors", "combine_exposures", "pulls", "star_exposure_of"]
+__all__ = ["CASES", "Case", "Pulls", "case_errors", "centring_effect", "combine_exposures", "pulls", "star_exposure_of"]
 
 #: the star's rate in every filter [e-/s]: about that of WD1057+719 in F200W, far from saturation
 ELECTRON_RATE = 2.0e4
@@ -50,8 +51,8 @@ class Case:
 
     name: str
     limit: float
-    blemishes: Blemishes = Blemishes()
-    options: EEOptions = EEOptions()
+    blemishes: Blemishes = field(default_factory=Blemishes)
+    options: EEOptions = field(default_factory=EEOptions)
     n_dithers: int = 1
     core_nan: bool = False
 
@@ -301,6 +302,40 @@ def pulls(
         group.append((combined.value - truth) / combined.err_formal)
         totals[k] = (total.count_rate * GAIN - ELECTRON_RATE) / (GAIN * total.count_rate_err)
     return Pulls(combined.radius, np.array(group), totals)
+
+
+def centring_effect(
+    psf: PSF, radius: NDArray[np.float64], *, offset: float = 0.1, n_phases: int = 3, n_directions: int = 8
+) -> NDArray[np.float64]:
+    """Change of the count rate within apertures that are off the star's centre.
+
+    Parameters
+    ----------
+    psf : object with ``render(x, y, shape)``
+    radius : ndarray, shape (n_radii,)
+        [pix].
+    offset : float
+        Distance of the apertures' centre from the star's [pix].
+    n_phases : int
+        Pixel phases along each axis.
+    n_directions : int
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+        Root mean square over phases and directions, as a fraction of the count rate within the radius.
+    """
+    half = int(radius[-1]) + 4
+    shape = (2 * half + 1, 2 * half + 1)
+    changes = []
+    phases = (np.arange(n_phases) + 0.5) / n_phases - 0.5
+    for x, y in ((half + dx, half + dy) for dx in phases for dy in phases):
+        image = psf.render(x, y, shape)
+        centred = np.sum(aperture_weights(shape, x, y, radius) * image, axis=(1, 2))
+        for angle in 2 * np.pi * np.arange(n_directions) / n_directions:
+            weights = aperture_weights(shape, x + offset * np.cos(angle), y + offset * np.sin(angle), radius)
+            changes.append(np.sum(weights * image, axis=(1, 2)) / centred - 1)
+    return np.sqrt(np.mean(np.square(changes), axis=0))
 
 
 def filter_psfs() -> Mapping[str, PSF]:

@@ -1,0 +1,56 @@
+"""The accuracy that README states, with fewer realisations."""
+
+import numpy as np
+import pytest
+
+from niriss_eestep.reference import load_psfee
+from niriss_eestep.simulate.accuracy import CASES, case_errors, centring_effect, filter_psfs, pulls
+from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
+
+PSFS = filter_psfs()
+
+
+@pytest.mark.parametrize("subarray", ["SUB64", "SUB128"])
+@pytest.mark.parametrize("filter_name", list(PSFS))
+def test_clean_exposures(filter_name, subarray):
+    errors = case_errors(CASES[0], filter_name, subarray, PSFS[filter_name], load_psfee().ee, n=3)
+    assert np.abs(errors).max() < CASES[0].limit
+
+
+@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case.name)
+@pytest.mark.parametrize("filter_name", ["F090W", "F277W", "F480M"])
+def test_spoilt_exposures(filter_name, case):
+    errors = case_errors(case, filter_name, "SUB64", PSFS[filter_name], load_psfee().ee, n=4)
+    assert np.abs(errors).max() < case.limit
+
+
+@pytest.mark.parametrize(("filter_name", "n_nan"), [("F090W", 0), ("F444W", 0), ("F158M", 15)])
+def test_pulls(filter_name, n_nan):
+    n = 150
+    found = pulls(
+        filter_name, PSFS[filter_name], load_psfee().ee, n=n, blemishes=Blemishes(nan=n_nan), subarray="SUB64"
+    )
+    every = np.column_stack([found.group, found.total])
+    # 13 figures that share their noise, in three cases: four sampling errors leave a chance below 1e-3
+    assert np.abs(every.mean(axis=0)).max() < 4 / np.sqrt(n)
+    assert np.abs(every.std(axis=0) - 1).max() < 4 / np.sqrt(2 * n)
+
+
+def test_another_psf_with_its_exact_ee():
+    # a wider star, with closed-form EE; a pixel and an aperture's edge blur it by 1/6 pix^2 together
+    psf = GaussianPSF(1.6)
+    seen = GaussianPSF(np.sqrt(1.6**2 + 1 / 6))
+    for case in (CASES[0], CASES[1]):
+        errors = case_errors(case, "F356W", "SUB64", psf, lambda _, r: seen.ee(r), n=4)
+        assert np.abs(errors).max() < case.limit
+
+
+def test_centring_effect_of_a_gaussian():
+    radius = np.array([4.0, 6.0])
+    seen2 = 3.0**2 + 1 / 6
+    # the disc's mean of d^2/4 times the Laplacian: dEE = -d^2 r^2 / (4 s^4) exp(-r^2 / 2 s^2)
+    ee = -np.expm1(-(radius**2) / (2 * seen2))
+    expected = 0.5**2 * radius**2 / (4 * seen2**2) * np.exp(-(radius**2) / (2 * seen2)) / ee
+    found = centring_effect(GaussianPSF(3.0), radius, offset=0.5)
+    # next order d^2/s^2 = 3 %, and what the pixel grid adds
+    np.testing.assert_allclose(found, expected, rtol=0.08)
