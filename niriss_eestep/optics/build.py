@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,8 @@ class Sampling:
     """
 
     n_pupil: int = 1024
-    n_wavelengths: int = 9
-    n_realisations: int = 5
+    n_wavelengths: int = 5
+    n_realisations: int = 8
     half_size: int = 66
     image_half_size: int = 40
 
@@ -137,7 +138,7 @@ def build_filter(
     blur = float(np.hypot(wavefront.jitter / PIXEL_SCALE, wavefront.diffusion))
     spectra = []
     for realisation in range(sampling.n_realisations):
-        opd = wavefront.realise(geometry, n_pupil, (seed, realisation))
+        opd = _realised(wavefront, geometry, n_pupil, seed, realisation)
         intensity = np.zeros((grid.size, grid.size), dtype=np.float32)
         for node, fraction in zip(nodes, fractions, strict=True):
             intensity += np.float32(fraction) * monochromatic_intensity(pupil, opd, node, grid)
@@ -149,6 +150,14 @@ def build_filter(
     image = _image(mean, grid, sampling.image_half_size, ee.mean(axis=0))
     spread = ee.std(axis=0, ddof=1) if len(ee) > 1 else np.zeros(RADII.size)
     return FilterPSF(filter=name, radius=RADII, ee=ee.mean(axis=0), ee_err=spread, image=image)
+
+
+# the filters share the wavefronts; 4 MB each at 1024 pixels
+@lru_cache(maxsize=16)
+def _realised(
+    wavefront: WavefrontModel, geometry: PupilGeometry, n_pixels: int, seed: int, index: int
+) -> NDArray[np.float32]:
+    return wavefront.realise(geometry, n_pixels, seed, index)
 
 
 def _image(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int, ee: NDArray[np.float64]) -> PSFImage:

@@ -69,10 +69,12 @@ class WavefrontModel:
         """Root of the summed variances [nm]."""
         return float(np.sqrt(self.segment_rms**2 + self.global_rms**2 + self.screen_rms**2))
 
-    def realise(self, geometry: PupilGeometry, n_pixels: int, seed: tuple[int, ...]) -> NDArray[np.float32]:
-        """Draw one wavefront.
+    def realise(self, geometry: PupilGeometry, n_pixels: int, seed: int, index: int = 0) -> NDArray[np.float32]:
+        """Draw one wavefront of a set.
 
-        The same seed gives the same wavefront at every sampling.
+        Over eight successive members every global term has exactly its rms: the mean PSF of such a set varies much less
+        from seed to seed than that of independent draws. The same seed and index give the same wavefront at every
+        sampling.
 
         Parameters
         ----------
@@ -80,24 +82,24 @@ class WavefrontModel:
             Places the segments.
         n_pixels : int
             Pixels across the circumscribed circle.
-        seed : tuple of int
-            Seeds the generator.
+        seed : int
+            Seeds the set.
+        index : int, optional
+            Member of the set.
 
         Returns
         -------
         ndarray, shape (n_pixels, n_pixels)
             Optical path difference [m], without the pupil's mean tip and tilt.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng((seed, index))
         basis = _basis(geometry, n_pixels)
-        opd = basis.segments(self.segment_rms * rng.standard_normal((18, len(SEGMENT_TERMS))))
-        opd += basis.whole(self.global_rms * rng.standard_normal(len(GLOBAL_TERMS)))
-        opd = basis.without_tilt(opd)
-        low_rms = float(np.hypot(self.segment_rms, self.global_rms))
-        opd *= low_rms / max(basis.rms(opd), 1e-30)
-        screen = _screen(n_pixels, self.screen_index, self.screen_min_frequency, rng)
-        opd += screen * (self.screen_rms / max(basis.rms(screen), 1e-30))
-        return 1e-9 * basis.without_tilt(opd)
+        segments = basis.without_tilt(basis.segments(rng.standard_normal((18, len(SEGMENT_TERMS)))))
+        screen = basis.without_tilt(_screen(n_pixels, self.screen_index, self.screen_min_frequency, rng))
+        opd = basis.whole(self.global_rms * _balanced(seed, index))
+        opd += segments * (self.segment_rms / basis.rms(segments))
+        opd += screen * (self.screen_rms / basis.rms(screen))
+        return 1e-9 * opd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +165,14 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     return _Basis(segment_terms, labels, whole[3:], whole[:3], weight.astype(np.float32))
 
 
+def _balanced(seed: int, index: int) -> NDArray[np.float64]:
+    """Coefficients of the global terms, of unit norm: one row of a random orthogonal matrix."""
+    from scipy.stats import ortho_group
+
+    n = len(GLOBAL_TERMS)
+    return ortho_group.rvs(n, random_state=np.random.default_rng((seed, index // n, n)))[index % n]
+
+
 def _zernikes(
     terms: tuple[tuple[int, int], ...], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -198,28 +208,38 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
         msg = f"n_pixels = {n_pixels} does not sample the screen up to {SCREEN_MAX_FREQUENCY} cycles/m"
         raise ParameterError(msg)
     spectrum = np.zeros((n_period, n_period // 2 + 1), dtype=np.complex64)
-    spectrum[fy[:, None], fx[None, :]] = amplitude * (noise[0] + 1j * noise[1])
+    # a pixel's centre is half a pixel from its corner, which is the same place at every sampling
+    to_centre = np.exp(1j * np.pi * (fx[None, :] + fy[:, None]) / n_period)
+    spectrum[fy[:, None], fx[None, :]] = amplitude * (noise[0] + 1j * noise[1]) * to_centre
     return irfft2(spectrum, s=(n_period, n_period))[:n_pixels, :n_pixels]
 
 
+#: the three rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with that of WebbPSF in
+#: 2021; their total is near the requirement on the telescope (131 nm) and NIRISS together
 PRELAUNCH = WavefrontModel(
     name="prelaunch",
-    segment_rms=60.0,
-    global_rms=0.0,
-    screen_rms=65.0,
-    screen_index=2.0,
-    screen_min_frequency=0.8,
+    segment_rms=46.7,
+    global_rms=122.9,
+    screen_rms=54.7,
+    screen_index=3.93,
+    screen_min_frequency=1.06,
     jitter=0.007,
-    diffusion=0.17,
+    diffusion=0.0,
+    source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF assumed before launch",
 )
+#: the mid frequencies are nearly those before launch, for polishing does not change; the alignment is far better
 INFLIGHT = WavefrontModel(
     name="inflight",
-    segment_rms=45.0,
-    global_rms=30.0,
-    screen_rms=45.0,
-    screen_index=2.0,
-    screen_min_frequency=0.8,
-    jitter=0.001,
-    diffusion=0.2,
+    segment_rms=30.0,
+    global_rms=35.0,
+    screen_rms=50.0,
+    screen_index=3.93,
+    screen_min_frequency=1.06,
+    jitter=0.0008,
+    diffusion=0.308,
+    source=(
+        "NIRISS static wavefront error 68 +- 12 nm rms and jitter 0.8 mas per axis in flight (Rigby et al. 2023, PASP "
+        "135, 048001); charge diffusion 20.2 mas as STPSF takes it from NIRISS effective PSFs"
+    ),
 )
 WAVEFRONTS = {model.name: model for model in (INFLIGHT, PRELAUNCH)}

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.optics.wavefront import GLOBAL_TERMS, INFLIGHT, PRELAUNCH
+
+GEOMETRY = PupilGeometry()
+
+
+def moments(opd, n=512):
+    """Clear-weighted rms, and the slopes along both axes [m, m per m]."""
+    pupil = GEOMETRY.sample(n)
+    weight, x = pupil.amplitude / pupil.amplitude.sum(), pupil.coordinates
+    mean = np.sum(weight * opd)
+    rms = np.sqrt(np.sum(weight * (opd - mean) ** 2))
+    tilts = [np.sum(weight * opd * axis) / np.sum(weight * axis**2) for axis in (x[None, :], x[:, None])]
+    return rms, tilts
+
+
+@pytest.mark.parametrize(
+    ("part", "stated"), [("segment_rms", 40.0), ("global_rms", 40.0), ("screen_rms", 40.0)], ids=lambda v: str(v)
+)
+def test_each_part_has_the_stated_rms_and_no_tilt(part, stated):
+    none = replace(PRELAUNCH, segment_rms=0, global_rms=0, screen_rms=0)
+    rms, tilts = moments(replace(none, **{part: stated}).realise(GEOMETRY, 512, seed=1))
+    # single precision
+    assert 1e9 * rms == pytest.approx(stated, rel=1e-4)
+    assert np.abs(tilts).max() < 1e-4 * rms
+
+
+def test_total_rms_is_that_of_independent_parts():
+    rms = [1e9 * moments(INFLIGHT.realise(GEOMETRY, 512, 3, index))[0] for index in range(8)]
+    # the parts are orthogonal on average; in one draw their products leave a few percent
+    assert np.sqrt(np.mean(np.square(rms))) == pytest.approx(INFLIGHT.total_rms, rel=0.03)
+    assert 65 < INFLIGHT.total_rms < 75
+
+
+def test_global_terms_are_balanced_over_a_set():
+    model = replace(PRELAUNCH, segment_rms=0, screen_rms=0)
+    set_of_eight = np.array([model.realise(GEOMETRY, 512, 5, k) for k in range(len(GLOBAL_TERMS))], dtype=float)
+    weight = GEOMETRY.sample(512).amplitude / GEOMETRY.sample(512).amplitude.sum()
+    products = np.einsum("iyx,jyx,yx->ij", set_of_eight, set_of_eight, weight, optimize=True)
+    # orthogonal rows times orthonormal terms; single precision
+    assert products == pytest.approx(
+        np.eye(8) * (1e-9 * model.global_rms) ** 2, abs=1e-4 * (1e-9 * model.global_rms) ** 2
+    )
+
+
+def test_the_same_seed_gives_the_same_wavefront_at_another_sampling():
+    fine = PRELAUNCH.realise(GEOMETRY, 1024, 7, 2).reshape(512, 2, 512, 2).mean(axis=(1, 3))
+    coarse = PRELAUNCH.realise(GEOMETRY, 512, 7, 2)
+    inside = GEOMETRY.sample(512).amplitude == 1
+    rms = np.sqrt(np.mean((fine - coarse)[inside] ** 2))
+    # averaging 2 x 2 pixels smooths the screen's highest frequencies; steps between segments fall within pixels
+    assert rms < 0.02 * 1e-9 * PRELAUNCH.total_rms
+
+
+def test_seeds_and_members_differ():
+    a, b, c = (INFLIGHT.realise(GEOMETRY, 512, *key) for key in ((1, 0), (1, 1), (2, 0)))
+    assert not np.allclose(a, b)
+    assert not np.allclose(a, c)
+    assert np.array_equal(a, INFLIGHT.realise(GEOMETRY, 512, 1, 0))
+
+
+def test_negative_rms_is_refused():
+    with pytest.raises(ParameterError, match=r"screen_rms of the wavefront model 'inflight' .* got -1"):
+        replace(INFLIGHT, screen_rms=-1)
+
+
+def test_too_coarse_a_pupil_for_the_screen_is_refused():
+    with pytest.raises(ParameterError, match="n_pixels = 256 does not sample the screen"):
+        INFLIGHT.realise(GEOMETRY, 256, 1)
