@@ -187,7 +187,7 @@ def measure_background(
     if overlap[use].sum() < MIN_COVERAGE * area:
         share = 100 * overlap[use].sum() / area
         msg = (
-            f"only {share:.0f} % of the sky annulus ({r_in:g} to {r_out:g} pix) about x={x:.1f}, y={y:.1f} lies on "
+            f"only {share:.0f} % of the sky annulus ({r_in:g} to {r_out:g} pix) lies on "
             "good pixels: the star is too near the edge, or give a smaller annulus or a constant background"
         )
         raise ExposureError(msg)

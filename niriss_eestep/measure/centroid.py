@@ -100,7 +100,7 @@ def centre_of_mass(
             x_err = np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * variance)) / flux
             y_err = np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * variance)) / flux
             return x, y, float(x_err), float(y_err)
-    msg = f"the centre of mass in a {box:g} pix box does not settle on a star near x={x:.1f}, y={y:.1f}"
+    msg = f"the centre of mass in a {box:g} pix box does not settle on a star near the first position"
     raise ExposureError(msg)
 
 
@@ -114,7 +114,7 @@ def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int
         i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
         dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
         if not (np.isfinite(dx) and np.isfinite(dy)):
-            msg = f"photutils' centroid_{method} finds no star near x={x:.1f}, y={y:.1f}"
+            msg = f"photutils' centroid_{method} finds no star near the first position"
             raise ExposureError(msg)
         moved = (round(x), round(y)) != (round(i0 + dx), round(j0 + dy))
         x, y = float(i0 + dx), float(j0 + dy)
@@ -187,7 +187,7 @@ def find_star(
         cut = (slice(j0, max(0, int(y + radius) + 3)), slice(i0, max(0, int(x + radius) + 3)))
         image, bad = image[cut], bad[cut]
     if image.size == 0 or bad.all():
-        where = "" if near is None else f" within {radius:g} pix of x={near[0]:.1f}, y={near[1]:.1f}"
+        where = "" if near is None else f" within {radius:g} pix of the first position"
         msg = f"no usable pixel{where}: there is no star to measure"
         raise ExposureError(msg)
     filled = fill_for_search(image, bad)
@@ -262,7 +262,7 @@ def fit_psf(
     # steps of 0.02 pix are far above the model's numerical noise and far below its structure
     fit = least_squares(residual, (0.0, 0.0), diff_step=0.02, bounds=(-2.0, 2.0), xtol=1e-5, ftol=1e-6)
     if not fit.success:
-        msg = f"the model PSF cannot be fitted near x={x:.1f}, y={y:.1f}: {fit.message}"
+        msg = f"the model PSF cannot be fitted: {fit.message}"
         raise ExposureError(msg)
     best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
     return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
@@ -321,4 +321,11 @@ def measure_centroid(
         new_x, new_y, x_err, y_err = centre_of_mass(filled, noise, peak_x, peak_y, box=box)
     else:
         new_x, new_y = _photutils_centroid(filled, peak_x, peak_y, box, method)
-    return Centroid(new_x, new_y, x_err, y_err, float(np.hypot(new_x - x, new_y - y)), method)
+    shift = float(np.hypot(new_x - x, new_y - y))
+    if shift > search_radius + box / 2:
+        msg = (
+            f"no star within search_radius={search_radius:g} pix of the first position: the centroid runs off by "
+            f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
+        )
+        raise ExposureError(msg)
+    return Centroid(new_x, new_y, x_err, y_err, shift, method)

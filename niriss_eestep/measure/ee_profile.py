@@ -21,9 +21,10 @@ from niriss_eestep.measure.bad_pixels import (
 from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.neighbours import core_offset, find_neighbour
 from niriss_eestep.measure.pixels import PixelMap, pixel_map
 
-__all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_radii", "failed_ee", "measure_ee"]
+__all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_number", "check_radii", "failed_ee", "measure_ee"]
 
 BACKGROUND_METHODS = ("annulus", "constant", "none")
 
@@ -31,6 +32,9 @@ BACKGROUND_METHODS = ("annulus", "constant", "none")
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
 _ASYMMETRY_EFFECT = 0.003
 _ASYMMETRY_SIGMA = 5.0
+
+#: centroids in boxes of 3.5 and 7 pix agree within 0.1 pix for every filter and pixel phase
+_CORE_OFFSET = 0.3
 
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
@@ -69,6 +73,27 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float
         msg = f"{name} must increase strictly [pix], got {radii!r}"
         raise ParameterError(msg)
     return values
+
+
+def check_number(name: str, value: float, *, positive: bool = False) -> None:
+    """Check a parameter that is a length, an error or the like.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the message.
+    value : float
+    positive : bool
+        Whether zero will not do.
+
+    Raises
+    ------
+    ParameterError
+        If it is not finite, or too small.
+    """
+    if not np.isfinite(value) or value < 0 or (positive and value == 0):
+        msg = f"{name} must be {'positive' if positive else 'zero or more'} and finite, got {value}"
+        raise ParameterError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +151,17 @@ class EEOptions:
                 msg = f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
                 raise ParameterError(msg)
         for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
-            if not getattr(self, name) > 0:
-                msg = f"{name} must be positive, got {getattr(self, name)}"
-                raise ParameterError(msg)
-        if not self.background_skip >= 0:
-            msg = f"background_skip must not be negative [pix], got {self.background_skip}"
+            check_number(name, getattr(self, name), positive=True)
+        for name in ("background_skip", "background_value_err", "max_shift"):
+            check_number(name, getattr(self, name))
+        if not np.isfinite(self.background_value):
+            msg = f"background_value must be finite [DN/s/pix], got {self.background_value}"
+            raise ParameterError(msg)
+        if not 3 <= self.centroid_box <= 2 * self.sky_radii[0]:
+            msg = (
+                f"centroid_box must be 3 or more, and end before the sky annulus at {self.sky_radii[0]:g} pix, "
+                f"got {self.centroid_box}"
+            )
             raise ParameterError(msg)
 
     @property
@@ -242,7 +273,7 @@ def _without_background(exposure: StarExposure) -> NDArray[np.float64]:
     """The image less a rough background, for finding and centring the star."""
     good = exposure.image[~exposure.bad]
     if good.size == 0:
-        msg = f"{exposure.name}: every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad"
+        msg = f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad"
         raise ExposureError(msg)
     # the faint quarter of a stamp is sky, whatever the star's wing does
     return exposure.image - np.percentile(good, 25)
@@ -538,9 +569,31 @@ def _warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    rejected = profile.background.n_rejected
-    if rejected > _MANY_REJECTED * (rejected + profile.background.npix):
-        found.append(f"{rejected} unflagged outliers left out of the sky annulus: a neighbour?")
+    return tuple(found) + _surroundings(exposure, profile, background_weights, x, y)
+
+
+def _surroundings(
+    exposure: StarExposure, profile: EEProfile, background_weights: NDArray[np.float64], x: float, y: float
+) -> tuple[str, ...]:
+    """What lies about the star that should not."""
+    found = []
+    image, variance, background = exposure.image - profile.background.value, exposure.variance, profile.background
+    distance = distance_grid(image.shape, x, y)
+    annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
+    rejected = annulus & (background_weights == 0) & ~exposure.bad
+    r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
+    neighbour = find_neighbour(image, variance, exposure.bad, x, y, r_max, rejected=rejected)
+    if neighbour is not None:
+        found.append(
+            f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "
+            f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
+            "a neighbour?"
+        )
+    offset, err = core_offset(image, variance, exposure.bad, x, y)
+    if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
+        found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
+    if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
+        found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: a neighbour?")
     if background_weights.any():
         bias, sigma = sector_asymmetry(exposure.image, exposure.variance, background_weights > 0, x, y)
         k = int(np.argmin(np.abs(profile.radius - 10)))

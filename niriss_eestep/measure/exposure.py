@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.exceptions import ParameterError
+
 __all__ = ["StarExposure"]
 
 
@@ -61,12 +63,12 @@ class StarExposure:
         shape = self.image.shape
         if self.image.ndim != 2 or 0 in shape:
             msg = f"{self.name}: image must be two-dimensional and not empty, got shape {shape}"
-            raise ValueError(msg)
+            raise ParameterError(msg)
         for label in ("variance", "dq", "bad"):
             if getattr(self, label).shape != shape:
                 msg = f"{self.name}: {label} has shape {getattr(self, label).shape}, the image has {shape}"
-                raise ValueError(msg)
+                raise ParameterError(msg)
         for label in ("pixel_scale", "gain"):
-            if not getattr(self, label) > 0:
-                msg = f"{self.name}: {label} must be positive, got {getattr(self, label)}"
-                raise ValueError(msg)
+            if not 0 < getattr(self, label) < np.inf:
+                msg = f"{self.name}: {label} must be positive and finite, got {getattr(self, label)}"
+                raise ParameterError(msg)

@@ -11,7 +11,14 @@ from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.measure.background import Background, fixed_background
 from niriss_eestep.measure.bad_pixels import low_pixels
 from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEOptions, check_radii, find_background, locate_star, status_text
+from niriss_eestep.measure.ee_profile import (
+    EEOptions,
+    check_number,
+    check_radii,
+    find_background,
+    locate_star,
+    status_text,
+)
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 
@@ -60,9 +67,8 @@ class SBOptions:
             msg = f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
             raise ParameterError(msg)
         for name in ("low_sigma", "background_inner", "background_width"):
-            if not getattr(self, name) > 0:
-                msg = f"{name} must be positive, got {getattr(self, name)}"
-                raise ParameterError(msg)
+            check_number(name, getattr(self, name), positive=True)
+        self.ee_options()
 
     def ee_options(self) -> EEOptions:
         """Return the options that finding the star and its sky share with the EE profile."""

@@ -121,7 +121,10 @@ def check_exposure(name, meta, *, allow_nrm=False):
         raise ExposureError(msg)
     found = science_filter(*wheels)
     if found is None:
-        msg = f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is none of the NIRISS imaging set-ups"
+        msg = (
+            f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is none of the NIRISS imaging set-ups "
+            "(None: missing, or no value of JWST's)"
+        )
         raise ExposureError(msg)
     return found
 
@@ -232,7 +235,9 @@ def _by_keywords(name, info, ra, dec):
     try:
         x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
     except (TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
-        msg = f"{name}: the WCS keywords make no WCS ({error}); give source_x and source_y"
+        msg = (
+            f"{name}: the WCS keywords make no WCS ({str(error).strip().splitlines()[-1]}); give source_x and source_y"
+        )
         raise ExposureError(msg) from error
     return float(x), float(y)
 
