@@ -6,8 +6,9 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from jwst.lib.suffix import remove_suffix
@@ -15,8 +16,7 @@ from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.exceptions import AssociationError, ExposureError
-from niriss_eestep.products.io import DAMAGE
-from niriss_eestep.steps.fits_check import check_fits
+from niriss_eestep.steps.fits_check import DAMAGE, check_fits
 from niriss_eestep.text import printable
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "safe_name", "science_metadata"]
@@ -110,21 +110,30 @@ def _load_association(path):
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not an association: not JSON ({error})"
         raise AssociationError(msg) from error
-    products = association.get("products") if isinstance(association, dict) else None
+    return _asn_products(path, association)
+
+
+def _asn_products(path, association):
+    """Products of an association; its members' paths are relative to ``path``'s directory."""
+    products = association.get("products") if isinstance(association, Mapping) else None
     if not isinstance(products, list) or not products:
         msg = f"{path}: not an association: no products"
+        raise AssociationError(msg)
+    kind = str(association.get("asn_type", ""))
+    if kind.lower().startswith("tso"):
+        msg = f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
         raise AssociationError(msg)
     return [_asn_product(path, product) for product in products]
 
 
 def _asn_product(path, product):
-    if not isinstance(product, dict) or not isinstance(product.get("members"), list):
+    if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
         msg = f"{path}: a product without members"
         raise AssociationError(msg)
     name = _check_product_name(path, product.get("name"))
     members, other = [], Counter()
     for entry in product["members"]:
-        expname = entry.get("expname") if isinstance(entry, dict) else None
+        expname = entry.get("expname") if isinstance(entry, Mapping) else None
         if not isinstance(expname, str) or not expname or "\0" in expname:
             msg = f"{path}: product {name} has a member without expname"
             raise AssociationError(msg)
@@ -139,29 +148,63 @@ def _asn_product(path, product):
     return Product(name, tuple(members))
 
 
-def _members(item, input_dir):
-    """Members of anything that is not an association."""
+def _collection(item):
+    """Product of a library or container of models: its name, where an association gave it one, and science members."""
     if isinstance(item, AbstractModelLibrary):
         with item:
             models = list(item)
             for index, model in enumerate(models):
                 item.shelve(model, index, modify=False)
-        return [m for model in models for m in _members(model, input_dir)]
+        # a library of a plain list has a product without name
+        name = item.asn["products"][0].get("name") or None
+    else:
+        models = list(item)
+        name = item.asn_table["products"][0]["name"] if getattr(item, "asn_file_path", None) else None
+    kinds = [str(model.meta.asn.exptype or "science").lower() for model in models]
+    science = [model for model, kind in zip(models, kinds, strict=True) if kind == "science"]
+    if len(science) < len(models):
+        log.info("%d members other than science are not used", len(models) - len(science))
+    return Product(name, tuple(_model_member(model) for model in science))
+
+
+def _model_member(model):
+    return Member(exposure_root(model.meta.filename or "exposure"), model)
+
+
+def _paths(item, input_dir):
+    """Paths that a file name or pattern stands for."""
+    path = Path(item)
+    if input_dir and not path.is_absolute() and len(path.parts) == 1 and not path.exists():
+        path = Path(input_dir) / path
+    if not any(c in str(item) for c in "*?[") or path.exists():
+        return [path]
+    found = sorted(Path(name) for name in glob(str(path), recursive=True))
+    if not found:
+        msg = f"{item}: no file fits this pattern"
+        raise ExposureError(msg)
+    return found
+
+
+def _products(item, input_dir):
+    """Products of one input: named ones, of associations; one without name for anything else."""
+    if isinstance(item, AbstractModelLibrary):
+        return [_collection(item)]
     if isinstance(item, AbstractDataModel) and not isinstance(item, Sequence):
-        return [Member(exposure_root(item.meta.filename or "exposure"), item)]
+        return [Product(None, (_model_member(item),))]
+    if isinstance(item, Mapping):
+        return _asn_products(Path("association in memory"), item)
     if isinstance(item, (str, Path)):
-        path = Path(item)
-        if input_dir and not path.is_absolute() and len(path.parts) == 1:
-            path = Path(input_dir) / path
-        if any(c in str(item) for c in "*?[") and not path.exists():
-            found = sorted(path.parent.glob(path.name))
-            if not found:
-                msg = f"{item}: no file fits this pattern"
-                raise ExposureError(msg)
-            return [Member(exposure_root(f), f) for f in found]
-        return [Member(exposure_root(path), path)]
+        found = []
+        for path in _paths(item, input_dir):
+            if path.suffix.lower() == ".json":
+                found += _load_association(path)
+            else:
+                found.append(Product(None, (Member(exposure_root(path), path),)))
+        return found
     if isinstance(item, Sequence):
-        return [m for entry in item for m in _members(entry, input_dir)]
+        if hasattr(item, "asn_table"):
+            return [_collection(item)]
+        return [product for entry in item for product in _products(entry, input_dir)]
     msg = f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
     raise ExposureError(msg)
 
@@ -187,34 +230,44 @@ def gather(inputs, *, input_dir=None):
     ExposureError
         If an input is of no use.
     """
-    products, loose = [], []
-    for item in inputs:
-        if isinstance(item, (str, Path)) and str(item).lower().endswith(".json"):
-            path = Path(item)
-            if input_dir and len(path.parts) == 1 and not path.exists():
-                path = Path(input_dir) / path
-            products += _load_association(path)
-        else:
-            loose += _members(item, input_dir)
+    found = [product for item in inputs for product in _products(item, input_dir)]
+    products = [product for product in found if product.name is not None]
+    loose = tuple(member for product in found if product.name is None for member in product.members)
     if loose:
-        products.append(Product(None, tuple(loose)))
-    for product in products:
-        _check_distinct(product)
+        products.append(Product(None, loose))
+    _check_distinct(products)
     return products
 
 
-def _check_distinct(product):
-    """Refuse two members whose products would have the same name."""
-    seen = {}
-    for member in product.members:
-        key = (member.name, Path(str(member.filename)).suffix == ".asdf" and str(member.filename))
-        if key in seen:
-            msg = (
-                f"{member.source if isinstance(member.source, Path) else member.filename} and "
-                f"{seen[key]} have the same exposure name {member.name}: one product would overwrite the other"
-            )
-            raise AssociationError(msg)
-        seen[key] = member.source if isinstance(member.source, Path) else member.filename
+def _check_distinct(products):
+    """Refuse what would overwrite its own results: members, or products, of the same name."""
+    sources = {}
+    for product in products:
+        inside = set()
+        for member in product.members:
+            # products of two steps have the same root and other suffixes
+            own = str(member.filename) if Path(str(member.filename)).suffix == ".asdf" else ""
+            key = (member.name, own)
+            source = member.source.absolute() if isinstance(member.source, Path) else member.source
+            other = sources.setdefault(key, source)
+            # one exposure may belong to several products of an association
+            if key in inside or (other is not source and other != source):
+                msg = (
+                    f"{_called(source)} and {_called(other)} have the same exposure name {member.name}: one product "
+                    "would overwrite the other; rename one, or run them apart, with output directories of their own"
+                )
+                raise AssociationError(msg)
+            inside.add(key)
+    counts = Counter(product.name for product in products)
+    several = [name for name, n in counts.items() if n > 1]
+    if several:
+        msg = f"{counts[several[0]]} products are called {several[0]}: one would overwrite the other; rename them"
+        raise AssociationError(msg)
+
+
+def _called(source):
+    """Call an input by its path, or a model by its file name."""
+    return str(source) if isinstance(source, Path) else f"a model of {source.meta.filename or 'no name'}"
 
 
 def science_metadata(dataset):
@@ -222,14 +275,14 @@ def science_metadata(dataset):
 
     Parameters
     ----------
-    dataset : str, Path, DataModel, container, library or list
+    dataset : str, Path, DataModel, container, library, association or list
 
     Returns
     -------
     dict
         ``meta.instrument.filter`` and so on; empty where there is no exposure that can be read.
     """
-    if isinstance(dataset, dict):
+    if isinstance(dataset, dict) and "products" not in dataset:
         return dataset
     try:
         products = gather([dataset])

@@ -1,0 +1,94 @@
+"""The mean over an exposure's integrations."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from niriss_eestep.calibrate.integrations import combine_integrations
+from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.sb_profile import measure_sb
+from niriss_eestep.simulate.scene import GaussianPSF
+
+OPTIONS = EEOptions(radii=(1, 2, 3))
+RATE, SKY, VARIANCE = 5000.0, 1.0, 4.0
+
+
+def integration(rng=None, *, name="x", extra=0.0, **changes):
+    image = RATE * (1 + extra) * GaussianPSF(1.5).render(30.0, 30.0, (61, 61)) + SKY
+    if rng is not None:
+        image = image + rng.normal(0, np.sqrt(VARIANCE), image.shape)
+    settings = {"dq": np.zeros(image.shape, np.uint32), "bad": np.zeros(image.shape, bool), "gain": 1.6}
+    settings |= {"x": 30.0, "y": 30.0, "x_origin": 0, "y_origin": 0, "pixel_scale": 0.0656}
+    return StarExposure(name, image, np.full(image.shape, VARIANCE), **(settings | changes))
+
+
+def test_the_mean_of_equal_integrations_is_each_of_them():
+    one = measure_ee(integration(), OPTIONS)
+    mean, integrations = combine_integrations([one, one, one, one])
+    np.testing.assert_allclose(mean.count_rate, one.count_rate, rtol=1e-12)
+    np.testing.assert_allclose(mean.covariance, one.covariance / 4, rtol=1e-12)
+    np.testing.assert_allclose(integrations.scatter, 0.0, atol=1e-9)
+    assert integrations.value.shape == (4, 3)
+    assert mean.background.err == pytest.approx(one.background.err / 2)
+    assert mean.status == "measured"
+
+
+@pytest.mark.parametrize("measure", [measure_ee, measure_sb])
+def test_the_mean_is_the_plain_one_and_its_error_is_right(measure):
+    rng = np.random.default_rng(1)
+    name = "count_rate" if measure is measure_ee else "surface_brightness"
+    profiles = [measure(integration(rng)) for _ in range(200)]
+    mean, integrations = combine_integrations(profiles)
+    np.testing.assert_allclose(getattr(mean, name), integrations.value.mean(axis=0), rtol=1e-9)
+    # the standard deviation of 200 values is known to 5 %: 4 of its standard errors
+    np.testing.assert_allclose(integrations.scatter / np.sqrt(200), getattr(mean, f"{name}_err"), rtol=0.2)
+
+
+def test_a_scatter_beyond_chance_enlarges_the_error():
+    rng = np.random.default_rng(2)
+    profiles = [measure_ee(integration(rng, extra=extra), OPTIONS) for extra in rng.normal(0, 0.05, 30)]
+    mean, integrations = combine_integrations(profiles)
+    np.testing.assert_allclose(mean.count_rate_err, integrations.scatter / np.sqrt(30), rtol=0.05)
+
+
+def test_integrations_that_fail_are_left_out_and_named():
+    rng = np.random.default_rng(3)
+    good = [measure_ee(integration(rng), OPTIONS) for _ in range(3)]
+    lost = failed_ee(integration(), OPTIONS, "no star")
+    mean, integrations = combine_integrations([good[0], lost, *good[1:]])
+    expected, _ = combine_integrations(good)
+    np.testing.assert_array_equal(mean.count_rate, expected.count_rate)
+    assert np.isnan(integrations.value[1]).all()
+    assert mean.status == "measured with warnings: 1 of 4 integrations not measured: 2 (no star)"
+    with pytest.raises(ExposureError, match="none of 2 integrations could be measured: no star"):
+        combine_integrations([lost, lost])
+
+
+def test_each_warning_is_told_once():
+    profiles = [
+        measure_ee(integration(warnings=warnings), OPTIONS)
+        for warnings in (("no flags", "3 pixels low"), ("no flags",), ("no flags", "5 pixels low"))
+    ]
+    mean, _ = combine_integrations(profiles)
+    assert mean.warnings == ("no flags", "3 pixels low (2 of 3 integrations)")
+
+
+def test_a_given_background_does_not_average_down():
+    options = replace(OPTIONS, background_method="constant", background_value=SKY, background_value_err=0.1)
+    one = measure_ee(integration(), options)
+    mean, _ = combine_integrations([one] * 100)
+    sky = 0.1**2 * np.outer(one.area, one.area)
+    np.testing.assert_allclose(mean.covariance, (one.covariance - sky) / 100 + sky, rtol=1e-9)
+
+
+def test_bad_pixels_are_those_of_the_worst_integration():
+    bad = np.zeros((61, 61), bool)
+    bad[30, 33] = True
+    options = replace(OPTIONS, core_radius=1.0)
+    clean, flawed = measure_ee(integration(), options), measure_ee(integration(bad=bad), options)
+    assert flawed.n_bad[-1] > 0
+    mean, _ = combine_integrations([clean, flawed])
+    np.testing.assert_array_equal(mean.n_bad, flawed.n_bad)

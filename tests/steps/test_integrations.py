@@ -1,0 +1,69 @@
+"""Exposures given as integrations."""
+
+import numpy as np
+import pytest
+from stdatamodels.jwst import datamodels
+
+from niriss_eestep import products
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, SBProfileStep
+
+
+@pytest.fixture(scope="module")
+def program(simulate):
+    return simulate(kinds=("rateints", "rate"), n_dithers=2, seed=4)
+
+
+def test_integrations_give_what_their_mean_gives(program):
+    _, (path, _) = program
+    result = EEPhotometryStep.call(str(path), configure_log=False)
+    rate = EEPhotometryStep.call(str(path).replace("_rateints", "_rate"), configure_log=False)
+    # centroids and weights of one integration are noisier: far less than the error
+    assert np.all(np.abs(result.count_rate - rate.count_rate) < 0.05 * rate.count_rate_err)
+    with datamodels.open(path) as model:
+        n = len(model.data)
+    assert result.integration_count_rate.shape == (n, len(result.radius))
+    # the scatter of n integrations is known to 1 / sqrt(2 (n - 1)): 4 of its standard errors
+    ratio = result.integration_scatter / np.sqrt(n) / rate.count_rate_err
+    np.testing.assert_allclose(ratio, 1.0, atol=4 / np.sqrt(2 * (n - 1)))
+    assert result.meta.filename == path.name.replace("_rateints.fits", "_eeprofile.asdf")
+
+
+def test_surface_brightness_of_integrations(program):
+    _, (path, _) = program
+    result = SBProfileStep.call(str(path), configure_log=False)
+    rate = SBProfileStep.call(str(path).replace("_rateints", "_rate"), configure_log=False)
+    # clipping at -3 standard deviations, of a single integration here, moves a mean by 0.0044 of them
+    shift = 0.0044 * rate.meta.sb.background_std * np.sqrt(len(result.integration_surface_brightness))
+    assert np.all(np.abs(result.surface_brightness - rate.surface_brightness) < 2 * shift)
+    assert result.integration_scatter.shape == rate.radius.shape
+
+
+def test_surface_brightness_units(program, tmp_path):
+    _, (path, _) = program
+    with datamodels.open(path) as model:
+        rate = EEPhotometryStep.call(model, configure_log=False)
+        photmjsr = 0.25
+        for name, power in (("data", 1), ("err", 1), ("var_poisson", 2), ("var_rnoise", 2)):
+            setattr(model, name, getattr(model, name) * photmjsr**power)
+        model.meta.bunit_data = "MJy/sr"
+        model.meta.photometry.conversion_megajanskys = photmjsr
+        calints = tmp_path / path.name.replace("_rateints", "_calints")
+        model.save(calints)
+    result = EEPhotometryStep.call(str(calints), configure_log=False)
+    np.testing.assert_allclose(result.count_rate, rate.count_rate, rtol=1e-5)
+
+
+def test_the_product_keeps_the_integrations(program, tmp_path):
+    _, (path, _) = program
+    result = EEPhotometryStep.call(str(path), output_dir=str(tmp_path), save_results=True, configure_log=False)
+    with products.open(tmp_path / result.meta.filename) as read:
+        np.testing.assert_array_equal(read.integration_count_rate, result.integration_count_rate)
+        assert str(read.to_table()["integration_scatter"].unit) == "DN / s"
+
+
+def test_the_pipeline_takes_integrations(program, monkeypatch):
+    directory, paths = program
+    monkeypatch.setenv("PYSYN_CDBS", str(directory))
+    from_ints = FluxCalPipeline.call([str(p) for p in paths], configure_log=False)
+    from_rate = FluxCalPipeline.call([str(p).replace("_rateints", "_rate") for p in paths], configure_log=False)
+    assert from_ints.table["ratio"][0] == pytest.approx(from_rate.table["ratio"][0], rel=1e-5)
