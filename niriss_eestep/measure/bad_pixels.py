@@ -329,7 +329,7 @@ def _by_median(
         on_image, _ = _box(good, j, i, BOX // 2)
         near = good[on_image]
         if not near.any():
-    XX
+            msg = f"a bad pixel has no good pixel in its {BOX}x{BOX} box; try bad_pixel_method=surface"
             raise ExposureError(msg)
         value[k] = np.median(image[on_image][near])
         # a median's variance is pi/2 of the mean's (normal distribution, large samples)

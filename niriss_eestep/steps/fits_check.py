@@ -89,6 +89,10 @@ def check_fits(path):
     if not any(extension.name == "SCI" for extension in extensions):
         msg = f"{path}: no SCI extension: not an image of the JWST pipeline"
         raise ExposureError(msg)
+    for extension in extensions:
+        if extension.name == "DQ" and extension.header["BITPIX"] < 0:
+            msg = f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
+            raise ExposureError(msg)
     return extensions
 
 

@@ -378,6 +378,9 @@ def _variance(layers, cut, scale):
         # a pixel that lost its variances may still have its error
         other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
         total = np.where(usable, total, other)
+        if usable.mean() < 0.5 and layers.err is not None:
+            lost = 100 * (1 - usable.mean())
+            warnings.append(f"{lost:.0f} % of the pixels have no usable variances: their errors are from ERR")
     elif layers.err is not None:
         warnings.append("no variance arrays: the errors are from ERR")
         total = np.square(np.asarray(layers.err[cut], dtype=float))
