@@ -8,7 +8,7 @@ from niriss_eestep.exceptions import NirissEEError
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "accuracy")
+COMMANDS = ("demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "report", "accuracy")
 
 
 class _Version(argparse.Action):

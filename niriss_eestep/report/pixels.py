@@ -34,14 +34,13 @@ def plot_stamp(model):
         The image with an asinh stretch; the sky annulus lies between the dashed circles.
     """
     with styled():
-        figure = new_figure(4.8, 4.5)
-        axis = figure.subplots()
+        figure, axis = new_figure(4.8, 4.55, left=0.55, right=0.8, bottom=0.8, top=0.3)
         if _has_stamp(model, axis):
             drawn = _show(axis, model, model.stamp, _stretch(model))
             _colour_bar(axis, drawn)
             _circles(axis, model)
             if _mark_kinds(axis, model):
-                figure.legend(loc="outside lower center", ncols=4)
+                figure.legend(loc="lower center", ncols=4)
         axis.set_title(plain(model.meta.filename or "in memory"), fontsize="small")
         return figure
 
@@ -60,8 +59,9 @@ def plot_repairs(model):
         Both images with the same asinh stretch; pixels marked by kind on the left, the repaired ones on the right.
     """
     with styled():
-        figure = new_figure(6.8, 3.6)
-        before, after = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure, (before, after) = new_figure(
+            6.8, 3.8, left=0.55, right=0.8, bottom=0.7, top=0.45, ncols=2, sharex=True, sharey=True
+        )
         if _has_stamp(model, before) and _has_stamp(model, after):
             stretch = _stretch(model)
             for axis, image, title in ((before, model.stamp, "as it came"), (after, model.stamp_repaired, "repaired")):
@@ -73,7 +73,7 @@ def plot_repairs(model):
             _mark_kinds(after, model, ("repaired",), labels=False)
             _zoom(before, model)
             if marked:
-                figure.legend(loc="outside lower center", ncols=6)
+                figure.legend(loc="lower center", ncols=6)
         figure.suptitle(plain(model.meta.filename or "in memory"), fontsize="small")
         return figure
 
@@ -117,7 +117,7 @@ def _show(axis, model, image, stretch):
         extent=(left, left + nx, bottom, bottom + ny),
         cmap=colours,
         norm=stretch,
-        interpolation="nearest",
+        interpolation="none",
     )
     axis.grid(visible=False)
     axis.set_xlabel("x [pix]")

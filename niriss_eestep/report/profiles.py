@@ -93,8 +93,7 @@ def plot_sb_profile(model):
     series = [_Series("measured", model.surface_brightness, model.surface_brightness_err, series_style(0))]
     record = model.meta.sb
     with styled():
-        figure = new_figure(6.4, 4.4)
-        top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        figure, (top, below) = new_figure(6.4, 4.4, top=0.5, nrows=2, sharex=True, height_ratios=(3, 1))
         _sb_panel(top, model.radius, series, record.background, record.background_std)
         total = np.maximum(model.n_used + model.n_clipped, 1)
         below.bar(model.radius, 100 * model.n_clipped / total, width=model.half_width, color=COLOURS[1])
@@ -128,8 +127,7 @@ def plot_combined_sb(model):
     series.append(_Series("combined", model.surface_brightness, model.surface_brightness_err, mean_style))
     backgrounds = model.exposure_background[np.isfinite(model.exposure_background)]
     with styled():
-        figure = new_figure(6.4, 3.8)
-        axis = figure.subplots()
+        figure, axis = new_figure(6.4, 3.8)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan)
         axis.set_xlabel("Mid-radius of the annulus [pix]")
         axis.set_title(_title(model))
@@ -196,8 +194,7 @@ def _errorbars(axis, radius, value, err, series, label):
 
 
 def _ee_figure(model, title, series, effective, curve, total, reason):
-    figure = new_figure(6.4, 5.2)
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure, (top, below) = new_figure(6.4, 5.2, right=0.7, top=0.5, nrows=2, sharex=True, height_ratios=(2, 1))
     n, radius = len(series), model.radius
     for index, entry in enumerate(series):
         _errorbars(top, radius + _spread(index, n, 0.06), entry.value, entry.err, entry, entry.label)
@@ -222,7 +219,7 @@ def _ee_figure(model, title, series, effective, curve, total, reason):
         top.legend(loc="lower right")
         top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
     top.set_ylabel("Count rate within radius [DN/s]")
-    below.set_ylabel("Data / model − 1 [%]")
+    below.set_ylabel("Data from model [%]")
     below.set_xlabel("Aperture radius [pix]")
     below.set_xlim(0, 1.04 * radius[-1])
     top.set_title(title)
@@ -245,8 +242,7 @@ def _limit_residuals(axis, radius, series, effective, total):
         for beyond, marker, edge in ((percent > limit, 6, limit), (percent < -limit, 7, -limit)):
             if beyond.any():
                 style = {"marker": marker, "color": entry.style["color"], "ls": "none", "ms": 5, "clip_on": False}
-                (arrows,) = axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **style)
-                arrows.set_in_layout(False)
+                axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **style)
 
 
 def _sb_panel(axis, radius, series, background, background_std=np.nan):

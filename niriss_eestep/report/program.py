@@ -9,8 +9,8 @@ from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_
 
 __all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
 
-#: more series than this share a style by subarray or target only
-MAX_SERIES = 14
+#: of legends below a figure
+N_COLUMNS = 4
 
 
 def plot_abs_flux(model):
@@ -29,8 +29,11 @@ def plot_abs_flux(model):
     pivot = np.array([_pivot(row) for row in table])
     predecessor = np.array([_predecessor(row) for row in table])
     with styled():
-        figure = new_figure(7.2, 5.4)
-        top, below = figure.subplots(2, 1, sharex=True)
+        n_series = len(_series(table))
+        legend = 0.2 + 0.2 * -(-n_series // N_COLUMNS) if n_series > 1 else 0.0
+        figure, (top, below) = new_figure(
+            7.2, 5.4 + legend, right=0.3, bottom=0.5 + legend, top=0.7, nrows=2, sharex=True
+        )
         _against_wavelength(top, table, pivot, table["ratio"], table["ratio_err"])
         values, errors = table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor
         _against_wavelength(below, table, pivot, values, errors)
@@ -38,13 +41,13 @@ def plot_abs_flux(model):
         below.set_ylabel("PHOTMJSR / predecessor\n(August 2022)")
         below.set_xlabel("Pivot wavelength [\N{MICRO SIGN}m]")
         _name_filters(top, table, pivot)
-        if len(top.get_legend_handles_labels()[0]) > 1:
-            figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        if legend:
+            figure.legend(*top.get_legend_handles_labels(), loc="lower center", ncols=N_COLUMNS)
         return figure
 
 
 def plot_plateau(model, row=0):
-    """Plot a group's total count rate against the aperture radius: does it plateau?
+    """Plot a group's total count rate against the aperture radius, to see whether it plateaus.
 
     Parameters
     ----------
@@ -62,8 +65,7 @@ def plot_plateau(model, row=0):
     total, err = model.total_count_rate[row], model.total_count_rate_err[row]
     mean, mean_err = float(entry["count_rate"]), float(entry["count_rate_err"])
     with styled():
-        figure = new_figure(6.4, 3.4)
-        axis = figure.subplots()
+        figure, axis = new_figure(6.4, 3.4, right=0.7)
         if np.isfinite(mean) and np.isfinite(total).any():
             for chosen, face, label in ((used, COLOURS[0], "averaged"), (~used, "white", "not averaged")):
                 points = chosen & np.isfinite(total)
@@ -103,8 +105,7 @@ def plot_background(model):
 
     rows = model.exposures[np.isfinite(model.exposures["mjd"]) & np.isfinite(model.exposures["background"])]
     with styled():
-        figure = new_figure(7.2, 3.6)
-        axis = figure.subplots()
+        figure, axis = new_figure(7.2, 3.6, right=1.2, top=0.2)
         if not len(rows):
             note(axis, "no exposure with a time and a background")
             axis.set_axis_off()
@@ -120,7 +121,7 @@ def plot_background(model):
         since = Time(start, format="mjd", scale="utc").strftime("%Y-%m-%d %H:%M")
         axis.set_xlabel(f"{'Days' if in_days else 'Hours'} since {since} UTC")
         axis.set_ylabel("Background [DN/s/pix]")
-        figure.legend(loc="outside right center")
+        figure.legend(loc="center right")
         return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 
 from niriss_eestep.text import printable
@@ -36,7 +37,7 @@ _RC = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 4.5,
-    "errorbar.capsize": 2.0,
+    "errorbar.capsize": 0.0,
     "xtick.direction": "in",
     "ytick.direction": "in",
     # parsing mathematics takes longer than all the rest of a figure; and a $ in a header is a $
@@ -59,21 +60,38 @@ def styled():
         yield
 
 
-def new_figure(width=6.4, height=4.2):
+def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0.35, **grid):
     """Make a figure that belongs to no window and to no global list.
+
+    The margins are given: finding them from the labels takes as long as drawing the figure.
 
     Parameters
     ----------
     width, height : float
         [inch].
+    left, right, bottom, top : float
+        Margins [inch].
+    **grid
+        Passed to `matplotlib.figure.Figure.subplots`.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    figure : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes or ndarray of Axes
     """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="none")
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        hspace=0.06,
+        wspace=0.06,
+    )
+    axes = figure.subplots(**grid)
+    return figure, axes
 
 
 def plain(text):
@@ -139,6 +157,15 @@ def figure_bytes(figure, form="svg", *, dpi=110):
     """
     buffer = io.BytesIO()
     with styled():
-        metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if form == "svg" else {"Software": None}
         figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+    return _compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
+
+
+def _compact(svg):
+    """Round an SVG's coordinates to a hundredth of a point, and leave out what does not show."""
+    svg = re.sub(rb'\b(d|transform|x|y)="[^"]*"', lambda found: re.sub(rb"(\.\d\d)\d+", rb"\1", found[0]), svg)
+    svg = re.sub(rb"<metadata>.*?</metadata>", b"", svg, flags=re.DOTALL)
+    # a reader's machine may not have the font
+    svg = svg.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+    return re.sub(rb"\n\s*", b"\n", svg)

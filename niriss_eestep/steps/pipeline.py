@@ -9,6 +9,7 @@ from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, 
 from niriss_eestep.products.convert import group_names, group_of
 from niriss_eestep.products.io import open as open_product
 from niriss_eestep.products.models import CombinedEEModel
+from niriss_eestep.progress import progress
 from niriss_eestep.steps.abs_flux import AbsFluxStep
 from niriss_eestep.steps.base import FluxPipeline, default_product_name
 from niriss_eestep.steps.combine_profiles import CombineProfilesStep
@@ -107,7 +108,7 @@ class FluxCalPipeline(FluxPipeline):
             If none of its exposures, or of its groups, could be measured.
         """
         profiles, lost = [], []
-        for member in product.members:
+        for member in progress(product.members, desc=product.name or "measure"):
             try:
                 profiles += self.measure(member)
             except OutputError:
@@ -132,7 +133,16 @@ class FluxCalPipeline(FluxPipeline):
         ee = [model for model in combined if isinstance(model, CombinedEEModel)]
         result = self.abs_flux.calibrate(ee, ee, name, lost)
         self.abs_flux.finalize_result(result, self.abs_flux._reference_files_used)
+        if self.save_report:
+            self._write_report(result, combined, [model for _, model in profiles])
         return result
+
+    def _write_report(self, result, combined, profiles):
+        """Write the HTML report where the absolute-flux product goes; matplotlib is not imported otherwise."""
+        from niriss_eestep.report.page import write_report_of_models
+
+        directory = self._output_path(result.meta.filename).parent
+        log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
     def measure(self, member):
         """Measure one exposure by both steps, and save its products.

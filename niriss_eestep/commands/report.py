@@ -1,0 +1,67 @@
+"""Write an HTML report of absolute-flux products that have been saved."""
+
+HELP = "write an HTML report of absolute-flux products"
+
+
+def configure(parser):
+    """Declare the arguments.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    from pathlib import Path
+
+    parser.add_argument(
+        "products",
+        nargs="+",
+        type=Path,
+        metavar="PRODUCT",
+        help="a *_absflux.asdf file, or a directory of them; the other products of the run are looked for beside it",
+    )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the product)")
+
+
+def run(args):
+    """Write the reports.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+
+    Returns
+    -------
+    int
+        1 where a report could not be written; the others are.
+    """
+    import sys
+
+    from niriss_eestep.exceptions import OutputError, ProductError
+    from niriss_eestep.progress import progress
+    from niriss_eestep.report.page import write_report
+    from niriss_eestep.text import printable
+
+    failed = 0
+    for path in progress(_products(args.products), desc="report", unit="product"):
+        try:
+            print(write_report(path, args.output_dir), flush=True)
+        except OutputError:
+            raise
+        except ProductError as error:
+            print(f"niriss-ee report: {printable(error)}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _products(paths):
+    """Files that are named, and the absolute-flux products of the directories that are."""
+    from niriss_eestep.exceptions import ProductError
+
+    found = []
+    for path in paths:
+        inside = sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
+        if not inside:
+            msg = f"{path}: no *_absflux.asdf in this directory"
+            raise ProductError(msg)
+        found += inside
+    return found
