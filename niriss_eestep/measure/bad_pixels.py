@@ -34,7 +34,7 @@ _SURFACE_SIGMA = 1.0
 #: width of the radial trend's Gaussian weights, and the step at which it is worked out [pix]; 0.4 to 0.5 measured best
 _TREND_WIDTH = 0.45
 _TREND_STEP = 0.25
-_TREND_BIN = 0.025
+_TREND_BIN = 0.1
 
 #: good pixels within this distance in radius are predicted too, to judge a method [pix]
 _SIMILAR_RADIUS = 1.5
@@ -181,7 +181,7 @@ def radial_trend(
         The trend at every pixel.
     """
     near = good & (distance <= reach + 3 * _TREND_WIDTH)
-    # pixels go into narrow bins first: a twentieth of the weights' width changes nothing, and saves most of the work
+    # pixels go into narrow bins first, which changes nothing at this width and saves most of the work
     bins = (distance[near] / _TREND_BIN).astype(int)
     count = np.bincount(bins)
     filled = count > 0
