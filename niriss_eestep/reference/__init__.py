@@ -4,11 +4,13 @@ from importlib import import_module
 
 # name: module that has it; imported on first use, because readers bring asdf and astropy
 _EXPORTS = {
+    "Apcorr": "apcorr",
     "PSFEE": "psfee",
     "EETable": "psfee",
     "PSFImages": "psf_images",
     "Throughput": "throughput",
     "find_spectrum": "stdspec",
+    "load_apcorr": "apcorr",
     "load_psf_images": "psf_images",
     "load_psfee": "psfee",
     "load_spectrum": "stdspec",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.calibrate.abs_flux import Stimulus, calibrate_rate, total_rate
-from niriss_eestep.exceptions import ExposureError, NirissEEError, ProductError, ReferenceDataError
+from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
 from niriss_eestep.measure.ee_profile import status_text
 from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
@@ -25,6 +26,27 @@ log = logging.getLogger(__name__)
 GROUP_KEYS = ("target", "filter", "pupil", "subarray")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Correction:
+    """Aperture correction of one group.
+
+    Parameters
+    ----------
+    curve, curve_err : callable
+        EE at radii [pix], 1 at infinity, and its standard error.
+    rings : list of (ndarray, ndarray)
+        Edges [pix] and coverage of the rings of each exposure's annulus; empty where the curve allows for it already.
+    radius_min, radius_max : float
+        Radii to average [pix].
+    """
+
+    curve: Callable
+    curve_err: Callable
+    rings: list
+    radius_min: float
+    radius_max: float
+
+
 class AbsFluxStep(FluxStep):
     """Correct combined EE profiles to infinity, and compare them with what the star's spectrum predicts."""
 
@@ -32,13 +54,14 @@ class AbsFluxStep(FluxStep):
 
     spec = """
     suffix = string(default='absflux')       # Suffix of the products
+    aperture_correction = option('psfee', 'apcorr', default='psfee')  # EE of the PSF, or the apcorr reference of the standard pipeline
     radius_min = float(default=5.0)          # Smallest radius averaged [pix]
     radius_max = float(default=10.0)         # Largest radius averaged [pix]
     gain_err = float(default=0.0)            # Standard error of the gain, for the error budget [e-/DN]
     throughput_err = float(default=0.0)      # Fractional standard error of the throughput, for the error budget
-    """
+    """  # noqa: E501 - stpipe takes one line per parameter
 
-    reference_file_types = ["psfee", "stdspec", "throughput"]  # noqa: RUF012 - stpipe reads the class attribute
+    reference_file_types = ["psfee", "apcorr", "stdspec", "throughput"]  # noqa: RUF012 - stpipe reads the class attribute
 
     def process(self, *inputs):
         """Calibrate.
@@ -147,7 +170,7 @@ class AbsFluxStep(FluxStep):
         n_radii = len(model.radius)
         found = _empty(n_radii)
         try:
-            total, curve = self._total(model, group)
+            total, correction = self._total(model, group)
             stimulus, note = self._stimulus(model, group)
             row |= asdict(
                 calibrate_rate(
@@ -167,35 +190,75 @@ class AbsFluxStep(FluxStep):
                 "ee_effective": total.ee_effective,
             }
         except NirissEEError as error:
-            curve = None
+            correction = None
             row["status"] = status_text(str(error), ())
-        return found | {"row": row, "exposures": _exposures(model, group, curve, found)}
+        return found | {"row": row, "exposures": _exposures(model, group, correction, found)}
 
     def _total(self, model, group):
         """Total count rate of a group."""
+        if group["pupil"] == "NRM":
+            msg = "the NRM's PSF is none of the PSF references': no aperture correction"
+            raise ReferenceDataError(msg)
+        parameters = self.parameters_for(model)
+        find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
+        correction = find(model, group, parameters)
+        edges, coverage = zip(*correction.rings, strict=True)
+        total = total_rate(
+            combined_profile(model),
+            correction.curve,
+            correction.curve_err,
+            area=model.exposure_area,
+            ring_edges=edges,
+            ring_coverage=coverage,
+            radius_min=correction.radius_min,
+            radius_max=correction.radius_max,
+        )
+        return total, correction
+
+    def _psfee(self, model, group, parameters):
+        """EE of the PSF, and each exposure's annulus as it was used."""
         from niriss_eestep.reference import load_psfee
 
         path = self.get_reference_file(model, "psfee")
         psfee = load_psfee(path)
         if path is None:
             self.note_reference("psfee", f"packaged {psfee.name}")
-        if group["pupil"] == "NRM":
-            msg = "the NRM's PSF is none of the PSF references': no aperture correction"
-            raise ReferenceDataError(msg)
-        parameters = self.parameters_for(model)
-        edges, coverage = zip(*exposure_backgrounds(model), strict=True)
-        curve = partial(psfee.ee, group["filter"])
-        total = total_rate(
-            combined_profile(model),
-            curve,
+        return Correction(
+            partial(psfee.ee, group["filter"]),
             partial(psfee.ee_err, group["filter"]),
-            area=model.exposure_area,
-            ring_edges=edges,
-            ring_coverage=coverage,
-            radius_min=parameters["radius_min"],
-            radius_max=parameters["radius_max"],
+            exposure_backgrounds(model),
+            parameters["radius_min"],
+            parameters["radius_max"],
         )
-        return total, curve
+
+    def _apcorr(self, model, group, parameters):
+        """Correction of the apcorr reference, which allows for the starlight in its own annulus already."""
+        from niriss_eestep.reference import load_apcorr
+
+        path = self.get_reference_file(model, "apcorr")
+        if path is None:
+            msg = "aperture_correction=apcorr: CRDS is not configured or has no apcorr reference; give override_apcorr"
+            raise ReferenceDataError(msg)
+        apcorr = load_apcorr(path)
+        annuli = {
+            (round(float(edges[0]), 3), round(float(edges[-1]), 3)) if len(edges) else (0.0, 0.0)
+            for edges, _ in exposure_backgrounds(model)
+        }
+        if len(annuli) > 1:
+            msg = f"aperture_correction=apcorr: the exposures have different sky annuli: {sorted(annuli)} pix"
+            raise ParameterError(msg)
+        effective = apcorr.effective(group["filter"], *annuli.pop())
+        first, last = (float(r) for r in effective.radius[[0, -1]])
+        r_min, r_max = max(parameters["radius_min"], first), min(parameters["radius_max"], last)
+        if not np.any((model.radius >= r_min) & (model.radius <= r_max)):
+            msg = (
+                f"{apcorr.name}: the correction of {group['filter']} is for {first:.2f} to {last:.2f} pix; none of the "
+                f"radii between radius_min={parameters['radius_min']:g} and "
+                f"radius_max={parameters['radius_max']:g} pix lies there"
+            )
+            raise ParameterError(msg)
+        nothing = (np.array([]), np.array([]))
+        return Correction(effective.curve, effective.err, [nothing] * len(model.exposure_names), r_min, r_max)
 
     def _stimulus(self, model, group):
         """What the star should give; None, and why, where its spectrum is not to be had."""
@@ -251,13 +314,12 @@ def _group_warnings(statuses, n_failed, n_exposures):
     return warnings
 
 
-def _exposures(model, group, curve, found):
+def _exposures(model, group, correction, found):
     """Rows of the table of exposures."""
     from niriss_eestep.calibrate.aperture_correction import effective_ee
 
     used = np.asarray(found["radius_used"], dtype=bool)
     k = int(np.nonzero(used)[0][-1]) if used.any() else len(used) - 1
-    backgrounds = exposure_backgrounds(model)
     rows = []
     for i, name in enumerate(model.exposure_names):
         row = group | {
@@ -274,8 +336,8 @@ def _exposures(model, group, curve, found):
             "count_rate_err": model.exposure_count_rate_err[i, k],
             "status": model.exposure_status[i],
         }
-        if curve is not None and not row["status"].startswith("failed"):
-            effective = effective_ee(curve, model.radius, model.exposure_area[i], *backgrounds[i])
+        if correction is not None and not row["status"].startswith("failed"):
+            effective = effective_ee(correction.curve, model.radius, model.exposure_area[i], *correction.rings[i])
             row["total_count_rate"] = float(np.mean((model.exposure_count_rate[i] / effective)[used]))
             # apertures share their pixels: the largest relative error stands for the mean's
             relative = model.exposure_count_rate_err[i] / model.exposure_count_rate[i]

@@ -1,5 +1,7 @@
 """Simulated exposures, and small references for the steps of the standard pipeline."""
 
+import shutil
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -158,3 +160,92 @@ def offline_crds(tmp_path, monkeypatch):
     monkeypatch.setenv("CRDS_CONTEXT", "jwst_0001.pmap")
     monkeypatch.setenv("STPIPE_DISABLE_CRDS_STEPPARS", "true")
     return tmp_path / "crds"
+
+
+@pytest.fixture
+def crds_cache(tmp_path, monkeypatch):
+    """Function that builds a CRDS cache of given references, with mappings and no server, and points CRDS to it.
+
+    It takes, for each reference type, paths by science filter; ``ANY`` stands for all filters.
+    """
+    from crds.core import config, utils
+    from crds.core.rmap import Mapping
+
+    root = tmp_path / "crds_cache"
+
+    def forget():
+        utils.clear_function_caches()
+        # where crds remembers how a cache's directories are laid out
+        config.CRDS_REF_SUBDIR_MODE = None
+
+    def write_mapping(name, header, selector):
+        path = root / "mappings" / "jwst" / name
+        header = {"observatory": "JWST", "name": name, "derived_from": "tests", "sha1sum": ""} | header
+        path.write_text(f"header = {header!r}\n\nselector = {selector}\n")
+        Mapping.from_file(str(path), ignore_checksum=True).rewrite_checksum(str(path))
+
+    def write_rmap(reftype, by_filter):
+        matches = {}
+        for name, path in by_filter.items():
+            key = ("N/A", "N/A") if name == "ANY" else (FILTERS[name].header_filter, FILTERS[name].header_pupil)
+            shutil.copy(path, root / "references" / "jwst" / "niriss" / path.name)
+            matches[key] = path.name
+        entries = ", ".join(f"{key!r}: UseAfter({{'2020-01-01 00:00:00': {name!r}}})" for key, name in matches.items())
+        header = {
+            "mapping": "REFERENCE",
+            "instrument": "NIRISS",
+            "filekind": reftype.upper(),
+            "classes": ("Match", "UseAfter"),
+            "parkey": (
+                ("META.INSTRUMENT.FILTER", "META.INSTRUMENT.PUPIL"),
+                ("META.OBSERVATION.DATE", "META.OBSERVATION.TIME"),
+            ),
+            "reffile_format": "ANY",
+            "reffile_required": "NONE",
+            "rmap_relevance": "ALWAYS",
+            "suffix": reftype,
+            "text_descr": reftype,
+        }
+        name = f"jwst_niriss_{reftype}_0001.rmap"
+        write_mapping(name, header, f"Match({{{entries}}})")
+        return name
+
+    def build(references):
+        for name in ("config/jwst", "mappings/jwst", "references/jwst/niriss"):
+            (root / name).mkdir(parents=True)
+        server = {
+            "observatory": "jwst",
+            "operational_context": "jwst_0001.pmap",
+            "bad_files_list": [],
+            "force_remote_mode": False,
+            "last_synced": "2024-01-01",
+        }
+        (root / "config" / "jwst" / "server_config").write_text(repr(server))
+        (root / "config" / "jwst" / "ref_cache_subdir_mode").write_text("instrument")
+        rmaps = {reftype: write_rmap(reftype, by_filter) for reftype, by_filter in references.items()}
+        imap = {"mapping": "INSTRUMENT", "instrument": "NIRISS", "parkey": ("REFTYPE",)}
+        write_mapping("jwst_niriss_0001.imap", imap, repr(rmaps))
+        pmap = {"mapping": "PIPELINE", "parkey": ("META.INSTRUMENT.NAME",)}
+        write_mapping("jwst_0001.pmap", pmap, repr({"NIRISS": "jwst_niriss_0001.imap"}))
+        monkeypatch.setenv("CRDS_PATH", str(root))
+        monkeypatch.setenv("CRDS_CONTEXT", "jwst_0001.pmap")
+        forget()
+        return root
+
+    yield build
+    forget()
+
+
+@pytest.fixture
+def write_pars(tmp_path):
+    """Function that writes a parameter reference file."""
+    import asdf
+
+    def write(step, name, parameters, *, directory=None, steps=(), **meta):
+        tree = {"class": f"niriss_eestep.steps.{step}", "name": step, "parameters": parameters, "steps": list(steps)}
+        tree["meta"] = {"reftype": f"pars-{step.lower()}", "instrument": {"name": "NIRISS"}} | meta
+        path = (directory or tmp_path) / name
+        asdf.AsdfFile(tree).write_to(path)
+        return path
+
+    return write

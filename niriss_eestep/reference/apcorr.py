@@ -1,0 +1,168 @@
+"""CRDS's `apcorr` reference as the aperture correction: few radii, each with the sky annulus that it is for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.reference.facts import filter_facts
+
+__all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]
+
+#: sky annuli are the same if their radii agree this well [pix]; a mismatch of 0.05 pix in 20 to 25 pix changes the
+#: light in an aperture of 10 pix by less than 1e-5 of the star's
+SAME_ANNULUS = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EffectiveEE:
+    """What remains of a star's light in an aperture after the mean of one sky annulus is subtracted.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n,)
+        Aperture radii, rising [pix].
+    ee : ndarray, shape (n,)
+        1 / apcorr.
+    """
+
+    radius: NDArray[np.float64]
+    ee: NDArray[np.float64]
+
+    def curve(self, radius: ArrayLike) -> NDArray[np.float64]:
+        """Interpolate between the rows, monotonically (PCHIP); NaN beyond them.
+
+        Parameters
+        ----------
+        radius : float or array_like
+            [pix].
+
+        Returns
+        -------
+        ndarray, shape of ``radius``
+        """
+        return self._between(radius, PchipInterpolator(self.radius, self.ee, extrapolate=False))
+
+    def err(self, radius: ArrayLike) -> NDArray[np.float64]:
+        """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.
+
+        Parameters
+        ----------
+        radius : float or array_like
+            [pix].
+
+        Returns
+        -------
+        ndarray, shape of ``radius``
+        """
+        line = self._between(radius, lambda r: np.interp(r, self.radius, self.ee))
+        return np.abs(self.curve(radius) - line)
+
+    def _between(self, radius, function):
+        radius = np.asarray(radius, dtype=np.float64)
+        # tables are single precision
+        inside = (radius >= self.radius[0] * (1 - 1e-6)) & (radius <= self.radius[-1] * (1 + 1e-6))
+        return np.where(inside, function(np.clip(radius, self.radius[0], self.radius[-1])), np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Apcorr:
+    """An `apcorr` reference.
+
+    Parameters
+    ----------
+    rows : mapping of (str, str) to ndarray
+        By FILTER and PUPIL, each with the fields ``radius``, ``apcorr``, ``skyin`` and ``skyout`` [pix].
+    name : str
+        The file.
+    """
+
+    rows: Mapping[tuple[str, str], NDArray[np.void]]
+    name: str
+
+    def effective(self, filter_name: str, r_in: float, r_out: float) -> EffectiveEE:
+        """Return the effective EE of a filter with a given sky annulus.
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+        r_in, r_out : float
+            Sky annulus of the measurement [pix].
+
+        Returns
+        -------
+        EffectiveEE
+
+        Raises
+        ------
+        ReferenceDataError
+            If the reference has no such filter.
+        ParameterError
+            If it has fewer than two radii with this annulus.
+        """
+        facts = filter_facts(filter_name)
+        rows = self.rows.get((facts.header_filter, facts.header_pupil))
+        if rows is None:
+            known = ", ".join(sorted("/".join(key) for key in self.rows))
+            msg = f"{self.name}: no aperture correction of {filter_name}; it has FILTER/PUPIL {known}"
+            raise ReferenceDataError(msg)
+        same = (np.abs(rows["skyin"] - r_in) < SAME_ANNULUS) & (np.abs(rows["skyout"] - r_out) < SAME_ANNULUS)
+        radius, first = np.unique(rows["radius"][same], return_index=True)
+        if radius.size < 2:
+            annuli = sorted({(float(row["skyin"]), float(row["skyout"])) for row in rows})
+            listed = ", ".join(f"{i:g}-{o:g}" for i, o in annuli)
+            msg = (
+                f"{self.name}: the aperture correction of {filter_name} is for a sky annulus of {listed} pix, but the "
+                f"profile has {r_in:g}-{r_out:g} pix: measure it with background_skip = inner radius - largest of the "
+                "radii, and the background_width of the reference"
+            )
+            raise ParameterError(msg)
+        return EffectiveEE(radius, 1.0 / rows["apcorr"][same][first])
+
+
+def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
+    """Read an `apcorr` reference of NIRISS imaging.
+
+    Parameters
+    ----------
+    path : path
+        FITS file of a NisImgApcorrModel: table APCORR with the columns filter, pupil, eefraction, radius, apcorr,
+        skyin and skyout.
+
+    Returns
+    -------
+    Apcorr
+
+    Raises
+    ------
+    ReferenceDataError
+        If it is none.
+    """
+    path = Path(path)
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            data = hdus["APCORR"].data
+            table = {name.lower(): np.array(data[name]) for name in data.dtype.names}
+        names = zip(table["filter"], table["pupil"], strict=True)
+        keys = [tuple(str(part).strip().upper() for part in key) for key in names]
+        values = np.stack([np.asarray(table[name], float) for name in ("radius", "apcorr", "skyin", "skyout")], axis=-1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        msg = f"{path}: not an apcorr reference of NIRISS imaging ({type(error).__name__}: {str(error)[:200]})"
+        raise ReferenceDataError(msg) from error
+    if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):
+        msg = f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"
+        raise ReferenceDataError(msg)
+    dtype = [(name, np.float64) for name in ("radius", "apcorr", "skyin", "skyout")]
+    rows = {
+        key: np.array([tuple(v) for k, v in zip(keys, values, strict=True) if k == key], dtype) for key in set(keys)
+    }
+    return Apcorr(rows, path.name)
