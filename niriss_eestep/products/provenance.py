@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from niriss_eestep.text import printable
 
-__all__ = ["copy_metadata", "file_sha256", "fingerprint", "record_provenance"]
+__all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
 
 
 def copy_metadata(model, exposure):
@@ -46,8 +47,9 @@ def record_provenance(model, *, parameters, inputs, references=None):
     model : ProductModel
     parameters : mapping
         Parameters of the step.
-    inputs : sequence of (str, Path or DataModel)
-        What the step read. Files are recorded with their SHA-256, models in memory by their name.
+    inputs : sequence of (str, Path, DataModel or dict)
+        What the step read. Files are recorded with their SHA-256, models in memory by their name; a record of
+        `exposure_record` stays as it is.
     references : mapping of str to str, optional
         File of each reference type.
     """
@@ -83,10 +85,40 @@ def fingerprint(*, parameters, inputs, references):
     content = {
         "version": _version("niriss_eestep"),
         "parameters": _plain(parameters),
-        "input": [source if isinstance(source, dict) else _describe(source) for source in inputs],
+        "input": [_describe(source) for source in inputs],
         "references": {kind: _describe(name) for kind, name in references.items()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def exposure_record(filename, metadata, exposures):
+    """Make the record of an exposure that was measured.
+
+    A full frame has 84 MB, of which a measurement uses 0.1 MB: what was used is hashed, not the file. A product stays
+    up to date when other pixels of the file change.
+
+    Parameters
+    ----------
+    filename : str
+    metadata : dict
+        Flat metadata of the exposure.
+    exposures : sequence of StarExposure
+        The stamps that were measured.
+
+    Returns
+    -------
+    dict
+        For ``meta.eestep.input``: ``filename`` and ``content_sha256``.
+    """
+    # when a file was written decides nothing
+    used = {key: value for key, value in metadata.items() if key.startswith("meta.") and key != "meta.date"}
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True, default=str).encode())
+    for exposure in exposures:
+        for field in fields(exposure):
+            value = getattr(exposure, field.name)
+            content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            digest.update(field.name.encode() + content)
+    return {"filename": printable(filename), "content_sha256": digest.hexdigest()}
 
 
 def file_sha256(path):
@@ -107,6 +139,8 @@ def file_sha256(path):
 
 def _describe(source):
     """Record of one input: its name, and the hash of a file."""
+    if isinstance(source, Mapping):
+        return dict(source)
     if not isinstance(source, (str, Path)):
         record = {"filename": printable(source.meta.filename or "in memory")}
         made = source._instance["meta"].get("eestep", {}).get("fingerprint")

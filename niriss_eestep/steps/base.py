@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from functools import lru_cache
 from pathlib import Path
 
 from jwst import __version__ as jwst_version
@@ -17,7 +19,7 @@ from niriss_eestep.exceptions import NirissEEError, ReferenceDataError
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.steps import crds_state as crds
 from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
-from niriss_eestep.steps.parameters import reference_config, was_given
+from niriss_eestep.steps.parameters import reference_config, selection_of, was_given
 
 __all__ = ["FluxPipeline", "FluxStep"]
 
@@ -128,7 +130,10 @@ class FluxStep(JwstStep):
         """
         exposure = model if isinstance(model, dict) else model.get_crds_parameters()
         owner = self.parent if isinstance(self.parent, FluxStep) else self
-        config = owner._reference_config(exposure, ask_crds=owner.ask_crds)
+        if owner.ask_crds and crds.crds_state() == crds.ON:
+            config = owner._reference_config(exposure, ask_crds=True)
+        else:
+            config = _selected_config(type(owner), selection_of(exposure))
         if owner is not self:
             config = config["steps"].get(self.name, {})
         spec = self.load_spec_file()
@@ -188,8 +193,9 @@ class FluxStep(JwstStep):
         if state == crds.UNREACHABLE:
             if not self.search_attr("allow_packaged", default=False, parent_first=True):
                 msg = (
-                    "the CRDS server in CRDS_SERVER_URL does not answer and the cache in CRDS_PATH does not stand in "
-                    "for it; give --allow_packaged=true to use the packaged references, or unset CRDS_SERVER_URL"
+                    f"the CRDS server {os.environ.get('CRDS_SERVER_URL')} does not answer, and the cache in CRDS_PATH "
+                    f"({os.environ.get('CRDS_PATH', 'not set')}) does not stand in for it; give --allow_packaged=true "
+                    "to use the packaged references, or unset CRDS_SERVER_URL"
                 )
                 raise ReferenceDataError(msg)
             log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
@@ -286,14 +292,37 @@ class FluxStep(JwstStep):
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
             result.meta.ref_file.crds.context_used = crds.crds_context()
-        # the log is the pipeline's, where one of this package runs the step; a hook's parent is another's
-        owner = self.parent if isinstance(self.parent, FluxStep) and self.parent.class_alias else self
-        result._instance.setdefault("cal_logs", {})[owner.class_alias] = list(owner._log_records or [])
+        if not getattr(result, "_log_is_kept", False):
+            self.keep_log(result)
+
+    @property
+    def log_owner(self):
+        """The pipeline, where one of this package runs the step; a hook's parent is another's."""
+        return self.parent if isinstance(self.parent, FluxStep) and self.parent.class_alias else self
+
+    def keep_log(self, result, start=0):
+        """Record in a product what was logged while it was made.
+
+        Parameters
+        ----------
+        result : ProductModel
+        start : int
+            How many lines the log had before: those about other exposures are not this one's.
+        """
+        owner = self.log_owner
+        result._instance.setdefault("cal_logs", {})[owner.class_alias] = list(owner._log_records or [])[start:]
+        result._log_is_kept = True
 
     @staticmethod
     def get_stpipe_loggers():
         """Name the loggers to show: the standard pipeline's and this package's."""
         return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
+
+
+@lru_cache(maxsize=256)
+def _selected_config(step_class, selection):
+    """Parameters of the references that hold for a selection of exposures, without CRDS; not to be changed."""
+    return step_class._reference_config(dict(selection), ask_crds=False)
 
 
 class FluxPipeline(FluxStep, JwstPipeline):

@@ -82,14 +82,16 @@ class CombineProfilesStep(FluxStep):
         self.output_use_model = True
         return results
 
-    def combine(self, opened, product_name=None):
-        """Combine the profiles of one product.
+    def combine(self, opened, product_name=None, *, with_target=None):
+        """Combine the profiles of one product, or of some of its groups.
 
         Parameters
         ----------
         opened : list of (Member, EEProfileModel or SBProfileModel)
         product_name : str, optional
             Made from program and target if not given.
+        with_target : bool, optional
+            Put the targets' names into those of the files; by default where there are several among ``opened``.
 
         Returns
         -------
@@ -106,7 +108,7 @@ class CombineProfilesStep(FluxStep):
         if not groups:
             return []
         name = product_name or default_product_name(opened[0][1])
-        several = len({key[1] for key in groups}) > 1
+        several = len({key[1] for key in groups}) > 1 if with_target is None else with_target
         results = []
         for key in sorted(groups, key=lambda k: (k[0].__name__, *k[1:])):
             results.append(self._combine_group(groups[key], name, several))
@@ -114,6 +116,7 @@ class CombineProfilesStep(FluxStep):
 
     def _combine_group(self, members, product, several):
         """Combine one group's profiles of one kind."""
+        log_start = len(self.log_owner._log_records or [])
         kind = type(members[0][1])
         members = sorted(members, key=lambda m: exposure_root(m[1].meta.filename or m[0].name))
         models = [model for _, model in members]
@@ -135,4 +138,5 @@ class CombineProfilesStep(FluxStep):
         result.meta.filename = group_file_name(product, group, SUFFIXES[kind], with_target=several)
         self.finish(result, [member.source for member, _ in members], self.parameters_for(models[0]))
         log.info("%s: %d exposures, %d good at most", result.meta.filename, len(models), combined.n_good.max())
+        self.keep_log(result, log_start)
         return result

@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from dataclasses import dataclass
 
 from niriss_eestep.calibrate.integrations import combine_integrations
 from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.products.integrations import add_integrations
-from niriss_eestep.products.provenance import fingerprint
+from niriss_eestep.products.provenance import exposure_record, fingerprint
 from niriss_eestep.reference.facts import GAIN
 from niriss_eestep.steps.base import FluxStep, failed
-from niriss_eestep.steps.inputs import Member, exposure_root, file_metadata
+from niriss_eestep.steps.inputs import Member, exposure_root
 from niriss_eestep.steps.reading import damage_told
 from niriss_eestep.steps.stamp import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
 
 __all__ = ["ExposureStep"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """An exposure, and what decides its product.
+
+    Parameters
+    ----------
+    member : Member
+    model : DataModel
+    parameters : dict
+    references : dict of str to (str or None)
+    options : EEOptions or SBOptions
+        In detector pixels.
+    in_image : EEOptions or SBOptions
+        The same in the image's pixels.
+    scale : float
+        Side of the image's pixels [detector pixels].
+    exposures : list of StarExposure
+        One for an image; one for each integration of a cube.
+    record : dict
+        Of ``meta.eestep.input``.
+    log_start : int
+        How many lines the log had before.
+    """
+
+    member: Member
+    model: object
+    parameters: dict
+    references: dict
+    options: object
+    in_image: object
+    scale: float
+    exposures: list
+    record: dict
+    log_start: int
 
 
 class ExposureStep(FluxStep):
@@ -104,8 +140,32 @@ class ExposureStep(FluxStep):
 
     def measure_model(self, member, model):
         """Measure an exposure that is open; see `measure`."""
-        parameters = self.parameters_for(model)
-        references = self.find_references(model, parameters)
+        return self.measure_prepared(self.prepare(member, model))
+
+    def prepare(self, member, model):
+        """Find everything that decides the product of an exposure, short of measuring it.
+
+        Parameters
+        ----------
+        member : Member
+        model : DataModel
+            The open exposure.
+
+        Returns
+        -------
+        Prepared
+
+        Raises
+        ------
+        NirissEEError
+            As `measure`.
+        """
+        # as plain metadata they are flattened once for parameters, references and fingerprint
+        metadata = model.get_crds_parameters()
+        log_start = len(self.log_owner._log_records or [])
+        self._reference_files_used = []
+        parameters = self.parameters_for(metadata)
+        references = self.find_references(metadata, parameters)
         options = self.options(parameters)
         # radii are in detector pixels, and a resampled image may have others
         scale = pixel_ratio(model.meta)
@@ -120,16 +180,38 @@ class ExposureStep(FluxStep):
                 position=self._position(member, parameters),
                 allow_nrm=parameters["allow_nrm"],
             )
-        profile, integrations = self._profile_of(exposures, in_image, model, references)
-        if in_image is not options:
-            profile = native_profile(profile, options, scale)
+        record = exposure_record(member.filename, metadata, exposures)
+        return Prepared(member, model, parameters, references, options, in_image, scale, exposures, record, log_start)
+
+    def expected_fingerprint(self, prepared):
+        """Fingerprint that the product of an exposure has if it is up to date; see `record_provenance`.
+
+        Parameters
+        ----------
+        prepared : Prepared
+
+        Returns
+        -------
+        str
+        """
+        return fingerprint(
+            parameters=prepared.parameters, inputs=[prepared.record], references=dict(self._reference_files_used)
+        )
+
+    def measure_prepared(self, prepared):
+        """Measure an exposure that has been prepared; see `measure`."""
+        member, model, options = prepared.member, prepared.model, prepared.options
+        profile, integrations = self._profile_of(prepared.exposures, prepared.in_image, model, prepared.references)
+        if prepared.in_image is not options:
+            profile = native_profile(profile, options, prepared.scale)
         result = self.product(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
-        _give_native_area(result, scale)
+        _give_native_area(result, prepared.scale)
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
-        self.finish(result, [member.source], parameters)
+        self.finish(result, [prepared.record], prepared.parameters)
         (log.warning if profile.failure or profile.warnings else log.info)("%s: %s", member.name, profile.status)
+        self.keep_log(result, prepared.log_start)
         return result
 
     def _profile_of(self, exposures, options, model, references):
@@ -168,26 +250,6 @@ class ExposureStep(FluxStep):
         if path is None:
             self.note_reference("gain", f"nominal ({GAIN} e-/DN)")
         return {"gain": path}
-
-    def expected_fingerprint(self, member):
-        """Fingerprint that a product of an exposure has if it is up to date; see `record_provenance`.
-
-        Parameters
-        ----------
-        member : Member
-
-        Returns
-        -------
-        str
-            Empty where it cannot be told: the exposure is in memory, or its file cannot be read.
-        """
-        metadata = file_metadata(member.source) if isinstance(member.source, Path) else {}
-        if not metadata:
-            return ""
-        self._reference_files_used = []
-        parameters = self.parameters_for(metadata)
-        self.find_references(metadata, parameters)
-        return fingerprint(parameters=parameters, inputs=[member.source], references=dict(self._reference_files_used))
 
     def _gain(self, model, given, path):
         """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""

@@ -82,8 +82,7 @@ def check_fits(path):
     if size == 0:
         msg = f"{path}: empty file; fetch it again"
         raise ExposureError(msg)
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
+    packed = _is_packed(path)
     with gzip.open(path) if packed else path.open("rb") as file:
         extensions = list(_extensions(path, file, DATA_MAX if packed else size, packed=packed))
     if not any(extension.name == "SCI" for extension in extensions):
@@ -94,6 +93,33 @@ def check_fits(path):
             msg = f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
             raise ExposureError(msg)
     return extensions
+
+
+def primary_header(path):
+    """Read the first header of a FITS file, and nothing else.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    astropy.io.fits.Header
+
+    Raises
+    ------
+    ExposureError
+        If it is no FITS file.
+    OSError, EOFError, ValueError, zlib.error
+        From damaged files.
+    """
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        return fits.Header.fromstring(_header_text(path, file, first=True))
+
+
+def _is_packed(path):
+    with path.open("rb") as file:
+        return file.read(2) == GZIP_MAGIC
 
 
 def _extensions(path, file, size, *, packed):

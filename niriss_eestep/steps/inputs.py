@@ -16,10 +16,11 @@ from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.exceptions import AssociationError, ExposureError
-from niriss_eestep.steps.fits_check import DAMAGE, check_fits
+from niriss_eestep.products.convert import group_names, group_of
+from niriss_eestep.steps.fits_check import DAMAGE, check_fits, primary_header
 from niriss_eestep.text import printable
 
-__all__ = ["Member", "Product", "exposure_root", "gather", "safe_name", "science_metadata"]
+__all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
 
 log = logging.getLogger(__name__)
 
@@ -268,6 +269,40 @@ def _check_distinct(products):
 def _called(source):
     """Call an input by its path, or a model by its file name."""
     return str(source) if isinstance(source, Path) else f"a model of {source.meta.filename or 'no name'}"
+
+
+def group_members(members):
+    """Sort exposures into the groups that are averaged, by what their primary headers say.
+
+    Measured group by group, no more exposures than those of one group need be in memory.
+
+    Parameters
+    ----------
+    members : sequence of Member
+
+    Returns
+    -------
+    dict of (str, str, str, str) to list of Member
+        By target, filter, pupil and subarray, in the order of their first members; all empty for those whose header
+        cannot be read.
+    """
+    groups = {}
+    for member in members:
+        groups.setdefault(_group_key(member.source), []).append(member)
+    return groups
+
+
+def _group_key(source):
+    if not isinstance(source, Path):
+        return tuple(group_of(source).values())
+    try:
+        header = primary_header(source)
+        target = header.get("TARGPROP") or header.get("TARGNAME")
+        return tuple(group_names(target, *(header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY"))).values())
+    except (ExposureError, *DAMAGE) as error:
+        # opening it will tell
+        log.debug("%s: no header: %s", source, error)
+        return ("", "", "", "")
 
 
 def science_metadata(dataset):

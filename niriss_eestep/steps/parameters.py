@@ -17,7 +17,7 @@ from stpipe import config_parser
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.steps.crds_state import ON, best_reference, crds_state
 
-__all__ = ["cfg_directory", "mark_reference", "reference_config", "was_given"]
+__all__ = ["cfg_directory", "mark_reference", "reference_config", "selection_of", "was_given"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,23 @@ def _fits(selection, exposure):
     )
 
 
+def selection_of(exposure):
+    """Reduce metadata to what the parameter references of this package and of the user can select by.
+
+    Parameters
+    ----------
+    exposure : dict
+        Flat metadata.
+
+    Returns
+    -------
+    tuple of (str, object)
+        Exposures with the same selection have the same parameters. The directory of the user's references is a part.
+    """
+    selected = [(name, exposure.get(name)) for name in ("meta.instrument.filter", *SELECTORS.values())]
+    return (*selected, ("NIRISS_EESTEP_PARS", os.environ.get("NIRISS_EESTEP_PARS")))
+
+
 @lru_cache(maxsize=256)
 def _load(path):
     """Read a parameter file once."""
@@ -119,6 +136,14 @@ def was_given(config):
     )
 
 
+def _merge_directory(directory, reference_type, exposure, config):
+    """Merge a directory's files that hold for an exposure."""
+    for path, selection in _files(directory, reference_type):
+        if _fits(selection, exposure):
+            log.debug("%s parameters found: %s", reference_type.upper(), path)
+            config_parser.merge_config(config, _load(path))
+
+
 def reference_config(reference_type, exposure, config, *, ask_crds=True):
     """Merge the parameter references that hold for an exposure.
 
@@ -129,20 +154,19 @@ def reference_config(reference_type, exposure, config, *, ask_crds=True):
     exposure : dict
         Flat metadata (``meta.instrument.filter``, ...).
     config : configobj.ConfigObj
-        Where to merge them: packaged ones first, then the user's directory, then CRDS's.
+        Where to merge them: packaged ones first, then CRDS's, then the user's directory.
     ask_crds : bool
         Whether CRDS may be asked.
     """
-    for directory in _directories():
-        for path, selection in _files(directory, reference_type):
-            if _fits(selection, exposure):
-                log.debug("%s parameters found: %s", reference_type.upper(), path)
-                config_parser.merge_config(config, _load(path))
+    packaged, *user = _directories()
+    _merge_directory(packaged, reference_type, exposure, config)
     if ask_crds and exposure and crds_state() == ON:
         path = best_reference(exposure, reference_type)
         if path is not None:
             log.info("%s parameters found: %s", reference_type.upper(), path)
             config_parser.merge_config(config, config_parser.load_config_file(path))
+    for directory in user:
+        _merge_directory(directory, reference_type, exposure, config)
     for key in ("class", "name"):
         config.pop(key, None)
     mark_reference(config)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from contextlib import closing
 from pathlib import Path
 
-from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError, ProductError
+from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
 from niriss_eestep.products.convert import group_names, group_of
-from niriss_eestep.products.io import open as open_product
 from niriss_eestep.products.models import CombinedEEModel
 from niriss_eestep.progress import progress
 from niriss_eestep.steps.abs_flux import AbsFluxStep
 from niriss_eestep.steps.base import FluxPipeline, default_product_name
 from niriss_eestep.steps.combine_profiles import CombineProfilesStep
 from niriss_eestep.steps.ee_photometry import EEPhotometryStep
+from niriss_eestep.steps.exposure_job import measure_exposure
 from niriss_eestep.steps.exposure_step import failure_of
-from niriss_eestep.steps.inputs import Member, file_metadata
+from niriss_eestep.steps.inputs import Member, file_metadata, group_members
 from niriss_eestep.steps.sb_profile import SBProfileStep
+from niriss_eestep.steps.workers import measure_by_workers
 
 __all__ = ["FluxCalPipeline"]
 
@@ -107,104 +110,69 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             If none of its exposures, or of its groups, could be measured.
         """
-        profiles, lost = [], []
-        for member in progress(product.members, desc=product.name or "measure"):
-            try:
-                profiles += self.measure(member)
-            except OutputError:
-                raise
-            except NirissEEError as error:
-                if self.on_error == "raise":
-                    raise
-                log.error("%s: failed: %s", member.filename, error)
-                lost.append(_lost_record(member, str(error)))
-        if all(failure_of(model) for _, model in profiles):
-            reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in profiles]
-            msg = (
-                f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
-                + "; ".join(dict.fromkeys(reasons))
+        groups = group_members(product.members)
+        several = len({target for target, *_ in groups if target}) > 1
+        name, combined, failed, lost = product.name, [], [], []
+        shown = []  # profiles, for the report only: in memory there are those of one group
+        outcomes = self._outcomes([member for members in groups.values() for member in members])
+        with closing(outcomes):
+            for members in groups.values():
+                measured = list(zip(members, itertools.islice(outcomes, len(members)), strict=True))
+                lost += [_lost_record(member, outcome.failure) for member, outcome in measured if outcome.failure]
+                profiles = [(Member(m.name, model), model) for m, outcome in measured for model in outcome.products]
+                if all(failure_of(model) for _, model in profiles):
+                    failed += profiles
+                    continue
+                name = name or default_product_name(profiles[0][1])
+                combined += self._combine(profiles, name, several)
+                shown += [model for _, model in profiles if self.save_report]
+        if not combined:
+            reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in failed]
+            msg = f"{name or 'input'}: none of {len(product.members)} exposures could be measured: " + "; ".join(
+                dict.fromkeys(reasons)
             )
             raise ExposureError(msg)
-        name = product.name or default_product_name(profiles[0][1])
-        combined = self.combine_profiles.combine(profiles, name)
-        for model in combined:
-            self.combine_profiles.finalize_result(model, [])
-            self._save(model)
+        combined += self._combine(failed, name, several)
         ee = [model for model in combined if isinstance(model, CombinedEEModel)]
         result = self.abs_flux.calibrate(ee, ee, name, lost)
         self.abs_flux.finalize_result(result, self.abs_flux._reference_files_used)
         if self.save_report:
-            self._write_report(result, combined, [model for _, model in profiles])
+            self._write_report(result, combined, shown + [model for _, model in failed])
         return result
 
     def _write_report(self, result, combined, profiles):
         """Write the HTML report where the absolute-flux product goes; matplotlib is not imported otherwise."""
         from niriss_eestep.report.page import write_report_of_models
 
-        directory = self._output_path(result.meta.filename).parent
+        directory = self.output_path(result.meta.filename).parent
         log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
-    def measure(self, member):
-        """Measure one exposure by both steps, and save its products.
+    def _outcomes(self, members):
+        """Measure exposures, here or by workers, and give the outcomes in order."""
+        if self.workers > 1 and len(members) > 1 and all(isinstance(member.source, Path) for member in members):
+            outcomes = measure_by_workers(self, members, self.workers)
+        else:
+            outcomes = (measure_exposure(self, member) for member in members)
+        with closing(outcomes):
+            yield from progress(outcomes, total=len(members), desc="measure")
 
-        Parameters
-        ----------
-        member : Member
+    def _combine(self, profiles, name, with_target):
+        """Average the profiles of groups, and save the averages; only what later steps need of them is kept."""
+        combined = self.combine_profiles.combine(profiles, name, with_target=with_target)
+        for model in combined:
+            self.combine_profiles.finalize_result(model, [])
+            self.save_product(model)
+        return [model for model in combined if self.save_report or isinstance(model, CombinedEEModel)]
 
-        Returns
-        -------
-        list of (Member, ProductModel)
-            With ``skip_existing``, products that are up to date are taken from the output directory.
-        """
-        steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
-        products = {step: self._existing(step, member) for step in steps}
-        missing = [step for step in steps if products[step] is None]
-        if missing:
-            model = self.open_member(member)
-            try:
-                products |= {step: self._measure_by(step, member, model) for step in missing}
-            finally:
-                if model is not member.source:
-                    model.close()
-        for step in missing:
-            self._save(products[step])
-        return [(Member(member.name, products[step]), products[step]) for step in steps]
-
-    def _measure_by(self, step, member, model):
-        """Measure an open exposure by one step."""
-        step._reference_files_used = []
-        result = step.measure_model(member, model)
-        step.finalize_result(result, step._reference_files_used)
-        if self.on_error == "raise" and failure_of(result):
-            msg = f"{member.filename}: {failure_of(result)}"
-            raise ExposureError(msg)
-        return result
-
-    def _existing(self, step, member):
-        """Product of an earlier run, if it is what this run would make; else None."""
-        path = self._output_path(f"{member.name}_{step.product_suffix}.asdf")
-        if not (self.skip_existing and self.save_results and path.is_file()):
-            return None
-        try:
-            product = open_product(path)
-        except ProductError as error:
-            log.warning("%s: made again: %s", path.name, error)
-            return None
-        if product.meta.eestep.fingerprint != (step.expected_fingerprint(member) or None):
-            log.info("%s: made again: input, parameters, references or version have changed", path.name)
-            return None
-        log.info("%s: kept: same input, parameters and references", path.name)
-        return product
-
-    def _output_path(self, name):
+    def output_path(self, name):
         """Where a product of this name is written."""
         return Path(self.make_output_path(basepath=name, suffix=False)).parent / name
 
-    def _save(self, model):
+    def save_product(self, model):
         """Save a product beside the others, if results are saved."""
         if not self.save_results:
             return
-        path = self._output_path(model.meta.filename)
+        path = self.output_path(model.meta.filename)
         model.save(str(path))
         log.info("Saved %s", path)
 

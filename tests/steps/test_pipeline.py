@@ -242,7 +242,8 @@ def test_bad_exposures_are_recorded_and_the_rest_measured(program, tmp_path):
             EEPhotometryStep.call(str(tmp_path / name))
     measured = result.table[[s.startswith("measured") for s in result.table["status"]]]
     assert len(measured) == len(GROUPS)
-    with pytest.raises(ExposureError, match="FILTER=GR150C"):
+    # exposures are measured group by group: the first bad one is in the first good one's
+    with pytest.raises(ExposureError, match="instrument is NIRCAM"):
         FluxCalPipeline.call(str(tmp_path / "asn.json"), on_error="raise")
 
 

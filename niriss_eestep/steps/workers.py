@@ -1,0 +1,174 @@
+"""Exposures measured by several processes; the outcomes are those of one."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import multiprocessing
+import queue
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from logging.handlers import QueueHandler
+
+from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
+
+__all__ = ["Worker", "measure_by_workers"]
+
+log = logging.getLogger(__name__)
+
+# Exposures handed out beyond those in work, for each worker: enough that none waits, few to do again if one dies
+AHEAD = 3
+
+
+class Worker:
+    """Measures exposures with a copy of a pipeline, in whichever process it finds itself.
+
+    Parameters
+    ----------
+    pipeline : FluxCalPipeline
+        Goes to the process without its log.
+    """
+
+    def __init__(self, pipeline):
+        self.pipeline = copy.copy(pipeline)
+        self.pipeline._log_records = []
+        for name in pipeline.step_defs:
+            step = copy.copy(getattr(pipeline, name))
+            step.parent = self.pipeline
+            setattr(self.pipeline, name, step)
+        # what the handlers of this process let through
+        self.levels = {name: logging.getLogger(name).getEffectiveLevel() for name in pipeline.get_stpipe_loggers()}
+
+    def __call__(self, member):
+        """Measure one exposure.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        outcome : Outcome
+        records : list of logging.LogRecord
+            What was logged meanwhile.
+        """
+        records = queue.SimpleQueue()
+        # the formatted lines go into the products, as in the process of the pipeline
+        lines = _Lines(self.pipeline)
+        handlers = [QueueHandler(records), lines]
+        loggers = [logging.getLogger(name) for name in self.levels]
+        before = [(logger, logger.level, logger.propagate) for logger in loggers]
+        for logger in loggers:
+            logger.handlers += handlers
+            logger.setLevel(self.levels[logger.name])
+            logger.propagate = False
+        try:
+            outcome = measure_exposure(self.pipeline, member)
+        finally:
+            for logger, level, propagate in before:
+                logger.handlers = [handler for handler in logger.handlers if handler not in handlers]
+                logger.setLevel(level)
+                logger.propagate = propagate
+        return outcome, [records.get() for _ in range(records.qsize())]
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged about one exposure as lines of text, where a pipeline looks for them."""
+
+    def __init__(self, pipeline):
+        super().__init__()
+        self.setFormatter(pipeline._log_records_formatter)
+        self.lines = pipeline._log_records = []
+
+    def emit(self, record):
+        self.lines.append(self.format(record))
+
+
+def measure_by_workers(pipeline, members, n_workers):
+    """Measure exposures in several processes.
+
+    Parameters
+    ----------
+    pipeline : FluxCalPipeline
+    members : sequence of Member
+    n_workers : int
+
+    Yields
+    ------
+    Outcome
+        In the order of the members; what the workers logged is logged here.
+
+    Raises
+    ------
+    NirissEEError
+        As `measure_exposure`.
+    """
+    crew = _Crew(Worker(pipeline), min(n_workers, len(members)))
+    try:
+        waiting, handed_out = deque(members), deque()
+        while waiting or handed_out:
+            while waiting and len(handed_out) < crew.n_workers * (1 + AHEAD):
+                member = waiting.popleft()
+                handed_out.append((member, crew.submit(member)))
+            member, future = handed_out.popleft()
+            outcome, records = crew.result(member, future)
+            for record in records:
+                logging.getLogger(record.name).handle(record)
+            if outcome.failure and not records:
+                log.error("%s: failed: %s", member.filename, outcome.failure)
+            yield outcome
+    finally:
+        crew.dismiss()
+
+
+class _Crew:
+    """Processes, replaced when one of them dies."""
+
+    def __init__(self, worker, n_workers):
+        self.worker, self.n_workers = worker, n_workers
+        self.pool = self._pool(n_workers)
+
+    def _pool(self, n_workers):
+        # spawn: a fork would copy the locks of threads that are not copied, and open files
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
+
+    def submit(self, member):
+        """Hand an exposure out."""
+        try:
+            return self.pool.submit(_work, member)
+        except BrokenProcessPool:
+            self.dismiss()
+            self.pool = self._pool(self.n_workers)
+            return self.pool.submit(_work, member)
+
+    def result(self, member, future):
+        """Wait for an outcome. Where a process died, each exposure that it may have had is tried once more, alone."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            log.warning("%s: a worker process died; measuring this exposure again by itself", member.filename)
+        with self._pool(1) as alone:
+            try:
+                return alone.submit(_work, member).result()
+            except BrokenProcessPool:
+                reason = "the process that measured it died twice (out of memory, or killed)"
+                return Outcome((), reason), []
+
+    def dismiss(self):
+        """Let the processes go; what is handed out and not begun is dropped."""
+        self.pool.shutdown(cancel_futures=True)
+
+
+#: the worker of this process
+_worker = None
+
+
+def _start(worker):
+    global _worker
+    _worker = worker
+
+
+def _work(member):
+    return _worker(member)
