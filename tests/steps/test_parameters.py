@@ -1,0 +1,153 @@
+"""Where a step's parameters come from: spec, parameter references by exposure, a file, keywords."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from niriss_eestep import products
+from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, parameters
+from niriss_eestep.steps.parameters import cfg_directory
+
+pytestmark = pytest.mark.filterwarnings("ignore:'get_cache_lock' is deprecated:DeprecationWarning")
+
+CHECKOUT = Path(__file__).parents[2]
+STEP = "EEPhotometryStep"
+
+
+@pytest.fixture(scope="module")
+def program(simulate):
+    """One exposure in each of two filters."""
+    return simulate((("F090W", "SUB64"), ("F480M", "SUB64")))
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """Directory in the place of the packaged references."""
+    directory = tmp_path / "cfg"
+    directory.mkdir()
+    monkeypatch.setattr(parameters, "cfg_directory", lambda: directory)
+    return directory
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Directory of a user's references."""
+    directory = tmp_path / "own"
+    directory.mkdir()
+    monkeypatch.setenv("NIRISS_EESTEP_PARS", str(directory))
+    return directory
+
+
+def recorded(path, *args, **options):
+    """Parameters that a step records to have used."""
+    result = EEPhotometryStep.call(str(path), *args, configure_log=False, **options)
+    return result._instance["meta"]["eestep"]["parameters"]
+
+
+def test_each_source_wins_over_those_before(program, packaged, own, write_pars, crds_cache, tmp_path):
+    _, (path, _) = program
+    names = ("low_sigma", "core_radius", "search_radius", "max_shift", "background_width", "background_skip")
+
+    def values(n, value):
+        return dict.fromkeys(names[:n], value)
+
+    write_pars(STEP, "pars-eephotometrystep.asdf", values(5, 6.1), directory=packaged)
+    crds_cache(
+        {"pars-eephotometrystep": {"ANY": write_pars(STEP, "jwst_niriss_pars-eephotometrystep_1.asdf", values(4, 6.2))}}
+    )
+    write_pars(STEP, "pars-eephotometrystep.asdf", values(3, 6.3), directory=own)
+    local = write_pars(STEP, "local.asdf", values(2, 6.4))
+    found = recorded(path, config_file=str(local), low_sigma=6.5)
+    assert {name: found[name] for name in names} == {
+        "low_sigma": 6.5,  # keyword
+        "core_radius": 6.4,  # parameter file
+        "search_radius": 6.3,  # the user's directory
+        "max_shift": 6.2,  # CRDS
+        "background_width": 6.1,  # packaged
+        "background_skip": 5.0,  # spec
+    }
+
+
+def test_a_keyword_equal_to_the_default_wins_too(program, own, write_pars):
+    _, (path, _) = program
+    write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0}, directory=own)
+    assert recorded(path)["low_sigma"] == 4.0
+    assert recorded(path, low_sigma=3.0)["low_sigma"] == 3.0
+
+
+def test_parameters_follow_each_exposure(program, own, write_pars):
+    _, paths = program
+    write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0, "core_radius": 4.0}, directory=own)
+    red = {"selection": {"filter": "F480M", "subarray": "SUB64"}}
+    write_pars(STEP, "pars-eephotometrystep_red.asdf", {"low_sigma": 6.0}, directory=own, **red)
+    other = {"selection": {"filter": "F480M", "subarray": "SUB128"}}
+    write_pars(STEP, "pars-eephotometrystep_other.asdf", {"low_sigma": 9.0}, directory=own, **other)
+    results = EEPhotometryStep.call([str(p) for p in paths], core_radius=4.5, configure_log=False)
+    used = [r._instance["meta"]["eestep"]["parameters"] for r in results]
+    assert [(p["low_sigma"], p["core_radius"]) for p in used] == [(4.0, 4.5), (6.0, 4.5)]
+
+
+def test_the_pipeline_looks_up_its_steps_for_each_exposure(program, own, write_pars, tmp_path):
+    _, paths = program
+    red = {"selection": {"filter": "F480M"}}
+    write_pars(STEP, "pars-eephotometrystep_red.asdf", {"low_sigma": 6.0, "max_shift": 2.0}, directory=own, **red)
+    FluxCalPipeline.call(
+        [str(p) for p in paths],
+        steps={"ee_photometry": {"max_shift": 2.5}},
+        output_dir=str(tmp_path),
+        save_results=True,
+        configure_log=False,
+    )
+    used = []
+    for path in paths:
+        with products.open(tmp_path / path.name.replace("_rate.fits", "_eeprofile.asdf")) as product:
+            used.append(product._instance["meta"]["eestep"]["parameters"])
+    assert [(p["low_sigma"], p["max_shift"]) for p in used] == [(3.0, 2.5), (6.0, 2.5)]
+
+
+def test_a_step_made_in_python_keeps_what_it_has(program, own, write_pars):
+    _, (path, _) = program
+    write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0}, directory=own)
+    step = EEPhotometryStep(core_radius=4.5)
+    result = step.run(str(path))
+    used = result._instance["meta"]["eestep"]["parameters"]
+    assert (used["low_sigma"], used["core_radius"]) == (3.0, 4.5)
+
+
+def test_a_directory_that_is_none_is_an_error(program, monkeypatch):
+    _, (path, _) = program
+    monkeypatch.setenv("NIRISS_EESTEP_PARS", "/nonexistent")
+    with pytest.raises(ParameterError, match="NIRISS_EESTEP_PARS: /nonexistent is not a directory"):
+        EEPhotometryStep.call(str(path), configure_log=False)
+
+
+def test_an_unknown_selection_is_an_error(program, own, write_pars):
+    _, (path, _) = program
+    write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0}, directory=own, selection={"fliter": "F090W"})
+    with pytest.raises(ParameterError, match="selection has fliter; it may have filter, "):
+        EEPhotometryStep.call(str(path), configure_log=False)
+
+
+def test_the_command_line_with_a_parameter_file(program, tmp_path):
+    directory, paths = program
+    out = tmp_path / "out"
+    command = [Path(sys.executable).with_name("strun"), str(cfg_directory() / "pars-fluxcalpipeline.asdf")]
+    done = subprocess.run(
+        [*command, *map(str, paths), f"--output_dir={out}", "--steps.ee_photometry.low_sigma=4.5"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"PYSYN_CDBS": str(directory)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" not in done.stderr
+    (path,) = out.glob("*_absflux.asdf")
+    with products.open(path) as result:
+        assert result.table["status"].tolist() == ["measured", "measured"]
+    with products.open(out / paths[1].name.replace("_rate.fits", "_eeprofile.asdf")) as product:
+        assert product._instance["meta"]["eestep"]["parameters"]["low_sigma"] == 4.5
