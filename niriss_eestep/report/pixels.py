@@ -120,6 +120,7 @@ def _show(axis, model, image, stretch):
         interpolation="none",
     )
     axis.grid(visible=False)
+    axis.locator_params(nbins=5)
     axis.set_xlabel("x [pix]")
     axis.set_ylabel("y [pix]")
     return drawn
@@ -135,18 +136,25 @@ def _colour_bar(axis, drawn):
 
 def _circles(axis, model):
     """Draw the centre, the apertures and the sky annulus."""
-    from matplotlib.patches import Circle
-
     record = model._instance["meta"]["ee"]
     centre = record["x_center"], record["y_center"]
     axis.plot(*centre, "+", color=COLOURS[4], ms=9, mew=1.3, label="centre")
-    largest = float(model.radius[-1])
-    for radius in model.radius:
-        width = 1.1 if radius == largest else 0.4
-        axis.add_patch(Circle(centre, radius, fill=False, ec=COLOURS[0], lw=width))
-    for radius in (record["background_r_in"], record["background_r_out"]):
-        if radius > 0:
-            axis.add_patch(Circle(centre, radius, fill=False, ec=COLOURS[2], lw=1.1, ls="--"))
+    sky = [radius for radius in (record["background_r_in"], record["background_r_out"]) if radius > 0]
+    limits = axis.axis()
+    for radii, style in (
+        (model.radius[:-1], {"color": COLOURS[0], "lw": 0.4}),
+        (model.radius[-1:], {"color": COLOURS[0], "lw": 1.1}),
+        (sky, {"color": COLOURS[2], "lw": 1.1, "ls": "--"}),
+    ):
+        axis.plot(*_rings(centre, radii), **style)
+    axis.axis(limits)
+
+
+def _rings(centre, radii):
+    """Points of concentric circles, as one line with gaps: an artist for each would take longer to draw."""
+    angle = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
+    radii = np.asarray(radii, dtype=float)[:, None]
+    return (centre[0] + radii * np.cos(angle)).ravel(), (centre[1] + radii * np.sin(angle)).ravel()
 
 
 def _mark_kinds(axis, model, kinds=tuple(_KIND_STYLES), *, labels=True):

@@ -28,6 +28,8 @@ _RC = {
     "font.size": 9.0,
     "font.family": ["DejaVu Sans"],
     "axes.titlesize": 10.0,
+    # given, or matplotlib draws every label to find out whether it is in the way
+    "axes.titley": 1.0,
     "axes.linewidth": 0.8,
     "axes.axisbelow": True,
     "axes.grid": True,
