@@ -138,13 +138,26 @@ def unflagged_outliers(
 
 
 def _clipped_std(values: NDArray[np.float64], sigma: float = 3.0) -> float:
-    """Standard deviation after iterated clipping about the mean."""
+    """Standard deviation after iterated clipping about the mean; NaN of less than two values."""
+    if values.size < 2:
+        return np.nan
     while values.size > 2:
         keep = np.abs(values - values.mean()) <= sigma * values.std()
-        if keep.all():
+        # of equal values, rounding may leave none
+        if keep.all() or not keep.any():
             break
         values = values[keep]
     return float(values.std())
+
+
+def _ring_coverage(
+    use: NDArray[np.bool_], x: float, y: float, r_in: float, r_out: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges of rings 1 pix wide, and the fraction of each ring's area that was used."""
+    edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
+    # one circle at a time: of a wide annulus on a full frame all together would fill the memory
+    within = np.array([aperture_weights(use.shape, x, y, edges[k : k + 1])[0][use].sum() for k in range(len(edges))])
+    return edges, np.diff(within) / (np.pi * np.diff(edges**2))
 
 
 def measure_background(
@@ -179,9 +192,8 @@ def measure_background(
     ExposureError
         If less than a tenth of the annulus lies on good pixels.
     """
-    edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
-    circles = aperture_weights(image.shape, x, y, edges)
-    overlap = circles[-1] - circles[0]
+    inner, outer = aperture_weights(image.shape, x, y, np.array([r_in, r_out]))
+    overlap = outer - inner
     area = np.pi * (r_out**2 - r_in**2)
     use = (overlap > 0) & ~bad
     if overlap[use].sum() < MIN_COVERAGE * area:
@@ -194,8 +206,7 @@ def measure_background(
     outlier = unflagged_outliers(image, variance, use, x, y)
     use &= ~outlier
     weights = np.where(use, overlap, 0.0)
-    rings = np.diff(circles, axis=0)
-    coverage = np.array([ring[use].sum() for ring in rings]) / (np.pi * np.diff(edges**2))
+    edges, coverage = _ring_coverage(use, x, y, r_in, r_out)
     total = weights.sum()
     weights /= total
     value = float(np.sum(weights[use] * image[use]))

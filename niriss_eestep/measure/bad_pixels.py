@@ -36,6 +36,9 @@ _TREND_WIDTH = 0.45
 _TREND_STEP = 0.25
 _TREND_BIN = 0.1
 
+#: each repaired pixel keeps its weights for every pixel of the stamp; 1 GB of them is no repair any more
+_WEIGHTS_MAX = 1024**3 // 8
+
 #: good pixels within this distance in radius are predicted too, to judge a method [pix]
 _SIMILAR_RADIUS = 1.5
 
@@ -382,6 +385,9 @@ def repair_pixels(
     ExposureError
         If there is nothing to repair a pixel from.
     """
+    if todo.sum() * todo.size > _WEIGHTS_MAX:
+        msg = f"{todo.sum()} bad pixels within the largest aperture are too many to repair; give smaller radii"
+        raise ExposureError(msg)
     good = ~bad
     distance = distance_grid(image.shape, x, y)
     noise = np.where(good, variance, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,8 +93,9 @@ def centre_of_mass(
         flux = np.sum(weight * image)
         if not flux > 0:
             break
-        new_x = np.sum(weight * image * middle_x) / flux
-        new_y = np.sum(weight * image * middle_y[:, None]) / flux
+        with np.errstate(over="ignore"):  # a flux of nearly nothing has its centre nowhere
+            new_x = np.sum(weight * image * middle_x) / flux
+            new_y = np.sum(weight * image * middle_y[:, None]) / flux
         settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
         x, y = float(new_x), float(new_y)
         if settled:
@@ -106,13 +108,21 @@ def centre_of_mass(
 
 def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int, method: str) -> tuple[float, float]:
     """Centroid by one of photutils' functions, in a box of whole pixels that follows the star."""
+    from astropy.utils.exceptions import AstropyUserWarning
     from photutils import centroids
 
     function: Callable[..., NDArray[np.float64]] = getattr(centroids, f"centroid_{method}")
     half = box // 2
     for _ in range(3):
         i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
-        dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
+        try:
+            with warnings.catch_warnings():
+                # a fit that does not converge is no centroid
+                warnings.simplefilter("error", AstropyUserWarning)
+                dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
+        except (AstropyUserWarning, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            msg = f"photutils' centroid_{method} fails near the first position: {error}"
+            raise ExposureError(msg) from error
         if not (np.isfinite(dx) and np.isfinite(dy)):
             msg = f"photutils' centroid_{method} finds no star near the first position"
             raise ExposureError(msg)

@@ -19,6 +19,7 @@ from niriss_eestep.measure.bad_pixels import (
     repair_pixels,
 )
 from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
+from niriss_eestep.measure.core_repair import core_fit_pixels, fill_scale, model_misfit, scaled
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.neighbours import core_offset, find_neighbour
@@ -27,6 +28,9 @@ from niriss_eestep.measure.pixels import PixelMap, pixel_map
 __all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_number", "check_radii", "failed_ee", "measure_ee"]
 
 BACKGROUND_METHODS = ("annulus", "constant", "none")
+
+#: diagonal of the detector's 2048x2048 pixels, rounded up [pix]
+REACH_MAX = 2900.0
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
@@ -39,6 +43,9 @@ _CORE_OFFSET = 0.3
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
 
+EffectiveEE = Callable[
+    [NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
+]
 Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
 
 
@@ -71,6 +78,9 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float
         raise ParameterError(msg)
     if np.any(np.diff(values) <= 0):
         msg = f"{name} must increase strictly [pix], got {radii!r}"
+        raise ParameterError(msg)
+    if values[-1] > REACH_MAX:
+        msg = f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
         raise ParameterError(msg)
     return values
 
@@ -154,6 +164,10 @@ class EEOptions:
             check_number(name, getattr(self, name), positive=True)
         for name in ("background_skip", "background_value_err", "max_shift"):
             check_number(name, getattr(self, name))
+        for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
+            if reach > REACH_MAX:
+                msg = f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
+                raise ParameterError(msg)
         if not np.isfinite(self.background_value):
             msg = f"background_value must be finite [DN/s/pix], got {self.background_value}"
             raise ParameterError(msg)
@@ -361,7 +375,7 @@ def _repair(
     background: Background,
     render: Render | None,
 ) -> list[Repair]:
-    """Repair the core by the model PSF, the rest by the method chosen."""
+    """Repair the core by the model PSF, the rest by the method chosen; the core comes first."""
     core = todo & (distance_grid(todo.shape, x, y) <= options.core_radius)
     repairs = []
     for part, method in ((core, "psf"), (todo & ~core, options.bad_pixel_method)):
@@ -381,6 +395,36 @@ def _repair(
                 )
             )
     return repairs
+
+
+def _hold_to_growth(
+    exposure: StarExposure,
+    bad: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    repairs: list[Repair],
+    x: float,
+    y: float,
+    options: EEOptions,
+    background: Background,
+    render: Render,
+    effective: EffectiveEE,
+) -> list[Repair]:
+    """Scale the core's fill to the curve of growth around it."""
+    image = exposure.image - background.value
+    model = render(x, y, image.shape)
+    use = core_fit_pixels(bad, distance_grid(image.shape, x, y))
+    misfit = max(2 * model_misfit(np.where(bad, 0.0, image), use, model), 1e-3)
+    filled = np.where(bad, 0.0, image).ravel()
+    for repair in repairs[1:]:
+        filled[repair.index] = repair.value - background.value
+    radii = np.array(options.radii)
+    area = weights.sum(axis=(1, 2))
+    flat = weights.reshape(len(radii), -1)
+    fill = flat[:, repairs[0].index] @ (repairs[0].value - background.value)
+    light = effective(radii, area, background.ring_edges, background.ring_coverage)
+    count_rate = np.where(area < np.pi * radii**2 * (1 - 1e-9), np.nan, flat @ filled)
+    scale, err = fill_scale(radii, count_rate, fill, light, misfit)
+    return [scaled(repairs[0], background.value, scale, err), *repairs[1:]]
 
 
 def _sum_apertures(
@@ -407,7 +451,12 @@ def _sum_apertures(
     return flat @ image - area * background.value, (reach * variance) @ reach.T + extra
 
 
-def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render: Render | None = None) -> EEProfile:
+def measure_ee(
+    exposure: StarExposure,
+    options: EEOptions | None = None,
+    render: Render | None = None,
+    effective: EffectiveEE | None = None,
+) -> EEProfile:
     """Measure the encircled energy of one exposure.
 
     Parameters
@@ -417,6 +466,9 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
     render : callable, optional
         ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
         for ``repair_core``.
+    effective : callable, optional
+        ``effective(radius, area, ring_edges, ring_coverage)``: effective EE; holds the light that ``repair_core``
+        fills in to the curve of growth (`niriss_eestep.measure.core_repair`).
 
     Returns
     -------
@@ -450,10 +502,14 @@ def measure_ee(exposure: StarExposure, options: EEOptions | None = None, render:
     failure = _core_failure(touched, distance, options, render) if core_is_bad else ""
     todo = _to_repair(touched, distance, options) & (not failure)
     repairs = _repair(exposure, bad, todo, x, y, options, background, render) if todo.any() else []
+    if repairs and core_is_bad and render is not None and effective is not None:
+        repairs = _hold_to_growth(exposure, bad, weights, repairs, x, y, options, background, render, effective)
     count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, repairs, bad)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     unusable = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
+    # nor is a rate without error of use: a repair with no good pixel to judge it by
+    unusable |= ~np.isfinite(np.diagonal(covariance))
     count_rate[unusable] = np.nan
     covariance[unusable, :] = np.nan
     covariance[:, unusable] = np.nan

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.calibrate.abs_flux import TotalRate, total_rate
+from niriss_eestep.calibrate.aperture_correction import effective_ee
 from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles, growth_flags
 from niriss_eestep.measure.ee_profile import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
@@ -20,8 +21,8 @@ from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, 
 
 __all__ = ["CASES", "Case", "Pulls", "case_errors", "centring_effect", "combine_exposures", "pulls", "star_exposure_of"]
 
-#: the star's rate in every filter [e-/s]: about that of WD1057+719 in F200W, far from saturation
-ELECTRON_RATE = 2.0e4
+#: the star's rate in every filter [e-/s]: far from saturation even in the slow frames of FULL
+ELECTRON_RATE = 5.0e3
 
 #: stars are dithered by up to this about the array's centre [pix]
 _DITHER = 3.0
@@ -222,7 +223,7 @@ def case_errors(
             exposure = star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene)
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
-            profiles.append(measure_ee(exposure, case.options, render))
+            profiles.append(measure_ee(exposure, case.options, render, partial(effective_ee, partial(ee, filter_name))))
         _, total = combine_exposures(profiles, partial(ee, filter_name))
         errors[k] = total.count_rate * GAIN / ELECTRON_RATE - 1
     return errors

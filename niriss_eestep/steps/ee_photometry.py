@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 
 from niriss_eestep.measure.bad_pixels import BOX
 from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
@@ -35,7 +36,7 @@ class EEPhotometryStep(ExposureStep):
     max_shift = float(default=3.0)           # Warn of a centroid further from the first position [pix]
     """  # noqa: E501 - stpipe takes one line per parameter
 
-    reference_file_types = ["gain", "psfimages"]  # noqa: RUF012 - stpipe reads the class attribute
+    reference_file_types = ["gain", "psfee", "psfimages"]  # noqa: RUF012 - stpipe reads the class attribute
 
     def options(self, parameters):
         """Make the options of the measurement from the parameters."""
@@ -53,11 +54,33 @@ class EEPhotometryStep(ExposureStep):
             found["psfimages"] = self.get_reference_file(model, "psfimages")
             if found["psfimages"] is None:
                 self.note_reference("psfimages", "packaged niriss_psf_images.asdf")
+        if parameters["repair_core"]:
+            found["psfee"] = self.get_reference_file(model, "psfee")
+            if found["psfee"] is None:
+                self.note_reference("psfee", "packaged niriss_psfee.asdf")
         return found
+
+    def get_ref_override(self, reference_file_type):
+        """Return the override of a reference; the EE of the PSF may be overridden for the aperture correction alone."""
+        override = super().get_ref_override(reference_file_type)
+        if override is None and reference_file_type == "psfee" and hasattr(self.parent, "abs_flux"):
+            return self.parent.abs_flux.get_ref_override(reference_file_type)
+        return override
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        return measure_ee(exposure, options, self._model_psf(exposure, model, references))
+        render = self._model_psf(exposure, model, references)
+        return measure_ee(exposure, options, render, self._effective_ee(exposure, model, references))
+
+    def _effective_ee(self, exposure, model, references):
+        """Effective EE, which holds a repaired core to the curve of growth; None where the core is not repaired."""
+        if "psfee" not in references or model.meta.instrument.pupil == "NRM":
+            return None
+        from niriss_eestep.calibrate.aperture_correction import effective_ee
+        from niriss_eestep.reference import load_psfee
+
+        name = check_exposure(exposure.name, model.meta)
+        return partial(effective_ee, partial(load_psfee(references["psfee"]).ee, name))
 
     def _model_psf(self, exposure, model, references):
         """Renderer of the exposure's PSF; None where no method asks for it, and for the NRM."""
