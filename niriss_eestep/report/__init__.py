@@ -1,1 +1,1 @@
-"""report."""
+"""Figures and the HTML report; nothing here is imported until it is asked for."""
