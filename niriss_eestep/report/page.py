@@ -14,6 +14,7 @@ import numpy as np
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
+from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes
 from niriss_eestep.text import printable
 
@@ -133,28 +134,10 @@ def _template():
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["measured"] = _measured
-    environment.filters["number"] = _number
+    environment.filters["measured"] = measured
+    environment.filters["number"] = number
     script = loader.get_source(environment, "report.js")[0]
     return environment.get_template("report.html"), Markup(script)
-
-
-# ---- numbers
-
-
-def _number(value, style=".6g"):
-    """A number, or a dash where there is none."""
-    return format(value, style) if math.isfinite(value) else "\N{EN DASH}"
-
-
-def _measured(value, err):
-    """A value with its error, both to the error's second digit."""
-    if not (math.isfinite(value) and math.isfinite(err) and err > 0):
-        return _number(value)
-    digits = max(0, 1 - math.floor(math.log10(err)))
-    if digits > 9 or abs(value) >= 1e12:
-        return f"{value:.6g} \N{PLUS-MINUS SIGN} {err:.2g}"
-    return f"{value:.{digits}f} \N{PLUS-MINUS SIGN} {err:.{digits}f}"
 
 
 # ---- figures

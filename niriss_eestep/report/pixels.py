@@ -34,7 +34,7 @@ def plot_stamp(model):
         The image with an asinh stretch; the sky annulus lies between the dashed circles.
     """
     with styled():
-        figure, axis = new_figure(4.8, 4.55, left=0.55, right=0.8, bottom=0.8, top=0.3)
+        figure, axis = new_figure(4.8, 4.55, left=0.5, right=0.95, bottom=0.8, top=0.3)
         if _has_stamp(model, axis):
             drawn = _show(axis, model, model.stamp, _stretch(model))
             _colour_bar(axis, drawn)
@@ -60,7 +60,7 @@ def plot_repairs(model):
     """
     with styled():
         figure, (before, after) = new_figure(
-            6.8, 3.8, left=0.55, right=0.8, bottom=0.7, top=0.45, ncols=2, sharex=True, sharey=True
+            5.6, 3.3, left=0.5, right=0.9, bottom=0.75, top=0.45, ncols=2, sharex=True, sharey=True
         )
         if _has_stamp(model, before) and _has_stamp(model, after):
             stretch = _stretch(model)
@@ -73,7 +73,7 @@ def plot_repairs(model):
             _mark_kinds(after, model, ("repaired",), labels=False)
             _zoom(before, model)
             if marked:
-                figure.legend(loc="lower center", ncols=6)
+                figure.legend(loc="lower center", ncols=4)
         figure.suptitle(plain(model.meta.filename or "in memory"), fontsize="small")
         return figure
 
@@ -129,9 +129,21 @@ def _show(axis, model, image, stretch):
 def _colour_bar(axis, drawn):
     """Add a colour bar as high as the image."""
     bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)))
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     bar.ax.minorticks_off()
+    bar.set_ticks(_bar_ticks(drawn.norm), labels=None)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     bar.set_label("Count rate [DN/s]")
+
+
+def _bar_ticks(stretch):
+    """Powers of ten, and zero, that stand apart on a stretched colour bar."""
+    top = int(np.floor(np.log10(max(stretch.vmax, np.finfo(np.float32).tiny))))
+    kept = []
+    for value in [*(10.0**power for power in range(top, top - 12, -1)), 0.0]:
+        place = float(stretch(value))
+        if stretch.vmin <= value <= stretch.vmax and all(abs(place - float(stretch(other))) > 0.08 for other in kept):
+            kept.append(value)
+    return kept
 
 
 def _circles(axis, model):

@@ -93,7 +93,7 @@ def plot_sb_profile(model):
     series = [_Series("measured", model.surface_brightness, model.surface_brightness_err, series_style(0))]
     record = model.meta.sb
     with styled():
-        figure, (top, below) = new_figure(6.4, 4.4, top=0.5, nrows=2, sharex=True, height_ratios=(3, 1))
+        figure, (top, below) = new_figure(5.2, 4.2, top=0.5, nrows=2, sharex=True, height_ratios=(3, 1))
         _sb_panel(top, model.radius, series, record.background, record.background_std)
         total = np.maximum(model.n_used + model.n_clipped, 1)
         below.bar(model.radius, 100 * model.n_clipped / total, width=model.half_width, color=COLOURS[1])
@@ -127,7 +127,7 @@ def plot_combined_sb(model):
     series.append(_Series("combined", model.surface_brightness, model.surface_brightness_err, mean_style))
     backgrounds = model.exposure_background[np.isfinite(model.exposure_background)]
     with styled():
-        figure, axis = new_figure(6.4, 3.8)
+        figure, axis = new_figure(5.2, 3.4)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan)
         axis.set_xlabel("Mid-radius of the annulus [pix]")
         axis.set_title(_title(model))
@@ -194,7 +194,7 @@ def _errorbars(axis, radius, value, err, series, label):
 
 
 def _ee_figure(model, title, series, effective, curve, total, reason):
-    figure, (top, below) = new_figure(6.4, 5.2, right=0.7, top=0.5, nrows=2, sharex=True, height_ratios=(2, 1))
+    figure, (top, below) = new_figure(5.2, 4.8, right=0.7, top=0.5, nrows=2, sharex=True, height_ratios=(2, 1))
     n, radius = len(series), model.radius
     for index, entry in enumerate(series):
         _errorbars(top, radius + _spread(index, n, 0.06), entry.value, entry.err, entry, entry.label)

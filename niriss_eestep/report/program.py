@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
 
 __all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
 
 #: of legends below a figure
-N_COLUMNS = 4
+N_COLUMNS = 3
 
 
 def plot_abs_flux(model):
@@ -32,7 +33,7 @@ def plot_abs_flux(model):
         n_series = len(_series(table))
         legend = 0.2 + 0.2 * -(-n_series // N_COLUMNS) if n_series > 1 else 0.0
         figure, (top, below) = new_figure(
-            7.2, 5.4 + legend, right=0.3, bottom=0.5 + legend, top=0.7, nrows=2, sharex=True
+            5.6, 4.8 + legend, left=0.95, bottom=0.5 + legend, top=0.7, nrows=2, sharex=True
         )
         _against_wavelength(top, table, pivot, table["ratio"], table["ratio_err"])
         values, errors = table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor
@@ -65,14 +66,14 @@ def plot_plateau(model, row=0):
     total, err = model.total_count_rate[row], model.total_count_rate_err[row]
     mean, mean_err = float(entry["count_rate"]), float(entry["count_rate_err"])
     with styled():
-        figure, axis = new_figure(6.4, 3.4, right=0.7)
+        figure, axis = new_figure(5.2, 3.0, right=0.7)
         if np.isfinite(mean) and np.isfinite(total).any():
             for chosen, face, label in ((used, COLOURS[0], "averaged"), (~used, "white", "not averaged")):
                 points = chosen & np.isfinite(total)
                 if points.any():
                     style = {"marker": "o", "color": COLOURS[0], "mfc": face, "ls": "none", "label": label}
                     axis.errorbar(radius[points], total[points], err[points], **style)
-            axis.axhline(mean, color=COLOURS[1], lw=1, label=f"mean {mean:.6g} \N{PLUS-MINUS SIGN} {mean_err:.2g} DN/s")
+            axis.axhline(mean, color=COLOURS[1], lw=1, label=f"mean {measured(mean, mean_err)} DN/s")
             axis.axhspan(mean - mean_err, mean + mean_err, color=COLOURS[1], alpha=0.2, lw=0)
             _limit_plateau(axis, total[used], err[used], mean, mean_err)
             right = axis.secondary_yaxis(
@@ -105,7 +106,7 @@ def plot_background(model):
 
     rows = model.exposures[np.isfinite(model.exposures["mjd"]) & np.isfinite(model.exposures["background"])]
     with styled():
-        figure, axis = new_figure(7.2, 3.6, right=1.2, top=0.2)
+        figure, axis = new_figure(5.6, 3.6, right=1.1, top=0.2)
         if not len(rows):
             note(axis, "no exposure with a time and a background")
             axis.set_axis_off()

@@ -1,0 +1,43 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["measured", "number"]
+
+
+def number(value, style=".6g"):
+    """Write a number, or a dash where there is none.
+
+    Parameters
+    ----------
+    value : float
+    style : str
+        Format of the number.
+
+    Returns
+    -------
+    str
+    """
+    return format(value, style) if math.isfinite(value) else "\N{EN DASH}"
+
+
+def measured(value, err):
+    """Write a value with its error, both to the error's second digit.
+
+    Parameters
+    ----------
+    value, err : float
+
+    Returns
+    -------
+    str
+        The value alone where the error is not known.
+    """
+    if not (math.isfinite(value) and math.isfinite(err) and err > 0):
+        return number(value)
+    digits = max(0, 1 - math.floor(math.log10(err)))
+    if digits > 9 or abs(value) >= 1e12:
+        return f"{value:.6g} \N{PLUS-MINUS SIGN} {err:.2g}"
+    return f"{value:.{digits}f} \N{PLUS-MINUS SIGN} {err:.{digits}f}"
