@@ -9,6 +9,8 @@ from pathlib import Path
 from niriss_eestep.exceptions import NirissEEError, ParameterError
 from niriss_eestep.steps.ee_photometry import EEPhotometryStep
 from niriss_eestep.steps.exposure_step import failure_of
+from niriss_eestep.steps.inputs import Member, exposure_root
+from niriss_eestep.steps.stamp import is_resampled
 
 __all__ = ["EEPhotometryHook"]
 
@@ -19,8 +21,9 @@ class EEPhotometryHook(EEPhotometryStep):
     """Measure the encircled energy of what another step has just made, and leave that as it is.
 
     For ``post_hooks`` of any step that makes a NIRISS image: ``photom``, ``resample``, ``flat_field``. The product,
-    ``<exposure root>_eeprofile.asdf``, is written into the pipeline's output directory, or the hook's ``output_dir``.
-    An exposure that cannot be measured is logged as an error; the pipeline goes on.
+    ``<exposure root>_eeprofile.asdf``, or ``_i2d_eeprofile.asdf`` of a resampled image, is written into the pipeline's
+    output directory, or the hook's ``output_dir``. An exposure that cannot be measured is logged as an error; the
+    pipeline goes on.
 
     Notes
     -----
@@ -53,7 +56,17 @@ class EEPhotometryHook(EEPhotometryStep):
                 log.error("%s: not measured: %s", self.name, error)
                 return
             for member in members:
-                self._measure_beside(member)
+                self._measure_beside(self._named(member))
+
+    def _named(self, member):
+        """Name an image so that its product overwrites no other image's."""
+        name, model = member.name, member.source
+        if isinstance(model, Path):
+            return member
+        if model.meta.filename is None:
+            # a step within a pipeline names its result after the hooks have run
+            name = exposure_root(self.make_output_path(suffix=False, ext=".fits"))
+        return Member(f"{name}_i2d" if is_resampled(model.meta) else name, model)
 
     def _measure_beside(self, member):
         """Measure one image and write the product."""

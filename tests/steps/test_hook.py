@@ -52,13 +52,19 @@ def test_the_hook_in_a_pipeline_from_python(simulate, image2_steps, offline_crds
     _, (path,) = simulate()
     steps = image2_steps()
     steps["photom"]["post_hooks"] = [EEPhotometryHook]
+    steps["resample"] = {"post_hooks": [EEPhotometryHook]}
     (result,) = Image2Pipeline.call(
         str(path), steps=steps, save_results=True, output_dir=str(tmp_path), configure_log=False
     )
     assert result.meta.bunit_data == "MJy/sr"
     written = sorted(p.name for p in tmp_path.glob("*nis_*"))
     root = path.name.removesuffix("_rate.fits")
-    assert written == [f"{root}_cal.fits", f"{root}_eeprofile.asdf"]
+    suffixes = ("cal.fits", "eeprofile.asdf", "i2d.fits", "i2d_eeprofile.asdf")
+    assert written == [f"{root}_{suffix}" for suffix in suffixes]
+    with products.open(tmp_path / written[1]) as cal, products.open(tmp_path / written[3]) as i2d:
+        assert i2d.count_rate[-1] == pytest.approx(cal.count_rate[-1], rel=2e-3)
+        assert cal.meta.filename == written[1]
+        assert i2d.meta.filename == written[3]
 
 
 def test_the_hook_has_parameters(simulate, photom, tmp_path):
