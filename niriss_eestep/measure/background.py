@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
+import scipy
 
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights
@@ -91,10 +91,10 @@ def _mirror_extremes(
     """Highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none."""
     jj, ii = np.indices(image.shape)
     at = np.array([2 * y - jj, 2 * x - ii])
-    high = maximum_filter(np.where(good, image, -np.inf), 3, mode="constant", cval=-np.inf)
-    low = minimum_filter(np.where(good, image, np.inf), 3, mode="constant", cval=np.inf)
-    high = map_coordinates(high, at, order=0, mode="constant", cval=-np.inf)
-    low = map_coordinates(low, at, order=0, mode="constant", cval=np.inf)
+    high = scipy.ndimage.maximum_filter(np.where(good, image, -np.inf), 3, mode="constant", cval=-np.inf)
+    low = scipy.ndimage.minimum_filter(np.where(good, image, np.inf), 3, mode="constant", cval=np.inf)
+    high = scipy.ndimage.map_coordinates(high, at, order=0, mode="constant", cval=-np.inf)
+    low = scipy.ndimage.map_coordinates(low, at, order=0, mode="constant", cval=np.inf)
     return np.where(np.isfinite(high), high, np.inf), np.where(np.isfinite(low), low, -np.inf)
 
 

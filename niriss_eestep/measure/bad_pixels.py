@@ -12,8 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import correlate, median_filter, minimum_filter
+import scipy
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED
@@ -201,7 +200,7 @@ def radial_trend(
     enough = moments[0] > 4
     trend = np.where(moments[0] > 1e-6, sums[0] / np.maximum(moments[0], 1e-6), 0.0)
     trend[enough] = np.linalg.solve(matrix[enough], sums.T[enough][..., None])[:, 0, 0]
-    return np.asarray(CubicSpline(at, trend)(np.minimum(distance, at[-1])))
+    return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
 
 
 def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -242,7 +241,7 @@ def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i:
 
 def _clean_boxes(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Good pixels whose whole box is good and on the image."""
-    return np.asarray(minimum_filter(good, BOX, mode="constant", cval=False))
+    return np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
 
 
 def _method_variance(
@@ -301,7 +300,9 @@ def _by_surface(
     weights = np.array([_surface_weights(good, j, i) for j, i in np.argwhere(todo)])
     value = trend[todo] + np.tensordot(weights, rest)
     kernel = _full_surface_kernel()
-    return _Prediction(value, weights, rest - correlate(rest, kernel), noise + correlate(noise, kernel**2))
+    return _Prediction(
+        value, weights, rest - scipy.ndimage.correlate(rest, kernel), noise + scipy.ndimage.correlate(noise, kernel**2)
+    )
 
 
 def _by_psf(
@@ -318,9 +319,9 @@ def _by_psf(
     value = background + np.tensordot(weights, light)
     box = np.ones((BOX, BOX))
     box[BOX // 2, BOX // 2] = 0
-    scale = model / np.maximum(correlate(model**2, box), np.finfo(float).tiny)
-    residual = light - scale * correlate(model * light, box)
-    return _Prediction(value, weights, residual, noise + scale**2 * correlate(model**2 * noise, box))
+    scale = model / np.maximum(scipy.ndimage.correlate(model**2, box), np.finfo(float).tiny)
+    residual = light - scale * scipy.ndimage.correlate(model * light, box)
+    return _Prediction(value, weights, residual, noise + scale**2 * scipy.ndimage.correlate(model**2 * noise, box))
 
 
 def _by_median(
@@ -339,7 +340,9 @@ def _by_median(
         weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
     box = np.full((BOX, BOX), np.pi / 2 / BOX**4)
     clean = np.where(good, image, 0.0)
-    return _Prediction(value, weights, clean - median_filter(clean, BOX), noise + correlate(noise, box))
+    return _Prediction(
+        value, weights, clean - scipy.ndimage.median_filter(clean, BOX), noise + scipy.ndimage.correlate(noise, box)
+    )
 
 
 def repair_pixels(

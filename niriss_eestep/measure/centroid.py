@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+import scipy
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 
@@ -117,8 +117,9 @@ def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int
         i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
         try:
             with warnings.catch_warnings():
-                # a fit that does not converge is no centroid
+                # a fit that does not converge is no centroid; one that divides by zero gives none, as is seen below
                 warnings.simplefilter("error", AstropyUserWarning)
+                warnings.simplefilter("ignore", RuntimeWarning)
                 dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
         except (AstropyUserWarning, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             msg = f"photutils' centroid_{method} fails near the first position: {error}"
@@ -151,8 +152,8 @@ def fill_for_search(image: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArr
     for size in (3, 5, 7):
         if not empty.any():
             break
-        share = uniform_filter((~bad).astype(float), size, mode="constant")
-        mean = uniform_filter(np.where(bad, 0.0, image), size, mode="constant")
+        share = scipy.ndimage.uniform_filter((~bad).astype(float), size, mode="constant")
+        mean = scipy.ndimage.uniform_filter(np.where(bad, 0.0, image), size, mode="constant")
         now = empty & (share > 0.5 / size**2)
         filled[now] = mean[now] / share[now]
         empty &= ~now
@@ -204,7 +205,7 @@ def find_star(
     level = float(np.median(filled))
     excess = filled - level
     neighbours = np.max([np.roll(excess, s, axis=a) for a in (0, 1) for s in (-1, 1)], axis=0)
-    compact = uniform_filter(np.where(neighbours > 0.05 * excess, excess, 0.0), 3, mode="constant")
+    compact = scipy.ndimage.uniform_filter(np.where(neighbours > 0.05 * excess, excess, 0.0), 3, mode="constant")
     if near is not None:
         jj, ii = np.indices(compact.shape)
         compact[np.hypot(ii + i0 - near[0], jj + j0 - near[1]) > radius] = -np.inf

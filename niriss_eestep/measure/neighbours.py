@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import convolve, map_coordinates, maximum_filter
+import scipy
 
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.centroid import centre_of_mass, fill_for_search
@@ -61,14 +61,14 @@ class Neighbour:
 def _mirrored(image: NDArray[np.float64], x: float, y: float, order: int, outside: float) -> NDArray[np.float64]:
     """Image turned by 180 degrees about a point."""
     jj, ii = np.indices(image.shape)
-    return map_coordinates(image, [2 * y - jj, 2 * x - ii], order=order, mode="constant", cval=outside)
+    return scipy.ndimage.map_coordinates(image, [2 * y - jj, 2 * x - ii], order=order, mode="constant", cval=outside)
 
 
 def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np.bool_]:
     """Pixels that stand alone: hit, not lit by a star."""
     excess = image - _mirrored(image, x, y, 1, 0.0)
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
-    return (excess > 0) & (maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
+    return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
 
 
 def find_neighbour(
@@ -109,12 +109,16 @@ def find_neighbour(
     if rejected is not None and rejected.any():
         bad = bad | (rejected & _single_pixels(filled, x, y))
         filled = fill_for_search(image, bad)
-    light = convolve(filled, _KERNEL, mode="constant")
-    noise = convolve(np.where(bad, 0.0, variance), _KERNEL**2, mode="constant")
-    star = float(map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
+    light = scipy.ndimage.convolve(filled, _KERNEL, mode="constant")
+    noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), _KERNEL**2, mode="constant")
+    star = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
     distance = distance_grid(image.shape, x, y)
     # where a third of the circle is bad there is nothing to compare
-    look = (distance >= _R_MIN) & (distance <= r_max) & (convolve((~bad).astype(float), _KERNEL) > 0.67 * _KERNEL.sum())
+    look = (
+        (distance >= _R_MIN)
+        & (distance <= r_max)
+        & (scipy.ndimage.convolve((~bad).astype(float), _KERNEL) > 0.67 * _KERNEL.sum())
+    )
     look &= _mirrored(look.astype(float), x, y, 0, 0.0) > 0
     if not star > 0 or not look.any():
         return None

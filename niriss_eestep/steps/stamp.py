@@ -390,6 +390,8 @@ def _variance(layers, cut, scale):
     return total * scale**2, tuple(warnings)
 
 
+# a damaged number of any kind becomes NaN or infinite, and its pixel bad
+@np.errstate(invalid="ignore", over="ignore")
 def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow_nrm=False):
     """Cut the stamp around the star out of an exposure.
 
