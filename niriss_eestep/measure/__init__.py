@@ -1,1 +1,1 @@
-"""One exposure: the star's position, background, bad pixels, encircled energy and surface brightness. Pure: arrays in, dataclasses out."""
+"""One exposure: position, background, bad pixels, encircled energy, surface brightness. Arrays in, dataclasses out."""
