@@ -94,7 +94,8 @@ def plot_sb_profile(model):
     record = model.meta.sb
     with styled():
         figure, (top, below) = new_figure(5.2, 4.2, top=0.5, nrows=2, sharex=True, height_ratios=(3, 1))
-        _sb_panel(top, model.radius, series, record.background, record.background_std)
+        reason = _failure(model) or "nothing was measured"
+        _sb_panel(top, model.radius, series, record.background, record.background_std, reason)
         total = np.maximum(model.n_used + model.n_clipped, 1)
         below.bar(model.radius, 100 * model.n_clipped / total, width=model.half_width, color=COLOURS[1])
         for radius, number in zip(model.radius, model.n_clipped, strict=True):
@@ -103,8 +104,6 @@ def plot_sb_profile(model):
         below.set_ylim(0, max(1.0, 110 * np.max(model.n_clipped / total)))
         below.set_xlabel("Mid-radius of the annulus [pix]")
         top.set_title(_title(model))
-        if _failure(model):
-            note(top, _failure(model))
         return figure
 
 
@@ -245,7 +244,7 @@ def _limit_residuals(axis, radius, series, effective, total):
                 axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **style)
 
 
-def _sb_panel(axis, radius, series, background, background_std=np.nan):
+def _sb_panel(axis, radius, series, background, background_std=np.nan, reason="nothing was measured"):
     """Plot surface brightnesses on a logarithmic axis, the background beside them."""
     n = len(series)
     for index, entry in enumerate(series):
@@ -264,5 +263,5 @@ def _sb_panel(axis, radius, series, background, background_std=np.nan):
         axis.set_ylim(top=2.5 * max(values.max(), abs(background) if np.isfinite(background) else 0.0))
         axis.legend(loc="lower left")
     else:
-        note(axis, "nothing was measured")
+        note(axis, reason)
     axis.set_ylabel("Surface brightness [DN/s/pix]")

@@ -159,7 +159,10 @@ def _against_wavelength(axis, table, wavelength, value, err):
                 wavelength[points] + shift, value[points], errors, ls="none", label=label or None, **series_style(index)
             )
     axis.axhline(1, color="0.5", lw=0.8, zorder=0)
-    axis.margins(x=0.06, y=0.15)
+    axis.margins(y=0.15)
+    known = wavelength[np.isfinite(wavelength)]
+    if known.size:
+        axis.set_xlim(known.min() - 0.25, known.max() + 0.25)
     if not good.any():
         note(axis, "no expected rate: the star's spectrum was not found")
 

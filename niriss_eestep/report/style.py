@@ -111,7 +111,7 @@ def plain(text):
 
 
 def note(axis, text, *, size="small"):
-    """Write a note in the middle of a panel, in the place of data.
+    """Write a note in the middle of a panel, in the place of data; its y axis loses its scale.
 
     Parameters
     ----------
@@ -123,6 +123,7 @@ def note(axis, text, *, size="small"):
     """
     from textwrap import fill
 
+    axis.set_yticks([])
     box = {"facecolor": "white", "edgecolor": "0.7", "boxstyle": "round,pad=0.4"}
     axis.text(
         0.5, 0.5, fill(plain(text), 60), transform=axis.transAxes, ha="center", va="center", fontsize=size, bbox=box
