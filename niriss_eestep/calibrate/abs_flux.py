@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from niriss_eestep.calibrate.aperture_correction import effective_ee
 from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile
@@ -80,7 +80,7 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
     spread = float(np.var(total, ddof=1))
     if variance > 0 and expected > 0:
         dof = 2 * expected**2 / variance
-        if chi2.sf(dof * spread / expected, dof) >= SCATTER_PROBABILITY:
+        if chdtrc(dof, dof * spread / expected) >= SCATTER_PROBABILITY:
             return 0.0
     return float(np.sqrt(max(spread - expected, 0.0) / n))
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from niriss_eestep.calibrate.aperture_correction import effective_ee
 from niriss_eestep.exceptions import ParameterError
@@ -102,7 +102,7 @@ def _row(curve: Curve, eefraction: float, skyin: float, skyout: float, radius_mi
         inside = missing(skyin) + eefraction
         msg = f"EE {eefraction:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {inside:.4f})"
         raise ParameterError(msg)
-    radius = float(brentq(missing, radius_min, skyin, xtol=1e-6))
+    radius = float(scipy.optimize.brentq(missing, radius_min, skyin, xtol=1e-6))
     area = np.array([np.pi * radius**2])
     effective = effective_ee(curve, np.array([radius]), area, np.array([skyin, skyout]), np.ones(1))
     return ApertureCorrection(eefraction, radius, float(1.0 / effective[0]), skyin, skyout)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy
+from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights

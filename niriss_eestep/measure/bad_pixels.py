@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy
+from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED

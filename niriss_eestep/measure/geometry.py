@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.geometry import circular_overlap_grid
 
 __all__ = ["aperture_weights", "distance_grid"]
 
@@ -26,6 +25,9 @@ def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: NDArray[
     ndarray, shape (n_radii, ny, nx)
         Area of overlap [pix], 0 to 1.
     """
+    # importing photutils takes 0.2 s, which `--help` need not
+    from photutils.geometry import circular_overlap_grid
+
     ny, nx = shape
     weights = np.zeros((len(radii), ny, nx))
     for k, radius in enumerate(radii):

@@ -6,8 +6,8 @@ import contextlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy
+from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.centroid import centre_of_mass, fill_for_search

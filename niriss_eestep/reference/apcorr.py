@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.exceptions import ParameterError, ReferenceDataError
 from niriss_eestep.reference.facts import filter_facts
@@ -49,7 +49,7 @@ class EffectiveEE:
         -------
         ndarray, shape of ``radius``
         """
-        return self._between(radius, PchipInterpolator(self.radius, self.ee, extrapolate=False))
+        return self._between(radius, scipy.interpolate.PchipInterpolator(self.radius, self.ee, extrapolate=False))
 
     def err(self, radius: ArrayLike) -> NDArray[np.float64]:
         """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.exceptions import ParameterError, ReferenceDataError
 from niriss_eestep.reference.facts import FILTERS
@@ -133,7 +133,7 @@ class PSFEE:
             Where a radius is negative or not finite.
         """
         table = self.table(filter_name)
-        return PchipInterpolator(table.radius, table.ee)(self._radius(filter_name, radius_pix))
+        return scipy.interpolate.PchipInterpolator(table.radius, table.ee)(self._radius(filter_name, radius_pix))
 
     def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
@@ -217,7 +217,8 @@ def _from_asdf(path: Path) -> PSFEE:
     import asdf
 
     try:
-        with asdf.open(path, lazy_load=False, memmap=False, custom_schema=SCHEMA) as file:
+        with asdf.open(path, lazy_load=False, memmap=False) as file:
+            asdf.AsdfFile({key: file[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
             tables = {
                 name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
                 for name, table in file["psfee"].items()
