@@ -19,7 +19,12 @@ def configure(parser):
         metavar="PRODUCT",
         help="a *_absflux.asdf file, or a directory of them; the other products of the run are looked for beside it",
     )
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where to write (default: beside the product)")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="where to write; made where it does not exist (default: beside the product)",
+    )
 
 
 def run(args):
@@ -41,6 +46,12 @@ def run(args):
     from niriss_eestep.report.page import write_report
     from niriss_eestep.text import printable
 
+    if args.output_dir is not None:
+        try:
+            args.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"--output-dir {args.output_dir}: cannot be made: {error.strerror}"
+            raise OutputError(msg) from error
     failed = 0
     for path in progress(_products(args.products), desc="report", unit="product"):
         try:
