@@ -43,7 +43,7 @@ class Sampling:
     Parameters
     ----------
     n_pupil : int
-        Pixels across the pupil, for wavelengths below 2.3 micron; half as many above.
+        Pixels across the pupil, for wavelengths below 1.2 micron; half as many above, where fewer sample the field.
     n_wavelengths : int
         Wavelengths per filter.
     n_realisations : int
@@ -133,7 +133,7 @@ def build_filter(
     geometry, sampling = geometry or PupilGeometry(), sampling or Sampling()
     nodes, fractions = wavelength_nodes(1e-6 * wavelength, weight, sampling.n_wavelengths)
     grid = ImageGrid.for_wavelength(nodes.min(), sampling.half_size)
-    n_pupil = sampling.n_pupil if nodes.min() < 2.3e-6 else sampling.n_pupil // 2
+    n_pupil = sampling.n_pupil if nodes.min() < 1.2e-6 else sampling.n_pupil // 2
     pupil = geometry.sample(n_pupil, clearp=name in CLEARP_FILTERS)
     blur = float(np.hypot(wavefront.jitter / PIXEL_SCALE, wavefront.diffusion))
     spectra = []

@@ -28,7 +28,7 @@ class PupilGeometry:
     Parameters
     ----------
     segment_flat_to_flat : float
-        Size of a primary segment between opposite sides [m].
+        Size of a primary segment between opposite sides [m]; with the gap, neighbours stand 1.32 m apart.
     segment_gap : float
         Gap between neighbouring segments [m].
     secondary_radius : float
@@ -44,10 +44,10 @@ class PupilGeometry:
         Directions of its vanes, counted from +V3 [degree].
     """
 
-    segment_flat_to_flat: float = 1.32
+    segment_flat_to_flat: float = 1.313
     segment_gap: float = 0.007
     secondary_radius: float = 0.37
-    strut_widths: tuple[float, float, float] = (0.091, 0.091, 0.091)
+    strut_widths: tuple[float, float, float] = (0.09, 0.09, 0.09)
     strut_angles: tuple[float, float, float] = (0.0, 150.0, 210.0)
     clearp_radius: float = 6.0
     clearp_vane_width: float = 2.0
@@ -162,7 +162,7 @@ def _sampled(geometry: PupilGeometry) -> tuple[NDArray[np.bool_], NDArray[np.boo
 def _primary(geometry: PupilGeometry) -> NDArray[np.bool_]:
     """Segments of the primary, without what stands before it.
 
-    poppy's MultiHexagonAperture draws the same, segment by segment on the whole grid, in ten times the time.
+    poppy's MultiHexagonAperture draws the same hexagons, each on the whole grid, in a hundred times the time.
     """
     x = pixel_centres(_FINE_PIXELS)
     half = 0.5 * geometry.segment_flat_to_flat
@@ -172,7 +172,8 @@ def _primary(geometry: PupilGeometry) -> NDArray[np.bool_]:
         rows = slice(*np.searchsorted(x, [v3 - half, v3 + half]))
         across, along = np.abs(x[None, columns] - v2), np.abs(x[rows, None] - v3)
         clear[rows, columns] |= np.sqrt(0.75) * across + 0.5 * along <= half
-    return clear
+    # the outer segments are smaller than the regular hexagons here: none leaves the circle
+    return clear & (np.hypot(x[None, :], x[:, None]) <= 0.5 * CIRCUMSCRIBED_DIAMETER)
 
 
 def _secondary(geometry: PupilGeometry):  # type: ignore[no-untyped-def]  # poppy carries no types

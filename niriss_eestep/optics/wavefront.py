@@ -214,15 +214,15 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
     return irfft2(spectrum, s=(n_period, n_period))[:n_pixels, :n_pixels]
 
 
-#: the three rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with that of WebbPSF in
-#: 2021; their total is near the requirement on the telescope (131 nm) and NIRISS together
+#: the three rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with WebbPSF's of
+#: 2021; their total, 155 nm, is near the requirements on the telescope (131 nm) and on NIRISS together
 PRELAUNCH = WavefrontModel(
     name="prelaunch",
-    segment_rms=46.7,
-    global_rms=122.9,
-    screen_rms=54.7,
-    screen_index=3.93,
-    screen_min_frequency=1.06,
+    segment_rms=42.7,
+    global_rms=137.7,
+    screen_rms=55.7,
+    screen_index=4.04,
+    screen_min_frequency=1.08,
     jitter=0.007,
     diffusion=0.0,
     source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF assumed before launch",
@@ -233,8 +233,8 @@ INFLIGHT = WavefrontModel(
     segment_rms=30.0,
     global_rms=35.0,
     screen_rms=50.0,
-    screen_index=3.93,
-    screen_min_frequency=1.06,
+    screen_index=4.04,
+    screen_min_frequency=1.08,
     jitter=0.0008,
     diffusion=0.308,
     source=(

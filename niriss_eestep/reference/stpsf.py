@@ -162,7 +162,7 @@ def _filter(path: Path, header: Any) -> str:
     if instrument != "NIRISS":
         msg = f"{path}: a PSF of {instrument}, not of NIRISS"
         raise ReferenceDataError(msg)
-    for key in ("PUPIL", "PUPIL_INT", "FILTER"):
+    for key in ("PUPIL", "PUPILINT", "PUPIL_INT", "FILTER"):
         if "NRM" in str(header.get(key, "")).upper():
             msg = f"{path}: {key} = {header[key]}: the non-redundant mask's PSF is not that of imaging"
             raise ReferenceDataError(msg)

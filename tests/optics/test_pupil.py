@@ -38,7 +38,7 @@ def test_clearp_transmits_what_its_geometry_says(telescope, with_clearp):
     n, size = 400_000, CIRCUMSCRIBED_DIAMETER / 39
     i = rng.integers(0, 512, (2, n))
     x, y = (telescope.coordinates[k] + rng.uniform(-0.5, 0.5, n) * telescope.pixel_size for k in i)
-    blocked = np.hypot(x, y) < 6 * size
+    blocked = (np.hypot(x, y) < 6 * size) | (np.hypot(x, y) > 19.5 * size)
     for angle in np.deg2rad(GEOMETRY.clearp_vane_angles):
         along, across = -np.sin(angle) * x + np.cos(angle) * y, np.cos(angle) * x + np.sin(angle) * y
         blocked |= (along > 0) & (np.abs(across) < size)

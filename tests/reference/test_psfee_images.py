@@ -22,7 +22,7 @@ def stpsf_file(path, name, *, scale=1.0, extensions=("OVERSAMP", "DET_SAMP"), **
         image, oversample = data[extension[:4]]
         hdu = fits.ImageHDU(image * scale, name=extension) if hdus else fits.PrimaryHDU(image * scale)
         hdu.header.update({"EXTNAME": extension, "PIXELSCL": 0.0656 / oversample, "FILTER": name, "INSTRUME": "NIRISS"})
-        hdu.header.update({"PUPIL_INT": "jwst_pupil_RevW_npix1024.fits.gz"} | keywords)
+        hdu.header.update({"HIERARCH PUPIL_INT": "jwst_pupil_RevW_npix1024.fits.gz"} | keywords)
         hdus.append(hdu)
     hdus.writeto(path)
     return sum(data[extensions[0][:4]][0].ravel()) * scale
@@ -76,7 +76,7 @@ def test_transmission_that_is_divided_out_already_is_not_divided_again(tmp_path)
         ({"PIXELSCL": ""}, "no pixel scale"),
         ({"PIXELSCL": 0.11}, "not a whole fraction of a NIRISS pixel"),
         ({"INSTRUME": "NIRCam"}, "a PSF of NIRCAM"),
-        ({"PUPIL_INT": "MASK_NRM.fits"}, "PUPIL_INT = MASK_NRM.fits: the non-redundant mask"),
+        ({"HIERARCH PUPIL_INT": "MASK_NRM.fits"}, "PUPIL_INT = MASK_NRM.fits: the non-redundant mask"),
         ({"PUPIL": "MASK_NRM"}, "non-redundant mask"),
     ],
 )

@@ -1,0 +1,36 @@
+"""Our pre-launch EE against WebbPSF's of 2021, which is not packaged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from niriss_eestep.optics.build import CLEARP_FILTERS
+from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.reference.build_psf import build_psfs, psfee_of
+from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
+
+TABLE = Path(__file__).parents[2] / "../shared/reference/webbpsf_ee_2021.ecsv"
+pytestmark = pytest.mark.skipif(not TABLE.exists(), reason=f"{TABLE} is absent")
+
+
+@pytest.fixture(scope="module")
+def webbpsf():
+    return Table.read(TABLE)
+
+
+@pytest.fixture(scope="module")
+def ours(webbpsf):
+    throughput = load_throughput(PACKAGED_THROUGHPUT)
+    return psfee_of(build_psfs(webbpsf.colnames[1:], wavefront="prelaunch", throughput=throughput), {})
+
+
+@pytest.mark.parametrize("name", ["F090W", "F150W", "F200W", "F277W", "F380M", "F444W"])
+def test_prelaunch_ee_agrees_with_webbpsf(webbpsf, ours, name):
+    radius = np.array(webbpsf["radius"], dtype=float)
+    # the published columns behind CLEARP include the element's transmission
+    transmission = PupilGeometry().clearp_transmission() if name in CLEARP_FILTERS else 1.0
+    difference = ours.ee(name, radius) * transmission / np.array(webbpsf[name]) - 1
+    assert np.abs(difference[(radius >= 5) & (radius <= 10)]).max() < 5e-3
+    assert np.abs(difference[(radius >= 2) & (radius <= 4)]).max() < 2e-2
