@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from jwst import __version__ as jwst_version
@@ -15,7 +15,7 @@ from stpipe import config_parser
 from stpipe.datamodel import AbstractDataModel
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.exceptions import NirissEEError, ReferenceDataError
+from niriss_eestep.exceptions import NirissEEError, OutputError, ReferenceDataError
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.steps import crds_state as crds
 from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
@@ -131,10 +131,18 @@ class FluxStep(JwstStep):
         exposure = model if isinstance(model, dict) else model.get_crds_parameters()
         owner = self.parent if isinstance(self.parent, FluxStep) else self
         if owner.ask_crds and crds.crds_state() == crds.ON:
-            config = owner._reference_config(exposure, ask_crds=True)
-        else:
-            config = _selected_config(type(owner), selection_of(exposure))
-        if owner is not self:
+            return self._parameters(owner._reference_config(exposure, ask_crds=True))
+        selection = selection_of(exposure)
+        # what the user gave can be changed between two exposures, in Python
+        key = selection, self.given, self._from_config, repr([getattr(self, n, None) for n in _spec_names(type(self))])
+        found = self.__dict__.setdefault("_parameters_found", {})
+        if key not in found:
+            found[key] = self._parameters(_selected_config(type(owner), selection))
+        return dict(found[key])
+
+    def _parameters(self, config):
+        """Parameters from the references' configuration and what the user gave."""
+        if isinstance(self.parent, FluxStep):
             config = config["steps"].get(self.name, {})
         spec = self.load_spec_file()
         known = {key: config[key] for key in config if key in spec and key not in self.given}
@@ -213,6 +221,12 @@ class FluxStep(JwstStep):
         self._reference_files_used.append((reference_file_type, str(name)))
 
     # ---- inputs and results
+
+    def run(self, *args):
+        """Run the step, once it is sure that its results can be written; see `stpipe.Step.run`."""
+        if self.parent is None and self.output_dir:
+            check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
+        return super().run(*args)
 
     @classmethod
     def _datamodels_open(cls, init, **kwargs):
@@ -319,6 +333,12 @@ class FluxStep(JwstStep):
         return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
 
 
+@cache
+def _spec_names(step_class):
+    """Names of a step's parameters."""
+    return tuple(step_class.load_spec_file())
+
+
 @lru_cache(maxsize=256)
 def _selected_config(step_class, selection):
     """Parameters of the references that hold for a selection of exposures, without CRDS; not to be changed."""
@@ -327,6 +347,28 @@ def _selected_config(step_class, selection):
 
 class FluxPipeline(FluxStep, JwstPipeline):
     """A pipeline of steps of this package."""
+
+
+def check_directory(path):
+    """Make the output directory, and see that files can be made in it.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{path}: the output directory cannot be made: {error.strerror}; give another --output_dir"
+        raise OutputError(msg) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        msg = f"{path}: the output directory cannot be written to; give another --output_dir"
+        raise OutputError(msg)
 
 
 def failed(error):

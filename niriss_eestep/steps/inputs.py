@@ -24,6 +24,9 @@ __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "saf
 
 log = logging.getLogger(__name__)
 
+#: file systems take names of 255 bytes; target, filter, subarray and suffix follow a product's name
+NAME_MAX = 150
+
 OUR_SUFFIXES = ("eeprofile", "sbprofile", "eecombined", "sbcombined", "absflux", "report")
 
 
@@ -94,6 +97,9 @@ def _check_product_name(path, name):
     """Refuse a product name that is not a plain file name."""
     if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
         msg = f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
+        raise AssociationError(msg)
+    if len(name.encode(errors="replace")) > NAME_MAX:
+        msg = f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
         raise AssociationError(msg)
     if not name.isprintable():
         msg = f"{path}: product name {name!r} has characters that cannot be printed"
@@ -210,7 +216,7 @@ def _products(item, input_dir):
     raise ExposureError(msg)
 
 
-def gather(inputs, *, input_dir=None):
+def gather(inputs, *, input_dir=None, distinct=True):
     """Find the exposures in what a step is given.
 
     Parameters
@@ -219,6 +225,8 @@ def gather(inputs, *, input_dir=None):
         Arguments of ``process``: files, globs, associations, models, containers, libraries, lists of these.
     input_dir : str, optional
         Directory of bare file names.
+    distinct : bool, optional
+        Refuse inputs whose results would have the same name; of no concern to a step that makes one result of all.
 
     Returns
     -------
@@ -236,7 +244,8 @@ def gather(inputs, *, input_dir=None):
     loose = tuple(member for product in found if product.name is None for member in product.members)
     if loose:
         products.append(Product(None, loose))
-    _check_distinct(products)
+    if distinct:
+        _check_distinct(products)
     return products
 
 

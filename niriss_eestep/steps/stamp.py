@@ -421,6 +421,9 @@ def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow
     ExposureError
         Naming the exposure and what is wrong with it.
     """
+    if hasattr(model, "kind"):
+        msg = f"{name}: is a product ({type(model).__name__}); exposures can be measured: _rate, _cal, _rateints"
+        raise ExposureError(msg)
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
     layers = image_layers(name, model)
     first = layers[0]
