@@ -35,8 +35,6 @@ _PEAK_SHARE = 0.05
 #: small and large box of the centroid [pix]
 _BOXES = (3.5, 7.0)
 
-_KERNEL = aperture_weights((5, 5), 2.0, 2.0, np.array([_RADIUS]))[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
@@ -109,15 +107,16 @@ def find_neighbour(
     if rejected is not None and rejected.any():
         bad = bad | (rejected & _single_pixels(filled, x, y))
         filled = fill_for_search(image, bad)
-    light = scipy.ndimage.convolve(filled, _KERNEL, mode="constant")
-    noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), _KERNEL**2, mode="constant")
+    kernel = aperture_weights((5, 5), 2.0, 2.0, np.array([_RADIUS]))[0]
+    light = scipy.ndimage.convolve(filled, kernel, mode="constant")
+    noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), kernel**2, mode="constant")
     star = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
     distance = distance_grid(image.shape, x, y)
     # where a third of the circle is bad there is nothing to compare
     look = (
         (distance >= _R_MIN)
         & (distance <= r_max)
-        & (scipy.ndimage.convolve((~bad).astype(float), _KERNEL) > 0.67 * _KERNEL.sum())
+        & (scipy.ndimage.convolve((~bad).astype(float), kernel) > 0.67 * kernel.sum())
     )
     look &= _mirrored(look.astype(float), x, y, 0, 0.0) > 0
     if not star > 0 or not look.any():

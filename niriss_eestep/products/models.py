@@ -8,7 +8,6 @@ from pathlib import Path
 
 from asdf import AsdfFile
 from stdatamodels.jwst.datamodels import JwstDataModel
-from stdatamodels.util import remove_none_from_tree
 
 from niriss_eestep.exceptions import ProductError
 from niriss_eestep.products.asdf_bytes import asdf_bytes
@@ -53,8 +52,10 @@ class ProductModel(JwstDataModel):
             init = read_tree(init, model_type=type(self).__name__)
         kwargs.setdefault("strict_validation", True)
         # the merged schema may be shared: a model never changes it in place
-        kwargs.setdefault("schema", merged_schema(self.schema_url))
-        super().__init__(init, **kwargs)
+        schema = kwargs.pop("schema", None) or merged_schema(self.schema_url)
+        # of a tree, the base class would only merge the schema once more
+        super().__init__(init, schema={"type": "object"} if isinstance(init, dict) else schema, **kwargs)
+        self._schema = schema
         if filename is not None:
             self._instance["meta"]["filename"] = filename
 
@@ -124,7 +125,7 @@ class ProductModel(JwstDataModel):
             Names the entry and what is wrong with it.
         """
         label = f"{self._instance['meta'].get('filename') or 'product in memory'} ({type(self).__name__})"
-        check_tree(remove_none_from_tree(dict(self._instance)), self.schema_url, label)
+        check_tree(_without_none(dict(self._instance)), self.schema_url, label)
 
     def to_asdf(self, init, *args, **kwargs):
         """Write the product, whole or not at all.
@@ -178,6 +179,15 @@ class ProductModel(JwstDataModel):
                 file[key] = value
             file.write_to(buffer, *args, **kwargs)
         return buffer.getvalue()
+
+
+def _without_none(value):
+    """Copy the containers of a tree, without the entries that are None: they are not written."""
+    if isinstance(value, dict):
+        return type(value)({key: _without_none(entry) for key, entry in value.items() if entry is not None})
+    if isinstance(value, list):
+        return [_without_none(entry) for entry in value if entry is not None]
+    return value
 
 
 class EEProfileModel(ProductModel):

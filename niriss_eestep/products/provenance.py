@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,10 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from stdatamodels.schema import walk_schema
 
+from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.text import printable
 
 __all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
+
+#: what a product says of itself
+NOT_COPIED = (("meta", "date"), ("meta", "model_type"))
 
 
 def copy_metadata(model, exposure):
@@ -30,13 +36,47 @@ def copy_metadata(model, exposure):
     exposure : JwstDataModel
         Exposure or product.
     """
-    # the exposure's values agree with the same schema already, and the product is validated when it is written
-    validating = model._validate_on_assignment
-    model._validate_on_assignment = False
-    try:
-        model.update(exposure)
-    finally:
-        model._validate_on_assignment = validating
+    # as `JwstDataModel.update` does, which looks through both schemas each time
+    for path in _copied(type(model).schema_url, type(exposure).schema_url):
+        source = exposure._instance
+        for key in path:
+            source = source.get(key) if isinstance(source, dict) else None
+        if source is None or isinstance(source, (dict, list, np.ndarray)):
+            continue
+        target = model._instance
+        for key in path[:-1]:
+            target = target.setdefault(key, {})
+        target[path[-1]] = source
+    logs = exposure._instance.get("cal_logs")
+    if logs:
+        model._instance.setdefault("cal_logs", {}).update(copy.deepcopy(dict(logs)))
+
+
+@cache
+def _copied(product_url, exposure_url):
+    """Paths of the entries that a product takes over: a keyword stands for them, and both schemas know their parent."""
+    product = merged_schema(product_url)
+    extensions, paths = {"PRIMARY"}, []
+
+    def note_extension(schema, path, combiner, ctx, recurse):
+        extensions.add(schema.get("fits_hdu", "PRIMARY"))
+
+    def note_path(schema, path, combiner, ctx, recurse):
+        if "fits_keyword" in schema and schema.get("fits_hdu", "PRIMARY") in extensions:
+            paths.append(tuple(path))
+
+    walk_schema(product, note_extension)
+    walk_schema(merged_schema(exposure_url), note_path)
+    paths = [path for path in dict.fromkeys(paths) if all(isinstance(key, str) for key in path)]
+    return [path for path in paths if path not in NOT_COPIED and _knows(product, path[:-1])]
+
+
+def _knows(schema, path):
+    for key in path:
+        schema = schema.get("properties", {}).get(key)
+        if schema is None:
+            return False
+    return True
 
 
 def record_provenance(model, *, parameters, inputs, references=None):

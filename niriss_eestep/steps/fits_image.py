@@ -104,7 +104,9 @@ class FitsImage(ImageModel):
     def __init__(self, tree, pixels):
         # before the model has its metadata, setting an attribute would look for them
         object.__setattr__(self, "_pixels", pixels)
-        super().__init__(tree, schema=merged_schema(ImageModel.schema_url), validate_on_assignment=False)
+        # the base class would merge the schema once more
+        super().__init__(tree, schema={"type": "object"}, validate_on_assignment=False)
+        self._schema = merged_schema(ImageModel.schema_url)
         self._instance["meta"]["model_type"] = ImageModel.__name__
 
     def hasattr(self, attr):
