@@ -16,6 +16,7 @@ def get_steps():
         ("niriss_eestep.steps.SBProfileStep", "sb_profile", False),
         ("niriss_eestep.steps.CombineProfilesStep", "combine_profiles", False),
         ("niriss_eestep.steps.AbsFluxStep", "abs_flux", False),
+        ("niriss_eestep.steps.CalibrateVisitsStep", "calibrate_visits", False),
         ("niriss_eestep.steps.FluxCalPipeline", "niriss_fluxcal", True),
     ]
 

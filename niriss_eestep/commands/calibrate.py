@@ -72,6 +72,7 @@ def run(args):
     args : argparse.Namespace
     """
     from niriss_eestep.calibrate.visits import combine_visits
+    from niriss_eestep.products.visits import read_visits
 
     table = read_visits(args.absflux)
     calibration = combine_visits(table, clip_sigma=args.clip_sigma, delta_bic=args.delta_bic)
@@ -83,48 +84,6 @@ def run(args):
     written += _write_references(args, directory, table, calibration, psfee)
     print(_as_text(calibration))
     print("\n".join(f"wrote {path}" for path in written))
-
-
-def read_visits(paths):
-    """Read the rows of absolute-flux products.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-
-    Returns
-    -------
-    astropy.table.Table
-        All rows, with the column ``product``. PHOTMJSR goes with one pixel area, that of the first row.
-
-    Raises
-    ------
-    ProductError
-        Where a file is no absolute-flux product.
-    """
-    from astropy.table import Table, vstack
-
-    from niriss_eestep.exceptions import ProductError
-    from niriss_eestep.products import AbsFluxModel
-    from niriss_eestep.products import open as open_product
-
-    tables = []
-    for path in paths:
-        model = open_product(path)
-        if not isinstance(model, AbsFluxModel):
-            msg = f"{path}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed"
-            raise ProductError(msg)
-        tables.append(Table(model.table))
-        tables[-1]["product"] = str(model.meta.filename)
-    table = vstack(tables, metadata_conflicts="silent")
-    # the star's flux density is PHOTMJSR times the pixel area: where headers state other areas, that product stays
-    area = table["pixar_sr"]
-    for name in ("photmjsr", "photmjsr_err", "photmjsr_mono"):
-        table[name] *= area / area[0]
-    for name in ("photuja2", "photuja2_err"):
-        table[name] *= area / area[0]
-    area[:] = area[0]
-    return table
 
 
 def _directory(name):
@@ -261,55 +220,23 @@ def _write_figures(directory, table, calibration):
 
 def _write_references(args, directory, table, calibration, psfee):
     """Write the photom and apcorr files."""
-    from functools import partial
+    from niriss_eestep.products.crds_files import save_reference
+    from niriss_eestep.products.visits import reference_models
 
-    from niriss_eestep.calibrate.apcorr import aperture_corrections
-    from niriss_eestep.products.crds_files import apcorr_model, photom_model, save_reference
-
-    skyin, skyout = args.sky_annulus
-    corrections = {
-        name: aperture_corrections(partial(psfee.ee, name), skyin=skyin, skyout=skyout) for name in psfee.filters
-    }
-    inputs = tuple(f"Visits: {name}" for name in dict.fromkeys(table["product"][calibration.kept]))
-    clipped = sum(factor.n_clipped for factor in calibration.factors)
-    history = (*inputs, f"{calibration.kept.sum()} of {len(table)} rows used, {clipped} clipped.")
-    models = {
-        "photom": photom_model(
-            calibration.factors,
-            _provenance(args, table, "NIRISS imaging flux calibration from standard stars", history),
-            convention=args.convention,
-            fill_missing=args.fill_missing,
-            pixel_solid_angle=float(table["pixar_sr"][0]),
-        ),
-        "apcorr": apcorr_model(
-            corrections,
-            _provenance(args, table, "NIRISS imaging aperture corrections", (f"Encircled energy: {psfee.name}",)),
-        ),
-    }
-    return [save_reference(model, directory / NAMES[name]) for name, model in models.items()]
-
-
-def _provenance(args, table, description, history):
-    """Return what CRDS wants to know."""
-    import numpy as np
-    from astropy.time import Time
-
-    from niriss_eestep.exceptions import ParameterError
-    from niriss_eestep.products.crds_files import Provenance
-
-    dates = np.asarray(table["mjd"], dtype=float)
-    dates = dates[np.isfinite(dates)]
-    if not dates.size and not (args.pedigree and args.useafter):
-        msg = "no visit has a date; give --pedigree and --useafter"
-        raise ParameterError(msg)
-    first, last = (Time(date, format="mjd").strftime("%Y-%m-%d") for date in (dates.min(), dates.max()))
-    return Provenance(
+    sky_inner, sky_outer = args.sky_annulus
+    models = reference_models(
+        table,
+        calibration,
+        psfee,
         author=args.author,
-        pedigree=args.pedigree or f"INFLIGHT {first} {last}",
-        useafter=args.useafter or f"{first}T00:00:00",
-        description=description,
-        history=history,
+        pedigree=args.pedigree,
+        useafter=args.useafter,
+        convention=args.convention,
+        fill_missing=args.fill_missing,
+        sky_inner=sky_inner,
+        sky_outer=sky_outer,
     )
+    return [save_reference(model, directory / NAMES[model.meta.reftype.lower()]) for model in models]
 
 
 def _as_text(calibration):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ __all__ = ["CONVENTIONS", "Provenance", "apcorr_model", "photom_model", "save_re
 
 CONVENTIONS = {"band": "photmjsr", "mono": "photmjsr_mono"}
 SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
+PEDIGREE = re.compile(r"INFLIGHT( \d{4}-\d\d-\d\d){2}|GROUND|MODEL|SIMULATION|DUMMY")
+USEAFTER = "%Y-%m-%dT%H:%M:%S"
 PREDECESSOR_ERR = 0.03  # fractional, of the values of August 2022 (see reference.facts)
 # What the tables of time coefficients hold for a filter that does not change
 STEADY = {
@@ -38,13 +42,19 @@ class Provenance:
     author : str
         Who made it.
     pedigree : str
-        ``INFLIGHT yyyy-mm-dd yyyy-mm-dd`` (first and last observation), or ``SIMULATION``, ``GROUND``, ``DUMMY``.
+        ``INFLIGHT yyyy-mm-dd yyyy-mm-dd`` (first and last observation), or ``GROUND``, ``MODEL``, ``SIMULATION``,
+        ``DUMMY``.
     useafter : str
         From which observing date on it holds, ``yyyy-mm-ddThh:mm:ss``.
     description : str
         One line.
     history : tuple of str
         How it was made: inputs, versions, what was left out.
+
+    Raises
+    ------
+    ParameterError
+        Where an entry is empty, or not as CRDS takes it.
     """
 
     author: str
@@ -58,6 +68,15 @@ class Provenance:
             if not getattr(self, name).strip():
                 msg = f"a reference file needs its {name}"
                 raise ParameterError(msg)
+        if not PEDIGREE.fullmatch(self.pedigree):
+            kinds = "INFLIGHT yyyy-mm-dd yyyy-mm-dd, GROUND, MODEL, SIMULATION or DUMMY"
+            msg = f"pedigree {self.pedigree!r}: CRDS takes {kinds}"
+            raise ParameterError(msg)
+        try:
+            datetime.strptime(self.useafter, USEAFTER)
+        except ValueError as error:
+            msg = f"useafter {self.useafter!r}: CRDS takes a date as 2022-08-01T00:00:00"
+            raise ParameterError(msg) from error
 
 
 def photom_model(

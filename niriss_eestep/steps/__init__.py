@@ -4,6 +4,7 @@ from importlib import import_module
 
 _HOMES = {
     "AbsFluxStep": "abs_flux",
+    "CalibrateVisitsStep": "calibrate_visits",
     "CombineProfilesStep": "combine_profiles",
     "EEPhotometryHook": "hook",
     "EEPhotometryStep": "ee_photometry",
@@ -13,6 +14,7 @@ _HOMES = {
 
 __all__ = [
     "AbsFluxStep",
+    "CalibrateVisitsStep",
     "CombineProfilesStep",
     "EEPhotometryHook",
     "EEPhotometryStep",

@@ -5,56 +5,14 @@ import pytest
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibrate.abs_flux import Stimulus, TotalRate, calibrate_rate
 from niriss_eestep.calibrate.combine import CombinedProfile
 from niriss_eestep.commands import calibrate
 from niriss_eestep.exceptions import NirissEEError, ProductError
-from niriss_eestep.products import convert, save_product
+from niriss_eestep.products import save_product
 from niriss_eestep.reference import load_psfee
-from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+from niriss_eestep.reference.facts import GAIN, PIXEL_SOLID_ANGLE
 
 MJD = 59800.3
-
-
-def abs_flux_row(filter_name, mjd, photmjsr, *, subarray="SUB64", pixar_sr=PIXEL_SOLID_ANGLE):
-    """A row as the abs_flux step makes it, of a visit whose PHOTMJSR is known."""
-    rate, fnu = 1.0e4, photmjsr * 1e4 * pixar_sr * 1e6
-    one = np.ones(1)
-    errors = {"err_photon": 20.0, "err_scatter": 10.0, "err_radii": 10.0, "err_aperture": 5.0}
-    total = TotalRate(one, one > 0, rate * one, one, one, count_rate=rate, exposure_scatter=30.0, **errors)
-    stimulus = Stimulus(rate * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
-    row = calibrate_rate(total, stimulus, gain=GAIN, pixar_sr=pixar_sr)
-    group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}
-    group |= {"subarray": subarray, "n_exposures": 4, "n_measured": 4, "status": "measured", "mjd": mjd, "gain": GAIN}
-    return group | {name: getattr(row, name) for name in row.__dataclass_fields__}
-
-
-def write_visit(path, rows):
-    nothing = np.ones((len(rows), 1))
-    model = convert.abs_flux_model(
-        rows,
-        radius=[5.0],
-        radius_used=nothing,
-        total_count_rate=nothing,
-        total_count_rate_err=nothing,
-        ee_effective=nothing,
-    )
-    return str(save_product(model, path))
-
-
-@pytest.fixture
-def visits(tmp_path):
-    """Eight visits over two years; F277W loses 3 % a year."""
-    rng = np.random.default_rng(11)
-    paths = []
-    for i, days in enumerate(np.linspace(0, 730, 8)):
-        noise = 1 + rng.normal(0, 0.002, 2)
-        rows = [
-            abs_flux_row("F090W", MJD + days, 0.24 * noise[0], subarray=("SUB64", "SUB128")[i % 2]),
-            abs_flux_row("F277W", MJD + days, 0.26 * noise[1] / (1 - 0.03 * (days + 0.3) / 365)),
-        ]
-        paths.append(write_visit(tmp_path / f"visit{i}_absflux.asdf", rows))
-    return paths
 
 
 def run(*arguments):
@@ -91,20 +49,6 @@ def test_all_files_are_written_and_agree(tmp_path, visits, capsys):
     assert list(ratios["status"]) == ["measured", "not constrained: no star in both subarrays"]
     assert ratios["ratio"][0] == pytest.approx(1.0, abs=4 * ratios["err"][0])
     assert Table.read(out / calibrate.NAMES["visits"])["kept"].all()
-
-
-def test_pixel_areas_of_headers_are_brought_together(tmp_path):
-    paths = [
-        write_visit(tmp_path / "a_absflux.asdf", [abs_flux_row("F090W", MJD, 0.24)]),
-        write_visit(
-            tmp_path / "b_absflux.asdf",
-            [abs_flux_row("F090W", MJD + 1, 0.24 / 1.01, pixar_sr=1.01 * PIXEL_SOLID_ANGLE)],
-        ),
-    ]
-    table = calibrate.read_visits(paths)
-    # PHOTMJSR times pixel area is the star's flux density, the same in both
-    assert table["photmjsr"] == pytest.approx([0.24, 0.24])
-    assert table["pixar_sr"] == pytest.approx([PIXEL_SOLID_ANGLE] * 2)
 
 
 def observed_profile(path, filter_name="F277W", broader=0.03):
@@ -173,17 +117,21 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_bad_input_is_told(tmp_path, visits):
+def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
     with pytest.raises(ProductError):
         run(tmp_path / "gone_absflux.asdf")
     with pytest.raises(ProductError, match=r"_eecombined.asdf\) is needed"):
         run(*visits, "--output-dir", tmp_path / "out", "--observed-ee", visits[0])
-    failed = abs_flux_row("F090W", MJD, 0.24) | {"status": "failed: no star"}
+    failed = abs_flux_row("F090W", 0.24) | {"status": "failed: no star"}
     with pytest.raises(NirissEEError, match="none of the 1 rows can be used"):
-        run(write_visit(tmp_path / "failed_absflux.asdf", [failed]))
-    undated = abs_flux_row("F090W", np.nan, 0.24)
-    with pytest.raises(NirissEEError, match="--pedigree and --useafter"):
-        run(write_visit(tmp_path / "undated_absflux.asdf", [undated]), "--output-dir", tmp_path / "undated")
+        run(write_visit(tmp_path / "failed_absflux.asdf", failed))
+    undated = write_visit(tmp_path / "undated_absflux.asdf", abs_flux_row("F090W", 0.24, np.nan))
+    with pytest.raises(NirissEEError, match="give pedigree and useafter"):
+        run(undated, "--output-dir", tmp_path / "undated")
+    given = ("--pedigree", "SIMULATION", "--useafter", "2022-08-01T00:00:00")
+    run(undated, "--output-dir", tmp_path / "dated", *given)
+    with datamodels.NisImgPhotomModel(tmp_path / "dated" / calibrate.NAMES["photom"]) as model:
+        assert (model.meta.pedigree, model.meta.useafter) == ("SIMULATION", "2022-08-01T00:00:00")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NirissEEError, match="--output-dir"):
         run(*visits, "--output-dir", tmp_path / "file" / "out")

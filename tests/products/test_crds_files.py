@@ -213,6 +213,10 @@ def test_bad_input_is_refused(tmp_path):
         apcorr_model({"F999W": ()}, PROVENANCE)
     with pytest.raises(ParameterError, match="its author"):
         Provenance(" ", "GROUND", "2022-08-09T00:00:00", "text")
+    with pytest.raises(ParameterError, match="pedigree 'INFLIGHT': CRDS takes INFLIGHT yyyy-mm-dd"):
+        Provenance("tests", "INFLIGHT", "2022-08-09T00:00:00", "text")
+    with pytest.raises(ParameterError, match="useafter '2022-08-09': CRDS takes a date as"):
+        Provenance("tests", "GROUND", "2022-08-09", "text")
     model = photom_model([factor("F090W")], PROVENANCE)
     with pytest.raises(ProductError, match=r"ends in \.fits"):
         save_reference(model, tmp_path / "photom.asdf")
