@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import deque
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
@@ -19,7 +21,7 @@ from niriss_eestep.steps.exposure_job import measure_exposure
 from niriss_eestep.steps.exposure_step import failure_of
 from niriss_eestep.steps.inputs import Member, file_metadata, group_members
 from niriss_eestep.steps.sb_profile import SBProfileStep
-from niriss_eestep.steps.workers import measure_by_workers
+from niriss_eestep.steps.workers import ProcessCrew, Worker, measure_by_workers
 
 __all__ = ["FluxCalPipeline"]
 
@@ -46,6 +48,9 @@ class FluxCalPipeline(FluxPipeline):
         "abs_flux": AbsFluxStep,
     }
 
+    #: makes the workers' crew of a `Worker`; None: processes, as many as ``workers`` says
+    make_crew = None
+
     def process(self, *inputs):
         """Run the whole calibration.
 
@@ -70,15 +75,13 @@ class FluxCalPipeline(FluxPipeline):
             msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
             raise ExposureError(msg)
         results = []
-        for product in products:
-            try:
-                results.append(self.process_product(product))
-            except OutputError:
-                raise
-            except NirissEEError as error:
-                if self.on_error == "raise" or len(products) == 1:
-                    raise
-                log.error("product %s: failed: %s", product.name, error)
+        for product, result in self.calibrated(products):
+            if isinstance(result, NirissEEError):
+                if len(products) == 1:
+                    raise result
+                log.error("product %s: failed: %s", product.name, result)
+            else:
+                results.append(result)
         if not results:
             msg = f"none of {len(products)} products could be calibrated; the log says why for each"
             raise ExposureError(msg)
@@ -94,12 +97,52 @@ class FluxCalPipeline(FluxPipeline):
                 msg = f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
                 raise ParameterError(msg)
 
-    def process_product(self, product):
+    def calibrated(self, products):
+        """Calibrate products one after the other; the exposures of the next are in work meanwhile.
+
+        Parameters
+        ----------
+        products : sequence of Product
+
+        Yields
+        ------
+        product : Product
+        result : AbsFluxModel or NirissEEError
+            The error where nothing of the product could be measured or calibrated.
+
+        Raises
+        ------
+        OutputError
+            If a product cannot be written.
+        NirissEEError
+            With ``on_error='raise'``, at the first failure.
+        """
+        grouped = [group_members(product.members) for product in products]
+        with closing(self._outcomes([m for groups in grouped for ms in groups.values() for m in ms])) as all_outcomes:
+            for product, groups in zip(products, grouped, strict=True):
+                outcomes = itertools.islice(all_outcomes, len(product.members))
+                try:
+                    result = self.calibrate_product(product, groups, outcomes)
+                except OutputError:
+                    raise
+                except NirissEEError as error:
+                    if self.on_error == "raise":
+                        raise
+                    result = error
+                # those that a failure has left
+                deque(outcomes, maxlen=0)
+                yield product, result
+
+    def calibrate_product(self, product, groups, outcomes):
         """Calibrate one product of an association.
 
         Parameters
         ----------
         product : Product
+        groups : dict
+            Its members by group.
+        outcomes : iterator of Outcome
+            Of the members, in the order of the groups.
 
         Returns
         -------
@@ -110,22 +153,19 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             If none of its exposures, or of its groups, could be measured.
         """
-        groups = group_members(product.members)
         several = len({target for target, *_ in groups if target}) > 1
         name, combined, failed, lost = product.name, [], [], []
         shown = []  # profiles, for the report only: in memory there are those of one group
-        outcomes = self._outcomes([member for members in groups.values() for member in members])
-        with closing(outcomes):
-            for members in groups.values():
-                measured = list(zip(members, itertools.islice(outcomes, len(members)), strict=True))
-                lost += [_lost_record(member, outcome.failure) for member, outcome in measured if outcome.failure]
-                profiles = [(Member(m.name, model), model) for m, outcome in measured for model in outcome.products]
-                if all(failure_of(model) for _, model in profiles):
-                    failed += profiles
-                    continue
-                name = name or default_product_name(profiles[0][1])
-                combined += self._combine(profiles, name, several)
-                shown += [model for _, model in profiles if self.save_report]
+        for members in groups.values():
+            measured = list(zip(members, itertools.islice(outcomes, len(members)), strict=True))
+            lost += [_lost_record(member, outcome.failure) for member, outcome in measured if outcome.failure]
+            profiles = [(Member(m.name, model), model) for m, outcome in measured for model in outcome.products]
+            if all(failure_of(model) for _, model in profiles):
+                failed += profiles
+                continue
+            name = name or default_product_name(profiles[0][1])
+            combined += self._combine(profiles, name, several)
+            shown += [model for _, model in profiles if self.save_report]
         if not combined:
             reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in failed]
             msg = f"{name or 'input'}: none of {len(product.members)} exposures could be measured: " + "; ".join(
@@ -149,8 +189,11 @@ class FluxCalPipeline(FluxPipeline):
 
     def _outcomes(self, members):
         """Measure exposures, here or by workers, and give the outcomes in order."""
-        if self.workers > 1 and len(members) > 1 and all(isinstance(member.source, Path) for member in members):
-            outcomes = measure_by_workers(self, members, self.workers)
+        crew = self.make_crew
+        if crew is None and self.workers > 1 and len(members) > 1:
+            crew = partial(ProcessCrew, n_workers=min(self.workers, len(members)))
+        if crew is not None and all(isinstance(member.source, Path) for member in members):
+            outcomes = measure_by_workers(crew(Worker(self)), members)
         else:
             outcomes = (measure_exposure(self, member) for member in members)
         with closing(outcomes):

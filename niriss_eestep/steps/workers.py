@@ -13,7 +13,7 @@ from logging.handlers import QueueHandler
 
 from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
 
-__all__ = ["Worker", "measure_by_workers"]
+__all__ = ["ProcessCrew", "Worker", "measure_by_workers"]
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +85,14 @@ class _Lines(logging.Handler):
         self.lines.append(self.format(record))
 
 
-def measure_by_workers(pipeline, members, n_workers):
-    """Measure exposures in several processes.
+def measure_by_workers(crew, members):
+    """Measure exposures by a crew.
 
     Parameters
     ----------
-    pipeline : FluxCalPipeline
+    crew : ProcessCrew, or another with its methods
+        Dismissed at the end.
     members : sequence of Member
-    n_workers : int
 
     Yields
     ------
@@ -104,7 +104,6 @@ def measure_by_workers(pipeline, members, n_workers):
     NirissEEError
         As `measure_exposure`.
     """
-    crew = _Crew(Worker(pipeline), min(n_workers, len(members)))
     try:
         waiting, handed_out = deque(members), deque()
         while waiting or handed_out:
@@ -122,8 +121,14 @@ def measure_by_workers(pipeline, members, n_workers):
         crew.dismiss()
 
 
-class _Crew:
-    """Processes, replaced when one of them dies."""
+class ProcessCrew:
+    """Processes of this machine, replaced when one of them dies.
+
+    Parameters
+    ----------
+    worker : Worker
+    n_workers : int
+    """
 
     def __init__(self, worker, n_workers):
         self.worker, self.n_workers = worker, n_workers
@@ -135,7 +140,16 @@ class _Crew:
         return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
 
     def submit(self, member):
-        """Hand an exposure out."""
+        """Hand an exposure out.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        Future
+        """
         try:
             return self.pool.submit(_work, member)
         except BrokenProcessPool:
@@ -144,7 +158,18 @@ class _Crew:
             return self.pool.submit(_work, member)
 
     def result(self, member, future):
-        """Wait for an outcome. Where a process died, each exposure that it may have had is tried once more, alone."""
+        """Wait for an outcome. Where a process died, each exposure that it may have had is measured again, alone.
+
+        Parameters
+        ----------
+        member : Member
+        future : Future
+
+        Returns
+        -------
+        outcome : Outcome
+        records : list of logging.LogRecord
+        """
         try:
             return future.result()
         except BrokenProcessPool:
@@ -168,6 +193,8 @@ _worker = None
 def _start(worker):
     global _worker
     _worker = worker
+    # shown as the process of the pipeline shows them
+    logging.captureWarnings(True)
 
 
 def _work(member):
