@@ -62,4 +62,26 @@ def open_exposure(source):
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = check_fits(source)
-        return fits_image(source, extensions) or datamodels.open(source)
+        model = fits_image(source, extensions) or datamodels.open(source)
+        _check_set_up(source, extensions[0].header, model.meta)
+        return model
+
+
+def _check_set_up(source, header, meta):
+    """Refuse keywords that the data model does not take.
+
+    stdatamodels drops a value that is none of JWST's with a warning, and falls back on what the ASDF extension says: an
+    exposure behind an unknown filter would be measured as one behind another.
+    """
+    found = {
+        "INSTRUME": meta.instrument.name,
+        "FILTER": meta.instrument.filter,
+        "PUPIL": meta.instrument.pupil,
+        "EXP_TYPE": meta.exposure.type,
+        "SUBARRAY": meta.subarray.name,
+    }
+    for keyword, taken in found.items():
+        value = header.get(keyword)
+        if isinstance(value, str) and value.strip() and value.strip() != taken:
+            msg = f"{source.name}: {keyword} is {value.strip()!r}, which is no value of JWST's; correct the header"
+            raise ExposureError(msg)
