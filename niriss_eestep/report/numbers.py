@@ -7,20 +7,24 @@ import math
 __all__ = ["measured", "number"]
 
 
-def number(value, style=".6g"):
+def number(value, style=""):
     """Write a number, or a dash where there is none.
 
     Parameters
     ----------
     value : float
     style : str
-        Format of the number.
+        Format of the number; six digits by default, without an exponent where that can be read.
 
     Returns
     -------
     str
     """
-    return format(value, style) if math.isfinite(value) else "\N{EN DASH}"
+    if not math.isfinite(value):
+        return "\N{EN DASH}"
+    if not style and 1e6 <= abs(value) < 1e9:
+        style = ".0f"
+    return format(value, style or ".6g")
 
 
 def measured(value, err):

@@ -167,10 +167,9 @@ def _group_figures(bundle, index, combined, psfee):
     label = f"{row['target']} {row['filter']} {row['subarray']}"
     total = float(row["count_rate"]) if math.isfinite(row["count_rate"]) else None
     images = []
-    if combined is not None:
-        images.append(
-            _image(figures.plot_combined_ee(combined, psfee=psfee, total=total), f"Encircled energy, {label}")
-        )
+    if combined is not None and np.isfinite(combined.exposure_count_rate).any():
+        figure = figures.plot_combined_ee(combined, psfee=psfee, total=total)
+        images.append(_image(figure, f"Encircled energy, {label}"))
     if math.isfinite(row["count_rate"]):
         images.append(
             _image(figures.plot_plateau(bundle.abs_flux, index), f"Total count rate against aperture radius, {label}")

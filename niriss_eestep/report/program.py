@@ -168,18 +168,15 @@ def _against_wavelength(axis, table, wavelength, value, err):
 
 
 def _name_filters(axis, table, wavelength):
-    """Name the filters above the panel, at their wavelengths; those without a value in red and with a cross."""
+    """Name the filters above the panel, at their wavelengths; those that failed altogether with a cross."""
     known = np.isfinite(wavelength)
-    ticks = {}
+    found = {}
     for row, at in zip(table[known], wavelength[known], strict=True):
-        ticks.setdefault(str(row["filter"]), []).append((float(at), str(row["status"]).startswith("failed")))
+        found.setdefault(str(row["filter"]), []).append((float(at), str(row["status"]).startswith("failed")))
+    cross = "\N{MULTIPLICATION SIGN} "
+    names = [cross * all(failed for _, failed in groups) + plain(name) for name, groups in found.items()]
     upper = axis.secondary_xaxis("top")
-    upper.set_xticks(
-        [np.mean([at for at, _ in found]) for found in ticks.values()], list(ticks), rotation=90, fontsize=7
-    )
-    for label, found in zip(upper.get_xticklabels(), ticks.values(), strict=True):
-        if any(failed for _, failed in found):
-            label.set(color=COLOURS[1], fontweight="bold", text=f"{label.get_text()} \N{MULTIPLICATION SIGN}")
+    upper.set_xticks([np.mean([at for at, _ in g]) for g in found.values()], names, rotation=90, fontsize=7)
 
 
 def _limit_plateau(axis, total, err, mean, mean_err):
