@@ -4,6 +4,7 @@ from niriss_eestep.text import printable
 
 __all__ = [
     "AssociationError",
+    "ClusterError",
     "ExposureError",
     "NirissEEError",
     "OutputError",
@@ -45,3 +46,7 @@ class OutputError(ProductError):
 
 class AssociationError(NirissEEError):
     """An association names nothing that can be processed, or would write outside the output directory."""
+
+
+class ClusterError(NirissEEError):
+    """A Dask cluster cannot be reached, is lost, or its workers lack this package."""

@@ -1,0 +1,286 @@
+"""Many associations in one go: the exposures of all of them are shared out to workers, here or on a cluster."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from niriss_eestep.associations import find_exposures, write_associations
+from niriss_eestep.exceptions import AssociationError, NirissEEError, OutputError
+from niriss_eestep.products.columns import table_fields
+from niriss_eestep.products.io import write_atomically
+from niriss_eestep.products.models import AbsFluxModel
+from niriss_eestep.steps.pipeline import FluxCalPipeline
+
+__all__ = ["CampaignPipeline", "Summary", "collect_associations", "run_campaign"]
+
+log = logging.getLogger(__name__)
+
+#: what the summary tells of a group, from the product's table
+GROUP_COLUMNS = (
+    "target",
+    "filter",
+    "pupil",
+    "subarray",
+    "n_exposures",
+    "n_measured",
+    "electron_rate",
+    "electron_rate_err",
+    "expected_electron_rate",
+    "ratio",
+    "ratio_err",
+    "photmjsr",
+    "photmjsr_err",
+    "status",
+)
+#: ... and of an exposure
+EXPOSURE_COLUMNS = ("exposure", "filename", "target", "filter", "pupil", "subarray", "mjd", "status")
+GROUPS_FILE, EXPOSURES_FILE = "campaign.ecsv", "campaign_exposures.ecsv"
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of a campaign.
+
+    Parameters
+    ----------
+    groups : list of dict
+        One for each group, with the product's name; one for a product that failed.
+    exposures : list of dict
+        One for each exposure, with the product's name.
+    products : list of dict
+        One for each product: ``product``, ``groups``, ``exposures``, ``measured``, ``warnings``, ``failed`` (exposures)
+        and ``status``.
+    """
+
+    groups: list[dict] = field(default_factory=list)
+    exposures: list[dict] = field(default_factory=list)
+    products: list[dict] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[str]:
+        """Products of which nothing was calibrated."""
+        return [row["product"] for row in self.products if row["status"] != "calibrated"]
+
+    def add(self, product, result) -> None:
+        """Add a product.
+
+        Parameters
+        ----------
+        product : Product
+        result : AbsFluxModel or NirissEEError
+        """
+        if isinstance(result, NirissEEError):
+            status = f"failed: {result}"
+            n = len(product.members)
+            self.groups.append({"product": product.name, "n_exposures": n, "n_measured": 0, "status": status})
+            self.exposures += [
+                {"product": product.name, "exposure": member.name, "filename": member.filename, "status": "failed"}
+                for member in product.members
+            ]
+            counts, groups = Counter(failed=n), 0
+        else:
+            self.groups += [_row(product, row, GROUP_COLUMNS) for row in result.table]
+            self.exposures += [_row(product, row, EXPOSURE_COLUMNS) for row in result.exposures]
+            counts, groups = Counter(_kind(str(text)) for text in result.exposures["status"]), len(result.table)
+            status = "calibrated"
+        self.products.append(
+            {"product": product.name, "groups": groups, "exposures": len(product.members)}
+            | {kind: counts[kind] for kind in ("measured", "warnings", "failed")}
+            | {"status": status}
+        )
+
+    def write(self, directory: Path) -> list[Path]:
+        """Write the tables of groups and of exposures.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+
+        Returns
+        -------
+        list of pathlib.Path
+        """
+        tables = (
+            (GROUPS_FILE, self.groups, GROUP_COLUMNS, "table"),
+            (EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
+        )
+        for name, rows, columns, table in tables:
+            write_atomically(directory / name, _ecsv(rows, columns, table_fields(AbsFluxModel.schema_url, table)))
+        return [directory / name for name, *_ in tables]
+
+    def as_text(self) -> str:
+        """Set the table of products as text.
+
+        Returns
+        -------
+        str
+        """
+        width = max([len("product"), *(len(row["product"]) for row in self.products)])
+        heading = f"{'product':<{width}}  groups  exposures  measured  warnings  failed  status"
+        return "\n".join(
+            [heading]
+            + [
+                f"{row['product']:<{width}}{row['groups']:>8}{row['exposures']:>11}{row['measured']:>10}"
+                f"{row['warnings']:>10}{row['failed']:>8}  {row['status']}"
+                for row in self.products
+            ]
+        )
+
+
+def _kind(status):
+    if status.startswith("failed"):
+        return "failed"
+    return "measured" if status == "measured" else "warnings"
+
+
+def _row(product, row, columns):
+    return {"product": product.name} | {name: row[name].item() for name in columns}
+
+
+def _ecsv(rows, columns, fields):
+    """Give a table as ECSV: a row that lacks a column has NaN, 0 or nothing there."""
+    table = Table()
+    table["product"] = [str(row["product"]) for row in rows]
+    for name in columns:
+        dtype = np.dtype(str if fields[name].datatype == "str" else fields[name].datatype)
+        empty = {"f": np.nan, "U": ""}.get(dtype.kind, 0)
+        table[name] = np.array([row.get(name, empty) for row in rows], dtype=dtype)
+        table[name].unit = fields[name].unit or None
+        table[name].description = fields[name].title
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    return text.getvalue().encode()
+
+
+class CampaignPipeline(FluxCalPipeline):
+    """The pipeline, run on many associations: each product is saved and let go as soon as it is complete."""
+
+    def process(self, *inputs):
+        """Calibrate every product of the associations; the outcome is in ``summary``."""
+        self._check_skipped()
+        self.summary = Summary()
+        for product, result in self.calibrated([p for p in self.gather(inputs) if p.members]):
+            if isinstance(result, NirissEEError):
+                log.error("product %s: failed: %s", product.name, result)
+            else:
+                self.finalize_result(result, self.abs_flux._reference_files_used)
+                self.save_product(result)
+            self.summary.add(product, result)
+
+    @classmethod
+    def get_config_reftype(cls):
+        """Name the parameter references: those of the pipeline."""
+        return FluxCalPipeline.get_config_reftype()
+
+
+def collect_associations(paths: Sequence[Path], output_dir: Path) -> list[Path]:
+    """Find the associations to run.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Association files, and directories of exposures; the exposures of all directories are grouped by program and
+        target.
+    output_dir : pathlib.Path
+        Where associations of the directories' exposures are written.
+
+    Returns
+    -------
+    list of pathlib.Path
+        In the order given, those of the directories last.
+
+    Raises
+    ------
+    AssociationError
+        If a path is neither, or there is nothing to run.
+    """
+    files, exposures = [], []
+    for path in paths:
+        if path.is_dir():
+            try:
+                found, left_out = find_exposures(path)
+            except AssociationError as error:
+                log.warning("%s", error)
+                continue
+            exposures += found
+            for header in left_out:
+                log.info("left out: %s: %s", header.path, header.problem)
+        elif path.suffix == ".json" and path.is_file():
+            files.append(path)
+        else:
+            msg = f"{path}: neither an association (.json) nor a directory of exposures"
+            raise AssociationError(msg)
+    if exposures:
+        files += write_associations(exposures, output_dir)
+    if not files:
+        msg = f"nothing to run in {', '.join(str(path) for path in paths)}"
+        raise AssociationError(msg)
+    return files
+
+
+def run_campaign(
+    paths: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    workers: int = 1,
+    make_crew: Callable | None = None,
+    skip_existing: bool = False,
+) -> Summary:
+    """Calibrate many associations.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Associations, or directories of exposures; see `collect_associations`.
+    output_dir : path
+        Where all products go; made if need be.
+    workers : int
+        Processes on this machine.
+    make_crew : callable, optional
+        Makes the crew that measures instead of them, such as `niriss_eestep.cluster.DaskCrew`.
+    skip_existing : bool
+        Keep products of an earlier run that were made from the same input, parameters and references.
+
+    Returns
+    -------
+    Summary
+        Also written, as ``campaign.ecsv`` and ``campaign_exposures.ecsv``.
+
+    Raises
+    ------
+    AssociationError
+        If there is nothing to run, or two associations have products of one name.
+    OutputError
+        If the products cannot be written.
+    """
+    output_dir = Path(output_dir).resolve()
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{output_dir}: cannot be made: {error.strerror}"
+        raise OutputError(msg) from error
+    associations = [str(path) for path in collect_associations([Path(path).resolve() for path in paths], output_dir)]
+    given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
+    config, config_file = CampaignPipeline.build_config(associations[0], **given)
+    pipeline = CampaignPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
+    pipeline.make_crew = make_crew
+    _check_names(pipeline.gather(associations))
+    pipeline.run(*associations)
+    pipeline.summary.write(output_dir)
+    return pipeline.summary
+
+
+def _check_names(products):
+    """Refuse two products of one name: the later would replace the earlier one's files."""
+    repeated = [name for name, n in Counter(product.name for product in products).items() if n > 1]
+    if repeated:
+        msg = f"several associations have products named {', '.join(repeated)}; run them into directories of their own"
+        raise AssociationError(msg)

@@ -1,0 +1,154 @@
+"""Exposures measured by the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import pickle
+import threading
+from functools import lru_cache
+from importlib.metadata import version
+from uuid import uuid4
+
+from niriss_eestep.exceptions import ClusterError
+from niriss_eestep.steps.exposure_job import Outcome
+
+__all__ = ["DaskCrew", "connect"]
+
+log = logging.getLogger(__name__)
+
+# How long the scheduler may take to answer [s]; one on the same network does within 0.1 s
+TIMEOUT = 10
+# How often to look whether there are workers while waiting for one [s]
+NOTICE = 30
+
+
+def connect(address, timeout=TIMEOUT):
+    """Connect to the scheduler of a Dask cluster.
+
+    Parameters
+    ----------
+    address : str
+        Such as tcp://host:8786.
+    timeout : float
+        How long it may take to answer [s].
+
+    Returns
+    -------
+    distributed.Client
+
+    Raises
+    ------
+    ClusterError
+        If Dask is not installed, the address is none, or no scheduler answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        msg = f"a scheduler needs Dask: pip install 'niriss_eestep[dask]' ({error})"
+        raise ClusterError(msg) from error
+    try:
+        return Client(address, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        msg = f"{address}: no Dask scheduler answers there within {timeout:g} s ({type(error).__name__}: {error})"
+        raise ClusterError(msg) from error
+
+
+class DaskCrew:
+    """The workers of a cluster, for `niriss_eestep.steps.workers.measure_by_workers`.
+
+    They read the exposures and write the products themselves: the paths must mean the same to them as to the client.
+
+    Parameters
+    ----------
+    worker : niriss_eestep.steps.workers.Worker
+    client : distributed.Client
+        Not closed.
+    """
+
+    def __init__(self, worker, client):
+        self.client = client
+        # as bytes, which a process unpacks once: 20 kB with each exposure
+        self.packed = pickle.dumps(worker)
+
+    @property
+    def n_workers(self):
+        """Threads of all workers; they may come and go."""
+        return max(1, sum(self.client.nthreads().values()))
+
+    def submit(self, member):
+        """Hand an exposure out.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        distributed.Future
+        """
+        key = f"{member.name}-{uuid4().hex}"
+        return self.client.submit(_measure, self.packed, member, version("niriss_eestep"), key=key, pure=False)
+
+    def result(self, member, future):
+        """Wait for an outcome; where a worker is lost, the scheduler has given its exposures to others.
+
+        Parameters
+        ----------
+        member : Member
+        future : distributed.Future
+
+        Returns
+        -------
+        outcome : Outcome
+        records : list of logging.LogRecord
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is lost, or the workers lack this package or have another version.
+        """
+        from distributed import KilledWorker
+
+        while True:
+            try:
+                return future.result(timeout=NOTICE)
+            except KilledWorker as error:
+                return Outcome((), f"the workers that measured it died: {error}"), []
+            except TimeoutError:
+                self._check()
+            except (concurrent.futures.CancelledError, OSError) as error:
+                msg = f"the Dask scheduler is lost ({type(error).__name__}); run again with --skip-existing"
+                raise ClusterError(msg) from error
+            except ImportError as error:
+                msg = f"the workers of the cluster cannot import what they need: {error}"
+                raise ClusterError(msg) from error
+
+    def _check(self):
+        """Say why nothing moves."""
+        if self.client.status != "running":
+            msg = f"the Dask scheduler is lost (client {self.client.status}); run again with --skip-existing"
+            raise ClusterError(msg)
+        if not self.client.nthreads():
+            log.warning("the cluster has no workers; waiting for one")
+
+    def dismiss(self):
+        """Nothing to do: futures that nobody holds are dropped by the scheduler."""
+
+
+# the threads of a Dask worker share the process, the pipeline and the loggers
+_one_at_a_time = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _unpack(packed):
+    # from the client, as is this function itself
+    return pickle.loads(packed)
+
+
+def _measure(packed, member, client_version):
+    if version("niriss_eestep") != client_version:
+        msg = f"a worker has niriss_eestep {version('niriss_eestep')}, the client {client_version}; install the same"
+        raise ClusterError(msg)
+    with _one_at_a_time:
+        return _unpack(packed)(member)
