@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, pipeline):
         self.pipeline = copy.copy(pipeline)
-        self.pipeline._log_records = []
+        self.pipeline._log_records, self.pipeline.make_crew = [], None
         for name in pipeline.step_defs:
             step = copy.copy(getattr(pipeline, name))
             step.parent = self.pipeline
