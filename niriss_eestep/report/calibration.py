@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from niriss_eestep.report.style import COLOURS, MARKERS
+
 __all__ = ["plot_against"]
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*X"
 N_COLUMNS = 3
 
 
