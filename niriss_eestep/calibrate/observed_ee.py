@@ -101,7 +101,8 @@ def splice_ee(
     rings = zip(area, ring_edges, ring_coverage, strict=True)
     lost = np.array([curve(combined.radius) - effective_ee(curve, combined.radius, *ring) for ring in rings])
     weight = combined.exposure_weight[:, chosen] / combined.exposure_weight[:, chosen].sum(axis=0)
-    mean_lost = np.sum(weight * lost[:, chosen], axis=0)
+    # what has no weight, as all of an exposure that failed, may be NaN
+    mean_lost = np.sum(np.where(weight > 0, weight * np.where(weight > 0, lost[:, chosen], 0.0), 0.0), axis=0)
     value = combined.value[chosen]
     total = float(value[-1] / (curve(radius[-1:])[0] - mean_lost[-1]))
     observed = value / total + mean_lost

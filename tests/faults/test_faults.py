@@ -18,17 +18,6 @@ def message_of(fault, lab):
     return fault.make(lab)
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return Source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture
-def lab(source, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYSYN_CDBS", str(source.folder))
-    return Lab(source, tmp_path / "lab")
-
-
 def each(faults):
     return pytest.mark.parametrize("fault", [pytest.param(f, id=f"{f.section}: {f.what}") for f in faults])
 
