@@ -22,8 +22,8 @@ def plot_pulls(found):
     matplotlib.figure.Figure
     """
     with styled():
-        figure = new_figure(7.2, 3.4)
-        histogram, by_radius = figure.subplots(1, 2, width_ratios=(1, 1.4))
+        figure, (histogram, by_radius) = new_figure(7.2, 3.4, ncols=2, width_ratios=(1, 1.4))
+        figure.subplots_adjust(wspace=0.25)
         _histogram(histogram, np.concatenate([pulls.total for pulls in found.values()]))
         n = min(len(pulls.total) for pulls in found.values())
         for target, limit, label in ((0, 3 / np.sqrt(n), "mean"), (1, 3 / np.sqrt(2 * n), "standard deviation")):

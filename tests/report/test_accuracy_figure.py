@@ -1,0 +1,18 @@
+"""The figure of the pulls."""
+
+import numpy as np
+
+from niriss_eestep.report.accuracy import plot_pulls
+from niriss_eestep.report.style import figure_bytes
+from niriss_eestep.simulate.accuracy import Pulls
+
+
+def test_pulls_are_drawn():
+    rng = np.random.default_rng(1)
+    radius = np.array([1.0, 5.0, 10.0, 15.0])
+    found = {name: Pulls(radius, rng.normal(size=(400, 4)), rng.normal(size=400)) for name in ("F090W", "F480M")}
+    figure = plot_pulls(found)
+    histogram, by_radius = figure.axes
+    assert histogram.get_xlabel() == "pull of the total count rate"
+    assert [text.get_text() for text in by_radius.get_legend().get_texts()] == ["F090W", "F480M"]
+    assert len(figure_bytes(figure, "png")) > 1000
