@@ -220,3 +220,10 @@ def test_the_exit_status_of_strun(lab, members, code):
     assert "gone_rate.fits: no such file" in run.stderr
     if code:
         assert "none of 1 exposures could be measured" in run.stderr.splitlines()[-1]
+
+
+def test_markup_in_a_header_is_text_in_the_report(lab):
+    lab.calibrate(lab.header(TARGPROP="<script>alert(1)</script>"), save_report=True)
+    page = next(lab.out.glob("*.html")).read_text(encoding="utf-8").lower()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
