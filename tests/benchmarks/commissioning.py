@@ -4,8 +4,8 @@
 
 Simulates the program in DIR (by default benchmark; 1 GB) if it is not there. Then measures in one run: the floor (a
 process that opens the files with stdatamodels and touches their arrays), `strun niriss_fluxcal` with all products
-saved, a plain astropy and photutils script on the same files, one process for each and one for all, and the start-up of the
-commands. With --large also 660 exposures (the same files under ten sets of names) with one worker and with two.
+saved, a plain astropy and photutils script on the same files, one process for each and one for all, and the start-up
+of the commands. With --large also 660 exposures (the same files under ten sets of names) with one worker and with two.
 """
 
 import argparse
