@@ -357,12 +357,13 @@ def file_metadata(path):
     """
     from stdatamodels.jwst.datamodels import read_metadata
 
+    from niriss_eestep.steps.fits_image import fits_image
+
     if not path.is_file():
         return {}
     try:
-        if path.suffix != ".asdf":
-            check_fits(path)
-        found = read_metadata(path)
+        image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
+        found = read_metadata(path) if image is None else image.get_crds_parameters()
     except (ExposureError, *DAMAGE) as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
         log.debug("%s: no metadata: %s", path, error)
