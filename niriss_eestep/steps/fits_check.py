@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 import yaml
+from asdf.exceptions import ValidationError
 from astropy.io import fits
 
 from niriss_eestep.exceptions import ExposureError
@@ -29,8 +30,8 @@ DATA_MAX = 4 * 1024**3
 #: expand without end
 ASDF_MAX, DEPTH_MAX, ENTRIES_MAX = 64 * 1024**2, 200, 1_000_000
 
-#: what the libraries raise on damaged exposures; a header's own error is no ValueError
-DAMAGE = (*ASDF_DAMAGE, fits.VerifyError)
+#: what the libraries raise on damaged exposures; these two are no ValueErrors
+DAMAGE = (*ASDF_DAMAGE, fits.VerifyError, ValidationError)
 
 GZIP_MAGIC = b"\x1f\x8b"
 _EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
