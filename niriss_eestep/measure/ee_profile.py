@@ -508,11 +508,7 @@ def measure_ee(
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     unusable = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    # nor is a rate without error of use: a repair with no good pixel to judge it by
-    unusable |= ~np.isfinite(np.diagonal(covariance))
-    count_rate[unusable] = np.nan
-    covariance[unusable, :] = np.nan
-    covariance[:, unusable] = np.nan
+    unusable = _without(unusable, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     profile = EEProfile(
@@ -534,6 +530,17 @@ def measure_ee(
     return replace(
         profile, warnings=exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
     )
+
+
+def _without(
+    unusable: NDArray[np.bool_], count_rate: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Make NaN of what cannot be used, and of rates without error: of a repair that no good pixel could judge."""
+    unusable = unusable | ~np.isfinite(np.diagonal(covariance))
+    count_rate[unusable] = np.nan
+    covariance[unusable, :] = np.nan
+    covariance[:, unusable] = np.nan
+    return unusable
 
 
 def _with_low_pixels(
