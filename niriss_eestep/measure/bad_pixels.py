@@ -235,7 +235,11 @@ def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i:
     weights = np.zeros(good.shape)
     on_image, _ = _box(good, j, i, BOX // 2)
     light = np.where(good, model, 0.0)[on_image]
-    weights[on_image] = model[j, i] * light / np.sum(light**2)
+    square = float(np.sum(light**2))
+    if not square > 0:
+        msg = f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to"
+        raise ExposureError(msg)
+    weights[on_image] = model[j, i] * light / square
     return weights
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from niriss_eestep.calibrate.aperture_correction import effective_ee
 from niriss_eestep.exceptions import NirissEEError, ParameterError
 from niriss_eestep.measure.ee_profile import BACKGROUND_METHODS, EEOptions, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
@@ -114,6 +115,11 @@ def _gaussian(x, y, shape):
     return np.exp(-0.5 * ((ii - x) ** 2 + (jj - y) ** 2) / 1.5**2) / (2 * np.pi * 1.5**2)
 
 
+def _gaussian_ee(radius, area, ring_edges, ring_coverage):
+    """Effective EE of that star: its EE, less the light that its annulus takes."""
+    return effective_ee(lambda r: 1 - np.exp(-0.5 * r**2 / 1.5**2), radius, area, ring_edges, ring_coverage)
+
+
 def check(value, err, covariance, status):
     """Whatever is given as a number has an error, and a profile without numbers says why."""
     measured = np.isfinite(value)
@@ -125,11 +131,15 @@ def check(value, err, covariance, status):
 
 
 @FUZZ
-@given(exposure=exposures(), options=ee_options, render=st.sampled_from([None, _gaussian]))
-def test_ee_of_anything(exposure, options, render):
+@given(
+    exposure=exposures(),
+    options=ee_options,
+    psf=st.sampled_from([(None, None), (_gaussian, None), (_gaussian, _gaussian_ee)]),
+)
+def test_ee_of_anything(exposure, options, psf):
     before = exposure.image.copy(), exposure.variance.copy(), exposure.bad.copy()
     try:
-        profile = measure_ee(exposure, EEOptions(**options), render)
+        profile = measure_ee(exposure, EEOptions(**options), *psf)
     except NirissEEError:
         return
     finally:
@@ -137,7 +147,7 @@ def test_ee_of_anything(exposure, options, render):
             np.testing.assert_array_equal(was, array)
     check(profile.count_rate, profile.count_rate_err, profile.covariance, profile.status)
     assert np.isfinite(profile.count_rate).any() or profile.failure
-    again = measure_ee(exposure, EEOptions(**options), render)
+    again = measure_ee(exposure, EEOptions(**options), *psf)
     np.testing.assert_array_equal(profile.count_rate, again.count_rate)
     np.testing.assert_array_equal(profile.covariance, again.covariance)
 
