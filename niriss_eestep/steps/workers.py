@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import multiprocessing
+import os
 import queue
+import sys
+import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -135,9 +138,11 @@ class ProcessCrew:
         self.pool = self._pool(n_workers)
 
     def _pool(self, n_workers):
-        # spawn: a fork would copy the locks of threads that are not copied, and open files
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
+        context = multiprocessing.get_context(_start_method())
+        pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
+        # the processes start with the first task: now, before a progress bar starts a thread
+        pool.submit(os.getpid)
+        return pool
 
     def submit(self, member):
         """Hand an exposure out.
@@ -184,6 +189,15 @@ class ProcessCrew:
     def dismiss(self):
         """Let the processes go; what is handed out and not begun is dropped."""
         self.pool.shutdown(cancel_futures=True)
+
+
+def _start_method():
+    """How to start processes: forked they need not import anything, which takes each of the others 2 s.
+
+    A fork copies the locks of other threads, but not the threads that would release them: only a process with one
+    thread is forked, and not on macOS, whose system libraries have threads of their own.
+    """
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
 
 
 #: the worker of this process
