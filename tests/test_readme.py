@@ -23,7 +23,7 @@ def shown(value):
 @pytest.mark.parametrize(("name", "alias"), [(n.rpartition(".")[2], a) for n, a, _ in integration.get_steps()])
 def test_parameter_table(name, alias):
     step = getattr(steps, name)
-    section = TEXT.split(f"**`{alias}`**")[1].split("**`")[0]
+    section = TEXT.split(f"**`{alias}`**")[1].split("**`")[0].split("\nReferences")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, flags=re.MULTILINE))
     pars = step().get_pars()
     expected = {

@@ -78,7 +78,6 @@ def _check_set_up(source, header, meta):
         "FILTER": meta.instrument.filter,
         "PUPIL": meta.instrument.pupil,
         "EXP_TYPE": meta.exposure.type,
-        "SUBARRAY": meta.subarray.name,
     }
     for keyword, taken in found.items():
         value = header.get(keyword)

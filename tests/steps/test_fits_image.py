@@ -93,14 +93,23 @@ def test_a_keyword_of_a_wrong_type_or_value_does_not_count(edited):
     def spoil(hdus):
         hdus["SCI"].header["PHOTMJSR"] = "bright"
         hdus[0].header["NINTS"] = "many"
-        hdus[0].header["FILTER"] = "F999X"
+        hdus[0].header["READPATT"] = "SLOWEST"
         hdus[0].header["BKGDTARG"] = 3
 
     path = edited(spoil)
     found = open_exposure(path)
-    assert found.meta.instrument.filter == "CLEAR"
+    assert found.meta.exposure.readpatt == "NISRAPID"
     with datamodels.open(path) as expected:
         assert rounded(metadata(found)) == rounded(metadata(expected))
+
+
+@pytest.mark.parametrize("keyword", ["INSTRUME", "FILTER", "PUPIL", "EXP_TYPE"])
+def test_a_set_up_that_the_data_model_drops_is_refused(edited, keyword):
+    def spoil(hdus):
+        hdus[0].header[keyword] = "F999X"
+
+    with pytest.raises(ExposureError, match=f"{keyword} is 'F999X'"):
+        open_exposure(edited(spoil))
 
 
 def test_the_wcs_is_that_of_the_file(rate, tmp_path):
