@@ -8,7 +8,19 @@ from niriss_eestep.exceptions import NirissEEError
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "report", "accuracy", "campaign")
+COMMANDS = (
+    "demo",
+    "simulate",
+    "asn",
+    "show",
+    "export",
+    "expect",
+    "psfee",
+    "calibrate",
+    "report",
+    "accuracy",
+    "campaign",
+)
 
 
 class _Version(argparse.Action):
