@@ -6,7 +6,7 @@ import concurrent.futures
 import logging
 import pickle
 import threading
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -87,8 +87,9 @@ class DaskCrew:
         -------
         distributed.Future
         """
-        key = f"{member.name}-{uuid4().hex}"
-        return self.client.submit(_measure, self.packed, member, version("niriss_eestep"), key=key, pure=False)
+        # Dask keeps statistics by what stands before the first digit
+        key = f"measure_exposure-{member.name}-{uuid4().hex}"
+        return self.client.submit(_measure, self.packed, member, _version(), key=key, pure=False)
 
     def result(self, member, future):
         """Wait for an outcome; where a worker is lost, the scheduler has given its exposures to others.
@@ -140,6 +141,11 @@ class DaskCrew:
 _one_at_a_time = threading.Lock()
 
 
+@cache
+def _version():
+    return version("niriss_eestep")
+
+
 @lru_cache(maxsize=2)
 def _unpack(packed):
     # from the client, as is this function itself
@@ -147,8 +153,8 @@ def _unpack(packed):
 
 
 def _measure(packed, member, client_version):
-    if version("niriss_eestep") != client_version:
-        msg = f"a worker has niriss_eestep {version('niriss_eestep')}, the client {client_version}; install the same"
+    if _version() != client_version:
+        msg = f"a worker has niriss_eestep {_version()}, the client {client_version}; install the same"
         raise ClusterError(msg)
     with _one_at_a_time:
         return _unpack(packed)(member)

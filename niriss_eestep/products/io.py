@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
 import os
 import re
@@ -12,6 +11,7 @@ import struct
 import threading
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 
 import asdf
@@ -274,7 +274,7 @@ def write_atomically(path, data):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{_writer(os.getpid())}-{threading.get_ident()}.tmp")
     try:
-        _remove_leftovers(path)
+        _remove_leftovers(path.parent.absolute())
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
@@ -291,9 +291,10 @@ def _writer(pid):
     return f"{socket.gethostname()[:40]}-{pid}"
 
 
-def _remove_leftovers(path):
-    """Remove temporary files of this product whose writers were killed."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+@cache
+def _remove_leftovers(directory):
+    """Remove temporary files whose writers were killed; once for each directory, which may hold many thousand files."""
+    for leftover in directory.glob(".*.tmp"):
         found = re.search(r"-(\d+)-\d+\.tmp$", leftover.name)
         if found and f".{_writer(found[1])}-" in leftover.name and not _is_running(int(found[1])):
             leftover.unlink(missing_ok=True)
