@@ -12,7 +12,6 @@ from jwst.stpipe import Pipeline as JwstPipeline
 from jwst.stpipe import Step as JwstStep
 from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
-from stpipe.datamodel import AbstractDataModel
 from stpipe.step import get_disable_crds_steppars
 
 from niriss_eestep.exceptions import NirissEEError, OutputError, ReferenceDataError
@@ -383,20 +382,6 @@ def failed(error):
     str
     """
     return str(error) if isinstance(error, NirissEEError) else f"{type(error).__name__}: {error}"
-
-
-def is_model(item):
-    """Whether something is a single data model.
-
-    Parameters
-    ----------
-    item : object
-
-    Returns
-    -------
-    bool
-    """
-    return isinstance(item, AbstractDataModel)
 
 
 def default_product_name(model):

@@ -327,18 +327,3 @@ def failure_of(result):
         Empty where it is not.
     """
     return result._instance["meta"][result.meta_key]["failure"]
-
-
-def member_of(source):
-    """Make a member of a file or a model.
-
-    Parameters
-    ----------
-    source : Path or DataModel
-
-    Returns
-    -------
-    Member
-    """
-    name = source.name if hasattr(source, "name") else source.meta.filename or "exposure"
-    return Member(exposure_root(name), source)
