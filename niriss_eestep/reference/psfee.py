@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class PSFEE:
             Where a radius is negative or not finite.
         """
         table = self.table(filter_name)
-        return scipy.interpolate.PchipInterpolator(table.radius, table.ee)(self._radius(filter_name, radius_pix))
+        return _interpolator(table)(self._radius(filter_name, radius_pix))
 
     def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
@@ -158,6 +159,12 @@ class PSFEE:
             )
             raise ReferenceDataError(msg)
         return radius
+
+
+@lru_cache(maxsize=64)
+def _interpolator(table: EETable) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Make the interpolator of a table once: every exposure asks for several radii."""
+    return scipy.interpolate.PchipInterpolator(table.radius, table.ee)
 
 
 def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
