@@ -6,7 +6,6 @@ import itertools
 import logging
 from collections import deque
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
@@ -117,8 +116,11 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             With ``on_error='raise'``, at the first failure.
         """
+        crew = self._crew([member for product in products for member in product.members])
+        # while the crew starts
         grouped = [group_members(product.members) for product in products]
-        with closing(self._outcomes([m for groups in grouped for ms in groups.values() for m in ms])) as all_outcomes:
+        members = [m for groups in grouped for ms in groups.values() for m in ms]
+        with closing(self._outcomes(members, crew)) as all_outcomes:
             for product, groups in zip(products, grouped, strict=True):
                 outcomes = itertools.islice(all_outcomes, len(product.members))
                 try:
@@ -187,15 +189,21 @@ class FluxCalPipeline(FluxPipeline):
         directory = self.output_path(result.meta.filename).parent
         log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
-    def _outcomes(self, members):
-        """Measure exposures, here or by workers, and give the outcomes in order."""
-        crew = self.make_crew
-        if crew is None and self.workers > 1 and len(members) > 1:
-            crew = partial(ProcessCrew, n_workers=min(self.workers, len(members)))
-        if crew is not None and all(isinstance(member.source, Path) for member in members):
-            outcomes = measure_by_workers(crew(Worker(self)), members)
-        else:
+    def _crew(self, members):
+        """Start the workers; None where this process measures."""
+        if not all(isinstance(member.source, Path) for member in members):
+            return None
+        if self.make_crew is not None:
+            return self.make_crew(Worker(self))
+        n_workers = min(self.workers, len(members))
+        return ProcessCrew(Worker(self), n_workers) if n_workers > 1 else None
+
+    def _outcomes(self, members, crew):
+        """Measure exposures, here or by a crew, and give the outcomes in order."""
+        if crew is None:
             outcomes = (measure_exposure(self, member) for member in members)
+        else:
+            outcomes = measure_by_workers(crew, members)
         with closing(outcomes):
             yield from progress(outcomes, total=len(members), desc="measure")
 

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from logging.handlers import QueueHandler
 
 from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
@@ -209,6 +210,9 @@ def _start(worker):
     _worker = worker
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
+    # what the first exposure would wait for
+    for name in ("photutils.geometry", "scipy.interpolate", "scipy.ndimage"):
+        import_module(name)
 
 
 def _work(member):
