@@ -3,8 +3,10 @@
 import logging
 import os
 import signal
+import sys
 from functools import partial
 from logging.handlers import QueueHandler
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -131,7 +133,9 @@ class Dying(Worker):
 
 
 @pytest.mark.parametrize("once", [True, False])
-def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, once):
+def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, monkeypatch, once):
+    # a process that is spawned imports this file for `Dying`, by the name that pytest gave it
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
     pipeline = FluxCalPipeline(save_results=True, output_dir=str(tmp_path))
     members = [Member(path.name.removesuffix("_rate.fits"), path) for path in paths]
     worker = Dying(pipeline, members[2].name, tmp_path / "died" if once else None)
