@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ProductError
+from niriss_eestep.products.columns import array_fields
 from niriss_eestep.products.io import open as open_product
 from niriss_eestep.steps.exposure_step import failure_of
 
@@ -72,7 +73,16 @@ def _measure(pipeline, member):
     for product, is_new in products:
         if is_new:
             pipeline.save_product(product)
+        if not pipeline.save_report:
+            _drop_stamp(product)
     return [product for product, _ in products]
+
+
+def _drop_stamp(product):
+    """Let the pixels go, half of a product, which only the report shows: the files have them."""
+    for name, field in array_fields(product.schema_url).items():
+        if field.axes[0] == "stamp_y":
+            product._instance.pop(name, None)
 
 
 def _measure_by(step, pipeline, member, model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import multiprocessing
 import os
@@ -62,18 +63,17 @@ class Worker:
         lines = _Lines(self.pipeline)
         handlers = [QueueHandler(records), lines]
         loggers = [logging.getLogger(name) for name in self.levels]
-        before = [(logger, logger.level, logger.propagate) for logger in loggers]
+        before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
         for logger in loggers:
-            logger.handlers += handlers
+            # in the place of those of the pipeline, which a forked process has as well
+            logger.handlers, logger.propagate = handlers, False
             logger.setLevel(self.levels[logger.name])
-            logger.propagate = False
         try:
             outcome = measure_exposure(self.pipeline, member)
         finally:
-            for logger, level, propagate in before:
-                logger.handlers = [handler for handler in logger.handlers if handler not in handlers]
+            for logger, old_handlers, level, propagate in before:
+                logger.handlers, logger.propagate = old_handlers, propagate
                 logger.setLevel(level)
-                logger.propagate = propagate
         return outcome, [records.get() for _ in range(records.qsize())]
 
 
@@ -208,6 +208,8 @@ _worker = None
 def _start(worker):
     global _worker
     _worker = worker
+    # a forked process shares the memory of what was there before, unless the garbage collector touches it
+    gc.freeze()
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
     # what the first exposure would wait for

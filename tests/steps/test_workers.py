@@ -1,8 +1,10 @@
 """Several processes give the products of one, whatever happens to the processes."""
 
+import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 from functools import partial
 from logging.handlers import QueueHandler
@@ -94,6 +96,23 @@ def test_logs_come_from_the_workers(runs):
         assert own == lines(products.open(directory / "two" / path.name))
         assert own
         assert all(path.name.rsplit("_", 1)[0] in line for line in own)
+
+
+def _association(paths, directory):
+    members = [{"expname": str(path), "exptype": "science"} for path in paths]
+    path = directory / "two_asn.json"
+    path.write_text(json.dumps({"products": [{"name": "two", "members": members}]}))
+    return path
+
+
+def test_nothing_is_printed_twice(paths, tmp_path):
+    # in a process of its own, where the workers are forked
+    command = [Path(sys.executable).parent / "strun", "niriss_fluxcal", _association(paths[:2], tmp_path)]
+    run = subprocess.run(
+        [*command, f"--output_dir={tmp_path}", "--workers=2"], capture_output=True, text=True, check=True
+    )
+    # by each of two steps
+    assert (run.stdout + run.stderr).count("_00001_nis: measured") == 2
 
 
 def test_an_exposure_that_fails_is_recorded(runs):
