@@ -163,9 +163,15 @@ class ProductModel(JwstDataModel):
         raise ProductError(msg)
 
     def on_save(self, path=None):
-        """Record the schema beside what jwst records."""
-        super().on_save(path)
-        self._instance["meta"].setdefault("eestep", {})["schema"] = self.schema_url
+        """Record file, date and kind as jwst does, and the schema; entries that are None are left out in writing."""
+        from astropy.time import Time
+
+        meta = self._instance.setdefault("meta", {})
+        if isinstance(path, str):
+            meta["filename"] = Path(path).name
+        meta["date"] = Time.now().isot
+        meta["model_type"] = type(self).__name__
+        meta.setdefault("eestep", {})["schema"] = self.schema_url
 
     def _serialize(self, *args, **kwargs):
         """Give the bytes of the product's ASDF file."""
@@ -175,7 +181,7 @@ class ProductModel(JwstDataModel):
         load_asdf_plugins()
         buffer = io.BytesIO()
         with AsdfFile() as file:
-            for key, value in self._instance.items():
+            for key, value in _without_none(dict(self._instance)).items():
                 file[key] = value
             file.write_to(buffer, *args, **kwargs)
         return buffer.getvalue()

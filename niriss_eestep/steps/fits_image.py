@@ -195,8 +195,10 @@ def _metadata(extensions, text):
     # without the arrays, which are in extensions of their own
     tree = {key: value for key, value in _load(text).items() if key in ("meta", "cal_logs")}
     tree.setdefault("meta", {})
+    # astropy reads a card's value when it is asked for it, which takes most of the time
+    wanted = {(name, keyword) for name, keyword, _ in _keywords()}
     headers = {
-        extension.name: {card.keyword: card.value for card in extension.header.cards}
+        extension.name: {c.keyword: c.value for c in extension.header.cards if (extension.name, c.keyword) in wanted}
         for extension in extensions
         if extension.name != "ASDF"
     }
