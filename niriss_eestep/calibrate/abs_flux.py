@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import chdtrc
 
 from niriss_eestep.calibrate.aperture_correction import effective_ee
 from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile
@@ -80,7 +80,7 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
     spread = float(np.var(total, ddof=1))
     if variance > 0 and expected > 0:
         dof = 2 * expected**2 / variance
-        if chdtrc(dof, dof * spread / expected) >= SCATTER_PROBABILITY:
+        if scipy.special.chdtrc(dof, dof * spread / expected) >= SCATTER_PROBABILITY:
             return 0.0
     return float(np.sqrt(max(spread - expected, 0.0) / n))
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import chdtrc
 
 from niriss_eestep.exceptions import ParameterError
 
@@ -110,7 +110,7 @@ def _chi2_dof(
         terms = np.where(flag > 0, ((values - mean) / err) ** 2, 0.0)
         chi2 = np.where(n_good > 1, terms.sum(axis=0), np.nan)
     dof = np.maximum(n_good - 1, 1)
-    beyond_chance = chdtrc(dof, chi2) < SCATTER_PROBABILITY
+    beyond_chance = scipy.special.chdtrc(dof, chi2) < SCATTER_PROBABILITY
     inflation = np.where(beyond_chance & np.isfinite(chi2), np.sqrt(chi2 / dof), 1.0)
     return chi2 / dof, inflation
 
