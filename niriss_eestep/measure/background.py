@@ -111,7 +111,7 @@ def unflagged_outliers(
     pixel it brings, within a factor of two, to the 3x3 pixels about the mirrored place. Only what stands out by 5
     standard deviations (both of the pixel's own error and of the annulus's robust spread) beyond twice the mirror's
     excess is left out. What stays undetected is below about ten times the wing's mean level, which in one pixel of
-    700 biases the total count rate by less than 1e-4.
+    700 biases the total count rate by less than 2e-4.
 
     Parameters
     ----------
