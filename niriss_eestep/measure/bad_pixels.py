@@ -30,8 +30,8 @@ DEGREE = 3
 #: packaged PSFs (15 NaN + 5 low pixels at 5-16 pix) in F090W, F150W, F356W and F480M; in F277W equal weights do better
 _SURFACE_SIGMA = 1.0
 
-#: width of the radial trend's Gaussian weights, and the step at which it is worked out [pix]; of 0.35, 0.45, 0.6 and 0.8
-#: the first two have the same errors within a tenth, the others larger ones (twice in F480M)
+#: width of the radial trend's Gaussian weights, and the step at which it is worked out [pix]; of 0.35, 0.45, 0.6 and
+#: 0.8 the first two have the same errors within a tenth, the others larger ones (twice in F480M)
 _TREND_WIDTH = 0.45
 _TREND_STEP = 0.25
 _TREND_BIN = 0.1
