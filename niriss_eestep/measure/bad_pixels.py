@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.sums import weighted_sums
 
 __all__ = ["BAD_PIXEL_METHODS", "CoreReport", "Repair", "core_report", "low_pixels", "repair_pixels"]
 
@@ -195,7 +196,7 @@ def radial_trend(
     weight = count[filled] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
     powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
     moments = np.array([power.sum(axis=1) for power in powers])
-    sums = np.array([power @ values for power in powers[:3]])
+    sums = np.array([weighted_sums(power, values) for power in powers[:3]])
     matrix = moments[np.add.outer(np.arange(3), np.arange(3))].transpose(2, 0, 1)
     # about a dozen pixels determine a parabola; nearer to the star, or where all is bad, there are fewer
     enough = moments[0] > 4
@@ -303,7 +304,7 @@ def _by_surface(
     """The trend, plus a surface fitted to what is left of it."""
     rest = np.where(good, image - trend, 0.0)
     weights = np.array([_surface_weights(good, j, i) for j, i in np.argwhere(todo)])
-    value = trend[todo] + np.tensordot(weights, rest)
+    value = trend[todo] + weighted_sums(weights.reshape(len(weights), -1), rest.ravel())
     kernel = _full_surface_kernel()
     return _Prediction(
         value, weights, rest - scipy.ndimage.correlate(rest, kernel), noise + scipy.ndimage.correlate(noise, kernel**2)
@@ -321,7 +322,7 @@ def _by_psf(
     """The model PSF, scaled to the good pixels of each box."""
     light = np.where(good, image - background, 0.0)
     weights = np.array([_psf_weights(model, good, j, i) for j, i in np.argwhere(todo)])
-    value = background + np.tensordot(weights, light)
+    value = background + weighted_sums(weights.reshape(len(weights), -1), light.ravel())
     box = np.ones((BOX, BOX))
     box[BOX // 2, BOX // 2] = 0
     scale = model / np.maximum(scipy.ndimage.correlate(model**2, box), np.finfo(float).tiny)

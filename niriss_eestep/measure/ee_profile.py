@@ -24,6 +24,7 @@ from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.neighbours import core_offset, find_neighbour
 from niriss_eestep.measure.pixels import PixelMap, pixel_map
+from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
 
 __all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_number", "check_radii", "failed_ee", "measure_ee"]
 
@@ -420,9 +421,9 @@ def _hold_to_growth(
     radii = np.array(options.radii)
     area = weights.sum(axis=(1, 2))
     flat = weights.reshape(len(radii), -1)
-    fill = flat[:, repairs[0].index] @ (repairs[0].value - background.value)
+    fill = weighted_sums(flat[:, repairs[0].index], repairs[0].value - background.value)
     light = effective(radii, area, background.ring_edges, background.ring_coverage)
-    count_rate = np.where(area < np.pi * radii**2 * (1 - 1e-9), np.nan, flat @ filled)
+    count_rate = np.where(area < np.pi * radii**2 * (1 - 1e-9), np.nan, weighted_sums(flat, filled))
     scale, err = fill_scale(radii, count_rate, fill, light, misfit)
     return [scaled(repairs[0], background.value, scale, err), *repairs[1:]]
 
@@ -446,9 +447,9 @@ def _sum_apertures(
     for repair in repairs:
         image[repair.index] = repair.value
         touched = flat[:, repair.index]
-        reach += touched @ repair.weights.reshape(len(repair.index), -1)
-        extra += (touched * repair.variance) @ touched.T
-    return flat @ image - area * background.value, (reach * variance) @ reach.T + extra
+        reach += np.einsum("ik,kp->ip", touched, repair.weights.reshape(len(repair.index), -1))
+        extra += covariance_of_sums(touched, repair.variance)
+    return weighted_sums(flat, image) - area * background.value, covariance_of_sums(reach, variance) + extra
 
 
 def measure_ee(

@@ -21,6 +21,7 @@ from niriss_eestep.measure.ee_profile import (
 )
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
 
 __all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
 
@@ -190,8 +191,8 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
-        surface_brightness=reach @ image,
-        covariance=(reach * variance) @ reach.T,
+        surface_brightness=weighted_sums(reach, image),
+        covariance=covariance_of_sums(reach, variance),
         n_used=np.sum((rings > 0) & use, axis=(1, 2)),
         n_clipped=np.sum((rings > 0) & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
