@@ -66,7 +66,10 @@ def test_history_survives(products, tmp_path):
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: ImageModel}\n...\n", "model type ImageModel"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: EEProfileModel}\n...\n", "not a product"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {a: b\n...\n", "damaged: ParserError"),
-        (b"#ASDF 1.0.0\n%YAML 1.1\n---\na: " + b"[" * 100_000 + b"]" * 100_000 + b"\n...\n", "nested more than"),
+        (
+            b"#ASDF 1.0.0\n%YAML 1.1\n---\na: " + b"[" * 100_000 + b"]" * 100_000 + b"\n...\n",
+            "nested more than|nesting depth",
+        ),  # LibYAML has a limit too
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\na:\n" + b"- " * 100_000 + b"1\n...\n", "nested more than"),
         (
             b"#ASDF 1.0.0\n%YAML 1.1\n---\na: !!python/object/apply:os.system ['touch pwned']\n...\n",
