@@ -16,14 +16,20 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from logging.handlers import QueueHandler
 
+from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
 
 __all__ = ["ProcessCrew", "Worker", "measure_by_workers"]
 
 log = logging.getLogger(__name__)
 
-# Exposures handed out beyond those in work, for each worker: enough that none waits, few to do again if one dies
-AHEAD = 3
+# Exposures handed out beyond those in work, for each worker: enough that none waits while a large group is averaged,
+# some 0.3 s, and few to do again if one dies
+AHEAD = 12
+
+#: what the first exposure needs of other packages
+IMPORTS = ("photutils.geometry", "scipy.interpolate", "scipy.ndimage")
 
 
 class Worker:
@@ -139,7 +145,10 @@ class ProcessCrew:
         self.pool = self._pool(n_workers)
 
     def _pool(self, n_workers):
-        context = multiprocessing.get_context(_start_method())
+        method = _start_method()
+        if method == "fork":
+            _prepare()  # once, here, for all of them
+        context = multiprocessing.get_context(method)
         pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
         # the processes start with the first task: now, before a progress bar starts a thread
         pool.submit(os.getpid)
@@ -212,9 +221,15 @@ def _start(worker):
     gc.freeze()
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
-    # what the first exposure would wait for
-    for name in ("photutils.geometry", "scipy.interpolate", "scipy.ndimage"):
+    _prepare()
+
+
+def _prepare():
+    """Do what the first exposure would wait for: nothing where it has been done."""
+    for name in IMPORTS:
         import_module(name)
+    for model in (EEProfileModel, SBProfileModel):
+        merged_schema(model.schema_url)
 
 
 def _work(member):

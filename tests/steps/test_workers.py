@@ -18,7 +18,7 @@ from niriss_eestep import products
 from niriss_eestep.exceptions import ExposureError, OutputError
 from niriss_eestep.steps import FluxCalPipeline
 from niriss_eestep.steps.inputs import Member
-from niriss_eestep.steps.workers import ProcessCrew, Worker, measure_by_workers
+from niriss_eestep.steps.workers import AHEAD, ProcessCrew, Worker, measure_by_workers
 
 # what differs from run to run
 TIMES = ("meta.date", "cal_logs")
@@ -186,9 +186,9 @@ def test_no_more_is_handed_out_than_needed(paths):
         def dismiss(self):
             handed_out.append("dismissed")
 
-    members = [Member(f"{k}", paths[0]) for k in range(30)]
+    members = [Member(f"{k}", paths[0]) for k in range(2 * (2 + AHEAD))]
     outcomes = measure_by_workers(Counting(), members)
     next(outcomes)
-    assert len(handed_out) == 8
+    assert len(handed_out) == 2 * (1 + AHEAD)
     outcomes.close()
     assert handed_out[-1] == "dismissed"
