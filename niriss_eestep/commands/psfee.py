@@ -38,6 +38,13 @@ def configure(parser):
         action="store_true",
         help="B's values of the filters behind CLEARP include that element's transmission: divide it out",
     )
+    compare.add_argument(
+        "--sky-in-b",
+        nargs=2,
+        type=float,
+        metavar=("R_IN", "R_OUT"),
+        help="B was measured less the mean of this sky annulus [pix], which holds starlight: take the same off A",
+    )
 
 
 def run(args):
@@ -126,20 +133,24 @@ def _packaged_throughput():
 
 def _compare(args):
     """Print how much two encircled-energy references differ, (A - B) / B in percent, by filter and radius."""
+    import numpy as np
+
     from niriss_eestep.exceptions import ReferenceDataError
     from niriss_eestep.reference import load_psfee
 
+    _check_sky(args.sky_in_b)
     a, b = (load_psfee(None if name == "packaged" else name) for name in (args.a, args.b))
     filters = [name for name in a.filters if name in b.filters]
     if not filters:
         msg = f"{a.name} has {', '.join(a.filters)}, {b.name} has {', '.join(b.filters)}: no filter in common"
         raise ReferenceDataError(msg)
-    radii = [r for r in args.radii if 0 < r <= min(a.radius_max, b.radius_max)]
-    if not radii:
+    radii = np.array([r for r in args.radii if 0 < r <= min(a.radius_max, b.radius_max)])
+    if not radii.size:
         msg = f"{a.name} reaches {a.radius_max:g} pix, {b.name} {b.radius_max:g} pix: none of the radii is in both"
         raise ReferenceDataError(msg)
     scale = {name: _transmission(name) if args.clearp_in_b else 1.0 for name in filters}
-    difference = {name: 100 * (a.ee(name, radii) * scale[name] / b.ee(name, radii) - 1) for name in filters}
+    light = {name: _light(a, name, radii, args.sky_in_b) * scale[name] for name in filters}
+    difference = {name: 100 * (light[name] / b.ee(name, radii) - 1) for name in filters}
     print(f"({a.name} - {b.name}) / {b.name} [%], by radius [pix]")
     print(f"{'filter':8}" + "".join(f"{r:>8g}" for r in radii))
     for name in filters:
@@ -148,12 +159,33 @@ def _compare(args):
         _plot(args.plot, a.name, b.name, radii, difference)
 
 
-def _transmission(name):
-    """Return the transmission of the CLEARP element for the filters behind it, 1 for the others."""
-    from niriss_eestep.optics.build import CLEARP_FILTERS
-    from niriss_eestep.optics.pupil import PupilGeometry
+def _check_sky(sky):
+    """Refuse an annulus that is none."""
+    from niriss_eestep.exceptions import ParameterError
 
-    return PupilGeometry().clearp_transmission() if name in CLEARP_FILTERS else 1.0
+    if sky is not None and not 0 <= sky[0] < sky[1]:
+        msg = f"--sky-in-b {sky[0]:g} {sky[1]:g}: give the inner, then the outer radius of the sky annulus [pix]"
+        raise ParameterError(msg)
+
+
+def _light(psfee, name, radii, sky):
+    """EE within the radii; the effective one where the mean of a sky annulus is taken off."""
+    from functools import partial
+
+    import numpy as np
+
+    from niriss_eestep.calibrate.aperture_correction import effective_ee
+
+    edges, coverage = ([], []) if sky is None else (sky, [1.0])
+    return effective_ee(partial(psfee.ee, name), radii, np.pi * radii**2, np.array(edges), np.array(coverage))
+
+
+def _transmission(name):
+    """Return the transmission of the CLEARP element, as WebbPSF draws it, for the filters behind it; else 1."""
+    from niriss_eestep.optics.build import CLEARP_FILTERS
+    from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+
+    return WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
 
 
 def _plot(path, a, b, radii, difference):

@@ -56,7 +56,7 @@ class Sampling:
 
     n_pupil: int = 1024
     n_wavelengths: int = 5
-    n_realisations: int = 8
+    n_realisations: int = 16
     half_size: int = 66
     image_half_size: int = 40
 

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.pupil import CIRCUMSCRIBED_DIAMETER, PupilGeometry, pixel_centres, segment_centres
+from niriss_eestep.optics.pupil import (
+    CIRCUMSCRIBED_DIAMETER,
+    SEGMENT_CENTRES,
+    SEGMENT_CIRCUMRADIUS,
+    PupilGeometry,
+    pixel_centres,
+)
 
 __all__ = ["INFLIGHT", "PRELAUNCH", "WAVEFRONTS", "WavefrontModel"]
 
@@ -79,7 +85,7 @@ class WavefrontModel:
         Parameters
         ----------
         geometry : PupilGeometry
-            Places the segments.
+            Says which pixels are clear, over which the rms is taken.
         n_pixels : int
             Pixels across the circumscribed circle.
         seed : int
@@ -150,14 +156,12 @@ class _Basis:
 def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     """Set up the terms; those of a segment are made orthonormal on a hexagon (as the hexikes are)."""
     x = pixel_centres(n_pixels)
-    centres = segment_centres(geometry)
-    distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in centres]
+    distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in SEGMENT_CENTRES]
     labels = np.argmin(distance2, axis=0).astype(np.int8)
     weight = geometry.sample(n_pixels).amplitude
     weight = weight / weight.sum()
-    circumradius = geometry.segment_flat_to_flat / np.sqrt(3.0)
-    local_x = (x[None, :] - centres[labels, 0]) / circumradius
-    local_y = (x[:, None] - centres[labels, 1]) / circumradius
+    local_x = (x[None, :] - SEGMENT_CENTRES[labels, 0]) / SEGMENT_CIRCUMRADIUS
+    local_y = (x[:, None] - SEGMENT_CENTRES[labels, 1]) / SEGMENT_CIRCUMRADIUS
     segment_terms = _orthonormal(_zernikes(SEGMENT_TERMS, local_x, local_y), weight)
     radius = 0.5 * CIRCUMSCRIBED_DIAMETER
     whole_x, whole_y = np.broadcast_arrays(x[None, :] / radius, x[:, None] / radius)
@@ -215,17 +219,17 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
 
 
 #: the three rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with WebbPSF's of
-#: 2021; their total, 155 nm, is near the requirements on the telescope (131 nm) and on NIRISS together
+#: 2021; their total, 108 nm, is what WebbPSF 1.0 states for its predicted wavefront of the telescope before launch
 PRELAUNCH = WavefrontModel(
     name="prelaunch",
-    segment_rms=42.7,
-    global_rms=137.7,
-    screen_rms=55.7,
-    screen_index=4.04,
-    screen_min_frequency=1.08,
+    segment_rms=47.0,
+    global_rms=76.0,
+    screen_rms=61.3,
+    screen_index=3.76,
+    screen_min_frequency=0.79,
     jitter=0.007,
     diffusion=0.0,
-    source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF assumed before launch",
+    source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF 0.9 assumed",
 )
 #: the mid frequencies are nearly those before launch, for polishing does not change; the alignment is far better
 INFLIGHT = WavefrontModel(
@@ -233,8 +237,8 @@ INFLIGHT = WavefrontModel(
     segment_rms=30.0,
     global_rms=35.0,
     screen_rms=50.0,
-    screen_index=4.04,
-    screen_min_frequency=1.08,
+    screen_index=3.76,
+    screen_min_frequency=0.79,
     jitter=0.0008,
     diffusion=0.308,
     source=(

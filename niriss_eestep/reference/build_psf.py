@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.optics.build import FILTERS, FilterPSF, Sampling, build_filter
 from niriss_eestep.optics.diffraction import PIXEL_SCALE
-from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.optics.pupil import GEOMETRIES
 from niriss_eestep.optics.wavefront import WAVEFRONTS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 from niriss_eestep.reference.throughput import Throughput, load_throughput
@@ -73,6 +73,7 @@ def build_psfs(
             wavelength,
             pce * photon_flux(wavelength),
             WAVEFRONTS[wavefront],
+            geometry=GEOMETRIES[wavefront],
             sampling=sampling,
             seed=seed,
             progress=progress,
@@ -104,8 +105,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Write down what PSFs are built from; the arguments are those of `build_psfs`."""
     throughput = throughput or load_throughput()
-    geometry = PupilGeometry()
-    model = WAVEFRONTS[wavefront]
+    geometry, model = GEOMETRIES[wavefront], WAVEFRONTS[wavefront]
     return {
         "source": f"niriss-ee psfee build --wavefront {wavefront}: Fraunhofer diffraction by the JWST pupil",
         "wavefront": _plain(asdict(model)) | {"total_rms": round(model.total_rms, 3)},

@@ -10,7 +10,7 @@ import numpy as np
 
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.optics.build import CLEARP_FILTERS
-from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 
@@ -49,8 +49,9 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
     """Read one table: radius [pix] and encircled energy in its first two columns.
 
     The tables of the filters behind CLEARP hold EE times the transmission of that element. It belongs to the
-    throughput, so it is divided out here, once: by the transmission of the element's geometry (0.848), not by the
-    rounded 0.84, which leaves the EE 1 % too high. A table that exceeds the transmission has had it divided out before.
+    throughput, so it is divided out here, once: by the transmission of the element as WebbPSF draws it (0.846), not
+    by the rounded 0.84, which leaves the EE 0.7 % too high. A table that exceeds the transmission has had it divided
+    out before.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
         msg = f"{path}: not a table of radius and encircled energy ({error})"
         raise ReferenceDataError(msg) from error
     if name in CLEARP_FILTERS:
-        transmission = PupilGeometry().clearp_transmission()
+        transmission = WEBBPSF_PUPIL.clearp_transmission()
         if ee.max() <= transmission:
             ee = ee / transmission
     return name, EETable(radius, ee, np.zeros(radius.size))

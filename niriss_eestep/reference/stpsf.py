@@ -15,7 +15,7 @@ from niriss_eestep.exceptions import ParameterError, ReferenceDataError
 from niriss_eestep.optics.build import CLEARP_FILTERS, RADII
 from niriss_eestep.optics.diffraction import PIXEL_SCALE
 from niriss_eestep.optics.image_ee import image_encircled_energy
-from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE, PSFEE, EETable, load_psfee
 
@@ -126,7 +126,7 @@ def compute_with_stpsf(filters: Sequence[str]) -> PSFEE:
         msg = "stpsf is not installed: pip install 'niriss_eestep[stpsf]', and download its data ($STPSF_PATH)"
         raise ReferenceDataError(msg) from error
     except OSError as error:
-        msg = f"stpsf does not find its data: {error}"
+        msg = f"stpsf does not find its data: {error}; download them and set STPSF_PATH to their directory"
         raise ReferenceDataError(msg) from error
     with tempfile.TemporaryDirectory() as directory:
         for name in filters:
@@ -213,7 +213,7 @@ def _normalisation(name: str, keyword: str, total: float, light: float, radius: 
     is then missing, and is taken from the packaged reference). A header without NORMALIZ is judged by its light.
     """
     expected = float(load_psfee(PACKAGED_PSFEE).ee(name, radius))
-    transmission = PupilGeometry().clearp_transmission() if name in CLEARP_FILTERS else 1.0
+    transmission = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
     factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": expected / light}
     if keyword.startswith("first"):
         how = "first"

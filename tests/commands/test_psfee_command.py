@@ -3,6 +3,7 @@ import pytest
 from astropy.table import Table
 
 from niriss_eestep.cli import main
+from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference import load_psf_images, load_psfee
 
 
@@ -48,11 +49,25 @@ def test_compare_prints_percent_and_plots(tmp_path, capsys):
 
 def test_compare_with_the_transmission_in_b(tmp_path, capsys):
     radius = np.arange(1.0, 31.0)
-    transmission = load_psfee().meta["geometry"]["clearp_transmission"]
+    transmission = WEBBPSF_PUPIL.clearp_transmission()
     Table({"radius": radius, "F480M": transmission * load_psfee().ee("F480M", radius)}).write(tmp_path / "b.ecsv")
     assert main(["psfee", "compare", "packaged", str(tmp_path / "b.ecsv"), "--clearp-in-b", "--radii", "5", "10"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert [float(value) for value in last[1:]] == pytest.approx([0, 0], abs=0.011)
+
+
+def test_compare_with_the_starlight_of_a_sky_annulus_in_b(tmp_path, capsys):
+    radius, packaged = np.arange(1.0, 16.0), load_psfee()
+    sky = float(np.diff(packaged.ee("F480M", [20, 25]))[0]) / (25**2 - 20**2)
+    Table({"radius": radius, "F480M": packaged.ee("F480M", radius) - sky * radius**2}).write(tmp_path / "b.ecsv")
+    command = ["psfee", "compare", "packaged", str(tmp_path / "b.ecsv"), "--radii", "5", "10"]
+    found = []
+    for option in ([], ["--sky-in-b", "20", "25"]):
+        assert main(command + option) == 0
+        found.append([float(value) for value in capsys.readouterr().out.splitlines()[-1].split()[1:]])
+    # worth 0.4 to 1.4 % in F480M
+    assert np.all(np.array(found[0]) > 0.3)
+    assert found[1] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +81,7 @@ def test_compare_with_the_transmission_in_b(tmp_path, capsys):
         (["build", "--from", ".", "--output", "a.asdf"], "neither FITS images"),
         (["compare", "packaged", "missing.asdf"], "no such file or directory"),
         (["compare", "packaged", "packaged", "--radii", "70"], "none of the radii"),
+        (["compare", "packaged", "packaged", "--sky-in-b", "25", "20"], "the inner, then the outer radius"),
     ],
 )
 def test_wrong_arguments_end_with_a_message(tmp_path, monkeypatch, capsys, arguments, message):

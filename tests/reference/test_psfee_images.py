@@ -5,10 +5,10 @@ import pytest
 from astropy.io import fits
 
 from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.optics.pupil import PupilGeometry
+from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference import load_psf_images, load_psfee
 
-TRANSMISSION = PupilGeometry().clearp_transmission()
+TRANSMISSION = WEBBPSF_PUPIL.clearp_transmission()
 AT = np.array([1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0])
 
 
