@@ -454,7 +454,7 @@ def _combined_tree(combined: CombinedProfile, members: Sequence, key, value, pro
     for name in ("covariance", "inflation", "scatter", "chi2_dof", "exposure_weight"):
         tree[name] = _floats(getattr(combined, name))
     for name in ("x_center", "y_center", "background", "background_err"):
-        tree[f"exposure_{name}"] = _floats([record[name] for record in records])
+        tree[f"exposure_{name}"] = _floats([record.get(name, math.nan) for record in records])
     return tree
 
 

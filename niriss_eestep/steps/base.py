@@ -18,7 +18,7 @@ from niriss_eestep.exceptions import NirissEEError, OutputError, ReferenceDataEr
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.steps import crds_state as crds
 from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
-from niriss_eestep.steps.parameters import reference_config, selection_of, was_given
+from niriss_eestep.steps.parameters import plain, plain_numbers, reference_config, selection_of, was_given
 
 __all__ = ["FluxPipeline", "FluxStep"]
 
@@ -107,10 +107,15 @@ class FluxStep(JwstStep):
     @classmethod
     def from_config_section(cls, config, parent=None, name=None, config_file=None):
         """Create the step, remembering which parameters the user gave."""
+        plain_numbers(config)
         given = was_given(config)
         ask_crds = getattr(config.main, "ask_crds", not get_disable_crds_steppars())
         step = super().from_config_section(config, parent=parent, name=name, config_file=config_file)
         step.given, step.ask_crds = given, ask_crds
+        # stpipe marks what comes from the command line, and takes the mark off single values only
+        for name, value in vars(step).items():
+            if isinstance(value, list):
+                setattr(step, name, [str(entry) if isinstance(entry, str) else entry for entry in value])
         return step
 
     def parameters_for(self, model):
@@ -146,7 +151,7 @@ class FluxStep(JwstStep):
         spec = self.load_spec_file()
         known = {key: config[key] for key in config if key in spec and key not in self.given}
         looked_up = config_parser.config_from_dict(known, spec)
-        current = self.get_pars()
+        current = {key: plain(value) for key, value in self.get_pars().items()}
         # a step made in Python, without config, was given all that it has
         kept = self.given if self._from_config else frozenset(current)
         return {
@@ -223,6 +228,10 @@ class FluxStep(JwstStep):
 
     def run(self, *args):
         """Run the step, once it is sure that its results can be written; see `stpipe.Step.run`."""
+        for step in (self, *(getattr(self, name) for name in getattr(self, "step_defs", ()))):
+            for name in _spec_names(type(step)):
+                if hasattr(step, name):
+                    setattr(step, name, plain(getattr(step, name)))
         if self.parent is None and self.output_dir:
             check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
         return super().run(*args)

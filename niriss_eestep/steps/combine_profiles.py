@@ -8,6 +8,7 @@ import numpy as np
 
 from niriss_eestep.calibrate.combine import combine_profiles, growth_flags
 from niriss_eestep.exceptions import ParameterError, ProductError
+from niriss_eestep.products.complete import completed
 from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 from niriss_eestep.steps.base import FluxStep, default_product_name
@@ -104,7 +105,7 @@ class CombineProfilesStep(FluxStep):
                 msg = f"{member.filename}: is a {type(model).__name__}; EE and SB profiles can be combined"
                 raise ProductError(msg)
             key = (type(model), *group_of(model).values())
-            groups.setdefault(key, []).append((member, model))
+            groups.setdefault(key, []).append((member, completed(model)))
         if not groups:
             return []
         name = product_name or default_product_name(opened[0][1])

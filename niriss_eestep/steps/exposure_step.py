@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from niriss_eestep.calibrate.integrations import combine_integrations
 from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
 from niriss_eestep.measure.resampled import image_options, native_profile
@@ -164,7 +166,7 @@ class ExposureStep(FluxStep):
         metadata = model.get_crds_parameters()
         log_start = len(self.log_owner._log_records or [])
         self._reference_files_used = []
-        parameters = self.parameters_for(metadata)
+        parameters = _with_numbers(self.parameters_for(metadata), "source_x", "source_y")
         references = self.find_references(metadata, parameters)
         options = self.options(parameters)
         # radii are in detector pixels, and a resampled image may have others
@@ -263,14 +265,10 @@ class ExposureStep(FluxStep):
 
     def _position(self, member, parameters):
         """Position that the user gave for this exposure; None if none."""
-        values = [parameters["source_x"], parameters["source_y"]]
-        if values == [None, None]:
+        x, y = parameters["source_x"], parameters["source_y"]
+        if x is None and y is None:
             return None
-        try:
-            x, y = ([float(v) for v in value or []] for value in values)
-        except (TypeError, ValueError) as error:
-            msg = f"source_x={values[0]}, source_y={values[1]}: must be numbers [pix]"
-            raise ParameterError(msg) from error
+        x, y = x or [], y or []
         names = [exposure_root(n) for n in parameters["source_name"] or []]
         if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
             msg = (
@@ -303,6 +301,20 @@ class ExposureStep(FluxStep):
     def product(self, profile, model):
         """Make the data model of a profile."""
         raise NotImplementedError
+
+
+def _with_numbers(parameters, *names):
+    """Parameters with those named as lists of numbers, which the command line gives as text."""
+    found = dict(parameters)
+    for name in names:
+        if found[name] is None:
+            continue
+        try:
+            found[name] = np.atleast_1d(np.array(found[name], dtype=float)).tolist()
+        except (TypeError, ValueError) as error:
+            msg = f"{name}={found[name]}: must be numbers [pix]"
+            raise ParameterError(msg) from error
+    return found
 
 
 def _give_native_area(result, scale):

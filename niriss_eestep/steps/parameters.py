@@ -12,12 +12,21 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from stpipe import config_parser
 
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.steps.crds_state import ON, best_reference, crds_state
 
-__all__ = ["cfg_directory", "mark_reference", "reference_config", "selection_of", "was_given"]
+__all__ = [
+    "cfg_directory",
+    "mark_reference",
+    "plain",
+    "plain_numbers",
+    "reference_config",
+    "selection_of",
+    "was_given",
+]
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +143,38 @@ def was_given(config):
     return frozenset(
         key for key in config.scalars if config.inline_comments.get(key) != MARK and key not in config.defaults
     )
+
+
+def plain(value):
+    """Give numbers and arrays of numpy as Python has them, which stpipe's types and ASDF know.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    object
+        Anything else as it is.
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def plain_numbers(config):
+    """Do the same for the values of a configuration, before it is validated.
+
+    Parameters
+    ----------
+    config : configobj.Section
+        Changed in place.
+    """
+    for key in config.scalars:
+        if isinstance(config[key], (np.ndarray, np.generic, list, tuple)):
+            config[key] = plain(config[key])
+    for key in config.sections:
+        plain_numbers(config[key])
 
 
 def _merge_directory(directory, reference_type, exposure, config):

@@ -88,12 +88,12 @@ def test_class_opens_its_own_files_only(products, tmp_path):
 def test_cal_logs_and_reference_names_survive(products, tmp_path):
     model = products["ee_profile"]
     model.cal_logs = {"ee_photometry": ["2026-01-01 - stpipe - INFO - done"]}
-    for kind in ("psfee", "throughput", "stdspec", "gain", "psf_images", "apcorr"):
+    for kind in ("psfee", "throughput", "stdspec", "gain", "psfimages", "apcorr"):
         assert hasattr(model.meta.ref_file, kind)
         getattr(model.meta.ref_file, kind).name = f"{kind}.asdf"
     found = open_product(model.save(tmp_path / "a.asdf"))
     assert found.cal_logs.ee_photometry[0].endswith("done")
-    assert found.meta.ref_file.psf_images.name == "psf_images.asdf"
+    assert found.meta.ref_file.psfimages.name == "psfimages.asdf"
 
 
 def test_plain_jwst_model_reads_the_tree(products, tmp_path):

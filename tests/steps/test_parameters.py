@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from stpipe import Step
 
 from niriss_eestep import products
 from niriss_eestep.exceptions import ParameterError
@@ -130,6 +132,31 @@ def test_an_unknown_selection_is_an_error(program, own, write_pars):
     write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0}, directory=own, selection={"fliter": "F090W"})
     with pytest.raises(ParameterError, match="selection has fliter; it may have filter, "):
         EEPhotometryStep.call(str(path), configure_log=False)
+
+
+def test_single_values_of_lists_on_the_command_line(program, tmp_path):
+    _, (path, _) = program
+    saved = tmp_path / "saved.asdf"
+    given = ["--source_x=31.5", "--source_y=32.5", "--bad_dq=HOT", f"--save-parameters={saved}"]
+    Step.from_cmdline(["ee_photometry", str(path), f"--output_dir={tmp_path}", *given])
+    (product,) = tmp_path.glob("*_eeprofile.asdf")
+    found = products.open(product)._instance["meta"]["eestep"]["parameters"]
+    assert (found["source_x"], found["source_y"], found["bad_dq"]) == ([31.5], [32.5], ["HOT"])
+    again = recorded(path, config_file=str(saved))
+    assert all(again[name] == found[name] for name in ("source_x", "source_y", "bad_dq"))
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.int64])
+def test_numbers_of_numpy(program, number):
+    _, (path, _) = program
+    plain = recorded(path, source_x=31, source_y=32, radii=[3, 5, 10], gain=2)
+    radii = np.array([3, 5, 10], dtype=number)
+    for given in (radii, list(radii)):
+        found = recorded(path, source_x=number(31), source_y=number(32), radii=given, gain=number(2))
+        assert found == plain
+    step = EEPhotometryStep()
+    step.source_x, step.source_y, step.radii = number(31), number(32), radii
+    assert step.run(str(path)).radius.tolist() == [3, 5, 10]
 
 
 def test_the_command_line_with_a_parameter_file(program, tmp_path):
