@@ -31,6 +31,10 @@ SUFFIXES = ("rate", "cal", "rateints", "calints")
 ASN_POOL = "niriss_eestep"
 
 
+#: root of a file's name in the archive: program, observation, visit
+_ARCHIVE = re.compile(r"jw\d{5}\d{3}\d{3}_")
+
+
 @dataclass(frozen=True, slots=True)
 class ExposureHeader:
     """What the primary header of an exposure says.
@@ -144,7 +148,8 @@ def read_header(path: Path) -> ExposureHeader:
         root=root,
         suffix=suffix,
         program=text("PROGRAM").zfill(5),
-        observation=text("OBSERVTN").zfill(3),
+        # the archive's names hold it: jwPPPPPOOOVVV
+        observation=text("OBSERVTN").zfill(3) if text("OBSERVTN") else root[7:10] if _ARCHIVE.match(root) else "",
         target=text("TARGPROP", "TARGNAME"),
         filter_name=text("FILTER"),
         pupil=text("PUPIL"),
@@ -195,14 +200,14 @@ def product_names(groups: Mapping[tuple[str, str], Sequence[ExposureHeader]]) ->
     Returns
     -------
     list of str
-        jw<program>-o<observation>_t<number>_niriss, or -c<number> where a group spans several observations; targets
-        and combinations are numbered within their program.
+        jw<program>-o<observation>_t<number>_niriss, or -c<number> where a group spans several observations, or none is
+        known; targets and combinations are numbered within their program.
     """
     names, targets, combinations = [], defaultdict(int), defaultdict(int)
     for (program, _), members in groups.items():
         targets[program] += 1
         observations = {member.observation for member in members}
-        if len(observations) == 1:
+        if len(observations) == 1 and observations != {""}:
             candidate = f"o{observations.pop()}"
         else:
             combinations[program] += 1
@@ -323,9 +328,8 @@ def _problem(header: Mapping[str, Any]) -> str:
         return "TARGTYPE is 'MOVING': not a standard star"
     if header.get("TSOVISIT") is True:
         return "a time-series exposure (TSOVISIT)"
-    missing = [key for key in ("PROGRAM", "OBSERVTN") if not str(header.get(key, "")).strip()]
-    if missing:
-        return f"no {' and no '.join(missing)} in its header"
+    if not str(header.get("PROGRAM", "")).strip():
+        return "no PROGRAM in its header"
     if not str(header.get("TARGPROP", "")).strip() and not str(header.get("TARGNAME", "")).strip():
         return "neither TARGPROP nor TARGNAME names the target"
     return ""

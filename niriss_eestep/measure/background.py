@@ -28,6 +28,10 @@ _OUTLIER_SIGMA = 5.0
 #: ... beyond this multiple of what the star shows at the mirrored place
 _MIRROR_FACTOR = 2.0
 
+#: ... and of the brightest of its eight neighbours
+_BESIDE_FACTOR = 3.0
+_BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+
 #: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
 _MAD_TO_STD = 1.482602218505602
 
@@ -110,8 +114,10 @@ def unflagged_outliers(
     A pupil function with little wavefront error has a point-symmetric PSF, so what a diffraction spike brings to one
     pixel it brings, within a factor of two, to the 3x3 pixels about the mirrored place. Only what stands out by 5
     standard deviations (both of the pixel's own error and of the annulus's robust spread) beyond twice the mirror's
-    excess is left out. What stays undetected is below about ten times the wing's mean level, which in one pixel of
-    700 biases the total count rate by less than 2e-4.
+    excess is left out; and the mirror excuses no more than three times what the pixel's own neighbours have, for a
+    spike is as long as the annulus is wide, while two hits that happen to face each other stand alone. What stays
+    undetected is below about ten times the wing's mean level, which in one pixel of 700 biases the total count rate
+    by less than 2e-4.
 
     Parameters
     ----------
@@ -132,7 +138,11 @@ def unflagged_outliers(
     spread = _MAD_TO_STD * float(np.median(np.abs(values - level)))
     high, low = _mirror_extremes(image, use, x, y)
     margin = _OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
-    above = image - level > margin + _MIRROR_FACTOR * np.maximum(high - level, 0.0)
+    beside = scipy.ndimage.maximum_filter(
+        np.where(use, image, -np.inf), footprint=_BESIDE, mode="constant", cval=-np.inf
+    )
+    excused = np.minimum(_MIRROR_FACTOR * (high - level), _BESIDE_FACTOR * (beside - level))
+    above = image - level > margin + np.maximum(excused, 0.0)
     below = level - image > margin + _MIRROR_FACTOR * np.maximum(level - low, 0.0)
     return use & (above | below)
 

@@ -103,6 +103,10 @@ def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: f
     return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
 
 
+#: relative size of the rounding errors of a mean of some thousand pixels, with room to spare
+_ROUNDING = 1e-9
+
+
 def low_pixels(
     image: NDArray[np.float64],
     bad: NDArray[np.bool_],
@@ -127,7 +131,10 @@ def low_pixels(
     -------
     ndarray of bool, shape (ny, nx)
     """
-    return ~bad & (distance > core_radius) & (np.where(bad, np.inf, image) < level)
+    values = np.where(bad, np.inf, image)
+    # a flat sky without noise differs from its own mean by a rounding error, and from zero by a model star's tail
+    rounding = _ROUNDING * (abs(level) + 1e-3 * np.max(np.abs(image), where=~bad, initial=0.0))
+    return ~bad & (distance > core_radius) & (level - values > rounding)
 
 
 def _surface_kernel(good: NDArray[np.bool_]) -> NDArray[np.float64] | None:

@@ -124,7 +124,7 @@ class EEOptions:
     bad_pixel_method : {'surface', 'median', 'psf', 'none'}
         What to put in the place of bad pixels between the core and the largest radius.
     repair_low : bool
-        Treat pixels below background - ``low_sigma`` standard deviations as bad.
+        Treat pixels below background - ``low_sigma`` standard deviations as bad; 'median' does so by itself.
     low_sigma : float
     repair_core : bool
         Allow the model PSF to replace bad pixels in the core.
@@ -548,9 +548,11 @@ def _with_low_pixels(
     exposure: StarExposure, distance: NDArray[np.float64], background: Background, options: EEOptions
 ) -> NDArray[np.bool_]:
     """Bad pixels, with the low ones where they are to be repaired."""
-    if not options.repair_low:
+    if not (options.repair_low or options.bad_pixel_method == "median"):
         return exposure.bad
     if not np.isfinite(background.std):
+        if not options.repair_low:
+            return exposure.bad
         msg = "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
         raise ParameterError(msg)
     level = background.value - options.low_sigma * background.std

@@ -96,7 +96,7 @@ def read_psf_image(path: str | os.PathLike[str]) -> tuple[str, EETable, str]:
     except ParameterError as error:
         msg = f"{path}: the star is not in the middle of the image ({error})"
         raise ReferenceDataError(msg) from error
-    scale, how = _normalisation(name, str(header.get("NORMALIZ", "")).lower(), image.sum(), light[-1], radius[-1])
+    scale, how = _normalisation(name, str(header.get("NORMALIZ", "")).lower(), image.sum(), radius, light)
     note = f"{extension}, {oversample} per pixel, normalisation {how}"
     return name, EETable(radius, light * scale, np.zeros(radius.size)), note
 
@@ -205,16 +205,18 @@ def _check_image(path: Path, image: NDArray[np.float64]) -> None:
         raise ReferenceDataError(msg)
 
 
-def _normalisation(name: str, keyword: str, total: float, light: float, radius: float) -> tuple[float, str]:
+def _normalisation(
+    name: str, keyword: str, total: float, radius: NDArray[np.float64], light: NDArray[np.float64]
+) -> tuple[float, str]:
     """Return the factor that makes the EE 1 over the infinite plane behind the pupil, and what was found.
 
     STPSF divides by the light that enters the telescope ('first': the CLEARP element's transmission is then in the
     image), by that behind the last pupil ('exit_pupil'), or by that on the image ('last': the light beyond the image
-    is then missing, and is taken from the packaged reference). A header without NORMALIZ is judged by its light.
+    is then missing). A header without NORMALIZ is judged by its light.
     """
-    expected = float(load_psfee(PACKAGED_PSFEE).ee(name, radius))
+    packaged = load_psfee(PACKAGED_PSFEE).ee(name, np.array([0.5 * radius[-1], radius[-1]]))
     transmission = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
-    factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": expected / light}
+    factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": _with_what_is_beyond(packaged, radius, light)}
     if keyword.startswith("first"):
         how = "first"
     elif keyword in factors:
@@ -222,8 +224,21 @@ def _normalisation(name: str, keyword: str, total: float, light: float, radius: 
     elif abs(total - 1) < 1e-4:
         how = "last"
     else:
-        how = min(("exit_pupil", "first"), key=lambda k: abs(np.log(light * factors[k] / expected)))
+        how = min(("exit_pupil", "first"), key=lambda k: abs(np.log(light[-1] * factors[k] / packaged[-1])))
     if how == "first" and total > transmission:
         # more light than the element lets through: it was not in the calculation, or is divided out already
         how = "exit_pupil"
     return factors[how], how
+
+
+def _with_what_is_beyond(
+    packaged: NDArray[np.float64], radius: NDArray[np.float64], light: NDArray[np.float64]
+) -> float:
+    """Factor that counts the light beyond the image: the packaged PSF's, as much stronger as the image's wing is.
+
+    The wings are compared over the outer half of the image. A round spot without wing has nothing beyond.
+    """
+    wing = 1 - float(np.interp(0.5 * radius[-1], radius, light)) / light[-1]
+    packaged_wing = 1 - packaged[0] / packaged[1]
+    beyond = (1 / packaged[1] - 1) * wing / packaged_wing
+    return float(1 / (light[-1] * (1 + beyond)))

@@ -261,7 +261,7 @@ class AbsFluxStep(FluxStep):
         return Correction(effective.curve, effective.err, [nothing] * len(model.exposure_names), r_min, r_max)
 
     def _stimulus(self, model, group):
-        """What the star should give; None, and why, where its spectrum is not to be had."""
+        """What the star should give; None, and why, where its spectrum or the throughput is not to be had."""
         from niriss_eestep.calibrate.synthetic import expected_rate
         from niriss_eestep.reference import load_spectrum, load_throughput
         from niriss_eestep.reference.stdspec import find_spectrum_file
@@ -280,7 +280,11 @@ class AbsFluxStep(FluxStep):
         throughput = load_throughput(where)
         if where is None:
             self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
-        expected = expected_rate(spectrum, *throughput.curve(group["filter"]), name=group["filter"])
+        try:
+            curve = throughput.curve(group["filter"])
+        except ReferenceDataError as error:
+            return None, f"no expected rate: {error}"
+        expected = expected_rate(spectrum, *curve, name=group["filter"])
         stimulus = Stimulus(
             electron_rate=expected.electron_rate,
             spectrum_err=expected.electron_rate_err / expected.electron_rate,

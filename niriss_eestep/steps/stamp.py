@@ -375,6 +375,8 @@ def _variance(layers, cut, scale):
         terms = [np.asarray(term[cut], dtype=float) for term in layers.variances]
         total = np.sum(terms, axis=0)
         usable = np.isfinite(total) & np.all([~(term < 0) for term in terms], axis=0)
+        if layers.err is not None and not (total > 0).any():
+            usable[:] = False  # arrays that nobody filled
         # a pixel that lost its variances may still have its error
         other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
         total = np.where(usable, total, other)

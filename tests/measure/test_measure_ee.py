@@ -212,6 +212,36 @@ def test_low_pixels_are_repaired_only_when_asked():
     assert repaired.count_rate[-1] == pytest.approx(clean[-1], rel=1e-4)
 
 
+def test_the_method_median_repairs_low_pixels_by_itself():
+    star = exposure(sky=3.0)
+    star.image[:] += np.random.default_rng(7).normal(0, 1e-2, star.image.shape)
+    star.image[31, 39] = -5.0
+    assert measure_ee(star, EEOptions(radii=RADII, bad_pixel_method="median")).n_repaired[-1] == 1
+    assert measure_ee(star, EEOptions(radii=RADII, bad_pixel_method="surface")).n_repaired[-1] == 0
+
+
+@pytest.mark.parametrize("sky", [0.0, 0.1, 0.3, 0.5, 2.0, 17.3])
+def test_no_pixel_of_a_flat_sky_without_noise_is_low(sky):
+    star = exposure(sky=sky)
+    plain = measure_ee(star, EEOptions(radii=RADII))
+    asked = measure_ee(star, EEOptions(radii=RADII, repair_low=True))
+    assert asked.n_repaired[-1] == 0
+    np.testing.assert_array_equal(asked.count_rate, plain.count_rate)
+    assert np.all(measure_sb(star, SBOptions(radii=(5, 9, 13, 17, 21, 25))).n_clipped == 0)
+
+
+def test_two_hits_that_face_each_other_are_left_out():
+    star = exposure(32.0, 32.0, sky=3.0, variance=1e-2)
+    star.image[:] += np.random.default_rng(3).normal(0, 0.1, star.image.shape)
+    clean = measure_ee(star, EEOptions(radii=(3, 10), background_skip=8)).background
+    for dx, dy in ((20, 7), (-20, -7)):
+        star.image[32 + dy, 32 + dx] += 200.0
+    hit = measure_ee(star, EEOptions(radii=(3, 10), background_skip=8)).background
+    assert (clean.n_rejected, hit.n_rejected) == (0, 2)
+    # two of 700 pixels less
+    assert abs(hit.value - clean.value) < 3 * hit.err * np.sqrt(2 / hit.npix) + 1e-3
+
+
 def test_repaired_pixels_add_their_error():
     rng = np.random.default_rng(5)
     star = exposure(sky=5.0, variance=1.0)

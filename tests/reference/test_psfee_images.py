@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.special import ndtr
 
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
@@ -61,6 +62,19 @@ def test_every_normalisation_gives_the_same_ee(tmp_path, name, how, keyword):
         (tmp_path / "sum.fits").unlink()
     stpsf_file(tmp_path / "a.fits", name, scale=scale, **({"NORMALIZ": how} if keyword else {}))
     assert load_psfee(tmp_path).ee(name, AT[2:]) == pytest.approx(load_psfee().ee(name, AT[2:]), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["F200W", "F277W"])
+def test_an_image_without_wing_has_no_light_beyond_it(tmp_path, name):
+    sigma, half = 4.0, 40
+    along = np.diff(ndtr((np.arange(-half, half + 2) - 0.5) / sigma))
+    hdu = fits.PrimaryHDU(np.outer(along, along))
+    hdu.header.update({"FILTER": name, "PIXELSCL": 0.0656, "NORMALIZ": "last"})
+    hdu.writeto(tmp_path / "a.fits")
+    radius = np.array([3.0, 6.0, 10.0, 20.0, 30.0])
+    # pixels and apertures each spread the light by a pixel's variance, 1/12 per axis
+    expected = -np.expm1(-0.5 * radius**2 / (sigma**2 + 2 / 12))
+    assert load_psfee(tmp_path).ee(name, radius) == pytest.approx(expected, abs=1e-3)
 
 
 def test_transmission_that_is_divided_out_already_is_not_divided_again(tmp_path):
