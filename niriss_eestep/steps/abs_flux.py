@@ -82,7 +82,7 @@ class AbsFluxStep(FluxStep):
             If an input is no combined profile, or no group could be calibrated.
         """
         results = []
-        for product in self.gather(inputs):
+        for product in self.gather_products(inputs):
             models = [self._checked(member, self.open_member(member)) for member in product.members]
             sources = [member.source for member in product.members]
             used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]

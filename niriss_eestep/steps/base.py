@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -253,6 +254,30 @@ class FluxStep(JwstStep):
     def gather(self, inputs):
         """Find the exposures in the arguments of ``process``; see `niriss_eestep.steps.inputs.gather`."""
         return gather(inputs, input_dir=self.search_attr("input_dir"))
+
+    def gather_products(self, inputs):
+        """Find the association's products in the arguments of ``process``; ``output_file`` names a single one.
+
+        Parameters
+        ----------
+        inputs : sequence
+            As for `gather`.
+
+        Returns
+        -------
+        list of Product
+        """
+        products = self.gather(inputs)
+        if self.output_file is None:
+            return products
+        if len(products) > 1:
+            log.warning(
+                "output_file=%s names none of %d products: they keep their names",
+                Path(self.output_file).name,
+                len(products),
+            )
+            return products
+        return [replace(product, name=exposure_root(self.output_file)) for product in products]
 
     def open_member(self, member):
         """Open a member's file; a model in memory is handed back.

@@ -73,7 +73,7 @@ class CombineProfilesStep(FluxStep):
             If an input is no profile, or no group could be combined.
         """
         results = []
-        for product in self.gather(inputs):
+        for product in self.gather_products(inputs):
             opened = [(member, self.open_member(member)) for member in product.members]
             results += self.combine(opened, product.name)
         if not results:

@@ -69,7 +69,7 @@ class FluxCalPipeline(FluxPipeline):
             If nothing could be measured, or, with ``on_error='raise'``, at the first failure.
         """
         self._check_skipped()
-        products = [product for product in self.gather(inputs) if product.members]
+        products = [product for product in self.gather_products(inputs) if product.members]
         if not products:
             msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
             raise ExposureError(msg)

@@ -105,6 +105,20 @@ def test_single_steps_one_after_the_other_give_the_same_table(program, pipeline,
     same_tables(products.open(first).table, products.open(second).table)
 
 
+def test_output_file_names_a_single_product(pipeline, tmp_path, caplog):
+    out, _ = pipeline
+    combined = [str(path) for path in sorted(out.glob("*_eecombined.asdf"))]
+    AbsFluxStep.call(combined, output_dir=str(tmp_path), output_file="mine.asdf", save_results=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine_absflux.asdf"]
+    profiles = [str(path) for path in sorted(out.glob("*eeprofile.asdf"))]
+    CombineProfilesStep.call(profiles, output_dir=str(tmp_path), output_file="mine", save_results=True)
+    assert len(list(tmp_path.glob("mine_f???w_sub???_eecombined.asdf"))) >= 1
+    names = [{"name": name, "members": [{"expname": p, "exptype": "science"} for p in combined]} for name in "ab"]
+    AbsFluxStep.call({"products": names}, output_dir=str(tmp_path), output_file="mine", save_results=True)
+    assert "output_file=mine names none of 2 products" in caplog.text
+    assert {path.name for path in tmp_path.glob("*_absflux.asdf")} == {f"{n}_absflux.asdf" for n in ("a", "b", "mine")}
+
+
 def test_python_gives_the_same_and_changes_no_model(program, pipeline):
     out, _ = pipeline
     paths = sorted(program.glob("*_rate.fits"))
