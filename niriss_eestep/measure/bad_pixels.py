@@ -73,12 +73,15 @@ class Repair:
         How each depends on the other pixels: noise of those is noise of the repaired one.
     variance : ndarray, shape (n,)
         Variance of the method itself, measured on the good pixels at the same distance from the star.
+    common_err : ndarray, shape (n,)
+        Standard error that is one and the same for all of them, whatever else each has.
     """
 
     index: NDArray[np.int64]
     value: NDArray[np.float64]
     weights: NDArray[np.float64]
     variance: NDArray[np.float64]
+    common_err: NDArray[np.float64]
 
 
 def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: float) -> CoreReport:
@@ -422,4 +425,4 @@ def repair_pixels(
         raise ParameterError(msg)
     trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
     own = _method_variance(found.residual, found.expected, trial, distance, distance[todo])
-    return Repair(np.flatnonzero(todo), found.value, found.weights, own)
+    return Repair(np.flatnonzero(todo), found.value, found.weights, own, np.zeros_like(own))

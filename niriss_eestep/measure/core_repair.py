@@ -7,64 +7,102 @@ count rate without the fill, V(r) the fill within r and E(r) the effective EE,
     C(r) + s V(r) = F E(r)
 
 at every radius, for one factor s of the fill and one total rate F. The model's own value is s = 1, as sure as the model
-fits the core's good pixels.
+fits the core's good pixels. Each radius counts as its noise allows, and the factor hands the noise of C(r) on to the
+pixels that it scales.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.measure.bad_pixels import Repair
 
-__all__ = ["fill_scale", "model_misfit", "scaled"]
+__all__ = ["FillScale", "fill_scale", "model_misfit", "scaled"]
+
+Reach = Callable[[Repair], NDArray[np.float64]]
 
 #: where in its pixel a star falls moves the count rate within a radius by about this many pixels of its slope, and by
 #: this fraction of the total at least (measured on the packaged PSFs, 2 pix and beyond, all filters)
 _PHASE_PIX = 0.02
 _PHASE_FLOOR = 2e-4
 
-#: below this radius the pixel phase is not small [pix]
-_RADIUS_MIN = 2.0
+#: below this radius neither the pixel phase nor a model that errs in its centre (by 0.1 pix) is a small matter [pix]
+_RADIUS_MIN = 3.0
 
 #: pixels this near to the centre tell how well the model fits [pix]
 _FIT_RADIUS = 2.5
 
 
-def model_misfit(image: NDArray[np.float64], use: NDArray[np.bool_], model: NDArray[np.float64]) -> float:
-    """Relative misfit of a model PSF to the good pixels of the core.
+def model_misfit(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    use: NDArray[np.bool_],
+    model: NDArray[np.float64],
+    light: float,
+) -> float:
+    """Relative misfit of a model PSF to the good pixels of the core that are about as bright as the lost ones.
+
+    A PSF that is right within a tenth at its peak may be wrong by a factor of two in its skirts.
 
     Parameters
     ----------
-    image : ndarray, shape (ny, nx)
-        Background-subtracted count rates.
+    image, variance : ndarray, shape (ny, nx)
+        Background-subtracted count rates and their variances.
     use : ndarray of bool, shape (ny, nx)
         Good pixels of the core.
     model : ndarray, shape (ny, nx)
         Fraction of the star's light in each pixel.
+    light : float
+        That fraction in the lost pixels.
 
     Returns
     -------
     float
-        Root of the residuals' sum of squares over the model's; 1 where too few pixels are left.
+        Root of the mean square of the residuals over the model, less what their noise explains. Each is weighted by
+        the square of the ratio of its light to ``light`` or the inverse, whichever is less. 1 where too few pixels are
+        left, or no light.
     """
-    data, light = image[use], model[use]
-    if data.size < 4 or not np.any(light > 0):
+    use = use & (model > 0)
+    data, expected = image[use], model[use]
+    scale = np.sum(data * expected) / np.sum(expected**2) if data.size >= 4 else 0.0
+    if not (scale > 0 and light > 0):
         return 1.0
-    fitted = light * np.sum(data * light) / np.sum(light**2)
-    return min(1.0, float(np.sqrt(np.sum((data - fitted) ** 2) / np.sum(fitted**2))))
+    excess = (data / (scale * expected) - 1) ** 2 - variance[use] / (scale * expected) ** 2
+    weight = np.minimum(expected / light, light / expected) ** 2
+    return float(np.sqrt(np.clip(np.sum(weight * excess) / np.sum(weight), 0.0, 1.0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FillScale:
+    """Factor of the fill, and what it depends on.
+
+    Parameters
+    ----------
+    value : float
+    err : float
+        Standard error that the model and the curve of growth leave; the noise of the count rates is not in it.
+    slope : ndarray, shape (n_radii,)
+        Change of the factor with the count rate within each radius [1/(DN/s)].
+    """
+
+    value: float
+    err: float
+    slope: NDArray[np.float64]
 
 
 def fill_scale(
     radius: NDArray[np.float64],
     count_rate: NDArray[np.float64],
+    covariance: NDArray[np.float64],
     fill: NDArray[np.float64],
     effective_ee: NDArray[np.float64],
     misfit: float,
-) -> tuple[float, float]:
-    """Factor of the fill that fits the curve of growth and the model.
+) -> FillScale:
+    """Factor of the fill that fits the curve of growth and the model, by generalised least squares.
 
     Parameters
     ----------
@@ -72,6 +110,8 @@ def fill_scale(
         [pix].
     count_rate : ndarray, shape (n_radii,)
         Background-subtracted count rate without the fill [DN/s].
+    covariance : ndarray, shape (n_radii, n_radii)
+        Covariance of ``count_rate`` [(DN/s)^2].
     fill : ndarray, shape (n_radii,)
         What the model fills in within each radius [DN/s].
     effective_ee : ndarray, shape (n_radii,)
@@ -81,25 +121,27 @@ def fill_scale(
 
     Returns
     -------
-    scale, err : float
-        The factor and its standard error.
+    FillScale
     """
-    use = (radius >= _RADIUS_MIN) & np.isfinite(count_rate) & np.isfinite(effective_ee)
+    slope = np.zeros(len(radius))
+    measured = np.isfinite(count_rate) & np.isfinite(np.diagonal(covariance))
+    use = (radius >= _RADIUS_MIN) & measured & np.isfinite(effective_ee)
     if use.sum() < 3:
-        return 1.0, misfit
+        return FillScale(1.0, misfit, slope)
     r, ee = radius[use], effective_ee[use]
-    err = _PHASE_PIX * np.abs(np.gradient(ee, r)) + _PHASE_FLOOR
     total = (count_rate[use][-1] + fill[use][-1]) / ee[-1]
-    # unknowns: the total rate in units of a first guess, and the factor; the last row is the model's word for itself
-    design = np.column_stack([ee / err, -fill[use] / total / err])
-    design = np.vstack([design, [0.0, 1.0 / misfit]])
-    data = np.append(count_rate[use] / total / err, 1.0 / misfit)
-    covariance = np.linalg.inv(design.T @ design)
-    solution = covariance @ design.T @ data
-    return float(solution[1]), float(np.sqrt(covariance[1, 1]))
+    phase = np.diag((total * (_PHASE_PIX * np.abs(np.gradient(ee, r)) + _PHASE_FLOOR)) ** 2)
+    # unknowns: the total rate, and the factor, of which the model has its own word
+    design = np.column_stack([ee, -fill[use]])
+    weighted = np.linalg.solve(covariance[np.ix_(use, use)] + phase, design).T
+    inverse = np.linalg.inv(weighted @ design + np.diag([0.0, misfit**-2]))
+    slope[use] = inverse[1] @ weighted
+    model = inverse[1, 1] / misfit**2
+    err = np.sqrt((model * misfit) ** 2 + slope[use] @ phase @ slope[use])
+    return FillScale(float(slope[use] @ count_rate[use] + model), float(err), slope)
 
 
-def scaled(repair: Repair, background: float, scale: float, err: float) -> Repair:
+def scaled(repair: Repair, background: float, scale: FillScale, reach: Reach) -> Repair:
     """Scale what a repair added above the background.
 
     Parameters
@@ -107,21 +149,25 @@ def scaled(repair: Repair, background: float, scale: float, err: float) -> Repai
     repair : Repair
     background : float
         [DN/s].
-    scale, err : float
-        Of `fill_scale`.
+    scale : FillScale
+    reach : callable
+        ``reach(repair)``: how the count rates depend on each pixel if that is the core's repair, shape (n_radii,
+        n_pixels).
 
     Returns
     -------
     Repair
-        Its variance is that of the factor.
+        Its weights are those of the fill and of the factor; its own error is the factor's, one for all pixels.
     """
     light = repair.value - background
+    fill = replace(repair, value=background + scale.value * light, weights=scale.value * repair.weights)
+    # more fill than before acts on the factor as more count rate does
+    factor = np.einsum("k,kp->p", scale.slope, reach(fill)).reshape(repair.weights.shape[1:])
     return replace(
-        repair,
-        value=background + scale * light,
-        # the factor is fitted to all of the curve of growth: its error stands for that of the pixels around
-        weights=np.zeros_like(repair.weights),
-        variance=(err * light) ** 2,
+        fill,
+        weights=fill.weights + light[:, None, None] * factor,
+        variance=np.zeros_like(repair.variance),
+        common_err=scale.err * light,
     )
 
 

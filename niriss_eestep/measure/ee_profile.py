@@ -402,30 +402,49 @@ def _hold_to_growth(
     exposure: StarExposure,
     bad: NDArray[np.bool_],
     weights: NDArray[np.float64],
+    lost: NDArray[np.bool_],
     repairs: list[Repair],
     x: float,
     y: float,
-    options: EEOptions,
     background: Background,
+    background_weights: NDArray[np.float64],
+    radii: NDArray[np.float64],
     render: Render,
     effective: EffectiveEE,
 ) -> list[Repair]:
-    """Scale the core's fill to the curve of growth around it."""
+    """Scale the core's fill to the curve of growth around it, by the apertures that are not lost."""
     image = exposure.image - background.value
     model = render(x, y, image.shape)
     use = core_fit_pixels(bad, distance_grid(image.shape, x, y))
-    misfit = max(2 * model_misfit(np.where(bad, 0.0, image), use, model), 1e-3)
-    filled = np.where(bad, 0.0, image).ravel()
-    for repair in repairs[1:]:
-        filled[repair.index] = repair.value - background.value
-    radii = np.array(options.radii)
-    area = weights.sum(axis=(1, 2))
-    flat = weights.reshape(len(radii), -1)
-    fill = weighted_sums(flat[:, repairs[0].index], repairs[0].value - background.value)
-    light = effective(radii, area, background.ring_edges, background.ring_coverage)
-    count_rate = np.where(area < np.pi * radii**2 * (1 - 1e-9), np.nan, weighted_sums(flat, filled))
-    scale, err = fill_scale(radii, count_rate, fill, light, misfit)
-    return [scaled(repairs[0], background.value, scale, err), *repairs[1:]]
+    core, *others = repairs
+    light = model.flat[core.index].max()
+    misfit = max(2 * model_misfit(image, exposure.variance, use, model, light), 1e-3)
+    fill = weighted_sums(weights.reshape(len(weights), -1)[:, core.index], core.value - background.value)
+    # a bad pixel that awaits its fill is as dark as the sky
+    dark = replace(core, value=np.full_like(core.value, background.value), weights=np.zeros_like(core.weights))
+    dark = replace(dark, variance=np.zeros_like(core.variance))
+    count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
+    kept = effective(radii, weights.sum(axis=(1, 2)), background.ring_edges, background.ring_coverage)
+    scale = fill_scale(radii, np.where(lost, np.nan, count_rate), covariance, fill, kept, misfit)
+
+    def reach(repair: Repair) -> NDArray[np.float64]:
+        return _reach(weights, background_weights, [repair, *others], bad)
+
+    return [scaled(core, background.value, scale, reach), *others]
+
+
+def _reach(
+    weights: NDArray[np.float64],
+    background_weights: NDArray[np.float64],
+    repairs: list[Repair],
+    bad: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """How each aperture's sum depends on each pixel, by all the places that the pixel reaches."""
+    flat = weights.reshape(len(weights), -1)
+    reach = np.where(bad.ravel(), 0.0, flat) - weights.sum(axis=(1, 2))[:, None] * background_weights.ravel()
+    for repair in repairs:
+        reach += np.einsum("ik,kp->ip", flat[:, repair.index], repair.weights.reshape(len(repair.index), -1))
+    return reach
 
 
 def _sum_apertures(
@@ -437,19 +456,18 @@ def _sum_apertures(
     bad: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches."""
-    n = len(weights)
     area = weights.sum(axis=(1, 2))
-    flat = weights.reshape(n, -1)
+    flat = weights.reshape(len(weights), -1)
     image = np.where(bad, 0.0, exposure.image).ravel()
     variance = np.where(bad, 0.0, exposure.variance).ravel()
-    reach = np.where(bad.ravel(), 0.0, flat) - area[:, None] * background_weights.ravel()
-    extra = np.outer(area, area) * (background.err**2 if background.method != "annulus" else 0.0)
+    covariance = covariance_of_sums(_reach(weights, background_weights, repairs, bad), variance)
+    covariance += np.outer(area, area) * (background.err**2 if background.method != "annulus" else 0.0)
     for repair in repairs:
         image[repair.index] = repair.value
         touched = flat[:, repair.index]
-        reach += np.einsum("ik,kp->ip", touched, repair.weights.reshape(len(repair.index), -1))
-        extra += covariance_of_sums(touched, repair.variance)
-    return weighted_sums(flat, image) - area * background.value, covariance_of_sums(reach, variance) + extra
+        common = weighted_sums(touched, repair.common_err)
+        covariance += covariance_of_sums(touched, repair.variance) + np.outer(common, common)
+    return weighted_sums(flat, image) - area * background.value, covariance
 
 
 def measure_ee(
@@ -503,13 +521,14 @@ def measure_ee(
     failure = _core_failure(touched, distance, options, render) if core_is_bad else ""
     todo = _to_repair(touched, distance, options) & (not failure)
     repairs = _repair(exposure, bad, todo, x, y, options, background, render) if todo.any() else []
-    if repairs and core_is_bad and render is not None and effective is not None:
-        repairs = _hold_to_growth(exposure, bad, weights, repairs, x, y, options, background, render, effective)
-    count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, repairs, bad)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
-    unusable = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    unusable = _without(unusable, count_rate, covariance)
+    lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
+    sky = background, background_weights
+    if repairs and core_is_bad and render is not None and effective is not None:
+        repairs = _hold_to_growth(exposure, bad, weights, lost, repairs, x, y, *sky, radii, render, effective)
+    count_rate, covariance = _sum_apertures(exposure, weights, *sky, repairs, bad)
+    unusable = _without(lost, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     profile = EEProfile(

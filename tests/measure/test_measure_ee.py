@@ -1,6 +1,7 @@
 """EE and SB profiles of analytic stars, against closed forms and against photutils."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -186,6 +187,44 @@ def test_core_pixel_fails_the_profile_unless_repair_core():
     np.testing.assert_allclose(
         repaired.count_rate, measure_ee(exposure(), EEOptions(radii=RADII)).count_rate, rtol=2e-3
     )
+
+
+def seen_ee(radius, area, *_):
+    return gaussian_ee(radius, blurred(SIGMA))
+
+
+@pytest.mark.parametrize(("flux", "lost"), [(100.0, 1), (100.0, 3), (2e4, 1)])
+def test_errors_of_a_core_held_to_the_curve_of_growth(flux, lost):
+    n, gain = 400, 1.61
+    rng = np.random.default_rng([17, lost])
+    options = EEOptions(radii=RADII, repair_core=True)
+    pulls = []
+    for _ in range(n):
+        x, y = 32 + rng.uniform(-0.5, 0.5, 2)
+        true = exposure(x, y, flux=flux, sky=1.0, size=48)
+        # photons of 100 s, and read noise
+        variance = true.image / (gain * 100) + 0.01
+        image = true.image + np.sqrt(variance) * rng.standard_normal(true.image.shape)
+        j, i = np.indices(image.shape)
+        bad = np.zeros(image.shape, dtype=bool)
+        bad.flat[rng.choice(np.flatnonzero(np.hypot(j - y, i - x) < 2), lost, replace=False)] = True
+        star = replace(true, image=np.where(bad, np.nan, image), variance=variance, bad=bad)
+        profile = measure_ee(star, options, render, seen_ee)
+        pulls.append((profile.count_rate - measure_ee(true, options).count_rate) / profile.count_rate_err)
+    # 7 radii that share their noise: four sampling errors
+    assert np.abs(np.mean(pulls, axis=0)).max() < 4 / np.sqrt(n)
+    assert np.abs(np.std(pulls, axis=0) - 1).max() < 4 / np.sqrt(2 * n)
+
+
+def test_apertures_with_an_unrepaired_pixel_do_not_judge_the_core():
+    # the pixel at 4.7 pix leaves two radii that could judge the model: its own word stands
+    star = exposure(sigma=2.5, bad=[(30, 32), (30, 37)])
+    options = EEOptions(radii=RADII, repair_core=True, core_radius=4.0, bad_pixel_method="none")
+    too_sharp = partial(render, sigma=2.3)
+    alone = measure_ee(star, options, too_sharp)
+    held = measure_ee(star, options, too_sharp, lambda r, *_: gaussian_ee(r, blurred(2.5)))
+    assert np.isfinite(held.count_rate).tolist() == [True] * 3 + [False] * 4
+    np.testing.assert_allclose(held.count_rate, alone.count_rate, rtol=1e-12)
 
 
 def test_core_report_changes_nothing():
