@@ -53,6 +53,30 @@ def _box_overlap(n: int, centre: float, half: float) -> tuple[NDArray[np.float64
     return np.clip(high - low, 0.0, None), 0.5 * (low + high)
 
 
+def _amplification(light: NDArray[np.float64], centre: float, half: float) -> float:
+    """How much further a window that follows the light goes than its first step: 1 + k + k^2 + ... = 1 / (1 - k).
+
+    A step of the window moves the centre of mass by k of that step, by the light at its two edges.
+
+    Parameters
+    ----------
+    light : ndarray, shape (n,)
+        The light along one axis, summed over the window's width.
+    centre, half : float
+        Centre and half side of the window [pix].
+
+    Returns
+    -------
+    float
+        1 where the edges are dark; infinite where they are as bright as the window's mean, which holds no star.
+    """
+    edges = np.round([centre - half, centre + half]).astype(int)
+    on_image = edges[(edges >= 0) & (edges < len(light))]
+    flux = np.sum(_box_overlap(len(light), centre, half)[0] * light)
+    k = half * np.sum(light[on_image]) / flux
+    return float(1 / (1 - k)) if k < 1 else np.inf
+
+
 def centre_of_mass(
     image: NDArray[np.float64], variance: NDArray[np.float64], x: float, y: float, *, box: float = 7.0
 ) -> tuple[float, float, float, float]:
@@ -75,7 +99,7 @@ def centre_of_mass(
     Returns
     -------
     x, y, x_err, y_err : float
-        Position and standard errors [pix].
+        Position and standard errors [pix]; these are infinite where the light holds no position.
 
     Raises
     ------
@@ -99,9 +123,11 @@ def centre_of_mass(
         settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
         x, y = float(new_x), float(new_y)
         if settled:
-            x_err = np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * variance)) / flux
-            y_err = np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * variance)) / flux
-            return x, y, float(x_err), float(y_err)
+            x_err = float(np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * variance)) / flux)
+            y_err = float(np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * variance)) / flux)
+            x_err *= _amplification(np.sum(weight_y[:, None] * image, axis=0), x, half)
+            y_err *= _amplification(np.sum(weight_x * image, axis=1), y, half)
+            return x, y, x_err, y_err
     msg = f"the centre of mass in a {box:g} pix box does not settle on a star near the first position"
     raise ExposureError(msg)
 

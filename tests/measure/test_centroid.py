@@ -1,0 +1,50 @@
+"""The error of the centre of mass in a window that follows the star."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from niriss_eestep.measure.centroid import centre_of_mass
+
+
+def gaussian(x, y, sigma, size=25):
+    along = [np.diff(ndtr((np.arange(size + 1) - 0.5 - centre) / sigma)) for centre in (y, x)]
+    return np.outer(*along)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("flux", [1e3, 1e5])
+def test_pulls_of_the_position(flux, sigma):
+    n = 1500
+    rng = np.random.default_rng([int(flux), int(sigma)])
+    pulls = []
+    for _ in range(n):
+        x, y = 12 + rng.uniform(-0.5, 0.5, 2)
+        image = flux * gaussian(x, y, sigma)
+        variance = image + 1.0
+        exact = centre_of_mass(image, variance, 12.0, 12.0)
+        noisy = centre_of_mass(image + np.sqrt(variance) * rng.standard_normal(image.shape), variance, 12.0, 12.0)
+        pulls.append([(noisy[k] - exact[k]) / exact[k + 2] for k in (0, 1)])
+    # a position settles to 1e-4 pix or, where the window's edges are bright, a few times that: less than the bright
+    # star's error of 3e-3 pix
+    assert np.abs(np.mean(pulls, axis=0)).max() < 4 / np.sqrt(n)
+    assert np.abs(np.std(pulls, axis=0) - 1).max() < 4 / np.sqrt(2 * n)
+
+
+def test_error_against_its_closed_form():
+    image = 1e4 * gaussian(12.0, 12.0, 2.0)
+    _, _, x_err, y_err = centre_of_mass(image, np.full(image.shape, 0.01), 12.0, 12.0, box=6.0)
+    # the window holds the pixels at -2 ... 2 and halves of those at -3 and 3
+    share = np.array([0.5, 1, 1, 1, 1, 1, 0.5])
+    middle = np.array([-2.75, -2, -1, 0, 1, 2, 2.75])
+    light = share[:, None] * image[9:16, 9:16] * share
+    fixed = 0.1 * np.sqrt(np.sum(share**2) * np.sum((share * middle) ** 2)) / light.sum()
+    # moved by d, it gains d of the pixels at 3 and loses d of those at -3, each 3 pix from the centre
+    k = 3 * 2 * np.sum(2 * light[:, 0]) / light.sum()
+    assert k > 0.3
+    assert (x_err, y_err) == pytest.approx((fixed / (1 - k), fixed / (1 - k)), rel=1e-9)
+
+
+def test_even_light_holds_no_position():
+    flat = np.ones((25, 25))
+    assert centre_of_mass(flat, flat, 12.0, 12.0) == (12.0, 12.0, np.inf, np.inf)
