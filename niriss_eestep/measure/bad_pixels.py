@@ -19,7 +19,16 @@ from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.sums import weighted_sums
 
-__all__ = ["BAD_PIXEL_METHODS", "CoreReport", "Repair", "core_report", "low_pixels", "repair_pixels"]
+__all__ = [
+    "BAD_PIXEL_METHODS",
+    "CoreReport",
+    "Repair",
+    "core_report",
+    "low_pixels",
+    "radial_trend",
+    "repair_pixels",
+    "repair_surrounded",
+]
 
 BAD_PIXEL_METHODS = ("surface", "median", "psf", "none")
 
@@ -36,6 +45,9 @@ _SURFACE_SIGMA = 1.0
 _TREND_WIDTH = 0.45
 _TREND_STEP = 0.25
 _TREND_BIN = 0.1
+
+#: radii worked out at a time, which bounds the memory on a full frame (29,000 bins) to 60 MB an array
+_TREND_BLOCK = 256
 
 #: each repaired pixel keeps its weights for every pixel of the stamp; 1 GB of them is no repair any more
 _WEIGHTS_MAX = 1024**3 // 8
@@ -202,11 +214,14 @@ def radial_trend(
     r = np.bincount(bins, distance[near])[filled] / count[filled]
     values = np.bincount(bins, image[near])[filled] / count[filled]
     at = np.arange(0.0, reach + _TREND_STEP, _TREND_STEP)
-    offset = r - at[:, None]
-    weight = count[filled] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
-    powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
-    moments = np.array([power.sum(axis=1) for power in powers])
-    sums = np.array([weighted_sums(power, values) for power in powers[:3]])
+    moments, sums = np.zeros((5, len(at))), np.zeros((3, len(at)))
+    for k in range(0, len(at), _TREND_BLOCK):
+        block = slice(k, k + _TREND_BLOCK)
+        offset = r - at[block, None]
+        weight = count[filled] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
+        powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
+        moments[:, block] = [power.sum(axis=1) for power in powers]
+        sums[:, block] = [weighted_sums(power, values) for power in powers[:3]]
     matrix = moments[np.add.outer(np.arange(3), np.arange(3))].transpose(2, 0, 1)
     # about a dozen pixels determine a parabola; nearer to the star, or where all is bad, there are fewer
     enough = moments[0] > 4
@@ -426,3 +441,42 @@ def repair_pixels(
     trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
     own = _method_variance(found.residual, found.expected, trial, distance, distance[todo])
     return Repair(np.flatnonzero(todo), found.value, found.weights, own, np.zeros_like(own))
+
+
+def repair_surrounded(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
+    x: float,
+    y: float,
+) -> list[Repair]:
+    """Repair by a surface the bad pixels that good ones surround, as far as good pixels can judge it.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Count rates [DN/s] and variances.
+    bad : ndarray of bool, shape (ny, nx)
+        Every pixel not to trust.
+    wanted : ndarray of bool, shape (ny, nx)
+        Pixels that are needed.
+    x, y : float
+        The star [pix].
+
+    Returns
+    -------
+    list of Repair
+        One, or none where there is nothing to repair, or no way to.
+    """
+    # where less than half of the box is good the surface reaches beyond its pixels
+    share = scipy.ndimage.uniform_filter((~bad).astype(float), BOX, mode="constant")
+    index = np.flatnonzero(bad & wanted & (share > 0.5))
+    # those nearest to the star, where its light varies most, as far as memory goes
+    index = index[np.argsort(distance_grid(image.shape, x, y).flat[index], kind="stable")]
+    todo = np.zeros(image.shape, dtype=bool)
+    todo.flat[index[: _WEIGHTS_MAX // image.size]] = True
+    if not todo.any():
+        return []
+    repair = repair_pixels(image, variance, bad, todo, x, y, method="surface")
+    return [repair] if np.all(np.isfinite(repair.variance)) else []

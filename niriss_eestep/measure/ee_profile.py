@@ -423,7 +423,7 @@ def _hold_to_growth(
     # a bad pixel that awaits its fill is as dark as the sky
     dark = replace(core, value=np.full_like(core.value, background.value), weights=np.zeros_like(core.weights))
     dark = replace(dark, variance=np.zeros_like(core.variance))
-    count_rate, covariance = _sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
+    count_rate, covariance = sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
     kept = effective(radii, weights.sum(axis=(1, 2)), background.ring_edges, background.ring_coverage)
     scale = fill_scale(radii, np.where(lost, np.nan, count_rate), covariance, fill, kept, misfit)
 
@@ -447,7 +447,7 @@ def _reach(
     return reach
 
 
-def _sum_apertures(
+def sum_apertures(
     exposure: StarExposure,
     weights: NDArray[np.float64],
     background: Background,
@@ -455,7 +455,27 @@ def _sum_apertures(
     repairs: list[Repair],
     bad: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches."""
+    """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
+
+    Parameters
+    ----------
+    exposure : StarExposure
+    weights : ndarray, shape (n_sums, ny, nx)
+        Of the pixels in each sum; zero where a bad pixel is not repaired.
+    background : Background
+    background_weights : ndarray, shape (ny, nx)
+        Weights of the pixels that the background is the mean of.
+    repairs : list of Repair
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels whose own values are not used.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_sums,)
+        [DN/s].
+    covariance : ndarray, shape (n_sums, n_sums)
+        [(DN/s)^2].
+    """
     area = weights.sum(axis=(1, 2))
     flat = weights.reshape(len(weights), -1)
     image = np.where(bad, 0.0, exposure.image).ravel()
@@ -527,7 +547,7 @@ def measure_ee(
     sky = background, background_weights
     if repairs and core_is_bad and render is not None and effective is not None:
         repairs = _hold_to_growth(exposure, bad, weights, lost, repairs, x, y, *sky, radii, render, effective)
-    count_rate, covariance = _sum_apertures(exposure, weights, *sky, repairs, bad)
+    count_rate, covariance = sum_apertures(exposure, weights, *sky, repairs, bad)
     unusable = _without(lost, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.background import Background, fixed_background
-from niriss_eestep.measure.bad_pixels import low_pixels
+from niriss_eestep.measure.bad_pixels import low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import (
     EEOptions,
@@ -18,12 +19,15 @@ from niriss_eestep.measure.ee_profile import (
     find_background,
     locate_star,
     status_text,
+    sum_apertures,
 )
 from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
+from niriss_eestep.measure.geometry import distance_grid
 
 __all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
+
+#: below it the mean of an annulus is more guessed than seen
+_COVERAGE_MIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,10 @@ class SBProfile:
 def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBProfile:
     """Measure the surface brightness of one exposure.
 
-    Each annulus is the mean of its good pixels, weighted by their exact overlap with it, less the background. Bad
-    pixels are left out, not repaired. The background annulus holds starlight too: the profile is relative to it.
+    Each annulus is the mean over its whole area, pixels weighted by their exact overlap with it, less the background.
+    Bad pixels and those left out as low are repaired by a surface where good ones surround them; the rest, and what
+    lies off the image, is taken to be as bright as what is seen of its ring. The error knows both. The background
+    annulus holds starlight too: the profile is relative to it, seen whole or not.
 
     Parameters
     ----------
@@ -172,35 +178,83 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
     centroid, _ = locate_star(exposure, shared)
     x, y = centroid.x, centroid.y
     shape = exposure.image.shape
-    background, background_weights = find_background(exposure, x, y, shared)
-    clipped = np.zeros(shape, dtype=bool)
-    if options.clip_low:
-        level = background.value - options.low_sigma * background.std
-        distance = distance_grid(shape, x, y)
-        clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
-    edges = np.concatenate([radii - options.half_width, radii + options.half_width])
-    circles = aperture_weights(shape, x, y, edges)
-    rings = circles[len(radii) :] - circles[: len(radii)]
-    use = ~exposure.bad & ~clipped
-    weights = np.where(use, rings, 0.0)
-    area = weights.sum(axis=(1, 2))
-    with np.errstate(invalid="ignore", divide="ignore"):  # an annulus without a good pixel becomes NaN
-        weights = weights / area[:, None, None]
-    image, variance = (np.where(exposure.bad, 0.0, a).ravel() for a in (exposure.image, exposure.variance))
-    reach = weights.reshape(len(radii), -1) - background_weights.ravel()
+    background, sky = _whole_sky(exposure, *find_background(exposure, x, y, shared), x, y)
+    distance = distance_grid(shape, x, y)
+    level = background.value - options.low_sigma * background.std if options.clip_low else -np.inf
+    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
+    missing = exposure.bad | clipped
+    annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
+    values, covariance = _means(exposure, missing, annuli, background, sky)
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
-        surface_brightness=weighted_sums(reach, image),
-        covariance=covariance_of_sums(reach, variance),
-        n_used=np.sum((rings > 0) & use, axis=(1, 2)),
-        n_clipped=np.sum((rings > 0) & clipped, axis=(1, 2)),
+        surface_brightness=values,
+        covariance=covariance,
+        n_used=np.sum((annuli.overlap > 0) & ~missing, axis=(1, 2)),
+        n_clipped=np.sum((annuli.overlap > 0) & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=background,
         pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr,
-        warnings=exposure.warnings,
+        warnings=exposure.warnings + _warnings(exposure, distance, radii, annuli.coverage(~missing), options),
     )
+
+
+def _whole_sky(
+    exposure: StarExposure, background: Background, weights: NDArray[np.float64], x: float, y: float
+) -> tuple[Background, NDArray[np.float64]]:
+    """The background as a mean over its whole annulus, like the profile, and the weights of its pixels."""
+    annulus = annuli_about(weights.shape, x, y, *np.array([[background.r_in], [background.r_out]]))
+    used = weights > 0
+    weights = mean_weights(annulus, used)[0]
+    value = float(np.sum(weights[used] * exposure.image[used]))
+    err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
+    return replace(background, value=value, err=err), weights
+
+
+def _means(
+    exposure: StarExposure,
+    missing: NDArray[np.bool_],
+    annuli: Annuli,
+    background: Background,
+    sky: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Background-subtracted means over whole annuli and their covariance; NaN where no pixel of an annulus is left."""
+    image, variance = (np.where(missing, 0.0, a) for a in (exposure.image, exposure.variance))
+    x, y = annuli.x, annuli.y
+    repairs = repair_surrounded(image, variance, missing, np.any(annuli.overlap > 0, axis=0), x, y)
+    reach = max(annuli.outer[-1], background.r_out) + 1
+    trend = radial_trend(image, ~missing, distance_grid(image.shape, x, y), reach)
+    available = ~missing
+    for repair in repairs:
+        image.flat[repair.index] = repair.value
+        available.flat[repair.index] = True
+    weights = mean_weights(annuli, available)
+    weights[annuli.coverage(~missing) == 0] = np.nan
+    values, covariance = sum_apertures(exposure, weights, background, sky, repairs, missing)
+    # spikes cross several annuli, so that these errors are not independent; only the variances are known
+    covariance += np.diag(unseen_variance(annuli, available, image - trend, variance))
+    around = annuli_about(image.shape, x, y, *np.array([[background.r_in], [background.r_out]]))
+    return values, covariance + unseen_variance(around, available & (sky > 0), image - trend, variance)
+
+
+def _warnings(
+    exposure: StarExposure,
+    distance: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    coverage: NDArray[np.float64],
+    options: SBOptions,
+) -> tuple[str, ...]:
+    """What the user should know about a measured profile."""
+    found = []
+    n_core = int(np.sum(exposure.bad & (distance <= options.core_radius)))
+    if n_core:
+        found.append(f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, which they may move")
+    partial = radii[coverage < _COVERAGE_MIN]
+    if partial.size:
+        names = ", ".join(f"{radius:g}" for radius in partial)
+        found.append(f"less than half of the annulus at {names} pix could be used")
+    return tuple(found)
 
 
 def failed_sb(exposure: StarExposure, options: SBOptions, reason: str) -> SBProfile:

@@ -1,0 +1,113 @@
+"""SB profiles of stars whose annuli are not all seen: bad pixels, edges of the image, pixels left out as low."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
+from niriss_eestep.simulate.accuracy import filter_psfs
+from niriss_eestep.simulate.scene import GaussianPSF
+
+RADII = (5, 9, 13, 17, 21, 25)
+GAIN = 1.61
+
+
+@cache
+def psf(name):
+    return filter_psfs()[name]
+
+
+def star(image, variance, x, y, bad=None):
+    bad = np.zeros(image.shape, bool) if bad is None else bad
+    image = np.where(bad, np.nan, image)
+    return StarExposure("x", image, variance, bad.astype(np.uint32), bad, x, y, 0, 0, 0.0656, GAIN)
+
+
+def scene(model, x, y, *, electrons, read_noise, shape=(64, 64), sky=1e-4):
+    """Expected image [DN/s] of a star of 1 DN/s, and its variance: photons and a noise of the same size everywhere."""
+    image = model.render(x, y, shape) + sky
+    return image, (image + read_noise) / electrons
+
+
+def pulls(n, model, make, *, electrons=1e6, read_noise=1e-3, options=None, seed=1):
+    """Pulls of n exposures against the noise-free star in the middle of an image without a flaw."""
+    rng = np.random.default_rng(seed)
+    options = options or SBOptions(clip_low=False)
+    found = []
+    for _ in range(n):
+        x, y, bad = make(rng)
+        image, variance = scene(model, x, y, electrons=electrons, read_noise=read_noise)
+        whole, flat = scene(model, x + 16, y + 16, electrons=electrons, read_noise=read_noise, shape=(96, 96))
+        truth = measure_sb(star(whole, flat, x + 16, y + 16), SBOptions(clip_low=False)).surface_brightness
+        noisy = image + rng.normal(0, np.sqrt(variance))
+        profile = measure_sb(star(noisy, variance, x, y, bad), options)
+        found.append((profile.surface_brightness - truth) / profile.surface_brightness_err)
+    return np.array(found)
+
+
+def in_the_middle(rng):
+    x, y = rng.uniform(29, 35, 2)
+    j, i = np.indices((64, 64))
+    # none in the centroid's box, whose warning is another matter
+    return x, y, (rng.uniform(size=(64, 64)) < 0.015) & (np.hypot(i - x, j - y) > 3.5 * np.sqrt(2))
+
+
+def near_a_corner(rng):
+    x, y = rng.uniform(14, 30, 2)
+    return x, y, np.zeros((64, 64), bool)
+
+
+@pytest.mark.parametrize("name", ["F200W", "F480M"])
+@pytest.mark.parametrize("make", [in_the_middle, near_a_corner])
+def test_the_error_covers_what_is_not_seen(name, make):
+    n = 90
+    found = pulls(n, psf(name), make)
+    assert np.all(np.abs(found.mean(axis=0)) < 4 / np.sqrt(n)), found.mean(axis=0)
+    assert np.all(np.abs(found.std(axis=0) - 1) < 4 / np.sqrt(2 * n)), found.std(axis=0)
+
+
+def test_a_bad_pixel_does_not_move_a_steep_annulus():
+    # a round star's ring tells what is missing from it: each of 60 pixels within the annulus in turn
+    image, variance = scene(GaussianPSF(3.0), 32.3, 31.6, electrons=1e10, read_noise=0.0)
+    clean = measure_sb(star(image, variance, 32.3, 31.6), SBOptions(clip_low=False)).surface_brightness
+    j, i = np.indices(image.shape)
+    ring = np.flatnonzero(np.abs(np.hypot(i - 32.3, j - 31.6) - 5.75) < 1)
+    for pixel in ring:
+        bad = np.zeros(image.shape, bool)
+        bad.flat[pixel] = True
+        found = measure_sb(star(image, variance, 32.3, 31.6, bad), SBOptions(clip_low=False)).surface_brightness
+        # leaving it out moves the annulus's mean by up to 1 %
+        assert found[0] == pytest.approx(clean[0], rel=1e-4)
+
+
+def test_annuli_that_leave_the_image_are_those_of_the_whole_star():
+    def profile(size, x):
+        image = 1e4 * GaussianPSF(8.0).render(x, x, (size, size)) + 3.0
+        return measure_sb(star(image, np.full(image.shape, 1e-6), x, x), SBOptions(clip_low=False))
+
+    whole, cut = profile(96, 48.2), profile(64, 16.2)
+    assert whole.status == "measured"
+    # of a round star only the curvature within a ring 1 pix wide is lost: 1/24 (pix / sigma)^2 of the profile's scale
+    np.testing.assert_allclose(
+        cut.surface_brightness, whole.surface_brightness, atol=1e-3 * whole.surface_brightness[0]
+    )
+    assert cut.status == "measured with warnings: less than half of the annulus at 25 pix could be used"
+
+
+def test_bad_pixels_in_the_core_are_told():
+    image, variance = scene(GaussianPSF(1.5), 32.0, 32.0, electrons=1e6, read_noise=1e-3)
+    bad = np.zeros(image.shape, bool)
+    bad[33, 34] = True
+    profile = measure_sb(star(image, variance, 32.0, 32.0, bad))
+    assert profile.status == "measured with warnings: 1 bad pixel(s) within 5 pix of the centre, which they may move"
+
+
+def test_annuli_without_a_good_pixel_are_nan():
+    image, variance = scene(GaussianPSF(1.5), 32.0, 32.0, electrons=1e6, read_noise=1e-3)
+    j, i = np.indices(image.shape)
+    r = np.hypot(i - 32, j - 32)
+    profile = measure_sb(star(image, variance, 32.0, 32.0, (r > 10) & (r < 16)))
+    np.testing.assert_array_equal(np.isnan(profile.surface_brightness), [False, False, True, False, False, False])
+    np.testing.assert_array_equal(profile.n_used == 0, np.isnan(profile.surface_brightness_err))
