@@ -46,8 +46,10 @@ _TREND_WIDTH = 0.45
 _TREND_STEP = 0.25
 _TREND_BIN = 0.1
 
-#: radii worked out at a time, which bounds the memory on a full frame (29,000 bins) to 60 MB an array
-_TREND_BLOCK = 256
+#: the trend is worked out at this many steps at a time, from the bins within this distance [pix], beyond which the
+#: weights are below 1e-13: the work grows with the radius, not with its square
+_TREND_BLOCK = 32
+_TREND_REACH = 8 * _TREND_WIDTH
 
 #: each repaired pixel keeps its weights for every pixel of the stamp; 1 GB of them is no repair any more
 _WEIGHTS_MAX = 1024**3 // 8
@@ -214,17 +216,21 @@ def radial_trend(
     r = np.bincount(bins, distance[near])[filled] / count[filled]
     values = np.bincount(bins, image[near])[filled] / count[filled]
     at = np.arange(0.0, reach + _TREND_STEP, _TREND_STEP)
-    moments, sums = np.zeros((5, len(at))), np.zeros((3, len(at)))
+    moments, sums, points = np.zeros((5, len(at))), np.zeros((3, len(at))), np.zeros(len(at))
+    count = count[filled]
     for k in range(0, len(at), _TREND_BLOCK):
-        block = slice(k, k + _TREND_BLOCK)
-        offset = r - at[block, None]
-        weight = count[filled] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
+        here = at[k : k + _TREND_BLOCK]
+        first, last = np.searchsorted(r, [here[0] - _TREND_REACH, here[-1] + _TREND_REACH])
+        offset = r[first:last] - here[:, None]
+        weight = count[first:last] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
         powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
-        moments[:, block] = [power.sum(axis=1) for power in powers]
-        sums[:, block] = [weighted_sums(power, values) for power in powers[:3]]
+        moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
+        sums[:, k : k + _TREND_BLOCK] = [weighted_sums(power, values[first:last]) for power in powers[:3]]
+        points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < 3 * _TREND_WIDTH, axis=1)
     matrix = moments[np.add.outer(np.arange(3), np.arange(3))].transpose(2, 0, 1)
-    # about a dozen pixels determine a parabola; nearer to the star, or where all is bad, there are fewer
-    enough = moments[0] > 4
+    # about a dozen pixels determine a parabola, if not all at one distance; nearer to the star, or where all is bad,
+    # there are fewer
+    enough = (moments[0] > 4) & (points >= 3)
     trend = np.where(moments[0] > 1e-6, sums[0] / np.maximum(moments[0], 1e-6), 0.0)
     trend[enough] = np.linalg.solve(matrix[enough], sums.T[enough][..., None])[:, 0, 0]
     return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))

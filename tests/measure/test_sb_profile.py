@@ -111,3 +111,13 @@ def test_annuli_without_a_good_pixel_are_nan():
     profile = measure_sb(star(image, variance, 32.0, 32.0, (r > 10) & (r < 16)))
     np.testing.assert_array_equal(np.isnan(profile.surface_brightness), [False, False, True, False, False, False])
     np.testing.assert_array_equal(profile.n_used == 0, np.isnan(profile.surface_brightness_err))
+
+
+def test_good_pixels_at_one_distance_only():
+    # no parabola goes through a single distance; the profile says what it does not know
+    image, variance = scene(GaussianPSF(1.5), 32.0, 32.0, electrons=1e6, read_noise=1e-3)
+    j, i = np.indices(image.shape)
+    r = np.hypot(i - 32, j - 32)
+    profile = measure_sb(star(image, variance, 32.0, 32.0, (r > 6) & (r < 20) & (np.abs(r - 13) > 0.05)))
+    assert profile.surface_brightness[2] == pytest.approx(0.0, abs=5 * profile.surface_brightness_err[2])
+    assert "less than half of the annulus at 9, 13, 17 pix could be used" in profile.status
