@@ -154,6 +154,30 @@ def low_pixels(
     return ~bad & (distance > core_radius) & (level - values > rounding)
 
 
+def kept_noise(expected: NDArray[np.float64], variance: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Mean noise of pixels that were kept because they lie above a level.
+
+    With z = (expected - level) / sigma the mean of a normal distribution cut at the level is sigma phi(z) / Phi(z):
+    0.0044 sigma three standard deviations above it, nothing far above it.
+
+    Parameters
+    ----------
+    expected, variance : ndarray, shape (n,)
+        What the pixels would be without noise [DN/s], and the noise's variance.
+    level : float
+        [DN/s].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        [DN/s].
+    """
+    sigma = np.sqrt(variance)
+    z = (expected - level) / np.where(sigma > 0, sigma, 1.0)
+    # phi / Phi without underflow; a pixel without noise has no mean noise either
+    return np.asarray(sigma * np.sqrt(2 / np.pi) / scipy.special.erfcx(-z / np.sqrt(2)))
+
+
 def _surface_kernel(good: NDArray[np.bool_]) -> NDArray[np.float64] | None:
     """Weights by which a polynomial fitted to the good pixels of a box predicts its centre; None if undetermined.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.background import Background, fixed_background
-from niriss_eestep.measure.bad_pixels import low_pixels, radial_trend, repair_surrounded
+from niriss_eestep.measure.bad_pixels import kept_noise, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import (
     EEOptions,
@@ -154,8 +154,9 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
 
     Each annulus is the mean over its whole area, pixels weighted by their exact overlap with it, less the background.
     Bad pixels and those left out as low are repaired by a surface where good ones surround them; the rest, and what
-    lies off the image, is taken to be as bright as what is seen of its ring. The error knows both. The background
-    annulus holds starlight too: the profile is relative to it, seen whole or not.
+    lies off the image, is taken to be as bright as what is seen of its ring. The error knows both. Leaving out the low
+    tail of the noise raises the mean of the pixels kept, by what `kept_noise` takes off again. The background annulus
+    holds starlight too: the profile is relative to it, seen whole or not.
 
     Parameters
     ----------
@@ -180,11 +181,10 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
     shape = exposure.image.shape
     background, sky = _whole_sky(exposure, *find_background(exposure, x, y, shared), x, y)
     distance = distance_grid(shape, x, y)
-    level = background.value - options.low_sigma * background.std if options.clip_low else -np.inf
-    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
+    clipped, kept = _clip_low(exposure, distance, background, options)
     missing = exposure.bad | clipped
     annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
-    values, covariance = _means(exposure, missing, annuli, background, sky)
+    values, covariance = _means(kept, missing, annuli, background, sky)
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
@@ -210,6 +210,22 @@ def _whole_sky(
     value = float(np.sum(weights[used] * exposure.image[used]))
     err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
     return replace(background, value=value, err=err), weights
+
+
+def _clip_low(
+    exposure: StarExposure, distance: NDArray[np.float64], background: Background, options: SBOptions
+) -> tuple[NDArray[np.bool_], StarExposure]:
+    """Pixels to leave out as low, and the exposure whose other pixels are right on the mean all the same."""
+    if not (options.clip_low and np.isfinite(background.std)):
+        return np.zeros(distance.shape, dtype=bool), exposure
+    level = background.value - options.low_sigma * background.std
+    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
+    kept = ~exposure.bad & ~clipped
+    trend = radial_trend(exposure.image, kept, distance, options.radii[-1] + options.half_width + 1)
+    excess = np.zeros(distance.shape)
+    at_risk = kept & (distance > options.core_radius)
+    excess[at_risk] = kept_noise(trend[at_risk], exposure.variance[at_risk], level)
+    return clipped, replace(exposure, image=exposure.image - excess)
 
 
 def _means(
