@@ -10,7 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile
+from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile, weighted_sum
 from niriss_eestep.exceptions import ExposureError, ParameterError
 
 __all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "total_rate"]
@@ -135,9 +135,9 @@ def total_rate(
     effective_err = np.array([effective_ee(curve_err, radius, *ring) for ring in rings])
     each = combined.exposure_value / effective
     measured = weight.sum(axis=0) > 0
-    total = np.where(measured, _weighted(weight, each), np.nan)
-    mean_effective = np.where(measured, _weighted(weight, effective), np.nan)
-    mean_effective_err = np.abs(_weighted(weight, effective_err))
+    total = np.where(measured, weighted_sum(weight, each), np.nan)
+    mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
+    mean_effective_err = np.abs(weighted_sum(weight, effective_err))
     covariance = combined.covariance / np.outer(mean_effective, mean_effective)
     chosen = np.ix_(used, used)
     full = float(np.mean(covariance[chosen]))
@@ -157,11 +157,6 @@ def total_rate(
         err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
         exposure_scatter=_exposure_scatter(each[:, used], combined.exposure_flag[:, used]),
     )
-
-
-def _weighted(weight: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted sum over exposures; what has no weight, as all of an exposure that failed, may be NaN."""
-    return np.sum(np.where(weight > 0, weight * np.where(weight > 0, values, 0.0), 0.0), axis=0)
 
 
 def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:

@@ -152,13 +152,13 @@ def combine_exposures(
     combined : CombinedProfile
     total : TotalRate
     """
-    values = [p.count_rate for p in profiles]
+    values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
     combined = combine_profiles(
         [f"exposure {k:03d}" for k in range(len(profiles))],
         profiles[0].radius,
         values,
-        [p.covariance for p in profiles],
-        flags=growth_flags(np.array(values)),
+        covariances,
+        flags=growth_flags(np.array(values), covariances),
     )
     total = total_rate(
         combined,

@@ -131,8 +131,9 @@ class CombineProfilesStep(FluxStep):
                 )
                 raise ParameterError(msg)
         values = [model[kind.y_name] for model in models]
-        flags = growth_flags(np.array(values)) if kind is EEProfileModel else None
-        combined = combine_profiles(names, radius, values, [model.covariance for model in models], flags=flags)
+        covariances = [model.covariance for model in models]
+        flags = growth_flags(np.array(values), covariances) if kind is EEProfileModel else None
+        combined = combine_profiles(names, radius, values, covariances, flags=flags)
         make = combined_ee_model if kind is EEProfileModel else combined_sb_model
         result = make(combined, models, product=product)
         group = group_of(models[0])

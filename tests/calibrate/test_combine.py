@@ -28,10 +28,42 @@ def test_inverse_variance_mean_by_hand():
     assert found.inflation.tolist() == [1, 1, 1]
 
 
-def test_growth_flags():
+def test_growth_flags_without_errors_are_the_literal_rule():
     rates = np.array([[10.0, 12.0, 12.0, 15.0], [10.0, 9.0, 11.0, np.nan]])
-    assert growth_flags(rates).tolist() == [[1, 1, 0, 1], [1, 0, 1, 0]]
-    assert growth_flags(np.array([[np.nan, 3.0, 2.0]])).tolist() == [[0, 1, 0]]
+    assert growth_flags(rates, np.zeros((2, 4, 4))).tolist() == [[1, 1, 0, 1], [1, 0, 1, 0]]
+    assert growth_flags(np.array([[np.nan, 3.0, 2.0]]), np.zeros((1, 3, 3))).tolist() == [[0, 1, 0]]
+
+
+def test_growth_flags_of_a_lone_exposure_and_of_a_group_that_falls():
+    # apertures whose differences have an error of 1
+    nested = np.minimum.outer(np.arange(1.0, 4.0), np.arange(1.0, 4.0))
+    falling = np.array([10.0, 12.0, 11.5])
+    assert growth_flags(falling[None], [nested]).tolist() == [[1, 1, 0]]
+    # of four that fall by 0.5 +- 1 the mean falls by one standard error: chance; by 2 +- 1, by four
+    assert growth_flags(np.tile(falling, (4, 1)), [nested] * 4).min() == 1
+    falling[2] = 10.0
+    assert growth_flags(np.tile(falling, (4, 1)), [nested] * 4).tolist() == [[1, 1, 0]] * 4
+    # one of four falls by 8 where the others rise: far behind the mean, as by a negative cosmic ray
+    rates = np.array([[10.0, 12.0, 13.0]] * 3 + [[10.0, 12.0, 4.0]])
+    assert growth_flags(rates, [nested] * 4).tolist() == [[1, 1, 1]] * 3 + [[1, 1, 0]]
+
+
+def test_growth_flags_do_not_select_by_noise():
+    rng = np.random.default_rng(3)
+    n, n_dithers, n_radii = 500, 8, 6
+    nested = np.minimum.outer(np.arange(1.0, n_radii + 1), np.arange(1.0, n_radii + 1))
+    truth = 1000.0 + 0.1 * np.arange(n_radii)  # grows by a tenth of the noise
+    pulls, flagged = np.empty((n, n_radii)), 0
+    for k in range(n):
+        values = truth + np.cumsum(rng.normal(size=(n_dithers, n_radii)), axis=1)
+        flags = growth_flags(values, [nested] * n_dithers)
+        found = combine_profiles(list("abcdefgh"), np.arange(n_radii), list(values), [nested] * n_dithers, flags=flags)
+        pulls[k] = (found.value - truth) / found.err
+        flagged += np.sum(flags == 0)
+    # beyond 3 standard deviations lie 0.13 % of the exposures: too few to move the mean by what 500 groups can tell
+    assert np.abs(pulls.mean(axis=0)).max() < 3 / np.sqrt(n)
+    assert np.abs(pulls.std(axis=0) - 1).max() < 3 / np.sqrt(2 * n)
+    assert flagged < 2 * 0.00135 * n * n_dithers * n_radii
 
 
 def test_flagged_exposures_are_left_out_and_without_good_ones_the_plain_mean_stands():
