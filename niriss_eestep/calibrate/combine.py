@@ -10,8 +10,10 @@ import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.measure.background import given_covariance
+from niriss_eestep.measure.ee_profile import EEProfile
 
-__all__ = ["CombinedProfile", "combine_profiles", "growth_flags", "weighted_sum"]
+__all__ = ["CombinedProfile", "combine_profiles", "common_covariance", "growth_flags", "weighted_sum"]
 
 #: the error honours the scatter where chance alone would give such a scatter this rarely (3 standard deviations of a
 #: normal distribution); taking max(formal, scatter) always would make the errors of two dithers 8 % too large
@@ -35,7 +37,7 @@ class CombinedProfile:
     covariance : ndarray, shape (n_radii, n_radii)
         Formal covariance of ``value``, times the ``inflation`` of either radius.
     err_formal : ndarray, shape (n_radii,)
-        Standard error from the exposures' own errors alone.
+        Standard error from the exposures' errors alone.
     inflation : ndarray, shape (n_radii,)
         Factor (>= 1) by which the error honours the scatter between exposures.
     scatter : ndarray, shape (n_radii,)
@@ -74,7 +76,32 @@ class CombinedProfile:
         return np.sqrt(np.diagonal(self.covariance))
 
 
-def growth_flags(count_rate: NDArray[np.float64], covariances: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
+def common_covariance(profiles: Sequence[EEProfile]) -> NDArray[np.float64]:
+    """Covariance that the exposures of a group have in common: that of one background given for all of them.
+
+    Parameters
+    ----------
+    profiles : sequence of EEProfile
+        All with the same radii.
+
+    Returns
+    -------
+    ndarray, shape (n_radii, n_radii)
+        [(DN/s)^2]; zero where each has a background of its own.
+    """
+    used = [profile for profile in profiles if not profile.failure]
+    given = {(p.background.method, p.background.value, p.background.err) for p in used}
+    if len(given) != 1:
+        return np.zeros(np.shape(profiles[0].covariance))
+    # an aperture that leaves the image has less area, but is not measured
+    return given_covariance(used[0].background, np.max([p.area for p in used], axis=0))
+
+
+def growth_flags(
+    count_rate: NDArray[np.float64],
+    covariances: Sequence[NDArray[np.float64]],
+    common: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
     """Flag radii at which a curve of growth does not grow (method of CAP-020, 2021), unless noise alone explains it.
 
     Parameters
@@ -83,6 +110,8 @@ def growth_flags(count_rate: NDArray[np.float64], covariances: Sequence[NDArray[
         [DN/s].
     covariances : sequence of ndarray, shape (n_radii, n_radii)
         Each exposure's covariance [(DN/s)^2].
+    common : ndarray, shape (n_radii, n_radii), optional
+        The part of it that all exposures share; zero by default.
 
     Returns
     -------
@@ -96,17 +125,27 @@ def growth_flags(count_rate: NDArray[np.float64], covariances: Sequence[NDArray[
     the rest is too high: by 1.1 standard errors at 15 pix for 8 dithers of 1e4 electrons in F200W.
     """
     growth = np.diff(count_rate, axis=1, prepend=0.0)
-    err = np.sqrt(_growth_variance(np.array(covariances, dtype=float)))
+    own, shared = (_growth_variance(part) for part in _parts(covariances, common))
+    err = np.sqrt(own)
     finite = np.isfinite(growth)
     weight = _weights(growth, err, finite.astype(np.int64))
     mean = weighted_sum(weight, growth)
-    mean_err = np.sqrt(weighted_sum(weight**2, err**2))
+    mean_err = np.sqrt(weighted_sum(weight**2, own) + shared)
     low = growth < mean - SIGNIFICANT_FALL * err
     together = mean <= -SIGNIFICANT_FALL * mean_err
     alone = finite.sum(axis=0) < 2
     # a radius that could not be measured says nothing of the next: a comparison with NaN is false
     falls = (growth <= 0) & (low | together | alone)
     return (np.isfinite(count_rate) & ~falls).astype(np.int64)
+
+
+def _parts(
+    covariances: Sequence[NDArray[np.float64]], common: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each exposure's own part of its covariance, and the part that all share."""
+    covariance = np.array(covariances, dtype=float)
+    shared = np.zeros(covariance.shape[1:]) if common is None else common
+    return covariance - shared, shared
 
 
 def _growth_variance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,6 +212,7 @@ def combine_profiles(
     values: Sequence[NDArray[np.float64]],
     covariances: Sequence[NDArray[np.float64]],
     *,
+    common: NDArray[np.float64] | None = None,
     flags: NDArray[np.int64] | None = None,
 ) -> CombinedProfile:
     """Average the profiles of a group.
@@ -186,6 +226,8 @@ def combine_profiles(
         Each exposure's profile; NaN where it was not measured.
     covariances : sequence of ndarray, shape (n_radii, n_radii)
         And its covariance.
+    common : ndarray, shape (n_radii, n_radii), optional
+        The part of the covariance that all exposures share, which their mean does not average down; zero by default.
     flags : ndarray of int, shape (n_exposures, n_radii), optional
         1 good, 0 left out; by default 1 wherever the value is finite (`growth_flags` is for EE).
 
@@ -203,7 +245,7 @@ def combine_profiles(
     -----
     The error is the formal one unless the scatter between the exposures is larger than chance allows (chi-squared
     with a probability below 0.0027); there it is multiplied by the square root of chi-squared per degree of freedom
-    (the Birge ratio).
+    (the Birge ratio). Neither the weights nor chi-squared know what all share: it moves all alike.
     """
     if not len(names) == len(values) == len(covariances) or not len(names):
         msg = f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
@@ -213,17 +255,19 @@ def combine_profiles(
         raise ParameterError(msg)
     order = sorted(range(len(names)), key=lambda k: names[k])
     value = np.array([values[k] for k in order], dtype=float)
-    covariance = np.array([covariances[k] for k in order], dtype=float)
-    err = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    own, shared = _parts([covariances[k] for k in order], common)
+    err = np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
     flag = np.isfinite(value).astype(np.int64) if flags is None else flags[order] * np.isfinite(value)
     weight = _weights(value, err, flag)
     measured = weight.sum(axis=0) > 0
     mean = np.where(measured, weighted_sum(weight, value), np.nan)
     both = weight[:, :, None] * weight[:, None, :]
-    formal = np.sum(np.where(both > 0, both * np.where(both > 0, covariance, 0.0), 0.0), axis=0)
-    formal[~measured, :] = np.nan
-    formal[:, ~measured] = np.nan
-    chi2_dof, inflation = _chi2_dof(value, err, flag, mean)
+    averaged = np.sum(np.where(both > 0, both * np.where(both > 0, own, 0.0), 0.0), axis=0)
+    formal = np.where(np.outer(measured, measured), averaged + shared, np.nan)
+    chi2_dof, birge = _chi2_dof(value, err, flag, mean)
+    # the scatter says nothing of what all share
+    share = np.divide(np.diagonal(averaged), np.diagonal(formal), out=np.ones(len(radius)), where=birge > 1)
+    inflation = np.sqrt(1 + share * (birge**2 - 1))
     return CombinedProfile(
         radius=np.asarray(radius, dtype=float),
         value=mean,
@@ -235,7 +279,7 @@ def combine_profiles(
         n_good=flag.sum(axis=0),
         names=tuple(names[k] for k in order),
         exposure_value=value,
-        exposure_err=err,
+        exposure_err=np.sqrt(np.diagonal(own + shared, axis1=1, axis2=2)),
         exposure_flag=flag,
         exposure_weight=weight,
     )

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights
 
-__all__ = ["Background", "fixed_background", "measure_background", "sector_asymmetry", "unflagged_outliers"]
+__all__ = [
+    "Background",
+    "fixed_background",
+    "given_covariance",
+    "measure_background",
+    "sector_asymmetry",
+    "unflagged_outliers",
+]
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
 #: which the aperture correction averages over, is no longer sampled
@@ -87,6 +94,24 @@ def fixed_background(value: float, err: float = 0.0, *, method: str = "constant"
     Background
     """
     return Background(value, err, np.nan, 0, 0, 0.0, 0.0, np.zeros(0), np.zeros(0), method)
+
+
+def given_covariance(background: Background, area: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance that the error of a background given from elsewhere brings to apertures.
+
+    Parameters
+    ----------
+    background : Background
+    area : ndarray, shape (n_radii,)
+        Areas of the apertures [pix].
+
+    Returns
+    -------
+    ndarray, shape (n_radii, n_radii)
+        [(DN/s)^2]; zero where the background was measured, whose error is that of the annulus's pixels.
+    """
+    err = 0.0 if background.method == "annulus" else background.err
+    return np.outer(area, area) * err**2
 
 
 def _mirror_extremes(

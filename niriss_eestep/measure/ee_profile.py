@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
-from niriss_eestep.measure.background import Background, fixed_background, measure_background, sector_asymmetry
+from niriss_eestep.measure.background import (
+    Background,
+    fixed_background,
+    given_covariance,
+    measure_background,
+    sector_asymmetry,
+)
 from niriss_eestep.measure.bad_pixels import (
     BAD_PIXEL_METHODS,
     CoreReport,
@@ -481,7 +487,7 @@ def sum_apertures(
     image = np.where(bad, 0.0, exposure.image).ravel()
     variance = np.where(bad, 0.0, exposure.variance).ravel()
     covariance = covariance_of_sums(_reach(weights, background_weights, repairs, bad), variance)
-    covariance += np.outer(area, area) * (background.err**2 if background.method != "annulus" else 0.0)
+    covariance += given_covariance(background, area)
     for repair in repairs:
         image[repair.index] = repair.value
         touched = flat[:, repair.index]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.calibrate.abs_flux import TotalRate, total_rate
 from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles, growth_flags
+from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles, common_covariance, growth_flags
 from niriss_eestep.measure.ee_profile import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights
@@ -153,12 +153,14 @@ def combine_exposures(
     total : TotalRate
     """
     values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
+    common = common_covariance(profiles)
     combined = combine_profiles(
         [f"exposure {k:03d}" for k in range(len(profiles))],
         profiles[0].radius,
         values,
         covariances,
-        flags=growth_flags(np.array(values), covariances),
+        common=common,
+        flags=growth_flags(np.array(values), covariances, common),
     )
     total = total_rate(
         combined,

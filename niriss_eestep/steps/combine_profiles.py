@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.calibrate.combine import combine_profiles, growth_flags
+from niriss_eestep.calibrate.combine import combine_profiles, common_covariance, growth_flags
 from niriss_eestep.exceptions import ParameterError, ProductError
 from niriss_eestep.products.complete import completed
-from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, group_of
+from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, ee_profile, group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 from niriss_eestep.steps.base import FluxStep, default_product_name
 from niriss_eestep.steps.inputs import exposure_root, safe_name
@@ -132,8 +132,11 @@ class CombineProfilesStep(FluxStep):
                 raise ParameterError(msg)
         values = [model[kind.y_name] for model in models]
         covariances = [model.covariance for model in models]
-        flags = growth_flags(np.array(values), covariances) if kind is EEProfileModel else None
-        combined = combine_profiles(names, radius, values, covariances, flags=flags)
+        common = flags = None
+        if kind is EEProfileModel:
+            common = common_covariance([ee_profile(model) for model in models])
+            flags = growth_flags(np.array(values), covariances, common)
+        combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         make = combined_ee_model if kind is EEProfileModel else combined_sb_model
         result = make(combined, models, product=product)
         group = group_of(models[0])

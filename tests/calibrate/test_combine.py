@@ -1,12 +1,17 @@
 """The average over dithers, against the textbook and against many realisations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, combine_profiles, growth_flags
+from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, combine_profiles, common_covariance, growth_flags
 from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.simulate.scene import GaussianPSF
 
 RADIUS = np.array([5.0, 6.0, 7.0])
 COVARIANCE = np.array([[4.0, 3.0, 3.0], [3.0, 5.0, 4.0], [3.0, 4.0, 6.0]])
@@ -128,6 +133,59 @@ def test_pulls_of_the_mean():
     assert np.abs(pulls.std(axis=0) - 1).max() < 3 / np.sqrt(2 * n) + SCATTER_PROBABILITY
     expected = n * SCATTER_PROBABILITY
     assert abs(inflated - expected) < 4 * np.sqrt(expected)
+
+
+def test_what_all_share_is_not_averaged_down():
+    shared = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    values = [[100, 110, 120], [130, 113, 123]]
+    alone = combine(values, [COVARIANCE, 2 * COVARIANCE])
+    found = combine(values, [COVARIANCE + shared, 2 * COVARIANCE + shared], common=shared)
+    # weights and chi-squared are those of what differs between the exposures; an inflation is of that alone
+    for name in ("value", "exposure_weight", "chi2_dof", "scatter"):
+        np.testing.assert_allclose(getattr(found, name), getattr(alone, name), rtol=1e-12)
+    assert alone.inflation[0] > 1
+    np.testing.assert_allclose(found.err**2, alone.err**2 + np.diag(shared), rtol=1e-12)
+    np.testing.assert_allclose(found.err_formal**2, alone.err_formal**2 + np.diag(shared), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance[1:, 1:], (alone.covariance + shared)[1:, 1:], rtol=1e-12)
+    np.testing.assert_allclose(found.exposure_err[1], np.sqrt(np.diag(2 * COVARIANCE + shared)))
+
+
+def test_pulls_of_the_mean_with_an_error_that_all_share():
+    rng = np.random.default_rng(8)
+    n, n_dithers, area = 2000, 8, np.pi * RADIUS**2
+    shared = 0.02**2 * np.outer(area, area)
+    root = np.linalg.cholesky(COVARIANCE)
+    pulls = np.empty((n, 3))
+    for k in range(n):
+        draws = 100 + rng.normal(size=(n_dithers, 3)) @ root.T + 0.02 * rng.normal() * area
+        found = combine(draws, [COVARIANCE + shared] * n_dithers, common=shared)
+        pulls[k] = (found.value - 100) / found.err
+    assert np.abs(pulls.mean(axis=0)).max() < 3 / np.sqrt(n)
+    assert np.abs(pulls.std(axis=0) - 1).max() < 3 / np.sqrt(2 * n) + SCATTER_PROBABILITY
+
+
+def test_a_group_that_falls_by_no_more_than_all_share_is_not_flagged():
+    nested = np.minimum.outer(np.arange(1.0, 4.0), np.arange(1.0, 4.0))
+    falling = np.tile([10.0, 12.0, 10.0], (4, 1))
+    assert growth_flags(falling, [nested] * 4).min() == 0
+    shared = np.diag([0.0, 0.0, 1.0])
+    assert growth_flags(falling, [nested + shared] * 4, shared).min() == 1
+
+
+def test_only_a_background_given_once_is_common():
+    image = 5000 * GaussianPSF(1.5).render(30.0, 30.0, (61, 61)) + 1.0
+    mask = np.zeros(image.shape, bool)
+    star = StarExposure("x", image, np.full(image.shape, 4.0), mask.astype(np.uint32), mask, 30, 30, 0, 0, 0.0656, 1.6)
+    options = EEOptions(
+        radii=tuple(RADIUS), background_method="constant", background_value=1.0, background_value_err=0.1
+    )
+    one, lost = measure_ee(star, options), failed_ee(star, options, "no star")
+    area = np.pi * RADIUS**2
+    np.testing.assert_allclose(common_covariance([lost, one, one]), 0.1**2 * np.outer(area, area), rtol=1e-9)
+    other = measure_ee(star, replace(options, background_value=1.1))
+    measured = measure_ee(star, replace(options, background_method="annulus"))
+    for profiles in ([one, other], [one, measured], [measured, measured], [lost]):
+        assert not common_covariance(profiles).any()
 
 
 def test_bad_input():

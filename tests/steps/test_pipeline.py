@@ -299,3 +299,17 @@ def test_overriding_references(program, tmp_path):
     np.testing.assert_allclose(result.ee_effective[0], 1 - np.exp(-result.radius) - result.radius**2 * light, rtol=1e-4)
     assert result.meta.ref_file.psfee.name.endswith("ee.ecsv")
     assert result.table["err_aperture"][0] == 0
+
+
+def test_the_error_of_a_background_given_for_all_dithers_is_not_averaged_down(program):
+    paths = [str(p) for p in sorted(program.glob("*_rate.fits"))[:2]]
+    err = 0.05
+    profiles = [
+        EEPhotometryStep.call(path, background_method="constant", background_value=1.0, background_value_err=err)
+        for path in paths
+    ]
+    (combined,) = CombineProfilesStep.call(profiles)
+    assert len(combined.exposure_names) == 2
+    shared = (np.pi * combined.radius**2 * err) ** 2
+    own = np.sum(combined.exposure_weight**2 * (combined.exposure_count_rate_err**2 - shared), axis=0)
+    np.testing.assert_allclose(combined.count_rate_err_formal, np.sqrt(own + shared), rtol=1e-6)
