@@ -64,24 +64,25 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
     Notes
     -----
     The integrations of an exposure are equally long, so all count alike: weights from each one's own noise would
-    favour those that scatter low. Their mean covariance is that of each. Where they scatter more than chance allows
-    the error grows as in `combine_profiles`.
+    favour those that scatter low. Their mean covariance is that of each. What they share, the errors of the flat
+    field, of the repair and of a background that was given, is not averaged down. Where they scatter more than chance
+    allows the error grows as in `combine_profiles`.
     """
     good = [k for k, profile in enumerate(profiles) if not profile.failure]
     if not good:
         msg = f"none of {len(profiles)} integrations could be measured: {profiles[0].failure if profiles else 'none'}"
         raise ExposureError(msg)
     used = [profiles[k] for k in good]
-    covariance = np.mean([profile.covariance for profile in used], axis=0)
+    covariance, common = np.mean([profile.covariance for profile in used], axis=0), _common_covariance(used)
     name = _value_name(used[0])
     values = [getattr(profile, name) for profile in used]
     names = [f"{k:06d}" for k in good]
-    combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used))
+    combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used), common=common)
     warnings = _collected((profile.warnings for profile in used), len(profiles))
     if len(good) < len(profiles):
         lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
         warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
-    return _mean_profile(used, combined, warnings), _integrations(profiles, name, combined)
+    return _mean_profile(used, combined, common, warnings), _integrations(profiles, name, combined)
 
 
 def _value_name(profile: EEProfile | SBProfile) -> str:
@@ -98,11 +99,14 @@ def _integrations(profiles: Sequence[Profile], name: str, combined: CombinedProf
     )
 
 
-def _mean_profile(used: Sequence[Profile], combined: CombinedProfile, warnings: tuple[str, ...]) -> Profile:
+def _mean_profile(
+    used: Sequence[Profile], combined: CombinedProfile, common: NDArray[np.float64], warnings: tuple[str, ...]
+) -> Profile:
     """The first profile with the mean's numbers in the place of its own."""
     first = used[0]
     shared: dict[str, Any] = {
-        "covariance": combined.covariance + _common_covariance(used),
+        "covariance": combined.covariance,
+        "common": common,
         "centroid": _mean_centroid([profile.centroid for profile in used]),
         "background": _mean_background([profile.background for profile in used]),
         "warnings": warnings,
@@ -127,13 +131,14 @@ def _mean_profile(used: Sequence[Profile], combined: CombinedProfile, warnings: 
     )
 
 
-def _common_covariance(used: Sequence[Profile]) -> NDArray[np.float64] | float:
-    """What the mean must not average down: the error of a background that was given once for all integrations."""
-    first = used[0]
-    if first.background.method == "annulus":
-        return 0.0
-    area = first.area if isinstance(first, EEProfile) else np.ones(len(first.radius))
-    return (1 - 1 / len(used)) * np.outer(area, area) * first.background.err**2
+def _common_covariance(used: Sequence[Profile]) -> NDArray[np.float64]:
+    """Mean of what each integration says that all share."""
+    parts = [np.zeros_like(p.covariance) if p.common is None else p.common for p in used]
+    # a radius that one could not measure has no covariance at all
+    mean = np.nan_to_num(np.mean(parts, axis=0))
+    # the estimate's own noise may leave less than nothing, which no variance is
+    variance, axes = np.linalg.eigh(mean)
+    return np.einsum("ik,k,jk->ij", axes, np.maximum(variance, 0.0), axes)
 
 
 def _mean_centroid(centroids: Sequence[Centroid]) -> Centroid:

@@ -86,7 +86,8 @@ class Repair:
     weights : ndarray, shape (n, ny, nx)
         How each depends on the other pixels: noise of those is noise of the repaired one.
     variance : ndarray, shape (n,)
-        Variance of the method itself, measured on the good pixels at the same distance from the star.
+        Variance of the method itself, measured on the good pixels at the same distance from the star; below zero where
+        chance lets those scatter less than their noise.
     common_err : ndarray, shape (n,)
         Standard error that is one and the same for all of them, whatever else each has.
     """
@@ -314,7 +315,8 @@ def _method_variance(
 ) -> NDArray[np.float64]:
     """Mean square residual of the good pixels at similar radii, less what their noise explains.
 
-    The search widens until 20 pixels are found, whose mean square is known to a third.
+    The search widens until 20 pixels are found, whose mean square is known to a third. What comes out below zero stays
+    so, that the mean over many integrations is right.
     """
     r = distance[trial]
     square = residual[trial] ** 2
@@ -325,7 +327,7 @@ def _method_variance(
             near = np.abs(r - radius) <= width
             if near.sum() >= 20:
                 break
-        variance[k] = max(0.0, float(np.mean(square[near]) - np.mean(expected[near]))) if near.any() else np.nan
+        variance[k] = float(np.mean(square[near]) - np.mean(expected[near])) if near.any() else np.nan
     return variance
 
 

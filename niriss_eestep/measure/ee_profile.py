@@ -226,6 +226,9 @@ class EEProfile:
         Why the exposure is unusable; empty where it is not.
     pixels : PixelMap, optional
         What became of each pixel.
+    common : ndarray, shape (n_radii, n_radii), optional
+        The part of ``covariance`` that all integrations of an exposure share, as an unbiased estimate: of the flat
+        field, of the repair and of a background that was given.
     """
 
     radius: NDArray[np.float64]
@@ -243,6 +246,7 @@ class EEProfile:
     warnings: tuple[str, ...] = ()
     failure: str = ""
     pixels: PixelMap | None = None
+    common: NDArray[np.float64] | None = None
 
     @property
     def count_rate_err(self) -> NDArray[np.float64]:
@@ -429,7 +433,7 @@ def _hold_to_growth(
     # a bad pixel that awaits its fill is as dark as the sky
     dark = replace(core, value=np.full_like(core.value, background.value), weights=np.zeros_like(core.weights))
     dark = replace(dark, variance=np.zeros_like(core.variance))
-    count_rate, covariance = sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
+    count_rate, covariance, _ = sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
     kept = effective(radii, weights.sum(axis=(1, 2)), background.ring_edges, background.ring_coverage)
     scale = fill_scale(radii, np.where(lost, np.nan, count_rate), covariance, fill, kept, misfit)
 
@@ -460,7 +464,7 @@ def sum_apertures(
     background_weights: NDArray[np.float64],
     repairs: list[Repair],
     bad: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
     Parameters
@@ -481,19 +485,25 @@ def sum_apertures(
         [DN/s].
     covariance : ndarray, shape (n_sums, n_sums)
         [(DN/s)^2].
+    common : ndarray, shape (n_sums, n_sums)
+        Its part that is the same in every integration of an exposure [(DN/s)^2].
     """
     area = weights.sum(axis=(1, 2))
     flat = weights.reshape(len(weights), -1)
     image = np.where(bad, 0.0, exposure.image).ravel()
     variance = np.where(bad, 0.0, exposure.variance).ravel()
-    covariance = covariance_of_sums(_reach(weights, background_weights, repairs, bad), variance)
-    covariance += given_covariance(background, area)
+    reach = _reach(weights, background_weights, repairs, bad)
+    given = given_covariance(background, area)
+    covariance, common = covariance_of_sums(reach, variance) + given, given.copy()
     for repair in repairs:
         image[repair.index] = repair.value
         touched = flat[:, repair.index]
-        common = weighted_sums(touched, repair.common_err)
-        covariance += covariance_of_sums(touched, repair.variance) + np.outer(common, common)
-    return weighted_sums(flat, image) - area * background.value, covariance
+        one = weighted_sums(touched, repair.common_err)
+        covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + np.outer(one, one)
+        common += covariance_of_sums(touched, repair.variance) + np.outer(one, one)
+    if exposure.flat_variance is not None:
+        common += covariance_of_sums(reach, np.where(bad, 0.0, exposure.flat_variance).ravel())
+    return weighted_sums(flat, image) - area * background.value, covariance, common
 
 
 def measure_ee(
@@ -553,7 +563,7 @@ def measure_ee(
     sky = background, background_weights
     if repairs and core_is_bad and render is not None and effective is not None:
         repairs = _hold_to_growth(exposure, bad, weights, lost, repairs, x, y, *sky, radii, render, effective)
-    count_rate, covariance = sum_apertures(exposure, weights, *sky, repairs, bad)
+    count_rate, covariance, common = sum_apertures(exposure, weights, *sky, repairs, bad)
     unusable = _without(lost, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
@@ -572,6 +582,7 @@ def measure_ee(
         bad_pixel_method=options.bad_pixel_method,
         failure=failure,
         pixels=pixel_map(exposure, x, y, bad, background, background_weights, repairs, reach=radii[-1]),
+        common=common,
     )
     return replace(
         profile, warnings=exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)

@@ -43,6 +43,9 @@ class StarExposure:
         Flux calibration of the exposure [MJy/sr per DN/s]; None where the exposure has none.
     warnings : tuple of str
         What was odd about the exposure, for its status.
+    flat_variance : ndarray, shape (ny, nx), optional
+        The flat field's part of ``variance``, the same in all integrations of an exposure [(DN/s)^2]; None where that
+        is not known.
     """
 
     name: str
@@ -58,15 +61,17 @@ class StarExposure:
     gain: float
     photmjsr: float | None = None
     warnings: tuple[str, ...] = ()
+    flat_variance: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
         if self.image.ndim != 2 or 0 in shape:
             msg = f"{self.name}: image must be two-dimensional and not empty, got shape {shape}"
             raise ParameterError(msg)
-        for label in ("variance", "dq", "bad"):
-            if getattr(self, label).shape != shape:
-                msg = f"{self.name}: {label} has shape {getattr(self, label).shape}, the image has {shape}"
+        for label in ("variance", "dq", "bad", "flat_variance"):
+            array = getattr(self, label)
+            if array is not None and array.shape != shape:
+                msg = f"{self.name}: {label} has shape {array.shape}, the image has {shape}"
                 raise ParameterError(msg)
         for label in ("pixel_scale", "gain"):
             if not 0 < getattr(self, label) < np.inf:

@@ -79,6 +79,8 @@ def native_profile(
         "radius": np.array(options.radii, dtype=float),
         "background": _native_background(profile.background, scale),
         "pixel_scale": profile.pixel_scale / scale,
+        # a resampled image has no integrations to share anything
+        "common": None,
     }
     if isinstance(profile, EEProfile):
         # the map of the pixels is the image's own

@@ -113,6 +113,8 @@ class SBProfile:
     warnings : tuple of str
     failure : str
         Why the exposure is unusable; empty where it is not.
+    common : ndarray, shape (n_radii, n_radii), optional
+        The part of ``covariance`` that all integrations of an exposure share, as `EEProfile.common`.
     """
 
     radius: NDArray[np.float64]
@@ -127,6 +129,7 @@ class SBProfile:
     photmjsr: float | None
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    common: NDArray[np.float64] | None = None
 
     @property
     def surface_brightness_err(self) -> NDArray[np.float64]:
@@ -184,7 +187,7 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
     clipped, kept = _clip_low(exposure, distance, background, options)
     missing = exposure.bad | clipped
     annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
-    values, covariance = _means(kept, missing, annuli, background, sky)
+    values, covariance, common = _means(kept, missing, annuli, background, sky)
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
@@ -197,6 +200,7 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
         pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr,
         warnings=exposure.warnings + _warnings(exposure, distance, radii, annuli.coverage(~missing), options),
+        common=common,
     )
 
 
@@ -234,8 +238,11 @@ def _means(
     annuli: Annuli,
     background: Background,
     sky: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Background-subtracted means over whole annuli and their covariance; NaN where no pixel of an annulus is left."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
+
+    NaN where no pixel of an annulus is left.
+    """
     image, variance = (np.where(missing, 0.0, a) for a in (exposure.image, exposure.variance))
     x, y = annuli.x, annuli.y
     repairs = repair_surrounded(image, variance, missing, np.any(annuli.overlap > 0, axis=0), x, y)
@@ -247,11 +254,12 @@ def _means(
         available.flat[repair.index] = True
     weights = mean_weights(annuli, available)
     weights[annuli.coverage(~missing) == 0] = np.nan
-    values, covariance = sum_apertures(exposure, weights, background, sky, repairs, missing)
+    values, covariance, common = sum_apertures(exposure, weights, background, sky, repairs, missing)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
-    covariance += np.diag(unseen_variance(annuli, available, image - trend, variance))
+    unseen = np.diag(unseen_variance(annuli, available, image - trend, variance))
     around = annuli_about(image.shape, x, y, *np.array([[background.r_in], [background.r_out]]))
-    return values, covariance + unseen_variance(around, available & (sky > 0), image - trend, variance)
+    unseen += unseen_variance(around, available & (sky > 0), image - trend, variance)
+    return values, covariance + unseen, common + unseen
 
 
 def _warnings(

@@ -133,6 +133,7 @@ def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated
         y_origin=0,
         pixel_scale=PIXEL_SCALE,
         gain=scene.readout.gain,
+        flat_variance=np.asarray(image.var_flat, dtype=float),
     )
 
 

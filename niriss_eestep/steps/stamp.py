@@ -293,8 +293,8 @@ class Layers:
     data : ndarray, shape (ny, nx)
     dq : ndarray, shape (ny, nx), or None
     err : ndarray, shape (ny, nx), or None
-    variances : tuple of ndarray, shape (ny, nx)
-        As many of VAR_POISSON, VAR_RNOISE and VAR_FLAT as there are.
+    variances : dict of str to ndarray, shape (ny, nx)
+        As many of ``var_poisson``, ``var_rnoise`` and ``var_flat`` as there are.
     weight : ndarray, shape (ny, nx), or None
         Of a resampled image.
     """
@@ -302,7 +302,7 @@ class Layers:
     data: np.ndarray
     dq: np.ndarray | None
     err: np.ndarray | None
-    variances: tuple[np.ndarray, ...]
+    variances: dict[str, np.ndarray]
     weight: np.ndarray | None = None
 
     def bad(self, bad_dq, cut=...):
@@ -347,8 +347,8 @@ def image_layers(name, model):
         msg = f"{name}: DQ is {dq.dtype}; flags are integers"
         raise ExposureError(msg)
     err = _array(model, "err", data.shape)
-    variances = [_array(model, key, data.shape) for key in ("var_poisson", "var_rnoise", "var_flat")]
-    variances = tuple(v for v in variances if v is not None)
+    variances = {key: _array(model, key, data.shape) for key in ("var_poisson", "var_rnoise", "var_flat")}
+    variances = {key: array for key, array in variances.items() if array is not None}
     if data.ndim == 2:
         return [Layers(data, dq, err, variances, _array(model, "wht", data.shape) if resampled else None)]
     return [
@@ -356,7 +356,7 @@ def image_layers(name, model):
             data[k],
             dq if dq is None or dq.ndim == 2 else dq[k],
             None if err is None else err[k],
-            tuple(v[k] for v in variances),
+            {key: array[k] for key, array in variances.items()},
         )
         for k in range(len(data))
     ]
@@ -369,14 +369,16 @@ def _array(model, key, shape):
 
 
 def _variance(layers, cut, scale):
-    """Sum of the variances within a cut, and what was odd: [(DN/s)^2]."""
-    warnings = []
+    """Sum of the variances within a cut, the flat field's part where it is known [(DN/s)^2], and what was odd."""
+    warnings, flat = [], None
     if len(layers.variances) >= 2:
-        terms = [np.asarray(term[cut], dtype=float) for term in layers.variances]
-        total = np.sum(terms, axis=0)
-        usable = np.isfinite(total) & np.all([~(term < 0) for term in terms], axis=0)
+        terms = {key: np.asarray(term[cut], dtype=float) for key, term in layers.variances.items()}
+        total = np.sum(list(terms.values()), axis=0)
+        usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
         if layers.err is not None and not (total > 0).any():
             usable[:] = False  # arrays that nobody filled
+        if "var_flat" in terms:
+            flat = np.where(usable, terms["var_flat"], 0.0) * scale**2
         # a pixel that lost its variances may still have its error
         other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
         total = np.where(usable, total, other)
@@ -389,7 +391,7 @@ def _variance(layers, cut, scale):
     else:
         warnings.append("neither variances nor ERR: the errors are unknown")
         total = np.zeros(layers.data[cut].shape)
-    return total * scale**2, tuple(warnings)
+    return total * scale**2, flat, tuple(warnings)
 
 
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
@@ -464,7 +466,7 @@ def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
     ny, nx = layers.data.shape
     i0, j0 = max(0, round(x) - half_size), max(0, round(y) - half_size)
     cut = (slice(j0, min(ny, round(y) + half_size + 1)), slice(i0, min(nx, round(x) + half_size + 1)))
-    variance, more = _variance(layers, cut, scale)
+    variance, flat_variance, more = _variance(layers, cut, scale)
     bad = layers.bad(bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     return StarExposure(
         name=name,
@@ -480,4 +482,5 @@ def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
         gain=gain,
         photmjsr=photmjsr,
         warnings=warnings + more,
+        flat_variance=flat_variance,
     )

@@ -9,7 +9,7 @@ from niriss_eestep.calibrate.integrations import combine_integrations
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import measure_sb
+from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
 from niriss_eestep.simulate.scene import GaussianPSF
 
 OPTIONS = EEOptions(radii=(1, 2, 3))
@@ -82,6 +82,44 @@ def test_a_given_background_does_not_average_down():
     mean, _ = combine_integrations([one] * 100)
     sky = 0.1**2 * np.outer(one.area, one.area)
     np.testing.assert_allclose(mean.covariance, (one.covariance - sky) / 100 + sky, rtol=1e-9)
+    np.testing.assert_allclose(mean.common, sky, rtol=1e-9)
+
+
+@pytest.mark.parametrize("measure", [measure_ee, measure_sb])
+def test_the_error_of_the_flat_field_does_not_average_down(measure):
+    rng = np.random.default_rng(4)
+    n, n_integrations, flat_err = 100, 4, 0.02
+    # without clipping, which a flat field that varies more than the noise would bias
+    options = OPTIONS if measure is measure_ee else SBOptions(radii=(2, 6), clip_low=False)
+    name = "count_rate" if measure is measure_ee else "surface_brightness"
+    clean = integration()
+    truth = getattr(measure(clean, options), name)
+    flat_variance = (flat_err * clean.image) ** 2
+    pulls = np.empty((n, len(truth)))
+    for k in range(n):
+        flat = 1 + rng.normal(0, flat_err, clean.image.shape)
+        images = [clean.image * flat + rng.normal(0, 0.1, flat.shape) for _ in range(n_integrations)]
+        changes = {"variance": flat_variance + 0.1**2, "flat_variance": flat_variance}
+        mean, _ = combine_integrations([measure(replace(clean, image=i, **changes), options) for i in images])
+        pulls[k] = (getattr(mean, name) - truth) / getattr(mean, f"{name}_err")
+    assert np.abs(pulls.mean(axis=0)).max() < 3 / np.sqrt(n)
+    assert np.abs(pulls.std(axis=0) - 1).max() < 3 / np.sqrt(2 * n)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1.0])  # [DN/s]: much less than the repair errs, and much more
+def test_the_error_of_a_repair_is_that_of_the_average_image(noise):
+    rng = np.random.default_rng(5)
+    n = 100
+    bad = np.zeros((61, 61), bool)
+    bad[rng.integers(26, 35, 12), rng.integers(26, 35, 12)] = True
+    options, clean = EEOptions(radii=(4, 6, 8), core_radius=0.5), integration(bad=bad)
+    images = clean.image + rng.normal(0, noise, (n, 61, 61))
+    variance = np.full(clean.image.shape, noise**2)
+    mean, _ = combine_integrations([measure_ee(replace(clean, image=i, variance=variance), options) for i in images])
+    average = measure_ee(replace(clean, image=images.mean(axis=0), variance=variance / n), options)
+    # the method's variance is measured on a few dozen pixels, whose noise each integration takes off for itself
+    np.testing.assert_allclose(mean.count_rate_err, average.count_rate_err, rtol=0.05)
+    np.testing.assert_allclose(mean.count_rate, average.count_rate, atol=0.1 * average.count_rate_err.min())
 
 
 def test_bad_pixels_are_those_of_the_worst_integration():

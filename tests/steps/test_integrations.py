@@ -66,3 +66,22 @@ def test_the_pipeline_takes_integrations(program, monkeypatch):
     from_ints = FluxCalPipeline.call([str(p) for p in paths], configure_log=False)
     from_rate = FluxCalPipeline.call([str(p).replace("_rateints", "_rate") for p in paths], configure_log=False)
     assert from_ints.table["ratio"][0] == pytest.approx(from_rate.table["ratio"][0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("step", "name"), [(EEPhotometryStep, "count_rate"), (SBProfileStep, "surface_brightness")])
+def test_the_flat_fields_error_is_common_to_the_integrations(program, tmp_path, step, name):
+    _, (path, _) = program
+    errors = []
+    for kind, unit in (("rateints", 1.0), ("calints", 0.25), ("rate", 1.0)):
+        with datamodels.open(str(path).replace("_rateints", "_rate" if kind == "rate" else "_rateints")) as model:
+            model.var_flat = (0.05 * model.data) ** 2
+            for key, power in (("data", 1), ("err", 1), ("var_poisson", 2), ("var_rnoise", 2), ("var_flat", 2)):
+                setattr(model, key, getattr(model, key) * unit**power)
+            model.meta.bunit_data = "DN/s" if unit == 1 else "MJy/sr"
+            model.meta.photometry.conversion_megajanskys = unit
+            changed = tmp_path / path.name.replace("_rateints", f"_{kind}")
+            model.save(changed)
+        errors.append(step.call(str(changed), configure_log=False)[f"{name}_err"])
+    # each integration's own flat variance is that of its noisy image
+    np.testing.assert_allclose(errors[0], errors[2], rtol=0.02)
+    np.testing.assert_allclose(errors[1], errors[0], rtol=1e-4)
