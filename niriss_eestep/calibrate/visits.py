@@ -1,7 +1,8 @@
 """Flux calibration from many visits: stars, epochs and subarrays combined filter by filter.
 
 Weights and significance rest on each visit's own errors (photon noise, dither scatter, spread over radii) and on a
-scatter between visits that is estimated along with the factor, after Paule & Mandel (1982, J. Res. NBS 87, 377). What
+scatter between visits that is estimated along with the factor, after Paule & Mandel (1982, J. Res. NBS 87, 377); where
+few visits tell it, errors are widened after Hartung & Knapp (2001, Stat. Med. 20, 3875). What
 visits share, the spectra's flux scale and the aperture correction, is not averaged down: it enters the error once.
 """
 
@@ -36,7 +37,7 @@ NUMBER_COLUMNS = (
     "err_spectrum",
 )
 YEAR = 365.0  # [d] as jwst.photom.time_dependence has it
-CLIP_MIN = 5  # among fewer visits no outlier can be told
+CLIP_MIN = 5  # among fewer visits, less what is fitted to them, no outlier can be told
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 MAD_EFFICIENCY = 0.37  # degrees of freedom of the scatter per visit: Huber (1981, Robust Statistics)
 DELTA_BIC = 10.0  # "very strong" evidence: Kass & Raftery (1995, JASA 90, 773)
@@ -115,7 +116,8 @@ class Factor:
     photuja2, photuja2_err : float
         [uJy/arcsec2 per DN/s].
     err_visits, err_spectrum, err_aperture : float
-        Fractional standard errors: of the mean over visits; of the stars' spectra; of the aperture correction.
+        Fractional standard errors: of the mean over visits; of the stars' spectra; of the aperture correction. Of few
+        visits the first is widened for a scatter that they hardly tell: 68 % confidence, with the tails of Student's t.
     scatter : float
         Fractional standard deviation between the visits kept, about the time dependence; NaN for fewer than two.
     excess : float
@@ -388,18 +390,28 @@ class _Fit:
 
 
 def _inliers(data: _Series, clip_sigma: float) -> NDArray[np.bool_]:
-    """Return which visits agree with the most flexible curve that the data allow, so that no trend is clipped."""
+    """Return which visits agree with the most flexible curve that the data allow, so that no trend is clipped.
+
+    A visit is left out that is both beyond its own error and beyond the scatter of the others. Among few visits that
+    scatter is hardly known and only gross outliers are told (10 visits: 7 times the scatter, 30: 4 times), whether the
+    visits' errors explain the scatter or not: their few small residuals would else condemn visits with real scatter.
+    """
     inside = np.ones(data.value.size, dtype=bool)
-    while inside.sum() >= CLIP_MIN:
+    while True:
         part = data.take(inside)
         form = "exponential" if _n_epochs(part.days) >= FORMS["exponential"] + 2 * SPARE_EPOCHS else "constant"
+        # residuals that the stars' medians and the curve bring to zero say nothing of the scatter
+        n_fitted = np.unique(part.star).size + FORMS[form] - 2
+        if part.value.size - n_fitted < CLIP_MIN:
+            break
         residual = _fit(part, form).residual
         residual = residual - np.median(residual)
-        robust = MAD_TO_SIGMA * float(np.median(np.abs(residual)))
+        spread = np.sort(np.abs(residual))[n_fitted:]
+        robust = MAD_TO_SIGMA * float(np.median(spread))
         excess = np.sqrt(max(0.0, robust**2 - float(np.median(part.err)) ** 2))
         # of the same chance as clip_sigma, for a scatter that is itself estimated
-        far = float(t.isf(norm.sf(clip_sigma), MAD_EFFICIENCY * part.value.size))
-        pull = np.abs(residual) / np.hypot(clip_sigma * part.err, far * excess)
+        far = float(t.isf(norm.sf(clip_sigma), MAD_EFFICIENCY * spread.size))
+        pull = np.abs(residual) / np.maximum(clip_sigma * np.hypot(part.err, excess), far * robust)
         worst = int(np.argmax(pull))
         if pull[worst] <= 1.0:
             break
@@ -458,7 +470,14 @@ def _fit_with_stars(data: _Series, form: str) -> _Fit:
 
 
 def _fit(data: _Series, form: str, *, n_more: int = 0) -> _Fit:
-    """Fit a form and the scatter between visits that it leaves; ``n_more`` parameters have been fitted elsewhere."""
+    """Fit a form and the scatter between visits that it leaves; ``n_more`` parameters have been fitted elsewhere.
+
+    Errors are the wider of two: those of the visits' errors and scatter taken as known, and those of the residuals with
+    Student's t for their few degrees of freedom (Hartung & Knapp 2001, Stat. Med. 20, 3875; Sidik & Jonkman 2002, Stat.
+    Med. 21, 3153; the wider after Wiksten et al. 2016, Stat. Med. 35, 2503). They hold the truth in 68 % of cases for
+    any scatter. The price: where the visits' own errors are all there is, the error of the mean of 2, 3, 5, 10 visits
+    is too large by 23, 10, 5, 2 % (median), for the visits alone cannot tell. Beyond 68 % tails stay those of t.
+    """
     n_free = data.value.size - FORMS[form] - n_more
     excess = 0.0
     for _ in range(2):  # weights and scatter settle at once, as the visits' errors are much alike
@@ -468,8 +487,15 @@ def _fit(data: _Series, form: str, *, n_more: int = 0) -> _Fit:
     shape = _fit_shape(data, sigma, form)
     residual = data.value - shape.model(data.days)
     deviance = float(np.sum((residual / sigma) ** 2 + 2 * np.log(sigma)))
-    level, level_err, parameters, errors = shape.describe(data.days, sigma)
+    level, level_err, parameters, errors = shape.describe(data.days, sigma * _widening((residual / sigma) ** 2, n_free))
     return _Fit(level, level_err, parameters, errors, residual, sigma**-2, excess, deviance)
+
+
+def _widening(chi2: Array, n_free: int) -> float:
+    """Return what errors grow by for residuals whose scatter is known from few degrees of freedom."""
+    if n_free < 1:
+        return 1.0
+    return max(1.0, float(t.isf(norm.sf(1.0), n_free)) * float(np.sqrt(np.sum(chi2) / n_free)))
 
 
 def _excess(residual: Array, err: Array, n_free: int) -> float:

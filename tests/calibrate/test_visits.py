@@ -82,6 +82,30 @@ def test_errors_of_the_mean_are_right_with_and_without_scatter_between_visits():
         assert np.median([factor.excess for factor in factors]) == pytest.approx(extra, abs=0.003)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_errors_of_few_visits_hold_the_truth_in_two_thirds_of_the_cases(n):
+    n_draws, day = 400, 0.5 / 365
+    inside, size = {}, {}
+    for extra in (0.0, 0.003):
+        drawn = [visits(n, seed=seed, own=0.001, extra=extra, years=day) for seed in range(n_draws)]
+        factors = [only(combine_visits(table)) for table in drawn]
+        errors = np.array([factor.err_visits for factor in factors])
+        inside[extra] = np.mean(np.abs([factor.photmjsr / 0.25 - 1 for factor in factors]) < errors)
+        size[extra] = np.median(errors) / (np.hypot(0.001, extra) / np.sqrt(n))
+    # 68.3 %, 3 sigma of 400 draws
+    assert inside[0.003] == pytest.approx(0.683, abs=0.07)
+    # where the visits' own errors are all there is, two visits cannot tell: 82 % and an error too large by 23 %
+    assert 0.683 - 0.07 < inside[0.0] < 0.82 + 0.06
+    assert 0.98 < size[0.0] < 1.3
+
+
+def test_real_scatter_between_few_visits_is_not_clipped():
+    tables = [visits(n, seed=seed, own=0.001, extra=0.003, years=0.5 / 365) for n in (5, 8) for seed in range(200)]
+    clipped = sum(only(combine_visits(table)).n_clipped > 0 for table in tables)
+    # a chance of 0.27 % per visit at 3 sigma: 7 of 400 sets, and 3 sigma of that
+    assert clipped <= 15
+
+
 def test_an_outlier_is_left_out_and_told():
     table = visits(10)
     table["photmjsr"][4] *= 1.05
