@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.background import Background, fixed_background
-from niriss_eestep.measure.bad_pixels import kept_noise, low_pixels, radial_trend, repair_surrounded
+from niriss_eestep.measure.bad_pixels import expected_noise, kept_noise, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import (
     EEOptions,
@@ -228,7 +228,9 @@ def _clip_low(
     trend = radial_trend(exposure.image, kept, distance, options.radii[-1] + options.half_width + 1)
     excess = np.zeros(distance.shape)
     at_risk = kept & (distance > options.core_radius)
-    excess[at_risk] = kept_noise(trend[at_risk], exposure.variance[at_risk], level)
+    expected = trend[at_risk]
+    variance, skewness = expected_noise(exposure.image[at_risk], exposure.variance[at_risk], expected)
+    excess[at_risk] = kept_noise(expected, variance, level, skewness)
     return clipped, replace(exposure, image=exposure.image - excess)
 
 

@@ -17,7 +17,7 @@ class SBProfileStep(ExposureStep):
     Notes
     -----
     Of an exposure given as integrations each is measured, and they are averaged. ``clip_low`` then clips by the noise
-    of one integration, which moves the mean by 0.0044 of its standard deviations; a `_rate` image is measured better.
+    of one integration, and what that moves the mean by is known less well: a `_rate` image is measured better.
     """
 
     class_alias = "sb_profile"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
-from niriss_eestep.measure.bad_pixels import kept_noise
+from niriss_eestep.measure.bad_pixels import expected_noise, kept_noise
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
 from niriss_eestep.simulate.accuracy import filter_psfs
@@ -134,6 +134,25 @@ def test_mean_noise_of_kept_pixels_is_that_of_a_cut_normal_distribution():
     truth = truncnorm((level - expected) / sigma, np.inf, scale=sigma).mean()
     np.testing.assert_allclose(kept_noise(expected, np.full(15, sigma**2), level), truth, rtol=1e-6, atol=1e-12)
     np.testing.assert_array_equal(kept_noise(np.array([level, 1.0]), np.zeros(2), level), 0.0)
+
+
+def test_counted_electrons_have_a_shorter_low_tail():
+    rng = np.random.default_rng(5)
+    n, read_noise, step = 2_000_000, 6.0, 0.01  # [e-], [DN/s per electron]
+    electrons = np.repeat([100.0, 140.0], n // 2)
+    image = step * (rng.poisson(electrons) + rng.normal(0, read_noise, n))
+    variance = step * image + (step * read_noise) ** 2
+    expected = step * electrons
+    found, skewness = expected_noise(image, variance, expected)
+    np.testing.assert_allclose(found, step**2 * (electrons + read_noise**2), rtol=1e-6)
+    level = 1.0 - 3 * step * np.sqrt(100 + read_noise**2)
+    # all noise together has mean 0: what is cut off says, with less scatter, what the rest has
+    cut = (image - expected)[(electrons == 100) & (image < level)]
+    mean, err = (size / (n / 2 - cut.size) for size in (-cut.sum(), np.sqrt(np.sum(cut**2))))
+    normal, skew = (kept_noise(np.ones(1), found[:1], level, g)[0] for g in (0.0, skewness[:1]))
+    # the terms beyond the first are of the order of the skewness squared, (0.063 * 27 / 6)^2 / 2 of the normal's
+    assert abs(skew - mean) < 4 * err + 0.04 * normal
+    assert abs(normal - mean) > 8 * err
 
 
 @pytest.mark.parametrize("electrons", [1e4, 1e6])
