@@ -32,8 +32,11 @@ def test_surface_brightness_of_integrations(program):
     _, (path, _) = program
     result = SBProfileStep.call(str(path), configure_log=False)
     rate = SBProfileStep.call(str(path).replace("_rateints", "_rate"), configure_log=False)
-    # what is left out of each integration is another part of the noise: a sixth of the error where there is most of it
-    assert np.all(np.abs(result.surface_brightness - rate.surface_brightness) < 4 / 6 * rate.surface_brightness_err)
+    # clipping at -3 standard deviations, of a single integration here, would move a mean by 0.0044 of them if that were
+    # not taken off; what is left out is another part of the noise, a sixth of the error where there is most of it
+    shift = 0.0044 * rate.meta.sb.background_std * np.sqrt(len(result.integration_surface_brightness))
+    limit = np.minimum(2 * shift, 4 / 6 * rate.surface_brightness_err)
+    assert np.all(np.abs(result.surface_brightness - rate.surface_brightness) < limit)
     assert result.integration_scatter.shape == rate.radius.shape
 
 
