@@ -33,9 +33,10 @@ def test_surface_brightness_of_integrations(program):
     result = SBProfileStep.call(str(path), configure_log=False)
     rate = SBProfileStep.call(str(path).replace("_rateints", "_rate"), configure_log=False)
     # clipping at -3 standard deviations, of a single integration here, would move a mean by 0.0044 of them if that were
-    # not taken off; what is left out is another part of the noise, a sixth of the error where there is most of it
+    # not taken off; what is left out is another part of the noise, a quarter of the error at 21 pix, where that is
+    # smallest since the annulus shares its pixels with the sky's: four of its standard deviations
     shift = 0.0044 * rate.meta.sb.background_std * np.sqrt(len(result.integration_surface_brightness))
-    limit = np.minimum(2 * shift, 4 / 6 * rate.surface_brightness_err)
+    limit = np.minimum(2 * shift, 4 / 4 * rate.surface_brightness_err)
     assert np.all(np.abs(result.surface_brightness - rate.surface_brightness) < limit)
     assert result.integration_scatter.shape == rate.radius.shape
 
@@ -84,7 +85,9 @@ def test_the_flat_fields_error_is_common_to_the_integrations(program, tmp_path, 
             model.meta.photometry.conversion_megajanskys = unit
             changed = tmp_path / path.name.replace("_rateints", f"_{kind}")
             model.save(changed)
-        errors.append(step.call(str(changed), configure_log=False)[f"{name}_err"])
+        # beyond 24 pix a part of the annulus lies off the image, and is judged by each noisy integration anew
+        result = step.call(str(changed), configure_log=False)
+        errors.append(result[f"{name}_err"][result.radius < 24])
     # each integration's own flat variance is that of its noisy image
     np.testing.assert_allclose(errors[0], errors[2], rtol=0.02)
     np.testing.assert_allclose(errors[1], errors[0], rtol=1e-4)
