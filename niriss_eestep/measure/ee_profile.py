@@ -50,6 +50,9 @@ _CORE_OFFSET = 0.3
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
 
+#: far below the structure of any PSF, far above rounding [pix]
+_CENTRING_STEP = 0.02
+
 EffectiveEE = Callable[
     [NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
 ]
@@ -490,20 +493,54 @@ def sum_apertures(
     """
     area = weights.sum(axis=(1, 2))
     flat = weights.reshape(len(weights), -1)
-    image = np.where(bad, 0.0, exposure.image).ravel()
     variance = np.where(bad, 0.0, exposure.variance).ravel()
     reach = _reach(weights, background_weights, repairs, bad)
     given = given_covariance(background, area)
     covariance, common = covariance_of_sums(reach, variance) + given, given.copy()
     for repair in repairs:
-        image[repair.index] = repair.value
         touched = flat[:, repair.index]
         one = weighted_sums(touched, repair.common_err)
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + np.outer(one, one)
         common += covariance_of_sums(touched, repair.variance) + np.outer(one, one)
     if exposure.flat_variance is not None:
         common += covariance_of_sums(reach, np.where(bad, 0.0, exposure.flat_variance).ravel())
-    return weighted_sums(flat, image) - area * background.value, covariance, common
+    return weighted_sums(flat, _repaired(exposure, repairs, bad).ravel()) - area * background.value, covariance, common
+
+
+def _repaired(exposure: StarExposure, repairs: list[Repair], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The image with the repaired pixels' new values, and zero in other bad ones."""
+    image = np.where(bad, 0.0, exposure.image)
+    for repair in repairs:
+        image.flat[repair.index] = repair.value
+    return image
+
+
+def _covariance_of_centring(
+    image: NDArray[np.float64], radii: NDArray[np.float64], x: float, y: float, x_err: float, y_err: float
+) -> NDArray[np.float64]:
+    """Covariance that the position's error gives the apertures' sums; none where the method gives no error.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Background-subtracted, repaired count rates.
+    radii : ndarray, shape (n_radii,)
+        [pix].
+    x, y, x_err, y_err : float
+        Position and its standard errors [pix].
+
+    Returns
+    -------
+    ndarray, shape (n_radii, n_radii)
+    """
+    covariance = np.zeros((len(radii), len(radii)))
+    for err, dx, dy in ((x_err, _CENTRING_STEP, 0.0), (y_err, 0.0, _CENTRING_STEP)):
+        if np.isfinite(err):
+            sides = [aperture_weights(image.shape, x + s * dx, y + s * dy, radii) for s in (-1, 1)]
+            change = weighted_sums((sides[1] - sides[0]).reshape(len(radii), -1), image.ravel())
+            slope = change / (2 * _CENTRING_STEP)
+            covariance += np.outer(slope, slope) * err**2
+    return covariance
 
 
 def measure_ee(
@@ -542,7 +579,7 @@ def measure_ee(
     -----
     The method is that of CAP-020 (2021) with the errors propagated pixel by pixel: an aperture's variance is the sum
     of w_i^2 var_i (w_i, not w_i^2, as the 2021 report has it, overstates it where pixels are cut), plus the
-    background's and the repaired pixels' own.
+    background's, the repaired pixels' own, and what the position's error moves into the aperture.
     """
     options = options or EEOptions()
     radii = check_radii(options.radii)
@@ -564,6 +601,8 @@ def measure_ee(
     if repairs and core_is_bad and render is not None and effective is not None:
         repairs = _hold_to_growth(exposure, bad, weights, lost, repairs, x, y, *sky, radii, render, effective)
     count_rate, covariance, common = sum_apertures(exposure, weights, *sky, repairs, bad)
+    star = _repaired(exposure, repairs, bad) - background.value
+    covariance += _covariance_of_centring(star, radii, x, y, centroid.x_err, centroid.y_err)
     unusable = _without(lost, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"

@@ -14,6 +14,7 @@ from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.dq import DO_NOT_USE, JUMP_DET, SATURATED
 from niriss_eestep.measure.ee_profile import EEOptions, check_radii, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
 
 SIGMA = 1.5
@@ -187,6 +188,29 @@ def test_core_pixel_fails_the_profile_unless_repair_core():
     np.testing.assert_allclose(
         repaired.count_rate, measure_ee(exposure(), EEOptions(radii=RADII)).count_rate, rtol=2e-3
     )
+
+
+def test_errors_of_a_faint_star_hold_that_of_its_position():
+    n, options, noise = 400, EEOptions(radii=(1, 2, 3, 5)), np.sqrt(0.5)
+    rng = np.random.default_rng(23)
+    pulls = []
+    for _ in range(n):
+        # a signal-to-noise ratio of 40 within 2 pix, and a position that is known to 0.09 pix
+        true = exposure(*(20 + rng.uniform(-0.5, 0.5, 2)), flux=100.0, size=40, variance=noise**2, sigma=0.7)
+        noisy = replace(true, image=true.image + noise * rng.standard_normal(true.image.shape))
+        profile = measure_ee(noisy, options)
+        pulls.append((profile.count_rate - measure_ee(true, options).count_rate) / profile.count_rate_err)
+    # 4 radii: four sampling errors; without the position's error 1.4 at 1 pix
+    assert np.abs(np.std(pulls, axis=0) - 1).max() < 4 / np.sqrt(2 * n)
+
+
+def test_a_position_in_the_middle_of_the_light_costs_nothing():
+    star = exposure(32.0, 31.0)
+    profile = measure_ee(star, EEOptions(radii=RADII))
+    weights = aperture_weights(star.image.shape, 32.0, 31.0, profile.radius)
+    pixels = np.sum(weights**2 * 1e-4, axis=(1, 2)) + (profile.area * profile.background.err) ** 2
+    # the count rate is at its maximum there
+    np.testing.assert_allclose(profile.count_rate_err, np.sqrt(pixels), rtol=1e-6)
 
 
 def seen_ee(radius, area, *_):
