@@ -457,6 +457,7 @@ def repair_pixels(
     method: str,
     model: NDArray[np.float64] | None = None,
     background: float = 0.0,
+    trend: NDArray[np.float64] | None = None,
 ) -> Repair:
     """Find values for bad pixels.
 
@@ -477,6 +478,8 @@ def repair_pixels(
         Fraction of the star's light in each pixel; needed by 'psf'.
     background : float
         Added to the scaled model [DN/s].
+    trend : ndarray, shape (ny, nx), optional
+        From `radial_trend`, where it is known already; used by 'surface'.
 
     Returns
     -------
@@ -496,8 +499,9 @@ def repair_pixels(
     distance = distance_grid(image.shape, x, y)
     noise = np.where(good, variance, 0.0)
     if method == "surface":
-        reach = float(distance[todo].max()) + BOX
-        found = _by_surface(image, noise, good, todo, radial_trend(image, good, distance, reach))
+        if trend is None:
+            trend = radial_trend(image, good, distance, float(distance[todo].max()) + BOX)
+        found = _by_surface(image, noise, good, todo, trend)
     elif method == "psf" and model is not None:
         found = _by_psf(image, noise, good, todo, model, background)
     elif method == "psf":
@@ -520,6 +524,7 @@ def repair_surrounded(
     wanted: NDArray[np.bool_],
     x: float,
     y: float,
+    trend: NDArray[np.float64],
 ) -> list[Repair]:
     """Repair by a surface the bad pixels that good ones surround, as far as good pixels can judge it.
 
@@ -533,6 +538,8 @@ def repair_surrounded(
         Pixels that are needed.
     x, y : float
         The star [pix].
+    trend : ndarray, shape (ny, nx)
+        From `radial_trend`, as far as the boxes of those pixels reach.
 
     Returns
     -------
@@ -548,5 +555,5 @@ def repair_surrounded(
     todo.flat[index[: _WEIGHTS_MAX // image.size]] = True
     if not todo.any():
         return []
-    repair = repair_pixels(image, variance, bad, todo, x, y, method="surface")
+    repair = repair_pixels(image, variance, bad, todo, x, y, method="surface", trend=trend)
     return [repair] if np.all(np.isfinite(repair.variance)) else []

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from niriss_eestep.exceptions import ParameterError
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.background import Background, fixed_background
-from niriss_eestep.measure.bad_pixels import expected_noise, kept_noise, low_pixels, radial_trend, repair_surrounded
+from niriss_eestep.measure.bad_pixels import (
+    BOX,
+    expected_noise,
+    kept_noise,
+    low_pixels,
+    radial_trend,
+    repair_surrounded,
+)
 from niriss_eestep.measure.centroid import Centroid
 from niriss_eestep.measure.ee_profile import (
     EEOptions,
@@ -184,10 +191,13 @@ def measure_sb(exposure: StarExposure, options: SBOptions | None = None) -> SBPr
     shape = exposure.image.shape
     background, sky = _whole_sky(exposure, *find_background(exposure, x, y, shared), x, y)
     distance = distance_grid(shape, x, y)
-    clipped, kept = _clip_low(exposure, distance, background, options)
+    level = _lowest(background, options)
+    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
     annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
-    values, covariance, common = _means(kept, missing, annuli, background, sky)
+    trend = radial_trend(exposure.image, ~missing, distance, max(annuli.outer[-1], background.r_out) + BOX)
+    kept = _without_excess(exposure, ~missing & (distance > options.core_radius), trend, level)
+    values, covariance, common = _means(kept, missing, annuli, background, sky, trend)
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
@@ -216,22 +226,23 @@ def _whole_sky(
     return replace(background, value=value, err=err), weights
 
 
-def _clip_low(
-    exposure: StarExposure, distance: NDArray[np.float64], background: Background, options: SBOptions
-) -> tuple[NDArray[np.bool_], StarExposure]:
-    """Pixels to leave out as low, and the exposure whose other pixels are right on the mean all the same."""
-    if not (options.clip_low and np.isfinite(background.std)):
-        return np.zeros(distance.shape, dtype=bool), exposure
-    level = background.value - options.low_sigma * background.std
-    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
-    kept = ~exposure.bad & ~clipped
-    trend = radial_trend(exposure.image, kept, distance, options.radii[-1] + options.half_width + 1)
-    excess = np.zeros(distance.shape)
-    at_risk = kept & (distance > options.core_radius)
-    expected = trend[at_risk]
-    variance, skewness = expected_noise(exposure.image[at_risk], exposure.variance[at_risk], expected)
-    excess[at_risk] = kept_noise(expected, variance, level, skewness)
-    return clipped, replace(exposure, image=exposure.image - excess)
+def _lowest(background: Background, options: SBOptions) -> float:
+    """Count rate below which pixels are left out [DN/s]."""
+    if options.clip_low and np.isfinite(background.std):
+        return background.value - options.low_sigma * background.std
+    return -np.inf
+
+
+def _without_excess(
+    exposure: StarExposure, at_risk: NDArray[np.bool_], trend: NDArray[np.float64], level: float
+) -> StarExposure:
+    """The exposure less what leaving out the low tail of the noise adds, on the mean, to the pixels kept."""
+    if not np.isfinite(level):
+        return exposure
+    image, expected = exposure.image.copy(), trend[at_risk]
+    variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], expected)
+    image[at_risk] -= kept_noise(expected, variance, level, skewness)
+    return replace(exposure, image=image)
 
 
 def _means(
@@ -240,6 +251,7 @@ def _means(
     annuli: Annuli,
     background: Background,
     sky: NDArray[np.float64],
+    trend: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
 
@@ -247,9 +259,7 @@ def _means(
     """
     image, variance = (np.where(missing, 0.0, a) for a in (exposure.image, exposure.variance))
     x, y = annuli.x, annuli.y
-    repairs = repair_surrounded(image, variance, missing, np.any(annuli.overlap > 0, axis=0), x, y)
-    reach = max(annuli.outer[-1], background.r_out) + 1
-    trend = radial_trend(image, ~missing, distance_grid(image.shape, x, y), reach)
+    repairs = repair_surrounded(image, variance, missing, np.any(annuli.overlap > 0, axis=0), x, y, trend)
     available = ~missing
     for repair in repairs:
         image.flat[repair.index] = repair.value
