@@ -66,6 +66,9 @@ class TotalRate:
 def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
     """Standard error of a mean over radii, from their spread beyond what their covariance gives.
 
+    It is the spread itself, not the spread over the root of their number: apertures hold each other, and whatever is
+    wrong at one radius, as a neighbour within it, is wrong at all the larger ones.
+
     The sample variance is a quadratic form in the totals, x' M x / (n - 1) with M the centring matrix; for normal
     errors its mean is tr(M C) / (n - 1) and its variance 2 tr(M C M C) / (n - 1)^2. It is compared with the chi-squared
     distribution of that mean and variance (Satterthwaite 1946, Biometrics Bull. 2, 110).
@@ -82,7 +85,7 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
         dof = 2 * expected**2 / variance
         if scipy.special.chdtrc(dof, dof * spread / expected) >= SCATTER_PROBABILITY:
             return 0.0
-    return float(np.sqrt(max(spread - expected, 0.0) / n))
+    return float(np.sqrt(max(spread - expected, 0.0)))
 
 
 def total_rate(
