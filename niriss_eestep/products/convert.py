@@ -185,6 +185,7 @@ def combined_ee_model(combined, members, *, product=""):
     """
     tree = _combined_tree(combined, members, "ee", "count_rate", product)
     tree["exposure_area"] = np.array([member.area for member in members], dtype=float)
+    tree["exposure_covariance"] = np.array([member.covariance for member in members], dtype=float)
     tree["meta"]["group"]["gain"] = members[0].meta.ee.gain
     return _with_metadata(CombinedEEModel(tree), members[0])
 

@@ -343,9 +343,9 @@ def _exposures(model, group, correction, found):
         if correction is not None and not row["status"].startswith("failed"):
             effective = effective_ee(correction.curve, model.radius, model.exposure_area[i], *correction.rings[i])
             row["total_count_rate"] = float(np.mean((model.exposure_count_rate[i] / effective)[used]))
-            # apertures share their pixels: the largest relative error stands for the mean's
-            relative = model.exposure_count_rate_err[i] / model.exposure_count_rate[i]
-            row["total_count_rate_err"] = abs(row["total_count_rate"]) * float(np.max(relative[used]))
+            # apertures share their pixels: the variance of the mean is the mean of all of the covariance
+            covariance = model.exposure_covariance[i] / np.outer(effective, effective)
+            row["total_count_rate_err"] = float(np.sqrt(np.mean(covariance[np.ix_(used, used)])))
         rows.append(row)
     return rows
 

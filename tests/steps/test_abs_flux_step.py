@@ -1,0 +1,67 @@
+"""Rows of the exposures in the table of the absolute flux calibration."""
+
+import numpy as np
+import pytest
+
+from niriss_eestep.calibrate.aperture_correction import effective_ee
+from niriss_eestep.calibrate.combine import combine_profiles
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.bad_pixels import CoreReport
+from niriss_eestep.measure.centroid import Centroid
+from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.products import convert
+from niriss_eestep.reference import load_psfee
+from niriss_eestep.steps import AbsFluxStep
+
+RADIUS = np.arange(5.0, 11.0)
+RATE = 100.0  # [DN/s]
+EDGES = np.linspace(15.0, 20.0, 6)
+
+
+def profiles(n, *, pixel_err, seed=0):
+    """Profiles of a faint star, all noise being the sky's, in apertures that hold each other."""
+    rng = np.random.default_rng(seed)
+    area = np.pi * RADIUS**2
+    covariance = pixel_err**2 * np.minimum.outer(area, area)
+    root = np.linalg.cholesky(covariance)
+    truth = RATE * effective_ee(lambda r: load_psfee().ee("F200W", r), RADIUS, area, EDGES, np.ones(5))
+    none = np.zeros(len(RADIUS), dtype=int)
+    shared = {
+        "covariance": covariance,
+        "area": area,
+        "n_bad": none,
+        "n_repaired": none,
+        "centroid": Centroid(32.0, 32.0, 0.1, 0.1, 0.0, "com"),
+        "background": Background(0.0, 0.0, 0.1, 500, 0, 15.0, 20.0, EDGES, np.ones(5)),
+        "core": CoreReport(0, 0, 0),
+        "gain": 1.61,
+        "pixel_scale": 0.0656,
+        "bad_pixel_method": "surface",
+    }
+    return [EEProfile(RADIUS, truth + root @ rng.normal(size=len(RADIUS)), **shared) for _ in range(n)]
+
+
+def calibrated(members):
+    models = [convert.ee_profile_model(profile) for profile in members]
+    for model in models:
+        model.meta.instrument.filter, model.meta.instrument.pupil = "CLEAR", "F200W"
+        model.meta.target.proposer_name, model.meta.subarray.name = "P330E", "SUB64"
+    names = [f"e{k:03d}" for k in range(len(members))]
+    values, covariances = [p.count_rate for p in members], [p.covariance for p in members]
+    combined = combine_profiles(names, RADIUS, values, covariances)
+    return AbsFluxStep.call(convert.combined_ee_model(combined, models, product="x"), configure_log=False)
+
+
+def test_pulls_of_the_exposures_totals():
+    n = 300
+    rows = calibrated(profiles(n, pixel_err=0.3)).exposures
+    pulls = (rows["total_count_rate"] - RATE) / rows["total_count_rate_err"]
+    assert abs(pulls.mean()) < 3 / np.sqrt(n)
+    assert abs(pulls.std() - 1) < 3 / np.sqrt(2 * n)
+
+
+def test_the_total_of_a_lone_exposure_is_its_groups():
+    found = calibrated(profiles(1, pixel_err=0.3))
+    row, exposure = found.table[0], found.exposures[0]
+    assert exposure["total_count_rate"] == pytest.approx(row["count_rate"], rel=1e-12)
+    assert exposure["total_count_rate_err"] == pytest.approx(row["err_photon"] * row["count_rate"], rel=1e-12)
