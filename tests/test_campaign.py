@@ -148,8 +148,10 @@ def processes():
     started = []
 
     def start(*command):
-        # PATH alone: what a worker on another machine would have
+        # little more than PATH, as a worker on another machine would have; but the same kernels of linear algebra as
+        # here, whose last digits differ from one kind of processor to the next
         environment = {"PATH": str(BIN), "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
         started.append(subprocess.Popen([str(part) for part in command], env=environment, stderr=subprocess.DEVNULL))
         return started[-1]
 

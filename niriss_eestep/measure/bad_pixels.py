@@ -290,13 +290,35 @@ def radial_trend(
         moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
         sums[:, k : k + _TREND_BLOCK] = [weighted_sums(power, values[first:last]) for power in powers[:3]]
         points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < 3 * _TREND_WIDTH, axis=1)
-    matrix = moments[np.add.outer(np.arange(3), np.arange(3))].transpose(2, 0, 1)
     # about a dozen pixels determine a parabola, if not all at one distance; nearer to the star, or where all is bad,
     # there are fewer
-    enough = (moments[0] > 4) & (points >= 3)
-    trend = np.where(moments[0] > 1e-6, sums[0] / np.maximum(moments[0], 1e-6), 0.0)
-    trend[enough] = np.linalg.solve(matrix[enough], sums.T[enough][..., None])[:, 0, 0]
+    parabola, is_determined = _parabola_at_zero(moments, sums)
+    enough = (moments[0] > 4) & (points >= 3) & is_determined
+    mean = np.where(moments[0] > 1e-6, sums[0] / np.maximum(moments[0], 1e-6), 0.0)
+    trend = np.where(enough, parabola, mean)
     return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
+
+
+def _parabola_at_zero(
+    moments: NDArray[np.float64], sums: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Value at offset 0 of weighted least-squares parabolas, and where the points determine one.
+
+    By Cramer's rule: three unknowns need no library, whose last digits would depend on the kind of processor.
+
+    Parameters
+    ----------
+    moments : ndarray, shape (5, n)
+        Sums of weight times offset to the powers 0 to 4.
+    sums : ndarray, shape (3, n)
+        Sums of weight times offset to the powers 0 to 2 times value.
+    """
+    m0, m1, m2, m3, m4 = moments
+    cofactors = np.array([m2 * m4 - m3**2, m2 * m3 - m1 * m4, m1 * m3 - m2**2])
+    determinant = m0 * cofactors[0] + m1 * cofactors[1] + m2 * cofactors[2]
+    is_determined = determinant > 1e-12 * m0 * m2 * m4
+    value = np.sum(sums * cofactors, axis=0) / np.where(is_determined, determinant, 1.0)
+    return value, is_determined
 
 
 def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
