@@ -161,7 +161,8 @@ class Ratio:
     first, second : str
         What is divided by what.
     ratio, err : float
-        With its standard error from the visits' own errors and their scatter; NaN where not constrained.
+        With its standard error from the visits' own errors and the scatter between visits to one star in one subarray;
+        NaN where not constrained. No two visits alike leave that scatter unknown, and then it is taken as none.
     err_spectrum : float
         What the stars' spectra add to it: 0 for subarrays, which are compared on the same star.
     n : int
@@ -469,8 +470,10 @@ def _fit_with_stars(data: _Series, form: str) -> _Fit:
     return fit
 
 
-def _fit(data: _Series, form: str, *, n_more: int = 0) -> _Fit:
+def _fit(data: _Series, form: str, *, n_more: int = 0, n_known: int = 0) -> _Fit:
     """Fit a form and the scatter between visits that it leaves; ``n_more`` parameters have been fitted elsewhere.
+
+    ``n_known`` degrees of freedom elsewhere agree with the errors given.
 
     Errors are the wider of two: those of the visits' errors and scatter taken as known, and those of the residuals with
     Student's t for their few degrees of freedom (Hartung & Knapp 2001, Stat. Med. 20, 3875; Sidik & Jonkman 2002, Stat.
@@ -487,15 +490,16 @@ def _fit(data: _Series, form: str, *, n_more: int = 0) -> _Fit:
     shape = _fit_shape(data, sigma, form)
     residual = data.value - shape.model(data.days)
     deviance = float(np.sum((residual / sigma) ** 2 + 2 * np.log(sigma)))
-    level, level_err, parameters, errors = shape.describe(data.days, sigma * _widening((residual / sigma) ** 2, n_free))
+    widening = _widening(float(np.sum((residual / sigma) ** 2)) + n_known, n_free + n_known)
+    level, level_err, parameters, errors = shape.describe(data.days, sigma * widening)
     return _Fit(level, level_err, parameters, errors, residual, sigma**-2, excess, deviance)
 
 
-def _widening(chi2: Array, n_free: int) -> float:
+def _widening(chi2: float, n_free: int) -> float:
     """Return what errors grow by for residuals whose scatter is known from few degrees of freedom."""
     if n_free < 1:
         return 1.0
-    return max(1.0, float(t.isf(norm.sf(1.0), n_free)) * float(np.sqrt(np.sum(chi2) / n_free)))
+    return max(1.0, float(t.isf(norm.sf(1.0), n_free)) * float(np.sqrt(chi2 / n_free)))
 
 
 def _excess(residual: Array, err: Array, n_free: int) -> float:
@@ -620,10 +624,27 @@ def _scan(
     return solve(float(minimize_scalar(chi2, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
 
 
-def _mean(value: Array, err: Array) -> tuple[float, float]:
+def _mean(value: Array, err: Array, n_known: int = 0) -> tuple[float, float]:
     """Return a weighted mean and its error, with the scatter that the errors do not explain."""
-    fit = _fit(_Series(np.zeros(value.size), value, err, np.zeros(value.size, dtype=int)), "constant")
+    series = _Series(np.zeros(value.size), value, err, np.zeros(value.size, dtype=int))
+    fit = _fit(series, "constant", n_known=n_known)
     return fit.level, fit.level_err
+
+
+def _repeatability(rows: Mapping[str, Any]) -> tuple[float, int]:
+    """Return a filter's scatter between visits to one star in one subarray, and its degrees of freedom.
+
+    Fractional, beyond the visits' own errors. All stars and subarrays tell it together, but for their differences.
+    """
+    names = [f"{target} {subarray}" for target, subarray in zip(rows["target"], rows["subarray"], strict=True)]
+    sets = [np.nonzero(np.array(names) == name)[0] for name in dict.fromkeys(names)]
+    n_free, excess = len(names) - len(sets), 0.0
+    for _ in range(2):  # as in _fit
+        residual, weight = np.empty(len(names)), 1.0 / (rows["own"] ** 2 + excess**2)
+        for mine in sets:
+            residual[mine] = rows["level"][mine] / np.average(rows["level"][mine], weights=weight[mine]) - 1.0
+        excess = _excess(residual, rows["own"], n_free)
+    return excess, n_free
 
 
 def _ratios(rows: dict[str, Any], kind: str, within: str) -> Iterable[Ratio]:
@@ -636,7 +657,8 @@ def _ratios(rows: dict[str, Any], kind: str, within: str) -> Iterable[Ratio]:
         yield from per_filter
         measured = [ratio for ratio in per_filter if ratio.n]
         if len(measured) > 1:
-            mean, err = _mean(*(np.array([getattr(ratio, key) for ratio in measured]) for key in ("ratio", "err")))
+            values, errors = (np.array([getattr(ratio, key) for ratio in measured]) for key in ("ratio", "err"))
+            mean, err = _mean(values, errors)
             # the spectra's errors are of the flux scale: common to the filters
             spectrum = float(np.mean([ratio.err_spectrum for ratio in measured]))
             n = sum(ratio.n for ratio in measured)
@@ -644,13 +666,20 @@ def _ratios(rows: dict[str, Any], kind: str, within: str) -> Iterable[Ratio]:
 
 
 def _ratio(rows: dict[str, Any], kind: str, within: str, first: str, second: str, filter_name: str) -> Ratio:
-    """Return one ratio, averaged over the stars (or subarrays) that both have."""
+    """Return one ratio, averaged over the stars (or subarrays) that both have.
+
+    Either side may be a single visit: how visits scatter is known from all of the filter's.
+    """
+    excess, n_known = _repeatability(rows)
     values, errors, spectra = [], [], []
     for common in dict.fromkeys(rows[within]):
         sides = [_take(rows, (rows[kind] == side) & (rows[within] == common)) for side in (first, second)]
         if any(side["level"].size == 0 for side in sides):
             continue
-        (above, above_err), (below, below_err) = (_mean(side["level"], side["level"] * side["own"]) for side in sides)
+        # one scale for either side's errors: weights that follow the value draw the mean down
+        (above, above_err), (below, below_err) = (
+            _mean(side["level"], np.median(side["level"]) * np.hypot(side["own"], excess), n_known) for side in sides
+        )
         values.append(above / below)
         errors.append(above / below * np.hypot(above_err / above, below_err / below))
         spectra.append(np.hypot(*(np.mean(np.nan_to_num(side["err_spectrum"])) for side in sides)))

@@ -209,6 +209,20 @@ def test_subarrays_are_compared_on_the_same_star():
     assert ratio.err_spectrum == 0.0
 
 
+@pytest.mark.parametrize("m", [1, 2])
+@pytest.mark.parametrize("extra", [0.0, 0.005])
+def test_errors_of_ratios_of_few_visits_know_how_visits_scatter(m, extra):
+    pulls = []
+    for seed in range(200):
+        table = visits(8 + 2 * m, seed=seed, own=0.001, extra=extra, years=0.5 / 365)
+        table["subarray"] = ["SUB64"] * m + ["SUB80"] * m + ["SUB128"] * 8
+        (ratio,) = (r for r in combine_visits(table).ratios if (r.first, r.second) == ("SUB64", "SUB80"))
+        pulls.append((ratio.ratio - 1) / ratio.err)
+    # standard deviation from 200 draws: 3 sigma are 15 %; below 1 where a scatter that is not there is allowed for
+    assert 0.8 - 0.12 < np.std(pulls) < 1.05 + 0.16
+    assert abs(np.mean(pulls)) < 3 / np.sqrt(200)
+
+
 def test_stars_are_compared_in_the_same_subarray():
     table = visits(12, stars=("A", "B"))
     table["photmjsr"][table["target"] == "B"] *= 1.02
