@@ -190,7 +190,8 @@ class Slope:
     ----------
     filter : str
     slope, err : float
-        Fractional change per factor of ten in count rate; NaN where not constrained.
+        Fractional change per factor of ten in count rate; NaN where not constrained. The error holds those of the
+        stars' spectra: stars of different brightness tell no smaller slope than their spectra are good to.
     status : str
         ``measured``, or why it is not constrained.
     """
@@ -508,9 +509,16 @@ def _excess(residual: Array, err: Array, n_free: int) -> float:
     def surplus(excess: float) -> float:
         return float(np.sum(residual**2 / (err**2 + excess**2))) - n_free
 
-    if n_free < 1 or surplus(0.0) <= 0:
+    return _settled(surplus, float(np.sqrt(np.sum(residual**2)))) if n_free > 0 else 0.0
+
+
+def _settled(surplus: Callable[[float], float], most: float) -> float:
+    """Return the scatter at which chi-squared has no surplus; 0 where it never has."""
+    if surplus(0.0) <= 0:
         return 0.0
-    return float(brentq(surplus, 0.0, np.sqrt(np.sum(residual**2))))
+    while surplus(most) > 0:
+        most *= 2
+    return float(brentq(surplus, 0.0, most))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -699,7 +707,61 @@ def _slope(rows: dict[str, Any], factor: Factor) -> Slope:
     if rate.size < 3 or np.ptp(rate) < np.log10(RATE_RANGE):
         reason = f"{rate.size} visits" if rate.size < 3 else f"count rates within a factor of {10 ** np.ptp(rate):.2f}"
         return Slope(factor.filter, np.nan, np.nan, f"not constrained: {reason}")
-    no_star = np.zeros(rate.size, dtype=int)
-    # a line in the logarithm of the rate, by the fit that else takes days
-    fit = _fit(_Series(YEAR * (rate - rate.mean()), part["level"] / factor.photmjsr, part["own"], no_star), "linear")
-    return Slope(factor.filter, -fit.parameters["lossperyear"], fit.errors["lossperyear"], "measured")
+    names, star = np.unique(part["target"], return_inverse=True)
+    for number in range(names.size):
+        mine = star == number
+        # what a visit's rate has too much its factor has too little: noise alone would be a slope
+        if np.ptp(rate[mine]) < np.log10(RATE_RANGE):
+            rate[mine] = rate[mine].mean()
+    line = np.stack([np.ones(rate.size), rate - rate.mean()], axis=1)
+    slope, err = _line_through_stars(line, part["level"] / factor.photmjsr, part["own"], star, part["err_spectrum"])
+    return Slope(factor.filter, slope, err, "measured")
+
+
+def _line_through_stars(
+    line: Array, value: Array, own: Array, star: NDArray[np.int64], spectrum: Array
+) -> tuple[float, float]:
+    """Return slope and error of a line through visits to several stars.
+
+    A star's visits share the error of its spectrum, which no number of visits averages down. The scatter between visits
+    comes from how they scatter about their own star, and a scatter between stars, beyond the spectra's errors, from how
+    the stars scatter about the line.
+
+    Parameters
+    ----------
+    line : ndarray, shape (n, 2)
+        One and the abscissa.
+    value, own, spectrum : ndarray, shape (n,)
+        Ordinate, each visit's own error and that of its star's spectrum.
+    star : ndarray of int, shape (n,)
+    """
+    same = (star[:, np.newaxis] == star).astype(np.float64)
+    known = same * np.outer(np.nan_to_num(spectrum), np.nan_to_num(spectrum))
+    # the stars' levels free: the spectra's errors are out of the residuals
+    levels = np.column_stack([np.eye(star.max() + 1)[star], line[:, 1]])
+    rank = int(np.linalg.matrix_rank(levels))
+    n_within, n_between = value.size - rank, rank - line.shape[1]
+
+    def within(variance: Array) -> float:
+        return _generalised(levels, value, np.diag(variance))[1]
+
+    def across(variance: Array, excess: float = 0.0) -> tuple[Array, float, Array]:
+        return _generalised(line, value, np.diag(variance) + known + excess**2 * same)
+
+    most = float(np.max(np.abs(value - value.mean()) + own))
+    excess = _settled(lambda x: within(own**2 + x**2) - n_within, most) if n_within > 0 else 0.0
+    variance = own**2 + excess**2
+    variance *= _widening(within(variance), n_within) ** 2
+    inside = within(variance)
+    excess = _settled(lambda x: across(variance, x)[1] - inside - n_between, most) if n_between > 0 else 0.0
+    coefficients, chi2, covariance = across(variance, excess)
+    return float(coefficients[1]), float(np.sqrt(covariance[1, 1])) * _widening(chi2 - inside, n_between)
+
+
+def _generalised(design: Array, value: Array, covariance: Array) -> tuple[Array, float, Array]:
+    """Return coefficients, chi-squared and covariance of a least-squares fit to values with correlated errors."""
+    root = np.linalg.cholesky(covariance)
+    scaled, target = np.linalg.solve(root, design), np.linalg.solve(root, value)
+    coefficients = np.linalg.lstsq(scaled, target, rcond=None)[0]
+    chi2 = float(np.sum((target - scaled @ coefficients) ** 2))
+    return coefficients, chi2, np.linalg.pinv(scaled.T @ scaled)

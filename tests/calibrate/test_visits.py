@@ -266,6 +266,42 @@ def test_non_linearity_shows_as_a_slope():
     assert slope.status == "not constrained: 2 visits"
 
 
+def slopes_through_stars(n_stars, *, n_draws, spectrum, extra, dex):
+    """Slopes and their errors of a linear detector: 8 visits to each star, brighter from star to star by ``dex``."""
+    found = []
+    for seed in range(n_draws):
+        table = visits(8 * n_stars, seed=seed, own=0.001, extra=extra, years=0.5 / 365)
+        number = np.repeat(np.arange(n_stars), 8)
+        table["target"] = np.array(list("ABCDE"))[number]
+        table["count_rate"] = (
+            1e4 * 10.0 ** (dex * number) / (table["photmjsr"] / 0.25)
+        )  # a rate too high: factor too low
+        table["photmjsr"] *= 1 + np.random.default_rng([seed, 7]).normal(0, spectrum, n_stars)[number]
+        (slope,) = combine_visits(table).slopes
+        found.append((slope.slope, slope.err))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("n_stars", [2, 3])
+def test_spectra_that_are_off_are_no_slope(n_stars):
+    slope, err = slopes_through_stars(n_stars, n_draws=150, spectrum=0.01, extra=0.0, dex=1.0)
+    # standard deviation from 150 draws: 3 sigma are 17 %; three stars cannot tell that their spectra are no worse
+    assert (0.78 if n_stars > 2 else 1.0) - 0.17 < np.std(slope / err) < 1.17
+    # two stars: the spectra's 1 % each over one decade
+    assert np.median(err) == pytest.approx(0.01 * np.sqrt(2) / (n_stars - 1), rel=0.05 if n_stars == 2 else 0.5)
+
+
+def test_a_rate_too_high_is_no_slope():
+    slope, err = slopes_through_stars(2, n_draws=150, spectrum=0.01, extra=0.01, dex=0.35)
+    assert abs(np.mean(slope / err)) < 3 / np.sqrt(150)
+
+
+def test_spectra_worse_than_they_say_widen_the_slope():
+    slope, err = slopes_through_stars(5, n_draws=150, spectrum=0.03, extra=0.0, dex=0.5)
+    # 68.3 %, 3 sigma of 150 draws: spectra said to be good to 1 % are off by 3 %
+    assert np.mean(np.abs(slope) < err) == pytest.approx(0.683, abs=0.114)
+
+
 def test_rows_that_cannot_be_used_are_told():
     table = visits(5)
     table["status"] = ["failed: no star", "measured", "measured", "measured with warnings: x", "measured"]
