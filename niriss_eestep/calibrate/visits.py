@@ -43,6 +43,9 @@ MAD_EFFICIENCY = 0.37  # degrees of freedom of the scatter per visit: Huber (198
 DELTA_BIC = 10.0  # "very strong" evidence: Kass & Raftery (1995, JASA 90, 773)
 SAME_EPOCH = 1.0  # [d] visits closer than this are one epoch
 STAR_TURNS = 20
+#: a trend across stars that hardly overlap in time rests on their levels, which the errors of a trend take as known: in
+#: two blocks the share is a quarter, and those errors are half of what they should be
+LEAST_WITHIN_STARS = 0.5
 SPARE_EPOCHS = 2  # epochs beyond a form's number of parameters that are asked for before it is tried
 RATE_RANGE = 2.0  # count rates within this factor say nothing about linearity
 FORMS = {"constant": 1, "linear": 2, "exponential": 3, "powerlaw": 3}  # parameters, the level included
@@ -427,6 +430,12 @@ def _n_epochs(days: Array) -> int:
     return int(dates.size > 0) + int(np.sum(np.diff(dates) > SAME_EPOCH))
 
 
+def _time_within_stars(data: _Series) -> float:
+    """Return the share of the dates' variance that is between visits to one star: 1 where stars take turns."""
+    within = [data.days[data.star == star] - data.days[data.star == star].mean() for star in np.unique(data.star)]
+    return float(np.sum(np.concatenate(within) ** 2) / np.sum((data.days - data.days.mean()) ** 2))
+
+
 def _time_dependence(data: _Series, t0: float, delta_bic: float) -> tuple[TimeDependence, float]:
     """Choose the simplest form that the data ask for; return it and the fractional error of the level at t0.
 
@@ -435,6 +444,9 @@ def _time_dependence(data: _Series, t0: float, delta_bic: float) -> tuple[TimeDe
     n_epochs, needed = _n_epochs(data.days), FORMS["linear"] + SPARE_EPOCHS
     if not np.all(np.isfinite(data.days)) or n_epochs < needed:
         status = f"not constrained: {n_epochs} epoch{'s' * (n_epochs != 1)}, at least {needed} are needed"
+        return TimeDependence("constant", t0, status=status), 0.0
+    if _time_within_stars(data) < LEAST_WITHIN_STARS:
+        status = "not constrained: the stars were observed one after the other"
         return TimeDependence("constant", t0, status=status), 0.0
     fits = {form: _fit_with_stars(data, form) for form, k in FORMS.items() if n_epochs >= k + SPARE_EPOCHS}
     penalty = np.log(data.value.size)

@@ -183,6 +183,13 @@ def test_stars_observed_one_after_the_other_make_no_trend():
     assert only(combine_visits(table)).time.form == "constant"
 
 
+def test_a_real_trend_of_stars_in_blocks_is_not_told_from_their_levels():
+    table = visits(18, own=0.001, form=lambda d: 1 - 0.02 * d / 365)
+    table["target"] = ["A"] * 6 + ["B"] * 6 + ["C"] * 6
+    time = only(combine_visits(table)).time
+    assert (time.form, time.status) == ("constant", "not constrained: the stars were observed one after the other")
+
+
 def test_a_trend_is_found_across_stars_of_different_level():
     table = visits(18, stars=("A", "B", "C"), form=lambda d: 1 - 0.02 * d / 365)
     table["photmjsr"][table["target"] == "B"] *= 1.02
