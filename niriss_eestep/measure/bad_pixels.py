@@ -25,6 +25,7 @@ __all__ = [
     "Repair",
     "core_report",
     "expected_noise",
+    "kept_noise",
     "low_pixels",
     "radial_trend",
     "repair_pixels",
@@ -57,6 +58,9 @@ _WEIGHTS_MAX = 1024**3 // 8
 
 #: good pixels within this distance in radius are predicted too, to judge a method [pix]
 _SIMILAR_RADIUS = 1.5
+
+#: relative size of the rounding errors of a mean of some thousand pixels, with room to spare
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,6 @@ def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: f
     do_not_use = (core & DO_NOT_USE) != 0
     other = (core & ~np.uint32(SATURATED | DO_NOT_USE)) != 0
     return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
-
-
-#: relative size of the rounding errors of a mean of some thousand pixels, with room to spare
-_ROUNDING = 1e-9
 
 
 def low_pixels(
