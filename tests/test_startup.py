@@ -51,3 +51,19 @@ def test_the_package_itself_imports_nothing():
         "import sys, niriss_eestep, niriss_eestep.integration; niriss_eestep.integration.get_steps(); print('usage:');"
     )
     assert not imported(code) & {*HEAVY, *LIGHT}
+
+
+def test_the_interpreter_ends_at_once():
+    # what is registered first runs last
+    code = """
+import atexit, gc
+atexit.register(lambda: print("usage: left to the collector:", len(gc.get_objects()) > 100))
+from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.steps import FluxCalPipeline
+try:
+    FluxCalPipeline().run([])
+except ExposureError:
+    pass
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "left to the collector: False" in run.stdout

@@ -27,6 +27,36 @@ GROUP_KEYS = ("target", "filter", "pupil", "subarray")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CalibratedGroup:
+    """What was found for one group; the product's row of it also tells of exposures that are in no group.
+
+    Parameters
+    ----------
+    model : CombinedEEModel
+    names : dict
+        ``target``, ``filter``, ``pupil`` and ``subarray``.
+    row : dict
+        Row of the table, without ``n_exposures`` and ``status``.
+    arrays : dict of str to ndarray
+        By radius: ``radius_used``, ``total_count_rate``, ``total_count_rate_err``, ``ee_effective``.
+    exposures : list of dict
+        Rows of the table of exposures.
+    note : str
+        What is missing, where the rest could be done.
+    failure : str
+        Why there is no total count rate.
+    """
+
+    model: CombinedEEModel
+    names: dict
+    row: dict
+    arrays: dict
+    exposures: list
+    note: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Correction:
     """Aperture correction of one group.
 
@@ -83,6 +113,7 @@ class AbsFluxStep(FluxStep):
         """
         results = []
         for product in self.gather_products(inputs):
+            self._reference_files_used = []
             models = [self._checked(member, self.open_member(member)) for member in product.members]
             sources = [member.source for member in product.members]
             used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
@@ -113,6 +144,30 @@ class AbsFluxStep(FluxStep):
         product_name : str, optional
             By default the one that the groups carry.
         lost : sequence of dict
+            As for `collect`.
+
+        Returns
+        -------
+        AbsFluxModel
+
+        Raises
+        ------
+        ExposureError
+            If no group could be calibrated.
+        """
+        return self.collect([self.calibrate_group(model) for model in models], sources, product_name, lost)
+
+    def collect(self, calibrated, sources, product_name=None, lost=()):
+        """Make the product of groups that have been calibrated.
+
+        Parameters
+        ----------
+        calibrated : list of CalibratedGroup
+        sources : list of (Path or DataModel)
+            Where their combined profiles came from.
+        product_name : str, optional
+            By default the one that the groups carry.
+        lost : sequence of dict
             Exposures that are in no group because they could not be read: ``exposure``, ``filename``, ``status`` and,
             where known, the group's names.
 
@@ -125,53 +180,58 @@ class AbsFluxStep(FluxStep):
         ExposureError
             If no group could be calibrated.
         """
+        models = [group.model for group in calibrated]
         product = product_name or models[0].meta.group.product
         radius = models[0].radius
         for model in models:
             if not np.array_equal(model.radius, radius):
                 msg = f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
                 raise ProductError(msg)
-        groups = [self._group(model, lost) for model in models]
-        groups += [_lost_group(rows, len(radius)) for rows in _lost_groups(models, lost).values()]
-        groups.sort(key=lambda g: tuple(g["row"][key] for key in GROUP_KEYS))
-        if all(g["row"]["status"].startswith("failed") for g in groups):
-            reasons = "; ".join(sorted({g["row"]["status"] for g in groups}))
+        groups = [(_row(group, lost), group.arrays) for group in calibrated]
+        groups += [(_lost_row(entries), _empty(len(radius))) for entries in _lost_groups(models, lost).values()]
+        groups.sort(key=lambda group: tuple(group[0][key] for key in GROUP_KEYS))
+        rows = [row for row, _ in groups]
+        if all(row["status"].startswith("failed") for row in rows):
+            reasons = "; ".join(sorted({row["status"] for row in rows}))
             msg = f"{product}: no group could be calibrated: {reasons}"
             raise ExposureError(msg)
-        arrays = {key: [g[key] for g in groups] for key in groups[0] if key not in ("row", "exposures")}
-        exposures = [e for g in groups for e in g["exposures"]]
+        arrays = {key: [found[key] for _, found in groups] for key in groups[0][1]}
+        exposures = [exposure for group in calibrated for exposure in group.exposures]
         known = {e["exposure"] for e in exposures}
         exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
         exposures.sort(key=lambda e: e["exposure"])
-        result = abs_flux_model([g["row"] for g in groups], radius=radius, exposures=exposures, **arrays)
+        result = abs_flux_model(rows, radius=radius, exposures=exposures, **arrays)
         copy_metadata(result, models[0])
         result.meta.filename = f"{product}_absflux.asdf"
         self.finish(result, sources, self.parameters_for(models[0]))
-        for group in groups:
-            row = group["row"]
+        for row in rows:
             level = logging.INFO if row["status"] == "measured" else logging.WARNING
             log.log(level, "%s %s %s: %s", row["target"], row["filter"], row["subarray"], row["status"])
         return result
 
-    def _group(self, model, lost):
-        """Calibrate one group; where that fails, a row that says so."""
-        group = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
-        n_lost = sum(all(entry.get(key) == group[key] for key in GROUP_KEYS) for entry in lost)
-        statuses = list(model.exposure_status)
-        failures = sum(status.startswith("failed") for status in statuses)
-        row = group | {
-            "n_exposures": len(statuses) + n_lost,
-            "n_measured": len(statuses) - failures,
+    def calibrate_group(self, model):
+        """Calibrate one group.
+
+        Parameters
+        ----------
+        model : CombinedEEModel
+
+        Returns
+        -------
+        CalibratedGroup
+            With a failure, and no more than the group's names, where that is not possible.
+        """
+        names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
+        row = names | {
+            "n_measured": sum(not status.startswith("failed") for status in model.exposure_status),
             "gain": model.meta.group.gain,
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
         }
-        warnings = _group_warnings(statuses, failures + n_lost, row["n_exposures"])
-        n_radii = len(model.radius)
-        found = _empty(n_radii)
+        arrays, correction, note, failure = _empty(len(model.radius)), None, "", ""
         try:
-            total, correction = self._total(model, group)
-            stimulus, note = self._stimulus(model, group)
+            total, found = self._total(model, names)
+            stimulus, note = self._stimulus(model, names)
             row |= asdict(
                 calibrate_rate(
                     total,
@@ -181,18 +241,17 @@ class AbsFluxStep(FluxStep):
                     pixar_sr=model.meta.group.pixar_sr,
                 )
             )
-            warnings += [note] if note else []
-            row["status"] = status_text("", tuple(warnings))
-            found = {
+        except NirissEEError as error:
+            failure = str(error)
+        else:
+            correction = found
+            arrays = {
                 "radius_used": total.used,
                 "total_count_rate": total.total,
                 "total_count_rate_err": total.total_err,
                 "ee_effective": total.ee_effective,
             }
-        except NirissEEError as error:
-            correction = None
-            row["status"] = status_text(str(error), ())
-        return found | {"row": row, "exposures": _exposures(model, group, correction, found)}
+        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, correction, arrays), note, failure)
 
     def _total(self, model, group):
         """Total count rate of a group."""
@@ -307,15 +366,21 @@ def _empty(n_radii):
     }
 
 
-def _group_warnings(statuses, n_failed, n_exposures):
-    """What the group's row should say of its exposures."""
+def _row(group, lost):
+    """Row of a group, with the exposures of it that could not be read."""
+    statuses = list(group.model.exposure_status)
+    n_lost = sum(all(entry.get(key) == group.names[key] for key in GROUP_KEYS) for entry in lost)
+    n_exposures = len(statuses) + n_lost
+    n_failed = n_exposures - group.row["n_measured"]
     warnings = []
     if n_failed:
         warnings.append(f"{n_failed} of {n_exposures} exposures failed")
     n_warned = sum(status.startswith("measured with warnings") for status in statuses)
     if n_warned:
         warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")
-    return warnings
+    if group.note:
+        warnings.append(group.note)
+    return group.row | {"n_exposures": n_exposures, "status": status_text(group.failure, tuple(warnings))}
 
 
 def _exposures(model, group, correction, found):
@@ -361,12 +426,11 @@ def _lost_groups(models, lost):
     return groups
 
 
-def _lost_group(entries, n_radii):
+def _lost_row(entries):
     """Row of a group of which no exposure could be measured."""
     reasons = sorted({entry["status"].removeprefix("failed: ") for entry in entries})
-    row = {key: entries[0].get(key, "") for key in GROUP_KEYS} | {
+    return {key: entries[0].get(key, "") for key in GROUP_KEYS} | {
         "n_exposures": len(entries),
         "n_measured": 0,
         "status": status_text("no exposure could be measured: " + "; ".join(reasons), ()),
     }
-    return _empty(n_radii) | {"row": row, "exposures": []}

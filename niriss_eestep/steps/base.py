@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 from dataclasses import replace
@@ -380,6 +382,14 @@ def _selected_config(step_class, selection):
 
 class FluxPipeline(FluxStep, JwstPipeline):
     """A pipeline of steps of this package."""
+
+    def run(self, *args):
+        """Run the pipeline; see `FluxStep.run`."""
+        # When the interpreter ends, its garbage collector goes several times through all that the packages have made,
+        # 0.4 s, to free memory that the system takes back anyway
+        atexit.unregister(gc.freeze)
+        atexit.register(gc.freeze)
+        return super().run(*args)
 
 
 def check_directory(path):

@@ -20,7 +20,7 @@ from niriss_eestep.steps.exposure_job import measure_exposure
 from niriss_eestep.steps.exposure_step import failure_of
 from niriss_eestep.steps.inputs import Member, file_metadata, group_members
 from niriss_eestep.steps.sb_profile import SBProfileStep
-from niriss_eestep.steps.workers import ProcessCrew, Worker, measure_by_workers
+from niriss_eestep.steps.workers import ProcessCrew, Worker, hand_out, measure_by_workers
 
 __all__ = ["FluxCalPipeline"]
 
@@ -116,11 +116,13 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             With ``on_error='raise'``, at the first failure.
         """
-        crew = self._crew([member for product in products for member in product.members])
-        # while the crew starts
+        members = [member for product in products for member in product.members]
+        crew = self._crew(members)
+        # the workers have the first ones while the headers of all are read here
+        begun = hand_out(crew, members) if crew else {}
         grouped = [group_members(product.members) for product in products]
         members = [m for groups in grouped for ms in groups.values() for m in ms]
-        with closing(self._outcomes(members, crew)) as all_outcomes:
+        with closing(self._outcomes(members, crew, begun)) as all_outcomes:
             for product, groups in zip(products, grouped, strict=True):
                 outcomes = itertools.islice(all_outcomes, len(product.members))
                 try:
@@ -156,7 +158,8 @@ class FluxCalPipeline(FluxPipeline):
             If none of its exposures, or of its groups, could be measured.
         """
         several = len({target for target, *_ in groups if target}) > 1
-        name, combined, failed, lost = product.name, [], [], []
+        name, combined, calibrated, failed, lost = product.name, [], [], [], []
+        self.abs_flux._reference_files_used = []
         shown = []  # profiles, for the report only: in memory there are those of one group
         for members in groups.values():
             measured = list(zip(members, itertools.islice(outcomes, len(members)), strict=True))
@@ -166,7 +169,10 @@ class FluxCalPipeline(FluxPipeline):
                 failed += profiles
                 continue
             name = name or default_product_name(profiles[0][1])
-            combined += self._combine(profiles, name, several)
+            averages = self._combine(profiles, name, several)
+            combined += averages
+            # at once, while workers measure the next
+            calibrated += self._calibrate(averages)
             shown += [model for _, model in profiles if self.save_report]
         if not combined:
             reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in failed]
@@ -174,9 +180,10 @@ class FluxCalPipeline(FluxPipeline):
                 dict.fromkeys(reasons)
             )
             raise ExposureError(msg)
-        combined += self._combine(failed, name, several)
-        ee = [model for model in combined if isinstance(model, CombinedEEModel)]
-        result = self.abs_flux.calibrate(ee, ee, name, lost)
+        averages = self._combine(failed, name, several)
+        combined += averages
+        calibrated += self._calibrate(averages)
+        result = self.abs_flux.collect(calibrated, [group.model for group in calibrated], name, lost)
         self.abs_flux.finalize_result(result, self.abs_flux._reference_files_used)
         if self.save_report:
             self._write_report(result, combined, shown + [model for _, model in failed])
@@ -198,12 +205,12 @@ class FluxCalPipeline(FluxPipeline):
         n_workers = min(self.workers, len(members))
         return ProcessCrew(Worker(self), n_workers) if n_workers > 1 else None
 
-    def _outcomes(self, members, crew):
+    def _outcomes(self, members, crew, begun):
         """Measure exposures, here or by a crew, and give the outcomes in order."""
         if crew is None:
             outcomes = (measure_exposure(self, member) for member in members)
         else:
-            outcomes = measure_by_workers(crew, members)
+            outcomes = measure_by_workers(crew, members, begun)
         with closing(outcomes):
             yield from progress(outcomes, total=len(members), desc="measure")
 
@@ -214,6 +221,10 @@ class FluxCalPipeline(FluxPipeline):
             self.combine_profiles.finalize_result(model, [])
             self.save_product(model)
         return [model for model in combined if self.save_report or isinstance(model, CombinedEEModel)]
+
+    def _calibrate(self, combined):
+        """Calibrate each group."""
+        return [self.abs_flux.calibrate_group(model) for model in combined if isinstance(model, CombinedEEModel)]
 
     def output_path(self, name):
         """Where a product of this name is written."""

@@ -20,7 +20,7 @@ from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
 
-__all__ = ["ProcessCrew", "Worker", "measure_by_workers"]
+__all__ = ["ProcessCrew", "Worker", "hand_out", "measure_by_workers"]
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,23 @@ class _Lines(logging.Handler):
         self.lines.append(self.format(record))
 
 
-def measure_by_workers(crew, members):
+def hand_out(crew, members):
+    """Hand out as many exposures as may be out at a time.
+
+    Parameters
+    ----------
+    crew : ProcessCrew, or another with its methods
+    members : sequence of Member
+
+    Returns
+    -------
+    dict of Member to Future
+        Of the first ones, for `measure_by_workers`.
+    """
+    return {member: crew.submit(member) for member in members[: crew.n_workers * (1 + AHEAD)]}
+
+
+def measure_by_workers(crew, members, begun=None):
     """Measure exposures by a crew.
 
     Parameters
@@ -103,6 +119,8 @@ def measure_by_workers(crew, members):
     crew : ProcessCrew, or another with its methods
         Dismissed at the end.
     members : sequence of Member
+    begun : dict of Member to Future, optional
+        Those that have been handed out; it is emptied.
 
     Yields
     ------
@@ -115,11 +133,11 @@ def measure_by_workers(crew, members):
         As `measure_exposure`.
     """
     try:
-        waiting, handed_out = deque(members), deque()
+        waiting, handed_out, begun = deque(members), deque(), {} if begun is None else begun
         while waiting or handed_out:
             while waiting and len(handed_out) < crew.n_workers * (1 + AHEAD):
                 member = waiting.popleft()
-                handed_out.append((member, crew.submit(member)))
+                handed_out.append((member, begun.pop(member, None) or crew.submit(member)))
             member, future = handed_out.popleft()
             outcome, records = crew.result(member, future)
             for record in records:

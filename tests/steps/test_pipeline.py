@@ -151,6 +151,25 @@ def test_products_record_what_made_them(program, pipeline):
     assert absflux.meta.ref_file.throughput.name
 
 
+def test_a_product_records_no_other_product_s_references(pipeline, tmp_path):
+    out, _ = pipeline
+    known = next(iter(sorted(out.glob("*_eecombined.asdf"))))
+    stranger = products.open(known)
+    stranger.meta.group.target = stranger.meta.target.proposer_name = "NO STANDARD"
+    unknown = tmp_path / "stranger_f090w_sub64_eecombined.asdf"
+    stranger.save(str(unknown))
+    association = {
+        "products": [
+            {"name": name, "members": [{"expname": str(path), "exptype": "science"}]}
+            for name, path in (("a", known), ("b", unknown))
+        ]
+    }
+    first, second = AbsFluxStep.call(association)
+    assert first.meta.ref_file.stdspec.name.startswith("wd1057_719_mod_001")
+    assert second.table["status"][0].startswith("measured with warnings: no expected rate")
+    assert second.meta.ref_file.stdspec.name is None
+
+
 def test_rate_and_cal_give_the_same_rates(tmp_path):
     program = Program(groups=(("F356W", "SUB64"),), n_dithers=1, seed=2)
     simulate_program(tmp_path, program, kinds=("rate", "cal"))

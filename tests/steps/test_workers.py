@@ -17,8 +17,9 @@ import pytest
 from niriss_eestep import products
 from niriss_eestep.exceptions import ExposureError, OutputError
 from niriss_eestep.steps import FluxCalPipeline
+from niriss_eestep.steps.exposure_job import Outcome
 from niriss_eestep.steps.inputs import Member
-from niriss_eestep.steps.workers import AHEAD, ProcessCrew, Worker, measure_by_workers
+from niriss_eestep.steps.workers import AHEAD, ProcessCrew, Worker, hand_out, measure_by_workers
 
 # what differs from run to run
 TIMES = ("meta.date", "cal_logs")
@@ -192,3 +193,28 @@ def test_no_more_is_handed_out_than_needed(paths):
     assert len(handed_out) == 2 * (1 + AHEAD)
     outcomes.close()
     assert handed_out[-1] == "dismissed"
+
+
+def test_what_was_handed_out_early_comes_in_its_place():
+    handed_out = []
+
+    class Echo:
+        n_workers = 1
+
+        def submit(self, member):
+            handed_out.append(member)
+            return Outcome((member,))
+
+        def result(self, member, future):
+            return future, []
+
+        def dismiss(self):
+            pass
+
+    members = [Member(f"{k}", Path(f"{k}.fits")) for k in range(3 * (1 + AHEAD))]
+    begun = hand_out(Echo(), members)
+    assert list(begun) == members[: 1 + AHEAD]
+    by_group = members[::-1]
+    outcomes = list(measure_by_workers(Echo(), by_group, begun))
+    assert [outcome.products[0] for outcome in outcomes] == by_group
+    assert len(handed_out) == len(set(handed_out)) == len(members)
