@@ -1,4 +1,4 @@
-"""Profiles that were not made by the steps here, completed with what averaging them needs."""
+"""Profiles that were not made by the steps here, completed with what averaging and calibrating them needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ import copy
 
 import numpy as np
 
-__all__ = ["completed"]
+from niriss_eestep.exceptions import ProductError
+from niriss_eestep.products.convert import group_of
+from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
+
+__all__ = ["completed", "completed_group"]
+
+#: what a group's mean must have
+OF_A_GROUP = (
+    "radius",
+    "count_rate",
+    "count_rate_err",
+    "n_good",
+    "exposure_count_rate",
+    "exposure_count_rate_err",
+    "exposure_flag",
+    "exposure_names",
+)
 
 
 def completed(profile):
@@ -47,3 +63,77 @@ def completed(profile):
     result = type(profile)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree.get("meta", {})))})
     result._instance["meta"].setdefault(profile.meta_key, {}).update(known)
     return result
+
+
+def completed_group(combined):
+    """Fill in what a group's mean from elsewhere lacks.
+
+    Parameters
+    ----------
+    combined : CombinedEEModel
+        With its radii, values and their errors, those of its exposures, their annuli, and the gain.
+
+    Returns
+    -------
+    CombinedEEModel
+        The same where nothing is missing; else a copy, in which the radii are taken as independent where no covariance
+        says otherwise, and those of an exposure as correlated like the mean's, apertures as whole circles, exposures
+        as equal, and times and positions as unknown.
+
+    Raises
+    ------
+    ProductError
+        If it lacks what nothing can stand for.
+    """
+    tree = combined._instance
+    _check_group(tree, combined.meta.filename or "combined profile in memory")
+    found = {name: value for name, value in _group_defaults(tree).items() if tree.get(name) is None}
+    group = tree["meta"]["group"]
+    known = {key: value for key, value in group_of(combined).items() if group.get(key) is None}
+    if group.get("pixar_sr") is None:
+        known["pixar_sr"] = combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE
+    if not found and not known:
+        return combined
+    result = type(combined)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree["meta"]))})
+    result._instance["meta"]["group"].update(known)
+    return result
+
+
+def _check_group(tree, label):
+    """See that what nothing can stand for is there."""
+    missing = [name for name in OF_A_GROUP if tree.get(name) is None]
+    if missing:
+        msg = f"{label}: has no {', '.join(missing)}: nothing to calibrate"
+        raise ProductError(msg)
+    if tree.get("exposure_ring_edges") is None or tree.get("exposure_ring_coverage") is None:
+        msg = (
+            f"{label}: has no exposure_ring_edges and exposure_ring_coverage: the aperture correction needs to know in "
+            "which annulus the background was measured; give for each exposure the edges [pix] and the coverage, 0 to "
+            "1, or rows without entries where no background was subtracted"
+        )
+        raise ProductError(msg)
+    if tree["meta"].get("group", {}).get("gain") is None:
+        msg = f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
+        raise ProductError(msg)
+
+
+def _group_defaults(tree):
+    """What stands for the arrays that a group's mean lacks."""
+    err, exposure_err = (np.asarray(tree[f"{key}count_rate_err"], dtype=float) for key in ("", "exposure_"))
+    flags, names = np.asarray(tree["exposure_flag"]), list(tree["exposure_names"])
+    covariance = np.diag(err**2) if tree.get("covariance") is None else np.asarray(tree["covariance"])
+    scale = np.outer(err, err)
+    correlation = np.divide(covariance, scale, out=np.eye(err.size), where=scale > 0)
+    unknown = np.full(len(names), np.nan)
+    return {
+        "count_rate_err_formal": err,
+        "covariance": covariance,
+        "inflation": np.ones_like(err),
+        "scatter": np.full_like(err, np.nan),
+        "chi2_dof": np.full_like(err, np.nan),
+        "exposure_covariance": np.array([correlation * np.outer(row, row) for row in exposure_err]),
+        "exposure_area": np.tile(np.pi * np.square(tree["radius"]), (len(names), 1)),
+        "exposure_weight": flags / np.maximum(flags.sum(axis=0), 1),
+        "exposure_filenames": names,
+        "exposure_status": ["measured"] * len(names),
+    } | {f"exposure_{name}": unknown for name in ("mjd", "x_center", "y_center", "background", "background_err")}

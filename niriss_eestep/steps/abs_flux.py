@@ -14,6 +14,7 @@ import numpy as np
 from niriss_eestep.calibrate.abs_flux import Stimulus, calibrate_rate, total_rate
 from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
 from niriss_eestep.measure.ee_profile import status_text
+from niriss_eestep.products.complete import completed_group
 from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
@@ -131,7 +132,7 @@ class AbsFluxStep(FluxStep):
         if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
             msg = f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
             raise ProductError(msg)
-        return model
+        return completed_group(model) if isinstance(model, CombinedEEModel) else model
 
     def calibrate(self, models, sources, product_name=None, lost=()):
         """Calibrate the groups of one product.

@@ -1,8 +1,11 @@
 """Profiles that hold the documented tree and no more are averaged and calibrated like the steps' own."""
 
+import copy
+
 import numpy as np
 import pytest
 
+from niriss_eestep.exceptions import ProductError
 from niriss_eestep.products import EEProfileModel, SBProfileModel
 from niriss_eestep.products import open as open_product
 from niriss_eestep.reference import load_psfee
@@ -59,6 +62,61 @@ def test_ee_profiles_give_the_total_rate(profiles):
     # independent radii: six between 5 and 10 pix, each divided by its EE
     assert 0 < row["count_rate_err"] < ERR
     assert [model.to_flat_dict().keys() for model in profiles] == before
+
+
+#: the documented tree of eecombined, and the annuli
+DOCUMENTED = (
+    "radius", "count_rate", "count_rate_err", "scatter", "n_good", "exposure_count_rate", "exposure_count_rate_err",
+    "exposure_flag", "exposure_names", "exposure_ring_edges", "exposure_ring_coverage", "meta",
+)  # fmt: skip
+
+
+@pytest.fixture
+def combined():
+    (model,) = CombineProfilesStep.call([ee_profile(1, 1.0), ee_profile(2, 1.0)])
+    return model
+
+
+def with_only(model, names):
+    return type(model)({name: copy.deepcopy(model._instance[name]) for name in names})
+
+
+def test_a_mean_with_the_documented_tree_alone_gives_the_same_table(combined):
+    expected = AbsFluxStep.call(combined)
+    found = AbsFluxStep.call(with_only(combined, DOCUMENTED))
+    for name in expected.table.dtype.names:
+        if expected.table[name].dtype.kind == "f":
+            # an error squared and its root: one rounding
+            np.testing.assert_allclose(found.table[name], expected.table[name], rtol=4e-16, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found.table[name], expected.table[name], err_msg=name)
+    np.testing.assert_allclose(
+        found.exposures["total_count_rate_err"], expected.exposures["total_count_rate_err"], rtol=1e-15
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("exposure_ring_edges", "which annulus"), ("exposure_count_rate", "nothing to calibrate")],
+)
+def test_a_mean_that_lacks_what_nothing_stands_for_is_refused(combined, name, told):
+    with pytest.raises(ProductError, match=rf"f444w_sub64_eecombined.asdf: has no .*{name}.*{told}"):
+        AbsFluxStep.call(with_only(combined, [key for key in DOCUMENTED if key != name]))
+
+
+def test_a_mean_without_gain_is_refused(combined):
+    bare = with_only(combined, DOCUMENTED)
+    del bare._instance["meta"]["group"]["gain"]
+    with pytest.raises(ProductError, match=r"eecombined\.asdf: has no meta\.group\.gain"):
+        AbsFluxStep.call(bare)
+
+
+def test_the_covariance_of_the_mean_tells_how_an_exposure_s_radii_are_correlated(combined):
+    correlated = with_only(combined, (*DOCUMENTED, "covariance"))
+    correlated.covariance = np.full((RADIUS.size, RADIUS.size), ERR**2 / 2)
+    rows = AbsFluxStep.call(correlated).exposures
+    # one error for all radii: the mean over radii has it, divided by the EE of about 0.9
+    assert np.all(rows["total_count_rate_err"] > ERR)
 
 
 def test_a_failed_profile_stays_failed():
