@@ -461,10 +461,13 @@ def _by_median(
         value[k] = np.median(image[on_image][near])
         # a median's variance is pi/2 of the mean's (normal distribution, large samples)
         weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
-    box = np.full((BOX, BOX), np.pi / 2 / BOX**4)
+    # a pixel is judged as a bad one is replaced: from its neighbours alone
+    around = np.ones((BOX, BOX), dtype=bool)
+    around[BOX // 2, BOX // 2] = False
     clean = np.where(good, image, 0.0)
+    residual = clean - scipy.ndimage.median_filter(clean, footprint=around)
     return _Prediction(
-        value, weights, clean - scipy.ndimage.median_filter(clean, BOX), noise + scipy.ndimage.correlate(noise, box)
+        value, weights, residual, noise + scipy.ndimage.correlate(noise, np.pi / 2 * around / around.sum() ** 2)
     )
 
 

@@ -12,13 +12,24 @@ from numpy.typing import NDArray
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 
-__all__ = ["CENTROID_METHODS", "Centroid", "centre_of_mass", "find_star", "fit_psf", "measure_centroid"]
+__all__ = [
+    "CENTROID_METHODS",
+    "Centroid",
+    "centre_of_mass",
+    "check_centroid",
+    "find_star",
+    "fit_psf",
+    "measure_centroid",
+]
 
 CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
 
 #: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
 _CONVERGED = 1e-4
 _MAX_ITERATIONS = 100
+
+#: a model PSF is fitted this far from where the star was found at most, along either axis [pix]
+_FIT_REACH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +308,39 @@ def fit_psf(
         return weight * (data / flux_of(model) - model)
 
     # steps of 0.02 pix are far above the model's numerical noise and far below its structure
-    fit = least_squares(residual, (0.0, 0.0), diff_step=0.02, bounds=(-2.0, 2.0), xtol=1e-5, ftol=1e-6)
+    fit = least_squares(residual, (0.0, 0.0), diff_step=0.02, bounds=(-_FIT_REACH, _FIT_REACH), xtol=1e-5, ftol=1e-6)
     if not fit.success:
         msg = f"the model PSF cannot be fitted: {fit.message}"
         raise ExposureError(msg)
+    if np.any(np.abs(fit.x) > 0.99 * _FIT_REACH):
+        msg = (
+            f"the model PSF cannot be fitted: its centre runs {_FIT_REACH:g} pix off x={x:.1f}, y={y:.1f} of the stamp"
+        )
+        raise ExposureError(msg)
     best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
     return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
+
+
+def check_centroid(method: str, box: int) -> None:
+    """Check how a centroid is to be measured.
+
+    Parameters
+    ----------
+    method : str
+    box : int
+        Side of the centroid box [pix].
+
+    Raises
+    ------
+    ParameterError
+        If ``method`` is unknown, or ``box`` is even or too small.
+    """
+    if method not in CENTROID_METHODS:
+        msg = f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}"
+        raise ParameterError(msg)
+    if box < 3 or box % 2 == 0:
+        msg = f"centroid_box must be an odd number of pixels, 3 or more; got {box}"
+        raise ParameterError(msg)
 
 
 def measure_centroid(
@@ -344,12 +382,7 @@ def measure_centroid(
     ParameterError
         If ``method`` or ``box`` is unknown.
     """
-    if method not in CENTROID_METHODS:
-        msg = f"centroid method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}"
-        raise ParameterError(msg)
-    if box < 3 or box % 2 == 0:
-        msg = f"centroid box must be an odd number of pixels, 3 or more; got {box}"
-        raise ParameterError(msg)
+    check_centroid(method, box)
     peak_x, peak_y = find_star(image, bad, near=(x, y), radius=search_radius)
     filled = fill_for_search(image, bad)
     x_err = y_err = np.nan

@@ -24,8 +24,9 @@ from niriss_eestep.measure.bad_pixels import (
     low_pixels,
     repair_pixels,
 )
-from niriss_eestep.measure.centroid import Centroid, fit_psf, measure_centroid
+from niriss_eestep.measure.centroid import Centroid, check_centroid, fit_psf, measure_centroid
 from niriss_eestep.measure.core_repair import core_fit_pixels, fill_scale, model_misfit, scaled
+from niriss_eestep.measure.dq import SATURATED
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.neighbours import core_offset, find_neighbour
@@ -49,6 +50,9 @@ _CORE_OFFSET = 0.3
 
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
+
+#: a fall of the curve of growth by this many standard errors is no noise
+_SIGNIFICANT_FALL = 3.0
 
 #: far below the structure of any PSF, far above rounding [pix]
 _CENTRING_STEP = 0.02
@@ -170,6 +174,7 @@ class EEOptions:
             if getattr(self, name) not in choices:
                 msg = f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
                 raise ParameterError(msg)
+        check_centroid(self.centroid_method, self.centroid_box)
         for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
             check_number(name, getattr(self, name), positive=True)
         for name in ("background_skip", "background_value_err", "max_shift"):
@@ -181,11 +186,8 @@ class EEOptions:
         if not np.isfinite(self.background_value):
             msg = f"background_value must be finite [DN/s/pix], got {self.background_value}"
             raise ParameterError(msg)
-        if not 3 <= self.centroid_box <= 2 * self.sky_radii[0]:
-            msg = (
-                f"centroid_box must be 3 or more, and end before the sky annulus at {self.sky_radii[0]:g} pix, "
-                f"got {self.centroid_box}"
-            )
+        if self.centroid_box > 2 * self.sky_radii[0]:
+            msg = f"centroid_box must end before the sky annulus at {self.sky_radii[0]:g} pix, got {self.centroid_box}"
             raise ParameterError(msg)
 
     @property
@@ -389,14 +391,14 @@ def _repair(
     background: Background,
     background_weights: NDArray[np.float64],
     render: Render | None,
-) -> list[Repair]:
-    """Repair the core by the model PSF, the rest by the method chosen; the core comes first."""
+) -> list[list[Repair]]:
+    """Repair the core by the model PSF, the rest by the method chosen: none or one of either."""
     core = todo & (distance_grid(todo.shape, x, y) <= options.core_radius)
-    repairs = []
-    for part, method in ((core, "psf"), (todo & ~core, options.bad_pixel_method)):
+    repairs: list[list[Repair]] = [[], []]
+    for found, part, method in zip(repairs, (core, todo & ~core), ("psf", options.bad_pixel_method), strict=True):
         if part.any():
             model = _as_seen(render, x, y, background_weights) if method == "psf" and render is not None else None
-            repairs.append(
+            found.append(
                 repair_pixels(
                     exposure.image,
                     exposure.variance,
@@ -426,7 +428,8 @@ def _hold_to_growth(
     bad: NDArray[np.bool_],
     weights: NDArray[np.float64],
     lost: NDArray[np.bool_],
-    repairs: list[Repair],
+    core: Repair,
+    others: list[Repair],
     x: float,
     y: float,
     background: Background,
@@ -434,12 +437,11 @@ def _hold_to_growth(
     radii: NDArray[np.float64],
     render: Render,
     effective: EffectiveEE,
-) -> list[Repair]:
+) -> Repair:
     """Scale the core's fill to the curve of growth around it, by the apertures that are not lost."""
     image = exposure.image - background.value
     model = _as_seen(render, x, y, background_weights)
     use = core_fit_pixels(bad, distance_grid(image.shape, x, y))
-    core, *others = repairs
     light = model.flat[core.index].max()
     misfit = max(2 * model_misfit(image, exposure.variance, use, model, light), 1e-3)
     fill = weighted_sums(weights.reshape(len(weights), -1)[:, core.index], core.value - background.value)
@@ -453,7 +455,7 @@ def _hold_to_growth(
     def reach(repair: Repair) -> NDArray[np.float64]:
         return _reach(weights, background_weights, [repair, *others], bad)
 
-    return [scaled(core, background.value, scale, reach), *others]
+    return scaled(core, background.value, scale, reach)
 
 
 def _reach(
@@ -601,15 +603,17 @@ def measure_ee(
     weights = aperture_weights(exposure.image.shape, x, y, radii)
     area = weights.sum(axis=(1, 2))
     touched = bad & (weights[-1] > 0)
-    failure = _core_failure(touched, distance, options, render) if core_is_bad else ""
+    failure = _core_failure(exposure, distance, options, render) if core_is_bad else ""
     todo = _to_repair(touched, distance, options) & (not failure)
     sky = background, background_weights
-    repairs = _repair(exposure, bad, todo, x, y, options, *sky, render) if todo.any() else []
+    in_core, outside = _repair(exposure, bad, todo, x, y, options, *sky, render)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    if repairs and core_is_bad and render is not None and effective is not None:
-        repairs = _hold_to_growth(exposure, bad, weights, lost, repairs, x, y, *sky, radii, render, effective)
+    if in_core and render is not None and effective is not None:
+        args = weights, lost, in_core[0], outside, x, y, *sky, radii, render, effective
+        in_core = [_hold_to_growth(exposure, bad, *args)]
+    repairs = in_core + outside
     count_rate, covariance, common = sum_apertures(exposure, weights, *sky, repairs, bad)
     star = _repaired(exposure, repairs, bad) - background.value
     covariance += _covariance_of_centring(star, radii, x, y, centroid.x_err, centroid.y_err)
@@ -665,16 +669,18 @@ def _with_low_pixels(
 
 
 def _core_failure(
-    touched: NDArray[np.bool_], distance: NDArray[np.float64], options: EEOptions, render: Render | None
+    exposure: StarExposure, distance: NDArray[np.float64], options: EEOptions, render: Render | None
 ) -> str:
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
     if options.repair_core and render is not None:
         return ""
-    n = int(np.sum(touched & (distance <= options.core_radius)))
+    in_core = exposure.bad & (distance <= options.core_radius)
+    n_saturated = int(np.sum(in_core & ((exposure.dq & SATURATED) != 0)))
+    saturated = f", {n_saturated} of them saturated" if n_saturated else ""
     remedy = "repair_core=True lets a model PSF replace them"
     if options.repair_core:
         remedy = "repair_core needs a model PSF for this filter"
-    return f"{n} bad pixel(s) within {options.core_radius:g} pix of the centre; {remedy}"
+    return f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre{saturated}; {remedy}"
 
 
 def _to_repair(touched: NDArray[np.bool_], distance: NDArray[np.float64], options: EEOptions) -> NDArray[np.bool_]:
@@ -700,6 +706,11 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
     n = len(options.radii)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
     background = fixed_background(np.nan, np.nan, method=options.background_method)
+    core = core_report(exposure.dq, distance_grid(exposure.image.shape, x, y), options.core_radius)
+    if core.saturated:
+        reason = (
+            f"{reason} ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
+        )
     return EEProfile(
         radius=np.array(options.radii),
         count_rate=np.full(n, np.nan),
@@ -709,7 +720,7 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
         n_repaired=np.zeros(n, dtype=np.int64),
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=background,
-        core=CoreReport(0, 0, 0),
+        core=core,
         gain=exposure.gain,
         pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method,
@@ -736,11 +747,19 @@ def _warnings(
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
     if lost.size:
         found.append(f"apertures from {lost[0]:g} pix leave the image")
-    if np.nansum(np.diff(profile.count_rate, prepend=0.0) <= 0) and not profile.failure:
+    if _falls(profile) and not profile.failure:
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
     return tuple(found) + _surroundings(exposure, profile, background_weights, x, y)
+
+
+def _falls(profile: EEProfile) -> bool:
+    """Whether the count rate falls with the radius somewhere, by more than its noise."""
+    variance, covariance = np.diagonal(profile.covariance), np.diagonal(profile.covariance, 1)
+    err = np.sqrt(np.maximum(variance[1:] + variance[:-1] - 2 * covariance, 0.0))
+    growth = np.diff(profile.count_rate)
+    return bool(np.any((growth <= 0) & (growth <= -_SIGNIFICANT_FALL * err)))
 
 
 def _surroundings(
@@ -765,9 +784,10 @@ def _surroundings(
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
     if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
         found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: a neighbour?")
-    if background_weights.any():
+    finite = np.flatnonzero(np.isfinite(profile.count_rate))
+    if background_weights.any() and finite.size:
         bias, sigma = sector_asymmetry(exposure.image, exposure.variance, background_weights > 0, x, y)
-        k = int(np.argmin(np.abs(profile.radius - 10)))
+        k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
         effect = bias * profile.area[k] / abs(profile.count_rate[k])
         if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
             found.append(

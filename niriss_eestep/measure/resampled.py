@@ -44,6 +44,8 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
         If the bad pixels are to be repaired by the model PSF, which is that of detector pixels.
     """
     changes: dict[str, Any] = {name: getattr(options, name) / scale for name in _LENGTHS[type(options)]}
+    # the nearest odd number
+    changes["centroid_box"] = max(3, 2 * round((options.centroid_box / scale - 1) / 2) + 1)
     changes["radii"] = tuple(radius / scale for radius in options.radii)
     if isinstance(options, EEOptions):
         if options.bad_pixel_method == "psf" or options.repair_core:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from niriss_eestep.measure.centroid import centre_of_mass
+from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.measure.centroid import centre_of_mass, check_centroid, fit_psf
 
 
 def gaussian(x, y, sigma, size=25):
@@ -48,3 +49,32 @@ def test_error_against_its_closed_form():
 def test_even_light_holds_no_position():
     flat = np.ones((25, 25))
     assert centre_of_mass(flat, flat, 12.0, 12.0) == (12.0, 12.0, np.inf, np.inf)
+
+
+def round_star(x, y, shape, sigma=1.5):
+    return gaussian(x, y, sigma, shape[0])
+
+
+def test_a_model_psf_finds_position_and_flux_without_the_peak():
+    image = 1e4 * gaussian(12.3, 11.8, 1.5)
+    bad = image > 400
+    assert bad.sum() == 8
+    x, y, flux = fit_psf(np.where(bad, np.nan, image), bad, 12.8, 12.2, round_star)
+    # without noise, to the tolerances of the fit: 1e-5 pix, whose effect on the flux is of second order
+    assert (x, y) == pytest.approx((12.3, 11.8), abs=3e-5)
+    assert flux == pytest.approx(1e4, rel=1e-4)
+
+
+def test_a_model_psf_that_runs_off_is_an_error():
+    image = 1e4 * gaussian(15.2, 12.0, 1.5)
+    with pytest.raises(ExposureError, match="runs 2 pix off"):
+        fit_psf(image, np.zeros(image.shape, dtype=bool), 12.0, 12.0, round_star)
+
+
+@pytest.mark.parametrize(
+    ("method", "box", "message"),
+    [("centroid_com", 7, "centroid_method must be one of com, quadratic"), ("com", 4, "odd"), ("com", 1, "3 or more")],
+)
+def test_how_a_centroid_is_measured_is_checked(method, box, message):
+    with pytest.raises(ParameterError, match=message):
+        check_centroid(method, box)

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from niriss_eestep.exceptions import ExposureError, ParameterError
 from niriss_eestep.measure.dq import DO_NOT_USE, JUMP_DET, SATURATED
-from niriss_eestep.measure.ee_profile import EEOptions, check_radii, measure_ee
+from niriss_eestep.measure.ee_profile import EEOptions, check_radii, failed_ee, measure_ee
 from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
@@ -220,6 +220,46 @@ def test_core_pixel_fails_the_profile_unless_repair_core():
     np.testing.assert_allclose(
         repaired.count_rate, measure_ee(exposure(), EEOptions(radii=RADII)).count_rate, rtol=2e-3
     )
+
+
+def test_a_failure_tells_how_many_pixels_are_saturated():
+    star = exposure(32.3, 30.6, bad=[(30, 32), (30, 33), (32, 35)])
+    dq = star.dq.copy()
+    dq[30, 32:34] |= SATURATED
+    profile = measure_ee(replace(star, dq=dq), EEOptions(radii=RADII))
+    assert profile.status.startswith("failed: 3 bad pixel(s) within 5 pix of the centre, 2 of them saturated; ")
+    nothing = failed_ee(replace(star, dq=dq), EEOptions(), "no star")
+    assert nothing.status == "failed: no star (2 saturated pixel(s) within 5 pix of the first position)"
+    assert nothing.core.saturated == 2
+
+
+def test_bad_pixels_of_the_core_beyond_the_apertures_count_too():
+    # the centroid may need them; they are told, whatever the radii
+    star = exposure(32.0, 31.0, bad=[(31, 36)])
+    profile = measure_ee(star, EEOptions(radii=(1, 2, 3)))
+    assert profile.status.startswith("failed: 1 bad pixel(s) within 5 pix")
+    repaired = measure_ee(star, EEOptions(radii=(1, 2, 3), repair_core=True), render, lambda r, *_: gaussian_ee(r))
+    assert repaired.status == "measured"
+    assert repaired.n_bad.tolist() == [0, 0, 0]
+
+
+def test_only_the_core_s_fill_is_held_to_the_curve_of_growth():
+    # one bad pixel beyond the core, and one within it that no aperture touches
+    star = exposure(32.0, 31.0, bad=[(36, 32), (27, 35)])
+    options = EEOptions(radii=(1, 2, 3, 3.5, 4, 4.7), core_radius=4.95, repair_core=True)
+    held = measure_ee(star, replace(options, core_radius=5.05), render, lambda r, *_: gaussian_ee(r, 5.0))
+    free = measure_ee(star, replace(options, core_radius=5.05), render)
+    np.testing.assert_array_equal(held.count_rate[:5], free.count_rate[:5])
+
+
+@pytest.mark.parametrize(("noise", "warned"), [(0.0, True), (100.0, False)])
+def test_a_fall_of_the_curve_of_growth_is_told_unless_noise_explains_it(noise, warned):
+    star = exposure(variance=noise**2 + 1e-4)
+    # 150 DN/s are missing between 8 and 10 pix, which 113 pixels have together
+    image = star.image.copy()
+    image[30, 41] -= 150.0
+    profile = measure_ee(replace(star, image=image), EEOptions(radii=(2, 5, 8, 10)))
+    assert ("does not rise" in profile.status) is warned
 
 
 def test_errors_of_a_faint_star_hold_that_of_its_position():
