@@ -116,9 +116,12 @@ class DaskCrew:
                 return future.result(timeout=NOTICE)
             except KilledWorker as error:
                 return Outcome((), f"the workers that measured it died: {error}"), []
-            except TimeoutError:
-                self._check()
-            except (concurrent.futures.CancelledError, OSError) as error:
+            except (concurrent.futures.CancelledError, OSError) as error:  # TimeoutError is an OSError
+                if future.status == "error":  # what the exposure's file system raised, not the cluster
+                    return Outcome((), f"{type(error).__name__}: {error}"), []
+                if isinstance(error, TimeoutError):
+                    self._check()
+                    continue
                 msg = f"the Dask scheduler is lost ({type(error).__name__}); run again with --skip-existing"
                 raise ClusterError(msg) from error
             except ImportError as error:

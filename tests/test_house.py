@@ -19,27 +19,53 @@ PACKAGE = Path(niriss_eestep.__file__).parent
 
 #: lower rooms may not import from higher ones
 FLOORS = {
-    "measure": 0,
-    "optics": 0,
-    "calibrate": 1,
-    "reference": 2,
-    "products": 3,
-    "simulate": 3,
-    "report": 4,
-    "steps": 5,
-    "commands": 6,
+    "exceptions": 0,
+    "text": 0,
+    "measure": 1,
+    "optics": 1,
+    "calibrate": 2,
+    "progress": 2,
+    "reference": 3,
+    "products": 4,
+    "simulate": 4,
+    "associations": 4,
+    "report": 5,
+    "steps": 6,
+    "campaign": 7,
+    "cluster": 7,
+    "commands": 8,
+    "cli": 9,
 }
+#: read by name, and importing nothing of the package
+APART = ("__init__", "integration")
 PURE = ("measure", "optics", "calibrate")
 OUTSIDE = {"jwst", "stpipe", "stdatamodels", "asdf", "crds"}
 
 
 def imports_of(path):
-    """Modules that a file imports, wherever in it."""
+    """Modules that a file imports, wherever in it, with what it takes of the package itself."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "niriss_eestep":
+            yield from (f"niriss_eestep.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def files_of(room):
+    directory = PACKAGE / room
+    return list(directory.rglob("*.py")) if directory.is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def upward(room, names):
+    """Imports from higher rooms than a room."""
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "niriss_eestep" and len(parts) > 1 and parts[1] in FLOORS:
+            lazily = room == "products" and parts[1] == "report"  # .plot()
+            if FLOORS[parts[1]] > FLOORS[room] and not lazily:
+                yield name
 
 
 @pytest.mark.parametrize("room", PURE)
@@ -52,12 +78,19 @@ def test_pure_modules_know_no_files_and_no_pipeline(room):
 
 @pytest.mark.parametrize("room", FLOORS)
 def test_nothing_imports_upward(room):
-    for path in (PACKAGE / room).rglob("*.py"):
-        for name in imports_of(path):
-            parts = name.split(".")
-            if parts[0] == "niriss_eestep" and len(parts) > 1 and parts[1] in FLOORS:
-                lazily = room in ("products", "steps") and parts[1] == "report"  # .plot(), save_report
-                assert FLOORS[parts[1]] <= FLOORS[room] or lazily, f"{path} imports {name}"
+    for path in files_of(room):
+        assert not list(upward(room, imports_of(path))), path
+
+
+def test_every_file_has_its_floor():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
+    assert rooms == {*FLOORS, *APART}
+
+
+def test_an_import_upward_is_found(tmp_path):
+    path = tmp_path / "sinner.py"
+    path.write_text("from niriss_eestep import steps, exceptions\nfrom niriss_eestep.campaign import run_campaign\n")
+    assert list(upward("measure", imports_of(path))) == ["niriss_eestep.steps", "niriss_eestep.campaign"]
 
 
 def test_integration_names_agree():

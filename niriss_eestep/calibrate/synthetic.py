@@ -86,6 +86,8 @@ class StandardSpectrum:
             if not np.all(np.isfinite(values)):
                 msg = f"spectrum of {self.name}: {np.sum(~np.isfinite(values))} values of {column} are not finite"
                 raise ReferenceDataError(msg)
+            # readers hand one spectrum to many users
+            values.setflags(write=False)
         if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
             msg = f"spectrum of {self.name}: the wavelengths must be positive and increase"
             raise ReferenceDataError(msg)

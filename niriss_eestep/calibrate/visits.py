@@ -404,7 +404,8 @@ def _inliers(data: _Series, clip_sigma: float) -> NDArray[np.bool_]:
     inside = np.ones(data.value.size, dtype=bool)
     while True:
         part = data.take(inside)
-        form = "exponential" if _n_epochs(part.days) >= FORMS["exponential"] + 2 * SPARE_EPOCHS else "constant"
+        dated = bool(np.isfinite(part.days).all()) and _n_epochs(part.days) >= FORMS["exponential"] + 2 * SPARE_EPOCHS
+        form = "exponential" if dated else "constant"
         # residuals that the stars' medians and the curve bring to zero say nothing of the scatter
         n_fitted = np.unique(part.star).size + FORMS[form] - 2
         if part.value.size - n_fitted < CLIP_MIN:

@@ -8,7 +8,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["read_once"]
+__all__ = ["read_once", "state_of"]
 
 T = TypeVar("T")
 
@@ -36,13 +36,24 @@ def read_once(reader: Callable[..., T]) -> Callable[..., T]:
 
     @wraps(reader)
     def read(path: str | os.PathLike[str], *args) -> T:
-        return remembered(Path(path), _state(Path(path)), args)
+        return remembered(Path(path), state_of(Path(path)), args)
 
     return read
 
 
-def _state(path: Path) -> tuple:
-    """Sizes and times of modification of a file, or of the files of a directory."""
+def state_of(path: Path) -> tuple:
+    """Tell files from what they were before.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File or directory.
+
+    Returns
+    -------
+    tuple
+        Names, sizes and times of modification of the file, or of those in the directory.
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     found = [(file.name, file.stat()) for file in files if file.exists()]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)

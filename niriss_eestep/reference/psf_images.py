@@ -10,6 +10,7 @@ import numpy as np
 
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.optics.psf_image import PSFImage
+from niriss_eestep.reference.damage import damage_of_reference
 from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_PSF_IMAGES", "PSFImages", "load_psf_images", "write_psf_images"]
@@ -44,11 +45,8 @@ class PSFImages(Mapping[str, PSFImage]):
     def _open(self):
         import asdf
 
-        try:
+        with damage_of_reference(self.path, "file of PSF images"):
             file = asdf.open(self.path, lazy_load=True, memmap=False)
-        except (OSError, ValueError) as error:
-            msg = f"{self.path}: not an ASDF file ({error})"
-            raise ReferenceDataError(msg) from error
         if not {"images", "radius", "meta"} <= set(file.tree):
             file.close()
             msg = f"{self.path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'"

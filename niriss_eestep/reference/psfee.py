@@ -14,6 +14,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.reference.damage import damage_of_reference
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.once import read_once
 
@@ -223,17 +224,13 @@ def _from_asdf(path: Path) -> PSFEE:
     """Read an ASDF file as `write_psfee` makes."""
     import asdf
 
-    try:
-        with asdf.open(path, lazy_load=False, memmap=False) as file:
-            asdf.AsdfFile({key: file[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
-            tables = {
-                name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
-                for name, table in file["psfee"].items()
-            }
-            meta = dict(file["meta"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, asdf.exceptions.ValidationError) as error:
-        msg = f"{path}: not a psfee reference ({str(error).splitlines()[0]})"
-        raise ReferenceDataError(msg) from error
+    with damage_of_reference(path, "psfee reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
+        asdf.AsdfFile({key: file[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
+        tables = {
+            name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
+            for name, table in file["psfee"].items()
+        }
+        meta = dict(file["meta"])
     return PSFEE(tables, path.name, meta)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from niriss_eestep.exceptions import ReferenceDataError
 from niriss_eestep.optics.build import CLEARP_FILTERS
 from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+from niriss_eestep.reference.damage import damage_of_reference
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 
@@ -76,12 +77,9 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
         msg = f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
         raise ReferenceDataError(msg)
     name = found[0].upper()
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    try:
+    with damage_of_reference(path, "table of radius and encircled energy"):
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T
-    except (ValueError, IndexError) as error:
-        msg = f"{path}: not a table of radius and encircled energy ({error})"
-        raise ReferenceDataError(msg) from error
     if name in CLEARP_FILTERS:
         transmission = WEBBPSF_PUPIL.clearp_transmission()
         if ee.max() <= transmission:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.reference.damage import damage_of_reference
 from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.once import read_once
 
@@ -196,7 +197,8 @@ def _from_table(path: Path) -> Throughput:
     from astropy.table import QTable
     from astropy.units import UnitsError, micron
 
-    table = QTable.read(path, format="ascii.ecsv")
+    with damage_of_reference(path, "table of throughputs"):
+        table = QTable.read(path, format="ascii.ecsv")
     try:
         wavelength = table["wavelength"].to_value(micron)
     except (KeyError, AttributeError, UnitsError) as error:
@@ -211,16 +213,11 @@ def _from_asdf(path: Path) -> Throughput:
     """Read an ASDF file as `write_throughput` makes."""
     import asdf
 
-    try:
-        with asdf.open(path, lazy_load=False, memmap=False) as file:
-            curves = {
-                name: (np.array(curve["wavelength"]), np.array(curve["pce"]))
-                for name, curve in file["throughput"].items()
-            }
-            meta = dict(file["meta"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{path}: not a throughput reference ({error})"
-        raise ReferenceDataError(msg) from error
+    with damage_of_reference(path, "throughput reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
+        curves = {
+            name: (np.array(curve["wavelength"]), np.array(curve["pce"])) for name, curve in file["throughput"].items()
+        }
+        meta = dict(file["meta"])
     return Throughput(curves, path.name, meta)
 
 

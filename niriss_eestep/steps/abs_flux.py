@@ -327,13 +327,15 @@ class AbsFluxStep(FluxStep):
         from niriss_eestep.reference.stdspec import find_spectrum_file
 
         path = self.get_reference_file(model, "stdspec")
-        if path is None:
+        if path is not None:
+            spectrum = load_spectrum(path)
+        else:
             try:
                 path = find_spectrum_file(group["target"])
+                spectrum = load_spectrum(path)
             except ReferenceDataError as error:
                 return None, f"no expected rate: {error}"
             self.note_reference("stdspec", Path(path).name)
-        spectrum = load_spectrum(path)
         override = self.get_ref_override("throughput")
         from_variable = override is None and os.environ.get("NIS_SYNPHOT")
         where = None if from_variable else self.get_reference_file(model, "throughput")
@@ -342,9 +344,9 @@ class AbsFluxStep(FluxStep):
             self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
         try:
             curve = throughput.curve(group["filter"])
+            expected = expected_rate(spectrum, *curve, name=group["filter"])
         except ReferenceDataError as error:
             return None, f"no expected rate: {error}"
-        expected = expected_rate(spectrum, *curve, name=group["filter"])
         stimulus = Stimulus(
             electron_rate=expected.electron_rate,
             spectrum_err=expected.electron_rate_err / expected.electron_rate,

@@ -6,6 +6,7 @@ import atexit
 import gc
 import logging
 import os
+import sys
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.exceptions import NirissEEError, OutputError, ReferenceDataError
+from niriss_eestep.exceptions import NirissEEError, OutputError, ParameterError, ReferenceDataError
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.steps import crds_state as crds
 from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
@@ -44,6 +45,10 @@ _BOOKKEEPING = frozenset(
         "input_dir",
     )
 )
+
+
+#: entries of a configuration that are no parameters
+_OF_A_CONFIGURATION = ("class", "name", "steps")
 
 
 class FluxStep(JwstStep):
@@ -152,6 +157,10 @@ class FluxStep(JwstStep):
         if isinstance(self.parent, FluxStep):
             config = config["steps"].get(self.name, {})
         spec = self.load_spec_file()
+        unknown = [key for key in config if key not in spec and key not in _OF_A_CONFIGURATION]
+        if unknown:
+            msg = f"{self.class_alias}: a parameter reference gives {', '.join(unknown)}, which this step does not have"
+            raise ParameterError(msg)
         known = {key: config[key] for key in config if key in spec and key not in self.given}
         looked_up = config_parser.config_from_dict(known, spec)
         current = {key: plain(value) for key, value in self.get_pars().items()}
@@ -197,7 +206,12 @@ class FluxStep(JwstStep):
             return override
         found = None
         if self._crds_answers():
-            found = crds.best_reference(science_metadata(input_file), reference_file_type)
+            try:
+                found = crds.best_reference(science_metadata(input_file), reference_file_type)
+            except crds.CrdsLostError as error:
+                if not self.search_attr("allow_packaged", default=False, parent_first=True):
+                    raise
+                log.warning("%s: using the packaged references, as allow_packaged says", error)
             if found is not None:
                 self._reference_files_used.append((reference_file_type, f"crds://{Path(found).name}"))
         return found
@@ -227,6 +241,13 @@ class FluxStep(JwstStep):
         """
         self._reference_files_used.append((reference_file_type, str(name)))
 
+    def references_used(self):
+        """Name the references by type; several of one type, as of two stars, one after the other."""
+        names = {}
+        for reference_type, name in self._reference_files_used:
+            names.setdefault(reference_type, {})[str(name)] = None
+        return {reference_type: ", ".join(found) for reference_type, found in names.items()}
+
     # ---- inputs and results
 
     def run(self, *args):
@@ -237,7 +258,12 @@ class FluxStep(JwstStep):
                     setattr(step, name, plain(getattr(step, name)))
         if self.parent is None and self.output_dir:
             check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
-        return super().run(*args)
+        # what `process` decides about its results holds for them alone
+        before = self.output_use_model, self.suffix
+        try:
+            return super().run(*args)
+        finally:
+            self.output_use_model, self.suffix = before
 
     @classmethod
     def _datamodels_open(cls, init, **kwargs):
@@ -317,7 +343,7 @@ class FluxStep(JwstStep):
         inputs : sequence of (Path or DataModel)
         parameters : dict
         """
-        references = dict(self._reference_files_used)
+        references = self.references_used()
         for reference_type, name in references.items():
             result._instance["meta"].setdefault("ref_file", {})[reference_type] = {"name": name}
         record_provenance(result, parameters=parameters, inputs=inputs, references=references)
@@ -386,9 +412,10 @@ class FluxPipeline(FluxStep, JwstPipeline):
     def run(self, *args):
         """Run the pipeline; see `FluxStep.run`."""
         # When the interpreter ends, its garbage collector goes several times through all that the packages have made,
-        # 0.4 s, to free memory that the system takes back anyway
-        atexit.unregister(gc.freeze)
-        atexit.register(gc.freeze)
+        # 0.4 s, to free memory that the system takes back anyway. Not for a program that is somebody else's
+        if Path(sys.argv[0]).stem in ("strun", "niriss-ee"):
+            atexit.unregister(gc.freeze)
+            atexit.register(gc.freeze)
         return super().run(*args)
 
 

@@ -11,13 +11,19 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["OFF", "ON", "UNREACHABLE", "best_reference", "crds_context", "crds_state"]
+from niriss_eestep.exceptions import ReferenceDataError
+
+__all__ = ["OFF", "ON", "UNREACHABLE", "CrdsLostError", "best_reference", "crds_context", "crds_state"]
 
 log = logging.getLogger(__name__)
 
 ON, OFF, UNREACHABLE = "on", "off", "unreachable"
 
 _VARIABLES = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "CRDS_REF_SUBDIR_MODE")
+
+
+class CrdsLostError(ReferenceDataError):
+    """CRDS answered before, and does not now."""
 
 
 def crds_state():
@@ -42,20 +48,24 @@ def _state(_settings):
         path = "/grp/crds/cache"
         if not Path(path).exists():
             return OFF
-    from crds.core.exceptions import CrdsError
-
-    if server:
-        from crds.client import api
-
-        try:
-            api.get_server_info()
-        except CrdsError as error:
-            log.debug("CRDS server %s: %s", server, error)
-        else:
-            return ON
+    if server and _server_answers():
+        return ON
     if _cache_suffices(Path(path)):
         return ON
     return UNREACHABLE if server else OFF
+
+
+def _server_answers():
+    """Whether the CRDS server answers."""
+    from crds.client import api
+    from crds.core.exceptions import CrdsError
+
+    try:
+        api.get_server_info()
+    except CrdsError as error:
+        log.debug("CRDS server %s: %s", os.environ.get("CRDS_SERVER_URL", ""), error)
+        return False
+    return True
 
 
 def _cache_suffices(path):
@@ -105,18 +115,25 @@ def best_reference(parameters, reference_type):
 
     Raises
     ------
+    CrdsLostError
+        If the server, or what the cache should hold, is out of reach.
     ReferenceDataError
         If CRDS names a reference that cannot be had.
     """
     import crds
-    from crds.core.exceptions import CrdsError
+    from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsNetworkError, ServiceError
     from stpipe import crds_client
-
-    from niriss_eestep.exceptions import ReferenceDataError
 
     try:
         # the stock call logs an ERROR for a type that the context does not have
         answer = crds.getrecommendations(parameters, reftypes=[reference_type], observatory="jwst")
+    except (CrdsDownloadError, CrdsNetworkError, ServiceError, OSError) as error:
+        # a server that is there has refused the question: it knows no such type
+        if not _server_answers():
+            msg = f"CRDS cannot be asked for {reference_type}: {error}; try again, or give --allow_packaged=true"
+            raise CrdsLostError(msg) from error
+        log.debug("CRDS: %s: %s", reference_type, error)
+        return None
     except CrdsError as error:
         log.debug("CRDS: %s: %s", reference_type, error)
         return None

@@ -196,9 +196,7 @@ class ExposureStep(FluxStep):
         -------
         str
         """
-        return fingerprint(
-            parameters=prepared.parameters, inputs=[prepared.record], references=dict(self._reference_files_used)
-        )
+        return fingerprint(parameters=prepared.parameters, inputs=[prepared.record], references=self.references_used())
 
     def measure_prepared(self, prepared):
         """Measure an exposure that has been prepared; see `measure`."""

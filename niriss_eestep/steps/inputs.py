@@ -359,9 +359,9 @@ def file_metadata(path):
 
     from niriss_eestep.steps.fits_image import fits_image
 
-    if not path.is_file():
-        return {}
     try:
+        if not path.is_file():
+            return {}
         image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
         found = read_metadata(path) if image is None else image.get_crds_parameters()
     except (ExposureError, *DAMAGE) as error:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from stpipe import config_parser
 
 from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.reference.damage import damage_of_reference
+from niriss_eestep.reference.once import read_once, state_of
 from niriss_eestep.steps.crds_state import ON, best_reference, crds_state
 
 __all__ = [
@@ -64,15 +65,16 @@ def _directories():
     return [cfg_directory(), *([Path(user)] if user else [])]
 
 
-@lru_cache(maxsize=64)
+@read_once
 def _files(directory, reference_type):
     """Parameter files of one step with their selections, the most general first."""
     import asdf
 
     found = []
     for path in sorted(Path(directory).glob(f"{reference_type}*.asdf")):
-        meta = asdf.util.load_yaml(path).get("meta", {})
-        selection = dict(meta.get("selection") or {})
+        with damage_of_reference(path, "parameter file"):
+            meta = asdf.util.load_yaml(path).get("meta", {})
+            selection = dict(meta.get("selection") or {})
         unknown = set(selection) - set(SELECTORS) - {"filter"}
         if unknown:
             msg = f"{path}: selection has {', '.join(sorted(unknown))}; it may have filter, {', '.join(SELECTORS)}"
@@ -102,13 +104,15 @@ def selection_of(exposure):
     Returns
     -------
     tuple of (str, object)
-        Exposures with the same selection have the same parameters. The directory of the user's references is a part.
+        Exposures with the same selection have the same parameters. The directory of the user's references is a part,
+        and the state of its files, which may be edited while a session runs.
     """
     selected = [(name, exposure.get(name)) for name in ("meta.instrument.filter", *SELECTORS.values())]
-    return (*selected, ("NIRISS_EESTEP_PARS", os.environ.get("NIRISS_EESTEP_PARS")))
+    user = os.environ.get("NIRISS_EESTEP_PARS")
+    return (*selected, ("NIRISS_EESTEP_PARS", user), ("state", state_of(Path(user)) if user else ()))
 
 
-@lru_cache(maxsize=256)
+@read_once
 def _load(path):
     """Read a parameter file once."""
     return config_parser.load_config_file(str(path))

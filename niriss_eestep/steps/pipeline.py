@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
@@ -118,11 +118,14 @@ class FluxCalPipeline(FluxPipeline):
         """
         members = [member for product in products for member in product.members]
         crew = self._crew(members)
-        # the workers have the first ones while the headers of all are read here
-        begun = hand_out(crew, members) if crew else {}
-        grouped = [group_members(product.members) for product in products]
-        members = [m for groups in grouped for ms in groups.values() for m in ms]
-        with closing(self._outcomes(members, crew, begun)) as all_outcomes:
+        with ExitStack() as stack:
+            if crew:
+                stack.callback(crew.dismiss)
+            # the workers have the first ones while the headers of all are read here
+            begun = hand_out(crew, members) if crew else {}
+            grouped = [group_members(product.members) for product in products]
+            members = [m for groups in grouped for ms in groups.values() for m in ms]
+            all_outcomes = stack.enter_context(closing(self._outcomes(members, crew, begun)))
             for product, groups in zip(products, grouped, strict=True):
                 outcomes = itertools.islice(all_outcomes, len(product.members))
                 try:

@@ -55,10 +55,10 @@ def open_exposure(source):
         return source
     if source.suffix == ".asdf":
         return open_product(source)
-    if not source.is_file():
-        msg = f"{source}: no such file" if not source.exists() else f"{source}: not a file"
-        raise ExposureError(msg)
     with damage_told(source), warnings.catch_warnings():
+        if not source.is_file():
+            msg = f"{source}: no such file" if not source.exists() else f"{source}: not a file"
+            raise ExposureError(msg)
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = check_fits(source)
