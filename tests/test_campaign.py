@@ -219,3 +219,22 @@ def test_a_scheduler_out_of_reach_is_a_clear_error(programs, tmp_path, capsys):
     assert time.monotonic() - started < 5
     with pytest.raises(ClusterError, match="no Dask scheduler answers"):
         connect("no address", timeout=1)
+
+
+def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    from niriss_eestep import cluster
+
+    monkeypatch.setattr(cluster, "NOTICE", 0.2)
+
+    def stale():
+        raise OSError(116, "Stale file handle")
+
+    def slow():
+        raise TimeoutError(110, "Connection timed out")
+
+    with distributed.Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False) as client:
+        crew = cluster.DaskCrew("worker", client)
+        for task, told in ((stale, "OSError: [Errno 116] Stale file handle"), (slow, "Connection timed out")):
+            outcome, _ = crew.result(None, client.submit(task, pure=False))
+            assert told in outcome.failure

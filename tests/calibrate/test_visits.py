@@ -198,6 +198,16 @@ def test_a_trend_is_found_across_stars_of_different_level():
     assert time.parameters["lossperyear"] == pytest.approx(0.02, abs=4 * time.errors["lossperyear"])
 
 
+def test_a_visit_without_date_counts_and_makes_no_trend():
+    table = visits(12)
+    expected = only(combine_visits(table))
+    table["mjd"][3] = np.nan
+    factor = only(combine_visits(table))
+    assert factor.n_visits == 12
+    assert factor.photmjsr == pytest.approx(expected.photmjsr, rel=1e-12)
+    assert factor.time.form == "constant"
+
+
 def test_several_visits_on_one_day_are_one_epoch():
     table = visits(8, years=0.5 / 365)
     assert only(combine_visits(table)).time.status.startswith("not constrained: 1 epoch,")

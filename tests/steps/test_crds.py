@@ -182,3 +182,28 @@ def test_strun_with_a_cache(program, crds_cache, write_pars, gain, tmp_path):
     with products.open(out / paths[1].name.replace("_rate.fits", "_eeprofile.asdf")) as result:
         assert result.radius.tolist() == [3.0, 8.0]
         assert result.meta.ref_file.crds.context_used == "jwst_0001.pmap"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_server_lost_on_the_way_is_an_error(program, crds_cache, gain, monkeypatch, caplog, allowed):
+    import crds
+    from crds.core.exceptions import ServiceError
+
+    _, (path, _) = program
+    crds_cache({"gain": {"ANY": gain(1.75)}})
+    assert crds_state() == ON
+    monkeypatch.setenv("CRDS_SERVER_URL", "http://127.0.0.1:9")
+
+    def silent(*_args, **_kwargs):
+        msg = "CRDS jsonrpc failure 'get_best_references' Connection refused"
+        raise ServiceError(msg)
+
+    monkeypatch.setattr(crds, "getrecommendations", silent)
+    monkeypatch.setenv("STPIPE_DISABLE_CRDS_STEPPARS", "true")
+    if allowed:
+        result = EEPhotometryStep.call(str(path), allow_packaged=True, configure_log=False)
+        assert ref_file(result, "gain").startswith("nominal")
+        assert "CRDS cannot be asked for gain" in caplog.text
+        return
+    with pytest.raises(ReferenceDataError, match=r"CRDS cannot be asked for gain: .*Connection refused"):
+        EEPhotometryStep.call(str(path), configure_log=False)

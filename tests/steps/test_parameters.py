@@ -10,7 +10,7 @@ import pytest
 from stpipe import Step
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.exceptions import NirissEEError, ParameterError
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, parameters
 from niriss_eestep.steps.parameters import cfg_directory
 
@@ -178,3 +178,29 @@ def test_the_command_line_with_a_parameter_file(program, tmp_path):
         assert result.table["status"].tolist() == ["measured", "measured"]
     with products.open(out / paths[1].name.replace("_rate.fits", "_eeprofile.asdf")) as product:
         assert product._instance["meta"]["eestep"]["parameters"]["low_sigma"] == 4.5
+
+
+def test_a_file_that_is_edited_is_read_again(program, own, write_pars):
+    _, (path, _) = program
+    for low_sigma in (4.0, 5.25):
+        write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": low_sigma}, directory=own)
+        result = EEPhotometryStep.call(str(path), configure_log=False)
+        assert result._instance["meta"]["eestep"]["parameters"]["low_sigma"] == low_sigma
+
+
+def test_an_unknown_parameter_for_some_exposures_fails_them(program, own, write_pars):
+    _, paths = program
+    some = {"selection": {"filter": "F480M"}}
+    write_pars(STEP, "pars-eephotometrystep_some.asdf", {"radi": [3.0]}, directory=own, **some)
+    exposures = FluxCalPipeline.call([str(p) for p in paths], configure_log=False).exposures
+    status = dict(zip(exposures["filter"], exposures["status"], strict=True))
+    assert status["F090W"] == "measured"
+    assert status["F480M"].startswith("failed: ee_photometry: a parameter reference gives radi, which this step")
+
+
+def test_a_damaged_file_is_an_error_that_names_it(program, own):
+    _, (path, _) = program
+    broken = own / "pars-eephotometrystep.asdf"
+    broken.write_bytes(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \nmeta: {a: [1\n...\n")
+    with pytest.raises(NirissEEError, match=rf"{broken}: not a parameter file"):
+        EEPhotometryStep.call(str(path), configure_log=False)

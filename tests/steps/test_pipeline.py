@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
@@ -168,6 +169,53 @@ def test_a_product_records_no_other_product_s_references(pipeline, tmp_path):
     assert first.meta.ref_file.stdspec.name.startswith("wd1057_719_mod_001")
     assert second.table["status"][0].startswith("measured with warnings: no expected rate")
     assert second.meta.ref_file.stdspec.name is None
+
+
+def test_a_product_records_the_spectra_of_all_its_stars(program, pipeline, tmp_path, monkeypatch):
+    out, _ = pipeline
+    known = next(iter(sorted(out.glob("*_eecombined.asdf"))))
+    other = products.open(known)
+    other.meta.group.target = other.meta.target.proposer_name = "P330E"
+    other.save(str(tmp_path / "other_eecombined.asdf"))
+    simulate_program(tmp_path / "p330e", Program(groups=GROUPS[:1], n_dithers=1, star=standard_star("P330E")))
+    shutil.copytree(program / "calspec", tmp_path / "calspec")
+    shutil.copytree(tmp_path / "p330e" / "calspec", tmp_path / "calspec", dirs_exist_ok=True)
+    monkeypatch.setenv("PYSYN_CDBS", str(tmp_path))
+    result = AbsFluxStep.call([str(known), str(tmp_path / "other_eecombined.asdf")])
+    names = result.meta.ref_file.stdspec.name.split(", ")
+    assert sorted(name.split("_mod")[0] for name in names) == ["p330e", "wd1057_719"]
+
+
+def test_a_spectrum_that_ends_within_the_band_costs_the_ratio_only(program, pipeline, tmp_path, monkeypatch):
+    out, _ = pipeline
+    red = next(out.glob("*_f480m_sub64_eecombined.asdf"))
+    (spectrum,) = (program / "calspec").iterdir()
+    (tmp_path / "calspec").mkdir()
+    with fits.open(spectrum) as hdus:
+        hdus[1].data = hdus[1].data[hdus[1].data["WAVELENGTH"] < 4.7e4]
+        hdus.writeto(tmp_path / "calspec" / spectrum.name)
+    monkeypatch.setenv("PYSYN_CDBS", str(tmp_path))
+    (row,) = AbsFluxStep.call(str(red)).table
+    assert row["count_rate"] > 0
+    assert np.isnan(row["ratio"])
+    assert "no expected rate: spectrum of " in row["status"]
+
+
+def test_a_member_whose_name_no_file_can_have_does_not_stop_the_others(program):
+    (path,) = sorted(program.glob("*_rate.fits"))[:1]
+    names = [str(path), "x" * 300 + "_rate.fits"]
+    members = [{"expname": name, "exptype": "science"} for name in names]
+    result = FluxCalPipeline.call({"products": [{"name": "star", "members": members}]})
+    assert sorted(status.split(":")[0] for status in result.exposures["status"]) == ["failed", "measured"]
+
+
+def test_a_list_leaves_no_trace_in_a_step_that_is_used_again(program, tmp_path):
+    paths = [str(path) for path in sorted(program.glob("*_rate.fits"))[:2]]
+    step = EEPhotometryStep(save_results=True, output_dir=str(tmp_path))
+    step.run(paths)
+    step.output_file = "mine"
+    step.run(paths[0])
+    assert (tmp_path / "mine_eeprofile.asdf").is_file()
 
 
 def test_rate_and_cal_give_the_same_rates(tmp_path):
