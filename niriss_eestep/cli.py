@@ -1,6 +1,7 @@
 """The command ``niriss-ee``."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -67,7 +68,7 @@ def main(argv=None):
     Returns
     -------
     int
-        Exit code: 0 success, 1 an error that the message explains.
+        Exit code: 0 success, 1 an error that the message explains, 130 interrupted.
     """
     args = make_parser().parse_args(argv)
     try:
@@ -75,6 +76,14 @@ def main(argv=None):
     except NirissEEError as error:
         print(f"niriss-ee {args.command}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # e.g. `niriss-ee show x | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # e.g. `niriss-ee show x | head`: nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"niriss-ee {args.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"niriss-ee {args.command}: interrupted", file=sys.stderr)
+        return 130

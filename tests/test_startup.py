@@ -53,10 +53,12 @@ def test_the_package_itself_imports_nothing():
     assert not imported(code) & {*HEAVY, *LIGHT}
 
 
-def test_the_interpreter_ends_at_once():
+@pytest.mark.parametrize(("program", "left"), [("strun", False), ("notebook", True)])
+def test_a_command_ends_at_once_and_another_program_as_it_does(program, left):
     # what is registered first runs last
-    code = """
-import atexit, gc
+    code = f"""
+import atexit, gc, sys
+sys.argv[0] = "/bin/{program}"
 atexit.register(lambda: print("usage: left to the collector:", len(gc.get_objects()) > 100))
 from niriss_eestep.exceptions import ExposureError
 from niriss_eestep.steps import FluxCalPipeline
@@ -66,4 +68,4 @@ except ExposureError:
     pass
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "left to the collector: False" in run.stdout
+    assert f"left to the collector: {left}" in run.stdout

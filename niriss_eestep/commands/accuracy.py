@@ -1,5 +1,9 @@
 """Measure how accurate the photometry is, on simulated stars of known rate, and print the table that README shows."""
 
+from pathlib import Path
+
+from niriss_eestep.commands.arguments import count, positive_count
+
 HELP = "measure the accuracy of the photometry and its errors on simulated stars"
 
 __all__ = ["HELP", "configure", "run"]
@@ -14,14 +18,18 @@ def configure(parser):
     """
     parser.add_argument("--filters", nargs="+", metavar="F", help="F090W ... F480M (default: all)")
     parser.add_argument(
-        "-n", type=int, default=20, metavar="N", help="realisations of each noise-free case (default 20)"
+        "-n", type=positive_count, default=20, metavar="N", help="realisations of each noise-free case (default 20)"
     )
     parser.add_argument(
-        "--pulls", type=int, default=0, metavar="N", help="noisy groups for the pulls in each filter (default 0: none)"
+        "--pulls",
+        type=count,
+        default=0,
+        metavar="N",
+        help="noisy groups for the pulls in each filter (default: none)",
     )
-    parser.add_argument("--nan-pixels", type=int, default=0, metavar="N", help="NaN pixels in each noisy exposure")
-    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal figures")
-    parser.add_argument("--plot", metavar="FILE", help="plot the pulls (PNG, PDF, SVG)")
+    parser.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels in each noisy exposure")
+    parser.add_argument("--seed", type=count, default=0, help="equal seeds give equal figures")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="plot the pulls (PNG, PDF, SVG)")
 
 
 def run(args):
@@ -36,10 +44,17 @@ def run(args):
     int
         1 if a figure is outside its limit.
     """
+    from niriss_eestep.exceptions import ParameterError
     from niriss_eestep.reference import load_psfee
     from niriss_eestep.reference.facts import FILTERS, filter_facts
     from niriss_eestep.simulate.accuracy import filter_psfs
 
+    if args.plot and not args.pulls:
+        msg = "--plot shows the pulls: give --pulls N too"
+        raise ParameterError(msg)
+    if args.plot and not args.plot.absolute().parent.is_dir():
+        msg = f"--plot {args.plot}: no such directory"
+        raise ParameterError(msg)
     filters = [filter_facts(name).name for name in args.filters] if args.filters else list(FILTERS)
     psfs, ee = filter_psfs(), load_psfee().ee
     missed = _print_cases(args, filters, psfs, ee)

@@ -83,7 +83,19 @@ def run(args):
     written += _write_figures(directory, table, calibration)
     written += _write_references(args, directory, table, calibration, psfee)
     print(_as_text(calibration))
+    for line in _remarks(table, calibration, psfee):
+        print(line)
     print("\n".join(f"wrote {path}" for path in written))
+
+
+def _remarks(table, calibration, psfee):
+    """What the factors rest on that needs a person's eye."""
+    for row in table[calibration.kept]:
+        if str(row["status"]) != "measured":
+            yield f"used, {row['status']}: {row['target']} {row['filter']} {row['subarray']} of {row['product']}"
+    lacking = [factor.filter for factor in calibration.factors if factor.filter not in psfee.filters]
+    if lacking:
+        yield f"no aperture corrections for {', '.join(lacking)}: {psfee.name} does not have them"
 
 
 def _directory(name):

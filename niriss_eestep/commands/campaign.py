@@ -7,6 +7,8 @@ with --skip-existing.
 
 from pathlib import Path
 
+from niriss_eestep.commands.arguments import positive_count
+
 HELP = "calibrate many associations, on several processes or a Dask cluster"
 
 
@@ -27,7 +29,7 @@ def configure(parser):
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="where the products go")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default 1)")
+    where.add_argument("--workers", type=positive_count, default=1, metavar="N", help="processes of this machine (1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask cluster, such as tcp://host:8786")
     parser.add_argument(
         "--skip-existing",

@@ -6,6 +6,8 @@ exposure.
 
 from pathlib import Path
 
+from niriss_eestep.commands.arguments import count
+
 HELP = "simulate a program, calibrate it, show the result"
 
 #: Ratios of measured to injected rates beyond this make the demo fail.
@@ -31,7 +33,7 @@ def configure(parser):
         metavar="DIR",
         help="new or empty directory, or one of an earlier demo, which is replaced (default niriss_ee_demo)",
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulation (default 1)")
+    parser.add_argument("--seed", type=count, default=1, metavar="N", help="of the simulation (default 1)")
 
 
 def run(args):
@@ -124,7 +126,7 @@ def compare(truth, result):
         found = measured.get(filter_name)
         values = {
             name: float("nan") if found is None else float(found[name])
-            for name in ("electron_rate", "electron_rate_err", "photmjsr")
+            for name in ("electron_rate", "electron_rate_err", "ratio", "ratio_err", "photmjsr")
         }
         rows.append(
             {
@@ -133,7 +135,8 @@ def compare(truth, result):
                 "measured": values["electron_rate"],
                 "measured_err": values["electron_rate_err"],
                 "ratio": values["electron_rate"] / injected,
-                "ratio_err": values["electron_rate_err"] / injected,
+                # with the aperture correction's, as the product and the report have it
+                "ratio_err": values["ratio_err"] / values["ratio"] * values["electron_rate"] / injected,
                 "photmjsr": values["photmjsr"],
                 "status": "missing" if found is None else str(found["status"]),
             }

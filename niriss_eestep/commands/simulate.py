@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from niriss_eestep.commands.arguments import count, number, positive, positive_count
+
 HELP = "simulate a standard-star program with known truth"
 
 
@@ -22,21 +24,19 @@ def configure(parser):
 def _configure_program(group):
     from argparse import BooleanOptionalAction
 
-    group.add_argument(
-        "--filters", nargs="+", default=["all"], metavar="F", help="F090W ... F480M, or all (the default)"
-    )
-    group.add_argument(
-        "--subarrays", nargs="+", default=["SUB128"], metavar="S", help="SUB64, SUB128 (the default), SUB256, FULL"
-    )
+    group.add_argument("--filters", nargs="+", metavar="F", help="F090W ... F480M, or all (the default)")
+    group.add_argument("--subarrays", nargs="+", metavar="S", help="SUB64, SUB128 (the default), SUB256, FULL")
     group.add_argument(
         "--commissioning",
         action="store_true",
         help="the 33 filters and subarrays of the commissioning program, instead of --filters and --subarrays "
         "(none saturates with --v-mag 15.3)",
     )
-    group.add_argument("--dithers", type=int, default=2, metavar="N", help="exposures in each group (default 2)")
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="equal seeds give equal files (default 1)")
-    group.add_argument("--program", type=int, default=1094, metavar="N", help="program number (default 1094)")
+    group.add_argument(
+        "--dithers", type=positive_count, default=2, metavar="N", help="exposures of a group (default 2)"
+    )
+    group.add_argument("--seed", type=count, default=1, metavar="N", help="equal seeds give equal files (default 1)")
+    group.add_argument("--program", type=count, default=1094, metavar="N", help="program number (default 1094)")
     group.add_argument("--cal", action="store_true", help="write *_cal.fits instead of *_rate.fits")
     group.add_argument("--rateints", action="store_true", help="write *_rateints.fits as well")
     group.add_argument("--overwrite", action="store_true", help="replace exposures of the same names")
@@ -51,10 +51,10 @@ def _configure_star(group):
         help="WD1057+719 (the default), LDS749B, P330E, BD+60 1753, which the next four options can change; "
         "or any name with all four of them",
     )
-    group.add_argument("--ra", type=float, metavar="DEG", help="right ascension, ICRS")
-    group.add_argument("--dec", type=float, metavar="DEG", help="declination, ICRS")
-    group.add_argument("--temperature", type=float, metavar="K", help="of the black body that stands for the star")
-    group.add_argument("--v-mag", type=float, metavar="MAG", help="Johnson V")
+    group.add_argument("--ra", type=number, metavar="DEG", help="right ascension, ICRS")
+    group.add_argument("--dec", type=number, metavar="DEG", help="declination, ICRS")
+    group.add_argument("--temperature", type=number, metavar="K", help="of the black body that stands for the star")
+    group.add_argument("--v-mag", type=number, metavar="MAG", help="Johnson V")
     group.add_argument("--spectrum", type=Path, metavar="FILE", help="CALSPEC file to take instead of the black body")
     group.add_argument(
         "--ratio",
@@ -69,29 +69,33 @@ def _configure_image(group):
     from argparse import BooleanOptionalAction
 
     group.add_argument("--noise", action=BooleanOptionalAction, default=True, help="draw noise (default)")
-    group.add_argument("--background", type=float, metavar="DN/S", help="per pixel (default: a typical sky by filter)")
+    group.add_argument("--background", type=number, metavar="DN/S", help="per pixel (default: a typical sky by filter)")
     group.add_argument(
-        "--gradient", type=float, nargs=2, default=(0.0, 0.0), metavar=("X", "Y"), help="of the background, per pixel"
+        "--gradient", type=number, nargs=2, default=(0.0, 0.0), metavar=("X", "Y"), help="of the background, per pixel"
     )
-    group.add_argument("--nan-pixels", type=int, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
-    group.add_argument("--low-pixels", type=int, default=0, metavar="N", help="low pixels without a flag")
-    group.add_argument("--jump-pixels", type=int, default=0, metavar="N", help="good pixels flagged JUMP_DET")
-    group.add_argument("--hits", type=int, default=0, metavar="N", help="cosmic-ray hits without a flag")
+    group.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
+    group.add_argument("--low-pixels", type=count, default=0, metavar="N", help="low pixels without a flag")
+    group.add_argument("--jump-pixels", type=count, default=0, metavar="N", help="good pixels flagged JUMP_DET")
+    group.add_argument("--hits", type=count, default=0, metavar="N", help="cosmic-ray hits without a flag")
     group.add_argument(
         "--bad-radii",
-        type=float,
+        type=number,
         nargs=2,
         default=(5.0, 16.0),
         metavar=("R_MIN", "R_MAX"),
         help="where these pixels lie, from the star (default 5 16)",
     )
-    group.add_argument("--stars", type=int, default=0, metavar="N", help="other, fainter stars in the field")
-    group.add_argument("--flat-error", type=float, default=0.0, metavar="X", help="relative, pixel by pixel")
+    group.add_argument("--stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
+    group.add_argument("--flat-error", type=number, default=0.0, metavar="X", help="relative, pixel by pixel")
     group.add_argument(
-        "--pointing-error", type=float, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
+        "--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
     )
     group.add_argument(
-        "--electrons", type=float, default=1e6, metavar="N", help="of the star that an exposure collects (default 1e6)"
+        "--electrons",
+        type=positive,
+        default=1e6,
+        metavar="N",
+        help="of the star, in an exposure (default 1e6)",
     )
 
 
@@ -132,14 +136,19 @@ def make_program(args):
     -------
     niriss_eestep.simulate.program.Program
     """
+    from niriss_eestep.exceptions import ParameterError
     from niriss_eestep.reference import load_spectrum
     from niriss_eestep.reference.facts import FILTERS
     from niriss_eestep.simulate.program import COMMISSIONING, Program, combinations
     from niriss_eestep.simulate.scene import Blemishes
 
-    filters = _words(args.filters)
+    if args.commissioning and (args.filters or args.subarrays):
+        msg = "--commissioning has filters and subarrays of its own: leave out --filters and --subarrays, or it"
+        raise ParameterError(msg)
+    filters = _words(args.filters or ["all"])
     filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
-    groups = COMMISSIONING if args.commissioning else combinations(filters, _words(args.subarrays))
+    subarrays = _words(args.subarrays or ["SUB128"])
+    groups = COMMISSIONING if args.commissioning else combinations(filters, subarrays)
     r_min, r_max = args.bad_radii
     return Program(
         groups=groups,
@@ -176,11 +185,12 @@ def _star(args):
     if len(given) == len(fields):
         return StandardStar(args.target, **given)
     try:
-        return replace(standard_star(args.target), **given)
+        star = standard_star(args.target)
     except ParameterError as error:
         missing = ", ".join(f"--{name.replace('_', '-')}" for name in fields if name not in given)
         msg = f"{error} (missing: {missing})"
         raise ParameterError(msg) from error
+    return replace(star, **given)
 
 
 def _ratios(values):

@@ -67,7 +67,8 @@ def _panel(axis, table, calibration, factor, quantity):
     if quantity == "mjd" and factor.time.form != "constant":
         days = np.linspace(*np.percentile(table["mjd"][mine & finite], [0, 100]), 100)
         axis.plot(days, 100 / factor.time.correction(days) - 100, color="0.3", lw=1, label="time dependence")
-    axis.set_title(f"{factor.filter}: {factor.photmjsr:.4f} $\\pm$ {100 * factor.err_visits:.2f} %", fontsize="small")
+    percent = 100 * factor.photmjsr_err / factor.photmjsr
+    axis.set_title(f"{factor.filter}: {factor.photmjsr:.4f} $\\pm$ {percent:.2f} %", fontsize="small")
 
 
 def _points(axis, rows, factor, quantity, label, marker, style):

@@ -34,7 +34,7 @@ def plot_stamp(model):
         The image with an asinh stretch; the sky annulus lies between the dashed circles.
     """
     with styled():
-        figure, axis = new_figure(4.8, 4.55, left=0.5, right=0.95, bottom=0.8, top=0.3)
+        figure, axis = new_figure(4.8, 4.4, left=0.65, right=0.95, bottom=0.8, top=0.3)
         if _has_stamp(model, axis):
             drawn = _show(axis, model, model.stamp, _stretch(model))
             _colour_bar(axis, drawn)
@@ -60,7 +60,7 @@ def plot_repairs(model):
     """
     with styled():
         figure, (before, after) = new_figure(
-            5.6, 3.3, left=0.5, right=0.9, bottom=0.75, top=0.45, ncols=2, sharex=True, sharey=True
+            5.6, 3.2, left=0.65, right=0.9, bottom=0.75, top=0.45, ncols=2, sharex=True, sharey=True
         )
         if _has_stamp(model, before) and _has_stamp(model, after):
             stretch = _stretch(model)

@@ -13,6 +13,9 @@ __all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
 #: of legends below a figure
 N_COLUMNS = 3
 
+#: room that the name of a filter takes, set upright in 7 points [inch]
+_LABEL_WIDTH = 0.12
+
 
 def plot_abs_flux(model):
     """Plot measured over expected electron rate, and PHOTMJSR over its predecessor, against wavelength.
@@ -175,8 +178,28 @@ def _name_filters(axis, table, wavelength):
         found.setdefault(str(row["filter"]), []).append((float(at), str(row["status"]).startswith("failed")))
     cross = "\N{MULTIPLICATION SIGN} "
     names = [cross * all(failed for _, failed in groups) + plain(name) for name, groups in found.items()]
+    at = np.array([np.mean([at for at, _ in groups]) for groups in found.values()])
     upper = axis.secondary_xaxis("top")
-    upper.set_xticks([np.mean([at for at, _ in g]) for g in found.values()], names, rotation=90, fontsize=7)
+    upper.set_xticks(at, [""] * len(at))
+    low, high = axis.get_xlim()
+    width = axis.figure.get_figwidth() * axis.get_position().width
+    style = {"transform": axis.get_xaxis_transform(), "rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
+    for x, name in zip(_apart(at, _LABEL_WIDTH * (high - low) / width), names, strict=True):
+        axis.text(x, 1.03, name, **style)
+
+
+def _apart(positions, gap):
+    """Move positions apart until neighbours are a gap away from each other, no further than need be."""
+    order = np.argsort(positions)
+    moved = np.array(positions, dtype=float)[order]
+    while np.any(excess := np.maximum(gap - np.diff(moved), 0.0) > 1e-6 * gap):
+        # neighbours in the way of each other move by half of what is missing each
+        missing = np.where(excess, gap - np.diff(moved), 0.0)
+        moved[:-1] -= missing / 2
+        moved[1:] += missing / 2
+    result = np.empty_like(moved)
+    result[order] = moved
+    return result
 
 
 def _limit_plateau(axis, total, err, mean, mean_err):

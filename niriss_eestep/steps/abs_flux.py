@@ -115,6 +115,7 @@ class AbsFluxStep(FluxStep):
         results = []
         for product in self.gather_products(inputs):
             self._reference_files_used = []
+            self.check_settings({})
             models = [self._checked(member, self.open_member(member)) for member in product.members]
             sources = [member.source for member in product.members]
             used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
@@ -127,6 +128,17 @@ class AbsFluxStep(FluxStep):
             raise ProductError(msg)
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
+
+    def check_parameters(self, parameters):
+        """Refuse radii in the wrong order, and errors that are none."""
+        r_min, r_max = parameters["radius_min"], parameters["radius_max"]
+        if not 0 < r_min <= r_max < np.inf:
+            msg = f"radius_min={r_min:g}, radius_max={r_max:g}: must be positive radii [pix], the larger one last"
+            raise ParameterError(msg)
+        for name in ("gain_err", "throughput_err"):
+            if not 0 <= parameters[name] < np.inf:
+                msg = f"{name}={parameters[name]}: a standard error is 0 or more"
+                raise ParameterError(msg)
 
     def _checked(self, member, model):
         if not isinstance(model, (CombinedEEModel, CombinedSBModel)):

@@ -216,6 +216,31 @@ class FluxStep(JwstStep):
                 self._reference_files_used.append((reference_file_type, f"crds://{Path(found).name}"))
         return found
 
+    def check_settings(self, exposure):
+        """Find out what is wrong with the settings before anything is measured.
+
+        Parameters
+        ----------
+        exposure : dict
+            Flat metadata of one of the exposures.
+
+        Raises
+        ------
+        ReferenceDataError
+            If a reference that the user gave does not exist.
+        ParameterError
+            If a parameter cannot be used.
+        """
+        for reference_type in self.reference_file_types:
+            override = self.get_ref_override(reference_type)
+            if override not in (None, "N/A") and isinstance(override, (str, Path)) and not Path(override).exists():
+                msg = f"override_{reference_type}: {override} does not exist"
+                raise ReferenceDataError(msg)
+        self.check_parameters(self.parameters_for(exposure))
+
+    def check_parameters(self, parameters):
+        """Refuse parameters that cannot be used; for steps that have some."""
+
     def _crds_answers(self):
         """Whether to ask CRDS; raises where it should answer and does not."""
         state = crds.crds_state()

@@ -14,7 +14,7 @@ from niriss_eestep.products.integrations import add_integrations
 from niriss_eestep.products.provenance import exposure_record, fingerprint
 from niriss_eestep.reference.facts import GAIN
 from niriss_eestep.steps.base import FluxStep, failed
-from niriss_eestep.steps.inputs import Member, exposure_root
+from niriss_eestep.steps.inputs import Member, exposure_root, metadata_of, nothing_in
 from niriss_eestep.steps.reading import damage_told
 from niriss_eestep.steps.stamp import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
 
@@ -96,8 +96,9 @@ class ExposureStep(FluxStep):
         """
         members = [member for product in self.gather(inputs) for member in product.members]
         if not members:
-            msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
-            raise ExposureError(msg)
+            raise ExposureError(nothing_in(inputs))
+        self.check_settings(metadata_of(members))
+        self.tell_unknown_names(members)
         if len(members) == 1:
             result = self.measure(members[0])
             if failure_of(result):
@@ -115,6 +116,18 @@ class ExposureStep(FluxStep):
             raise ExposureError(msg)
         self.output_use_model = True
         return results
+
+    def check_parameters(self, parameters):
+        """Refuse options and flags that are none."""
+        self.options(parameters)
+        bad_dq_mask(parameters["bad_dq"])
+
+    def tell_unknown_names(self, members):
+        """Warn of names in ``source_name`` that no exposure has: their positions would be used for none."""
+        names = {exposure_root(name) for name in self.source_name or []}
+        unknown = sorted(names - {member.name for member in members})
+        if unknown:
+            log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
     def measure(self, member):
         """Measure one exposure.
@@ -210,7 +223,9 @@ class ExposureStep(FluxStep):
         _give_native_area(result, prepared.scale)
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [prepared.record], prepared.parameters)
-        (log.warning if profile.failure or profile.warnings else log.info)("%s: %s", member.name, profile.status)
+        (log.warning if profile.failure or profile.warnings else log.info)(
+            "%s: %s: %s", self.class_alias, member.name, profile.status
+        )
         self.keep_log(result, prepared.log_start)
         return result
 
@@ -268,6 +283,9 @@ class ExposureStep(FluxStep):
             return None
         x, y = x or [], y or []
         names = [exposure_root(n) for n in parameters["source_name"] or []]
+        if len(set(names)) < len(names):
+            msg = f"source_name gives an exposure twice: {', '.join(sorted(names))}"
+            raise ParameterError(msg)
         if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
             msg = (
                 f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "

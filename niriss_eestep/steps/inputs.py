@@ -334,13 +334,45 @@ def science_metadata(dataset):
         # the step itself will say so, with its own message
         log.debug("no parameters can be looked up: %s", error)
         return {}
-    for member in (m for product in products for m in product.members):
+    return metadata_of([member for product in products for member in product.members])
+
+
+def metadata_of(members):
+    """Read the flat metadata of the first member that has any.
+
+    Parameters
+    ----------
+    members : sequence of Member
+
+    Returns
+    -------
+    dict
+        Empty where none can be read.
+    """
+    for member in members:
         if not isinstance(member.source, Path):
             return member.source.get_crds_parameters()
         found = file_metadata(member.source)
         if found:
             return found
     return {}
+
+
+def nothing_in(inputs):
+    """Say that inputs hold no exposure.
+
+    Parameters
+    ----------
+    inputs : sequence
+        Arguments of ``process``.
+
+    Returns
+    -------
+    str
+    """
+    if not inputs:
+        return "no input: give exposures (_rate, _cal, _rateints) or an association"
+    return f"no science exposure in {', '.join(str(entry) for entry in inputs)}"
 
 
 def file_metadata(path):

@@ -8,6 +8,8 @@ from collections import deque
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import numpy as np
+
 from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
 from niriss_eestep.products.convert import group_names, group_of
 from niriss_eestep.products.models import CombinedEEModel
@@ -18,7 +20,7 @@ from niriss_eestep.steps.combine_profiles import CombineProfilesStep
 from niriss_eestep.steps.ee_photometry import EEPhotometryStep
 from niriss_eestep.steps.exposure_job import measure_exposure
 from niriss_eestep.steps.exposure_step import failure_of
-from niriss_eestep.steps.inputs import Member, file_metadata, group_members
+from niriss_eestep.steps.inputs import Member, file_metadata, group_members, metadata_of, nothing_in
 from niriss_eestep.steps.sb_profile import SBProfileStep
 from niriss_eestep.steps.workers import ProcessCrew, Worker, hand_out, measure_by_workers
 
@@ -71,8 +73,7 @@ class FluxCalPipeline(FluxPipeline):
         self._check_skipped()
         products = [product for product in self.gather_products(inputs) if product.members]
         if not products:
-            msg = f"no science exposure in {', '.join(str(i) for i in inputs)}"
-            raise ExposureError(msg)
+            raise ExposureError(nothing_in(inputs))
         results = []
         for product, result in self.calibrated(products):
             if isinstance(result, NirissEEError):
@@ -96,6 +97,14 @@ class FluxCalPipeline(FluxPipeline):
                 msg = f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
                 raise ParameterError(msg)
 
+    def _check_settings(self, members):
+        """Find out what is wrong with the settings before anything is measured."""
+        exposure = metadata_of(members)
+        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
+            if not step.skip:
+                step.check_settings(exposure)
+        self.ee_photometry.tell_unknown_names(members)
+
     def calibrated(self, products):
         """Calibrate products one after the other; the exposures of the next are in work meanwhile.
 
@@ -117,6 +126,7 @@ class FluxCalPipeline(FluxPipeline):
             With ``on_error='raise'``, at the first failure.
         """
         members = [member for product in products for member in product.members]
+        self._check_settings(members)
         crew = self._crew(members)
         with ExitStack() as stack:
             if crew:
@@ -252,7 +262,12 @@ class FluxCalPipeline(FluxPipeline):
         for row in result.exposures:
             if row["status"] != "measured":
                 log.warning("%s: %s", row["exposure"], row["status"])
-        log.info("%s: %s", result.meta.filename, ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+        groups = [str(status) for status in result.table["status"]]
+        told = [("without total rate", sum(status.startswith("failed") for status in groups))]
+        told.append(("without expected rate", int(np.isnan(result.table["ratio"]).sum()) - told[0][1]))
+        lacking = "".join(f", {n} of {len(groups)} groups {what}" for what, n in told if n)
+        outcome = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
 
 
 def _lost_record(member, reason):

@@ -30,7 +30,9 @@ function sortBy(table, heading) {
   const column = heading.cellIndex;
   const body = table.tBodies[0];
   const rows = Array.from(body.rows, (row) => [key(row, column), row]);
-  rows.sort((x, y) => (up ? 1 : -1) * compare(x[0], y[0]));
+  // what is missing stays last, whichever way
+  const kinds = (x, y) => typeof x[0] !== typeof y[0];
+  rows.sort((x, y) => (up || kinds(x, y) ? 1 : -1) * compare(x[0], y[0]));
   body.append(...rows.map((entry) => entry[1]));
 }
 

@@ -1,0 +1,51 @@
+"""Types of arguments that argparse refuses by itself where they make no sense."""
+
+import argparse
+import math
+
+__all__ = ["count", "number", "positive", "positive_count"]
+
+
+def count(text):
+    """Take an integer that is not negative.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+    """
+    return _checked(text, int, lambda value: value >= 0, "an integer, 0 or more")
+
+
+def positive_count(text):
+    """Take an integer above zero; see `count`."""
+    return _checked(text, int, lambda value: value > 0, "an integer, 1 or more")
+
+
+def number(text):
+    """Take a finite number; see `count`."""
+    return _checked(text, float, math.isfinite, "a finite number")
+
+
+def positive(text):
+    """Take a finite number above zero; see `count`."""
+    return _checked(text, float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
+
+
+def _checked(text, kind, good, wanted):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not good(value):
+        msg = f"{text!r} is not {wanted}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
