@@ -174,11 +174,15 @@ def _as_text(table):
     """Return the main columns as text, one line per filter."""
     header = f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
     units = f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
+    vega = "vega_mag" in table.colnames
+    if vega:
+        header, units = f"{header}{'Vega':>9}{'zp Vega':>9}", f"{units}{'mag':>9}{'1 DN/s':>9}"
     lines = [header, units]
     for row in table:
         lines.append(
             f"{row['filter']:8}{row['pivot']:8.4f}{row['expected_electron_rate']:12.4e}"
             f"{row['expected_electron_rate_err']:10.1e}{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}"
             f"{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
+            + (f"{row['vega_mag']:9.3f}{row['zeropoint_vega']:9.3f}" if vega else "")
         )
     return "\n".join(lines)

@@ -742,6 +742,8 @@ def _warnings(
     found = []
     if profile.centroid.shift > options.max_shift:
         found.append(f"the centroid is {profile.centroid.shift:.1f} pix from the first position")
+    if options.background_method == "constant" and not (options.background_value or options.background_value_err):
+        found.append("the constant background is 0 DN/s/pix, as it is where background_value is not given")
     if profile.core.saturated:
         found.append(f"{profile.core.saturated} saturated pixel(s) in the core")
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]

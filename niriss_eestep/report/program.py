@@ -14,7 +14,7 @@ __all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
 N_COLUMNS = 3
 
 #: room that the name of a filter takes, set upright in 7 points [inch]
-_LABEL_WIDTH = 0.12
+_LABEL_WIDTH = 0.14
 
 
 def plot_abs_flux(model):

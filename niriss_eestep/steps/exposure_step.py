@@ -72,7 +72,7 @@ class ExposureStep(FluxStep):
     bad_dq = force_list(default=list('DO_NOT_USE', 'NON_SCIENCE'))  # DQ flags that make a pixel bad
     gain = float(default=None)               # Gain [e-/DN]; None: the gain reference
     allow_nrm = boolean(default=False)       # Measure exposures with the non-redundant mask too
-    centroid_method = option('com', 'quadratic', '1dg', '2dg', default='com')  # Centre of mass, or photutils' centroid_*
+    centroid_method = option('com', 'quadratic', '1dg', '2dg', default='com')  # Centre of mass, or photutils' centroid_* of that name
     centroid_box = integer(default=7)        # Side of the centroid box [pix]
     search_radius = float(default=5.0)       # The star is looked for this far from the first position [pix]
     """  # noqa: E501 - stpipe takes one line per parameter
