@@ -65,6 +65,9 @@ class Background:
         Fraction of each ring's area that was used, 0 to 1; below 1 where pixels were flagged or lie off the image.
     method : str
         'annulus', 'constant' or 'none'.
+    dark : float
+        How far below ``value`` a sixth (1 - 0.8413) of the annulus's pixels lie: the standard deviation where their
+        distribution is normal [DN/s].
     """
 
     value: float
@@ -77,6 +80,28 @@ class Background:
     ring_edges: NDArray[np.float64]
     ring_coverage: NDArray[np.float64]
     method: str = "annulus"
+    dark: float = np.nan
+
+    def low_level(self, n_sigma: float) -> float:
+        """Count rate below which a pixel is low.
+
+        Parameters
+        ----------
+        n_sigma : float
+            How far below the background [standard deviations].
+
+        Returns
+        -------
+        float
+            [DN/s]; NaN where the scatter is not known. The standard deviation is that of the dark side where it is the
+            larger one: around a bright star the annulus is mostly its wing, whose dark parts are no bad pixels.
+        """
+        spread = self.std if np.isnan(self.dark) else max(self.std, self.dark)
+        return self.value - n_sigma * spread
+
+
+#: fraction of a normal distribution that lies more than one standard deviation below its mean
+_BELOW_ONE_SIGMA = 0.1587
 
 
 def fixed_background(value: float, err: float = 0.0, *, method: str = "constant") -> Background:
@@ -247,8 +272,18 @@ def measure_background(
     value = float(np.sum(weights[use] * image[use]))
     err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))
     inside = use & (overlap > 0.5)
+    found = image[inside]
     background = Background(
-        value, err, _clipped_std(image[inside]), int(use.sum()), int(outlier.sum()), r_in, r_out, edges, coverage
+        value=value,
+        err=err,
+        std=_clipped_std(found),
+        npix=int(use.sum()),
+        n_rejected=int(outlier.sum()),
+        r_in=r_in,
+        r_out=r_out,
+        ring_edges=edges,
+        ring_coverage=coverage,
+        dark=value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan,
     )
     return background, weights
 

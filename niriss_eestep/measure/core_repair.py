@@ -101,6 +101,7 @@ def fill_scale(
     fill: NDArray[np.float64],
     effective_ee: NDArray[np.float64],
     misfit: float,
+    ee_err: NDArray[np.float64] | None = None,
 ) -> FillScale:
     """Factor of the fill that fits the curve of growth and the model, by generalised least squares.
 
@@ -118,6 +119,8 @@ def fill_scale(
         Fraction of the star's light that such an aperture keeps.
     misfit : float
         Relative standard error of the model's fill.
+    ee_err : ndarray, shape (n_radii,), optional
+        Standard error of the EE, taken as one for all radii; zero by default.
 
     Returns
     -------
@@ -131,14 +134,21 @@ def fill_scale(
     r, ee = radius[use], effective_ee[use]
     total = (count_rate[use][-1] + fill[use][-1]) / ee[-1]
     phase = np.diag((total * (_PHASE_PIX * np.abs(np.gradient(ee, r)) + _PHASE_FLOOR)) ** 2)
+    if ee_err is not None:
+        phase += np.outer(ee_err[use], ee_err[use]) * total**2
     # unknowns: the total rate, and the factor, of which the model has its own word
     design = np.column_stack([ee, -fill[use]])
     weighted = np.linalg.solve(covariance[np.ix_(use, use)] + phase, design).T
     inverse = np.linalg.inv(weighted @ design + np.diag([0.0, misfit**-2]))
     slope[use] = inverse[1] @ weighted
     model = inverse[1, 1] / misfit**2
-    err = np.sqrt((model * misfit) ** 2 + slope[use] @ phase @ slope[use])
-    return FillScale(float(slope[use] @ count_rate[use] + model), float(err), slope)
+    variance = (model * misfit) ** 2 + slope[use] @ phase @ slope[use]
+    rate, value = inverse @ (weighted @ count_rate[use] + np.array([0.0, misfit**-2]))
+    residual = count_rate[use] - design @ np.array([rate, value])
+    chi2 = residual @ np.linalg.solve(covariance[np.ix_(use, use)] + phase, residual) + ((value - 1) / misfit) ** 2
+    # an EE that is not the star's fits the curve of growth worse than its noise: all that was fitted is as uncertain
+    variance += inverse[1, 1] * max(0.0, chi2 / (use.sum() - 1) - 1)
+    return FillScale(float(value), float(np.sqrt(variance)), slope)
 
 
 def scaled(repair: Repair, background: float, scale: FillScale, reach: Reach) -> Repair:

@@ -51,7 +51,11 @@ _CORE_OFFSET = 0.3
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
 
-#: a fall of the curve of growth by this many standard errors is no noise
+#: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
+#: beyond the core must not fail an exposure for it
+_CENTROID_MARGIN = 0.3
+
+#: what falls below zero by this many standard errors is no noise
 _SIGNIFICANT_FALL = 3.0
 
 #: far below the structure of any PSF, far above rounding [pix]
@@ -344,7 +348,7 @@ def locate_star(exposure: StarExposure, options: EEOptions, render: Render | Non
         search_radius=options.search_radius,
     )
     distance = distance_grid(image.shape, found.x, found.y)
-    core_is_bad = bool(np.any(exposure.bad & (distance <= options.core_radius)))
+    core_is_bad = bool(np.any(exposure.bad & (distance <= options.core_radius - _CENTROID_MARGIN)))
     if core_is_bad and options.repair_core and render is not None:
         fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, render, radius=options.core_radius)
         found = Centroid(fit_x, fit_y, np.nan, np.nan, float(np.hypot(fit_x - x, fit_y - y)), "psf")
@@ -393,7 +397,7 @@ def _repair(
     render: Render | None,
 ) -> list[list[Repair]]:
     """Repair the core by the model PSF, the rest by the method chosen: none or one of either."""
-    core = todo & (distance_grid(todo.shape, x, y) <= options.core_radius)
+    core = todo & (distance_grid(todo.shape, x, y) <= options.core_radius - _CENTROID_MARGIN)
     repairs: list[list[Repair]] = [[], []]
     for found, part, method in zip(repairs, (core, todo & ~core), ("psf", options.bad_pixel_method), strict=True):
         if part.any():
@@ -437,6 +441,7 @@ def _hold_to_growth(
     radii: NDArray[np.float64],
     render: Render,
     effective: EffectiveEE,
+    ee_err: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
 ) -> Repair:
     """Scale the core's fill to the curve of growth around it, by the apertures that are not lost."""
     image = exposure.image - background.value
@@ -450,7 +455,23 @@ def _hold_to_growth(
     dark = replace(dark, variance=np.zeros_like(core.variance))
     count_rate, covariance, _ = sum_apertures(exposure, weights, background, background_weights, [dark, *others], bad)
     kept = effective(radii, weights.sum(axis=(1, 2)), background.ring_edges, background.ring_coverage)
-    scale = fill_scale(radii, np.where(lost, np.nan, count_rate), covariance, fill, kept, misfit)
+    scale = fill_scale(
+        radii,
+        np.where(lost, np.nan, count_rate),
+        covariance,
+        fill,
+        kept,
+        misfit,
+        None if ee_err is None else ee_err(radii),
+    )
+    # the noise of the curve of growth is not in the factor's own error
+    err = np.sqrt(scale.err**2 + scale.slope @ np.nan_to_num(covariance) @ scale.slope)
+    if scale.value < -_SIGNIFICANT_FALL * err:
+        msg = (
+            "repair_core: by the curve of growth the bad pixels of the core hold less than no light: the EE reference "
+            "(psfee) is not that of this star; give its own"
+        )
+        raise ExposureError(msg)
 
     def reach(repair: Repair) -> NDArray[np.float64]:
         return _reach(weights, background_weights, [repair, *others], bad)
@@ -560,6 +581,7 @@ def measure_ee(
     options: EEOptions | None = None,
     render: Render | None = None,
     effective: EffectiveEE | None = None,
+    ee_err: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> EEProfile:
     """Measure the encircled energy of one exposure.
 
@@ -573,6 +595,8 @@ def measure_ee(
     effective : callable, optional
         ``effective(radius, area, ring_edges, ring_coverage)``: effective EE; holds the light that ``repair_core``
         fills in to the curve of growth (`niriss_eestep.measure.core_repair`).
+    ee_err : callable, optional
+        ``ee_err(radius)``: standard error of that EE; none by default.
 
     Returns
     -------
@@ -611,7 +635,7 @@ def measure_ee(
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
     if in_core and render is not None and effective is not None:
-        args = weights, lost, in_core[0], outside, x, y, *sky, radii, render, effective
+        args = weights, lost, in_core[0], outside, x, y, *sky, radii, render, effective, ee_err
         in_core = [_hold_to_growth(exposure, bad, *args)]
     repairs = in_core + outside
     count_rate, covariance, common = sum_apertures(exposure, weights, *sky, repairs, bad)
@@ -638,7 +662,7 @@ def measure_ee(
         common=common,
     )
     return replace(
-        profile, warnings=exposure.warnings + _warnings(exposure, profile, background_weights, x, y, options)
+        profile, warnings=exposure.warnings + _warnings(exposure, profile, bad, background_weights, x, y, options)
     )
 
 
@@ -664,7 +688,7 @@ def _with_low_pixels(
             return exposure.bad
         msg = "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
         raise ParameterError(msg)
-    level = background.value - options.low_sigma * background.std
+    level = background.low_level(options.low_sigma)
     return exposure.bad | low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
 
 
@@ -674,7 +698,7 @@ def _core_failure(
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
     if options.repair_core and render is not None:
         return ""
-    in_core = exposure.bad & (distance <= options.core_radius)
+    in_core = exposure.bad & (distance <= options.core_radius - _CENTROID_MARGIN)
     n_saturated = int(np.sum(in_core & ((exposure.dq & SATURATED) != 0)))
     saturated = f", {n_saturated} of them saturated" if n_saturated else ""
     remedy = "repair_core=True lets a model PSF replace them"
@@ -733,6 +757,7 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
 def _warnings(
     exposure: StarExposure,
     profile: EEProfile,
+    bad: NDArray[np.bool_],
     background_weights: NDArray[np.float64],
     x: float,
     y: float,
@@ -753,7 +778,7 @@ def _warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    return tuple(found) + _surroundings(exposure, profile, background_weights, x, y)
+    return tuple(found) + _surroundings(exposure, profile, bad, background_weights, x, y)
 
 
 def _falls(profile: EEProfile) -> bool:
@@ -765,16 +790,21 @@ def _falls(profile: EEProfile) -> bool:
 
 
 def _surroundings(
-    exposure: StarExposure, profile: EEProfile, background_weights: NDArray[np.float64], x: float, y: float
+    exposure: StarExposure,
+    profile: EEProfile,
+    bad: NDArray[np.bool_],
+    background_weights: NDArray[np.float64],
+    x: float,
+    y: float,
 ) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
     image, variance, background = exposure.image - profile.background.value, exposure.variance, profile.background
     distance = distance_grid(image.shape, x, y)
     annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
-    rejected = annulus & (background_weights == 0) & ~exposure.bad
+    rejected = annulus & (background_weights == 0) & ~bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = find_neighbour(image, variance, exposure.bad, x, y, r_max, rejected=rejected)
+    neighbour = find_neighbour(image, variance, bad, x, y, r_max, rejected=rejected)
     if neighbour is not None:
         found.append(
             f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "

@@ -103,6 +103,7 @@ def _native_background(background: Background, scale: float) -> Background:
         value=background.value / scale**2,
         err=background.err / scale**2,
         std=background.std / scale**2,
+        dark=background.dark / scale**2,
         r_in=background.r_in * scale,
         r_out=background.r_out * scale,
         ring_edges=background.ring_edges * scale,

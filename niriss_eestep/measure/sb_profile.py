@@ -229,7 +229,7 @@ def _whole_sky(
 def _lowest(background: Background, options: SBOptions) -> float:
     """Count rate below which pixels are left out [DN/s]."""
     if options.clip_low and np.isfinite(background.std):
-        return background.value - options.low_sigma * background.std
+        return background.low_level(options.low_sigma)
     return -np.inf
 
 

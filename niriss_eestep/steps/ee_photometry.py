@@ -70,17 +70,18 @@ class EEPhotometryStep(ExposureStep):
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
         render = self._model_psf(exposure, model, references)
-        return measure_ee(exposure, options, render, self._effective_ee(exposure, model, references))
+        return measure_ee(exposure, options, render, *self._effective_ee(exposure, model, references))
 
     def _effective_ee(self, exposure, model, references):
-        """Effective EE, which holds a repaired core to the curve of growth; None where the core is not repaired."""
+        """Effective EE, which holds a repaired core to the curve of growth, and its error; None where it is not."""
         if "psfee" not in references or model.meta.instrument.pupil == "NRM":
-            return None
+            return None, None
         from niriss_eestep.calibrate.aperture_correction import effective_ee
         from niriss_eestep.reference import load_psfee
 
         name = check_exposure(exposure.name, model.meta)
-        return partial(effective_ee, partial(load_psfee(references["psfee"]).ee, name))
+        psfee = load_psfee(references["psfee"])
+        return partial(effective_ee, partial(psfee.ee, name)), partial(psfee.ee_err, name)
 
     def _model_psf(self, exposure, model, references):
         """Renderer of the exposure's PSF; None where no method asks for it, and for the NRM."""

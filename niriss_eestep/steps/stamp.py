@@ -50,7 +50,8 @@ def bad_dq_mask(mnemonics):
     ParameterError
         If one is not a JWST pixel flag.
     """
-    names = mnemonics.replace("+", ",").split(",") if isinstance(mnemonics, str) else list(mnemonics)
+    entries = [mnemonics] if isinstance(mnemonics, str) else mnemonics
+    names = [name for entry in entries for name in str(entry).replace("+", ",").split(",")]
     mask = 0
     for name in (str(n).strip().upper() for n in names):
         if name in ("", "NONE"):

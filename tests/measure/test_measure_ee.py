@@ -222,6 +222,22 @@ def test_core_pixel_fails_the_profile_unless_repair_core():
     )
 
 
+def test_a_bad_pixel_just_beyond_the_core_fails_no_exposure():
+    # 5 pix from the star, and by the centroid a little less
+    star = exposure(32.0, 31.0, bad=[(31, 37), (27, 29)])
+    profile = measure_ee(replace(star, image=star.image + 0.01), EEOptions(radii=RADII))
+    assert profile.status == "measured"
+    assert profile.n_repaired.tolist() == [0, 0, 0, 2, 2, 2, 2]
+
+
+def test_an_ee_that_has_no_light_for_the_lost_pixel_is_refused():
+    star = exposure(32.3, 30.6, bad=[(30, 32)], variance=1e-6)
+    sharper, options = partial(render, sigma=1.0), EEOptions(radii=RADII, repair_core=True)
+    # a model that does not fit, and an EE that is another star's
+    with pytest.raises(ExposureError, match="hold less than no light"):
+        measure_ee(star, options, sharper, lambda r, *_: gaussian_ee(r, 2.0))
+
+
 def test_a_failure_tells_how_many_pixels_are_saturated():
     star = exposure(32.3, 30.6, bad=[(30, 32), (30, 33), (32, 35)])
     dq = star.dq.copy()
@@ -494,6 +510,19 @@ def test_surface_brightness_of_a_gaussian():
     err = np.sqrt(1e-4 / area + profile.background.err**2)
     # cut pixels count with the square of their weight: a few per cent less
     np.testing.assert_allclose(profile.surface_brightness_err, err, rtol=0.05)
+
+
+def test_the_dark_parts_of_a_bright_star_s_wing_are_not_low():
+    star = exposure(32.0, 31.0)
+    j, i = np.indices(star.image.shape)
+    # a cross of light through the sky annulus, ten times its clipped scatter above the rest
+    noise = np.random.default_rng(2).normal(0, 0.1, star.image.shape)
+    image = star.image + np.where((abs(i - 32) < 2) | (abs(j - 31) < 2), 50.0, 0.0) + noise
+    star = replace(star, image=image, variance=np.full(image.shape, 0.01))
+    options = SBOptions(radii=(9, 13, 17), background_inner=20)
+    clipped, plain = (measure_sb(star, replace(options, clip_low=clip)) for clip in (True, False))
+    assert clipped.n_clipped.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(clipped.surface_brightness, plain.surface_brightness, rtol=1e-12)
 
 
 def test_surface_brightness_leaves_out_low_pixels_only_when_asked():
