@@ -436,9 +436,11 @@ class FluxPipeline(FluxStep, JwstPipeline):
 
     def run(self, *args):
         """Run the pipeline; see `FluxStep.run`."""
-        # When the interpreter ends, its garbage collector goes several times through all that the packages have made,
-        # 0.4 s, to free memory that the system takes back anyway. Not for a program that is somebody else's
+        # The garbage collector goes again and again through all that the packages have made at import, and when the
+        # interpreter ends several times (0.4 s), to free memory that the system takes back anyway. Not for a program
+        # that is somebody else's
         if Path(sys.argv[0]).stem in ("strun", "niriss-ee"):
+            gc.freeze()
             atexit.unregister(gc.freeze)
             atexit.register(gc.freeze)
         return super().run(*args)
