@@ -218,6 +218,39 @@ def test_a_list_leaves_no_trace_in_a_step_that_is_used_again(program, tmp_path):
     assert (tmp_path / "mine_eeprofile.asdf").is_file()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"abs_flux": {"gain_err": -1.0}}, "gain_err=-1.0: a standard error is 0 or more"),
+        ({"abs_flux": {"throughput_err": float("nan")}}, "throughput_err=nan"),
+        ({"abs_flux": {"radius_min": 12.0, "radius_max": 8.0}}, "radius_min=12, radius_max=8"),
+        ({"ee_photometry": {"radii": [5.0, 3.0]}}, "radii"),
+        ({"ee_photometry": {"bad_dq": ["DO_NOT_US"]}}, "'DO_NOT_US' is not a JWST data-quality flag"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_measured(program, tmp_path, settings, message):
+    with pytest.raises(ParameterError, match=message):
+        FluxCalPipeline.call(
+            str(program / "star_asn.json"), steps=settings, output_dir=str(tmp_path), save_results=True
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_positions_for_nobody_are_told(program, caplog):
+    path = str(sorted(program.glob("*_rate.fits"))[0])
+    EEPhotometryStep.call(path, source_name=["jw_typo_rate.fits"], source_x=[5.0], source_y=[5.0])
+    assert "source_name: no exposure is called jw_typo: the position is not used" in caplog.text
+    with pytest.raises(ParameterError, match="source_name gives an exposure twice"):
+        EEPhotometryStep.call(path, source_name=["a", "a"], source_x=[5.0, 6.0], source_y=[5.0, 6.0])
+
+
+def test_groups_without_an_expected_rate_are_counted(program, monkeypatch, caplog):
+    monkeypatch.delenv("PYSYN_CDBS")
+    path = str(sorted(program.glob("*_rate.fits"))[0])
+    FluxCalPipeline.call(path)
+    assert "0 failed, 1 of 1 groups without expected rate" in caplog.text
+
+
 def test_rate_and_cal_give_the_same_rates(tmp_path):
     program = Program(groups=(("F356W", "SUB64"),), n_dithers=1, seed=2)
     simulate_program(tmp_path, program, kinds=("rate", "cal"))

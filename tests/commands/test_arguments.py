@@ -1,0 +1,46 @@
+"""What the commands refuse before they begin."""
+
+import pytest
+
+from niriss_eestep.cli import main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "x", "--hits", "-1"],
+        ["simulate", "x", "--background", "nan"],
+        ["simulate", "x", "--gradient", "nan", "0"],
+        ["simulate", "x", "--electrons", "inf"],
+        ["accuracy", "-n", "0"],
+        ["accuracy", "--seed", "-1"],
+        ["campaign", "x", "--output-dir", "y", "--workers", "0"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_that_make_no_sense(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert " is not " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "x", "--commissioning", "--filters", "F480M"], "leave out --filters and --subarrays"),
+        (["accuracy", "--plot", "x.png"], "give --pulls N too"),
+        (["accuracy", "--pulls", "2", "--plot", "nowhere/x.png"], "nowhere/x.png: no such directory"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_options_that_do_not_go_together(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert main(["psfee", "compare", "packaged", "packaged", "--plot", str(tmp_path / "file" / "x.png")]) == 1
+    assert "file/x.png" in capsys.readouterr().err
