@@ -662,7 +662,8 @@ def measure_ee(
         common=common,
     )
     return replace(
-        profile, warnings=exposure.warnings + _warnings(exposure, profile, bad, background_weights, x, y, options)
+        profile,
+        warnings=exposure.warnings + _warnings(exposure, profile, star, bad & ~todo, background_weights, x, y, options),
     )
 
 
@@ -757,13 +758,17 @@ def failed_ee(exposure: StarExposure, options: EEOptions, reason: str) -> EEProf
 def _warnings(
     exposure: StarExposure,
     profile: EEProfile,
+    star: NDArray[np.float64],
     bad: NDArray[np.bool_],
     background_weights: NDArray[np.float64],
     x: float,
     y: float,
     options: EEOptions,
 ) -> tuple[str, ...]:
-    """What the user should know about a measured profile."""
+    """What the user should know about a measured profile.
+
+    ``star`` is the repaired image less the background, ``bad`` what is not repaired of it.
+    """
     found = []
     if profile.centroid.shift > options.max_shift:
         found.append(f"the centroid is {profile.centroid.shift:.1f} pix from the first position")
@@ -778,7 +783,7 @@ def _warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    return tuple(found) + _surroundings(exposure, profile, bad, background_weights, x, y)
+    return tuple(found) + _surroundings(exposure, profile, star, bad, background_weights, x, y)
 
 
 def _falls(profile: EEProfile) -> bool:
@@ -792,6 +797,7 @@ def _falls(profile: EEProfile) -> bool:
 def _surroundings(
     exposure: StarExposure,
     profile: EEProfile,
+    star: NDArray[np.float64],
     bad: NDArray[np.bool_],
     background_weights: NDArray[np.float64],
     x: float,
@@ -799,19 +805,19 @@ def _surroundings(
 ) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
-    image, variance, background = exposure.image - profile.background.value, exposure.variance, profile.background
-    distance = distance_grid(image.shape, x, y)
+    variance, background = exposure.variance, profile.background
+    distance = distance_grid(star.shape, x, y)
     annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
     rejected = annulus & (background_weights == 0) & ~bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = find_neighbour(image, variance, bad, x, y, r_max, rejected=rejected)
+    neighbour = find_neighbour(star, variance, bad, x, y, r_max, rejected=rejected)
     if neighbour is not None:
         found.append(
             f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "
             f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
             "a neighbour?"
         )
-    offset, err = core_offset(image, variance, exposure.bad, x, y)
+    offset, err = core_offset(star, variance, bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
     if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):

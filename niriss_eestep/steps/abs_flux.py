@@ -112,17 +112,18 @@ class AbsFluxStep(FluxStep):
         NirissEEError
             If an input is no combined profile, or no group could be calibrated.
         """
+        self.check_settings({})
         results = []
         for product in self.gather_products(inputs):
             self._reference_files_used = []
-            self.check_settings({})
             models = [self._checked(member, self.open_member(member)) for member in product.members]
             sources = [member.source for member in product.members]
             used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
             if not used:
                 msg = f"no combined EE profile among {', '.join(m.filename for m in product.members)}"
                 raise ProductError(msg)
-            results.append(self.calibrate([m for m, _ in used], [s for _, s in used], product.name))
+            groups = [self.calibrate_group(model) for model, _ in used]
+            results.append(self.collect(groups, [source for _, source in used], product.name))
         if not results:
             msg = "no combined EE profiles to calibrate"
             raise ProductError(msg)
@@ -145,30 +146,6 @@ class AbsFluxStep(FluxStep):
             msg = f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
             raise ProductError(msg)
         return completed_group(model) if isinstance(model, CombinedEEModel) else model
-
-    def calibrate(self, models, sources, product_name=None, lost=()):
-        """Calibrate the groups of one product.
-
-        Parameters
-        ----------
-        models : list of CombinedEEModel
-        sources : list of (Path or DataModel)
-            Where they came from.
-        product_name : str, optional
-            By default the one that the groups carry.
-        lost : sequence of dict
-            As for `collect`.
-
-        Returns
-        -------
-        AbsFluxModel
-
-        Raises
-        ------
-        ExposureError
-            If no group could be calibrated.
-        """
-        return self.collect([self.calibrate_group(model) for model in models], sources, product_name, lost)
 
     def collect(self, calibrated, sources, product_name=None, lost=()):
         """Make the product of groups that have been calibrated.

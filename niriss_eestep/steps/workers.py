@@ -117,7 +117,7 @@ def measure_by_workers(crew, members, begun=None):
     Parameters
     ----------
     crew : ProcessCrew, or another with its methods
-        Dismissed at the end.
+        To be dismissed by whoever made it.
     members : sequence of Member
     begun : dict of Member to Future, optional
         Those that have been handed out; it is emptied.
@@ -132,21 +132,18 @@ def measure_by_workers(crew, members, begun=None):
     NirissEEError
         As `measure_exposure`.
     """
-    try:
-        waiting, handed_out, begun = deque(members), deque(), {} if begun is None else begun
-        while waiting or handed_out:
-            while waiting and len(handed_out) < crew.n_workers * (1 + AHEAD):
-                member = waiting.popleft()
-                handed_out.append((member, begun.pop(member, None) or crew.submit(member)))
-            member, future = handed_out.popleft()
-            outcome, records = crew.result(member, future)
-            for record in records:
-                logging.getLogger(record.name).handle(record)
-            if outcome.failure and not records:
-                log.error("%s: failed: %s", member.filename, outcome.failure)
-            yield outcome
-    finally:
-        crew.dismiss()
+    waiting, handed_out, begun = deque(members), deque(), {} if begun is None else begun
+    while waiting or handed_out:
+        while waiting and len(handed_out) < crew.n_workers * (1 + AHEAD):
+            member = waiting.popleft()
+            handed_out.append((member, begun.pop(member, None) or crew.submit(member)))
+        member, future = handed_out.popleft()
+        outcome, records = crew.result(member, future)
+        for record in records:
+            logging.getLogger(record.name).handle(record)
+        if outcome.failure and not records:
+            log.error("%s: failed: %s", member.filename, outcome.failure)
+        yield outcome
 
 
 class ProcessCrew:

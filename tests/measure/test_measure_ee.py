@@ -230,6 +230,14 @@ def test_a_bad_pixel_just_beyond_the_core_fails_no_exposure():
     assert profile.n_repaired.tolist() == [0, 0, 0, 2, 2, 2, 2]
 
 
+def test_a_repaired_core_is_not_taken_for_two_stars():
+    # the peak and what lies beside it are lost: half of the light
+    lost = [(j, i) for j in (30, 31) for i in (31, 32, 33)]
+    star = exposure(32.3, 30.6, bad=lost)
+    repaired = measure_ee(star, EEOptions(radii=RADII, repair_core=True), render, lambda r, *_: gaussian_ee(r))
+    assert repaired.status == "measured"
+
+
 def test_an_ee_that_has_no_light_for_the_lost_pixel_is_refused():
     star = exposure(32.3, 30.6, bad=[(30, 32)], variance=1e-6)
     sharper, options = partial(render, sigma=1.0), EEOptions(radii=RADII, repair_core=True)

@@ -159,8 +159,10 @@ def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, monkeypa
     pipeline = FluxCalPipeline(save_results=True, output_dir=str(tmp_path))
     members = [Member(path.name.removesuffix("_rate.fits"), path) for path in paths]
     worker = Dying(pipeline, members[2].name, tmp_path / "died" if once else None)
+    crew = ProcessCrew(worker, 2)
     with caplog.at_level(logging.INFO, "niriss_eestep"):
-        outcomes = list(measure_by_workers(ProcessCrew(worker, 2), members))
+        outcomes = list(measure_by_workers(crew, members))
+    crew.dismiss()
     assert "a worker process died" in caplog.text
     failed = [member.name for member, outcome in zip(members, outcomes, strict=True) if outcome.failure]
     assert failed == ([] if once else [members[2].name])
@@ -184,15 +186,29 @@ def test_no_more_is_handed_out_than_needed(paths):
         def result(self, member, future):
             return future()
 
-        def dismiss(self):
-            handed_out.append("dismissed")
-
     members = [Member(f"{k}", paths[0]) for k in range(2 * (2 + AHEAD))]
     outcomes = measure_by_workers(Counting(), members)
     next(outcomes)
     assert len(handed_out) == 2 * (1 + AHEAD)
-    outcomes.close()
-    assert handed_out[-1] == "dismissed"
+
+
+def test_the_crew_is_dismissed_whatever_happens(paths, monkeypatch):
+    dismissed = []
+
+    class Idle:
+        n_workers = 1
+
+        def submit(self, member):
+            raise KeyboardInterrupt
+
+        def dismiss(self):
+            dismissed.append(True)
+
+    pipeline = FluxCalPipeline()
+    pipeline.make_crew = lambda worker: Idle()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run([str(path) for path in paths])
+    assert dismissed == [True]
 
 
 def test_what_was_handed_out_early_comes_in_its_place():
@@ -207,9 +223,6 @@ def test_what_was_handed_out_early_comes_in_its_place():
 
         def result(self, member, future):
             return future, []
-
-        def dismiss(self):
-            pass
 
     members = [Member(f"{k}", Path(f"{k}.fits")) for k in range(3 * (1 + AHEAD))]
     begun = hand_out(Echo(), members)
