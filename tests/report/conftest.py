@@ -123,7 +123,8 @@ def make_program(
     with pytest.MonkeyPatch.context() as environment:
         for name in ("PYSYN_CDBS", "NIS_SYNPHOT", "CRDS_SERVER_URL", "CRDS_PATH"):
             environment.delenv(name, raising=False)
-        return Program(ee, sb, combined, step.calibrate(groups, groups, product, lost))
+        absflux = step.collect([step.calibrate_group(group) for group in groups], groups, product, lost)
+        return Program(ee, sb, combined, absflux)
 
 
 @pytest.fixture(scope="session")
