@@ -1,1 +1,0 @@
-"""Many exposures: averages, aperture correction, expected rates, flux calibration. Pure: arrays in, dataclasses out."""
