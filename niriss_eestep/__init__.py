@@ -21,8 +21,7 @@ def __getattr__(name):
         return version("niriss_eestep")
     if name in __all__:
         return getattr(import_module("niriss_eestep.steps"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

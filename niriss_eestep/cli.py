@@ -5,7 +5,7 @@ import os
 import sys
 from importlib import import_module
 
-from niriss_eestep.exceptions import NirissEEError
+from niriss_eestep.errors import NirissEEError
 
 __all__ = ["main"]
 

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from niriss_eestep.calibrate.synthetic import COLLECTING_AREA
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = [
+    "AB_ZERO_FLUX",
+    "CLEARP_FILTERS",
     "COLLECTING_AREA",
+    "DO_NOT_USE",
     "FILTERS",
     "GAIN",
+    "JUMP_DET",
     "PIXEL_SCALE",
     "PIXEL_SOLID_ANGLE",
+    "REFERENCE_PIXEL",
+    "SATURATED",
     "ImagingFilter",
     "filter_facts",
 ]
 
+COLLECTING_AREA = 254009.0
+"""Unobscured area of the primary mirror [cm2]; the value that the published NIRISS throughputs (JDox) go with."""
+AB_ZERO_FLUX = 3630.7805477
+"""Zero of the AB system [Jy]: 10^(-48.6 / 2.5) erg/s/cm2/Hz (Oke & Gunn 1983, ApJ 266, 713)."""
 GAIN = 1.61
 """Mean detector gain [e-/DN] (JDox, NIRISS detector performance)."""
 
@@ -29,6 +38,13 @@ PIXEL_SCALE = 0.065562
 
 PIXEL_SOLID_ANGLE = 1.01148e-13
 """Nominal pixel area [sr]: PIXAR_SR of the headers (PHOTMJSR goes with this value)."""
+
+
+DO_NOT_USE = 1
+SATURATED = 2
+JUMP_DET = 4
+REFERENCE_PIXEL = 1 << 31
+"""Data-quality bits of JWST (``stdatamodels.jwst.datamodels.dqflags.pixel``; a test compares them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,10 @@ FILTERS = {
 """The twelve imaging filters by name, in order of wavelength."""
 
 
+CLEARP_FILTERS = tuple(name for name, facts in FILTERS.items() if facts.wheel == "filter")
+"""The filters that are used with the CLEARP element of the pupil wheel."""
+
+
 def filter_facts(name: str) -> ImagingFilter:
     """Return what is known of a filter.
 
@@ -97,5 +117,4 @@ def filter_facts(name: str) -> ImagingFilter:
     try:
         return FILTERS[name.upper()]
     except KeyError:
-        msg = f"{name!r} is not a NIRISS imaging filter; these are {', '.join(FILTERS)}"
-        raise ParameterError(msg) from None
+        raise ParameterError(f"{name!r} is not a NIRISS imaging filter; these are {', '.join(FILTERS)}") from None

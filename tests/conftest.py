@@ -9,8 +9,8 @@ MJD = 59800.3  # of the first visit
 @pytest.fixture(scope="session")
 def abs_flux_row():
     """Function that makes a row as the abs_flux step does, of a visit whose PHOTMJSR is known."""
-    from niriss_eestep.calibrate.abs_flux import Stimulus, TotalRate, calibrate_rate
-    from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+    from niriss_eestep.flux.total_rate import Stimulus, TotalRate, calibrate_rate
+    from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
     def make(filter_name, photmjsr, mjd=MJD, *, subarray="SUB64", pixar_sr=PIXEL_SOLID_ANGLE):
         rate, fnu = 1.0e4, photmjsr * 1e4 * pixar_sr * 1e6

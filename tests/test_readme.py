@@ -10,7 +10,7 @@ import pytest
 
 from niriss_eestep import integration, steps
 from niriss_eestep.cli import COMMANDS
-from niriss_eestep.steps.base import _BOOKKEEPING
+from niriss_eestep.pipeline.base import _BOOKKEEPING
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

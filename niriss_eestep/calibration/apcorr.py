@@ -9,8 +9,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.flux.aperture_correction import effective_ee
 
 __all__ = ["EE_FRACTIONS", "SKY_IN", "SKY_OUT", "ApertureCorrection", "aperture_corrections"]
 
@@ -83,12 +83,12 @@ def aperture_corrections(
         is none.
     """
     if not 0 < skyin < skyout:
-        msg = f"sky annulus from {skyin:g} to {skyout:g} pix: it must have 0 < skyin < skyout"
-        raise ParameterError(msg)
+        raise ParameterError(f"sky annulus from {skyin:g} to {skyout:g} pix: it must have 0 < skyin < skyout")
     percent = np.round(100 * np.asarray(eefractions, dtype=np.float64))
     if percent.size == 0 or np.any((percent < 1) | (percent > 99)) or np.unique(percent).size != percent.size:
-        msg = f"eefractions {tuple(eefractions)}: different whole percents between 0.01 and 0.99 are needed"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"eefractions {tuple(eefractions)}: different whole percents between 0.01 and 0.99 are needed"
+        )
     return tuple(_row(curve, float(value) / 100, skyin, skyout, radius_min) for value in percent)
 
 
@@ -100,8 +100,9 @@ def _row(curve: Curve, eefraction: float, skyin: float, skyout: float, radius_mi
 
     if missing(skyin) < 0 or missing(radius_min) > 0:
         inside = missing(skyin) + eefraction
-        msg = f"EE {eefraction:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {inside:.4f})"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"EE {eefraction:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {inside:.4f})"
+        )
     radius = float(scipy.optimize.brentq(missing, radius_min, skyin, xtol=1e-6))
     area = np.array([np.pi * radius**2])
     effective = effective_ee(curve, np.array([radius]), area, np.array([skyin, skyout]), np.ones(1))

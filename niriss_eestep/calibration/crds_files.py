@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
-from niriss_eestep.calibrate.apcorr import ApertureCorrection
-from niriss_eestep.calibrate.visits import Factor, TimeDependence
-from niriss_eestep.exceptions import ParameterError, ProductError
-from niriss_eestep.reference.facts import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.calibration.apcorr import ApertureCorrection
+from niriss_eestep.calibration.visits import Factor, TimeDependence
+from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
 
 __all__ = ["CONVENTIONS", "Provenance", "apcorr_model", "photom_model", "save_reference"]
 
@@ -66,17 +66,14 @@ class Provenance:
     def __post_init__(self) -> None:
         for name in ("author", "pedigree", "useafter", "description"):
             if not getattr(self, name).strip():
-                msg = f"a reference file needs its {name}"
-                raise ParameterError(msg)
+                raise ParameterError(f"a reference file needs its {name}")
         if not PEDIGREE.fullmatch(self.pedigree):
             kinds = "INFLIGHT yyyy-mm-dd yyyy-mm-dd, GROUND, MODEL, SIMULATION or DUMMY"
-            msg = f"pedigree {self.pedigree!r}: CRDS takes {kinds}"
-            raise ParameterError(msg)
+            raise ParameterError(f"pedigree {self.pedigree!r}: CRDS takes {kinds}")
         try:
             datetime.strptime(self.useafter, USEAFTER)
         except ValueError as error:
-            msg = f"useafter {self.useafter!r}: CRDS takes a date as 2022-08-01T00:00:00"
-            raise ParameterError(msg) from error
+            raise ParameterError(f"useafter {self.useafter!r}: CRDS takes a date as 2022-08-01T00:00:00") from error
 
 
 def photom_model(
@@ -112,8 +109,7 @@ def photom_model(
         Where no factor is given, a filter comes twice, or the convention is not known.
     """
     if convention not in CONVENTIONS:
-        msg = f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}"
-        raise ParameterError(msg)
+        raise ParameterError(f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}")
     by_filter = _by_filter((factor.filter, factor) for factor in factors)
     names = [name for name in FILTERS if fill_missing or name in by_filter]
     missing = [name for name in FILTERS if name not in by_filter]
@@ -189,8 +185,7 @@ def save_reference(model: NisImgPhotomModel | NisImgApcorrModel, path: str | Pat
     """
     path = Path(path)
     if path.suffix != ".fits":
-        msg = f"{path}: a reference file's name ends in .fits"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: a reference file's name ends in .fits")
     model.validate()
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as directory:
@@ -198,8 +193,7 @@ def save_reference(model: NisImgPhotomModel | NisImgApcorrModel, path: str | Pat
             written = Path(model.save(str(Path(directory) / path.name)))
             written.replace(path)
     except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise ProductError(msg) from error
+        raise ProductError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 
@@ -214,12 +208,10 @@ def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
     result: dict = {}
     for name, item in items:
         if filter_facts(name).name in result:
-            msg = f"{name} is given twice; a reference file has one row per filter"
-            raise ParameterError(msg)
+            raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
         result[filter_facts(name).name] = item
     if not result:
-        msg = "no filter: a reference file needs at least one"
-        raise ParameterError(msg)
+        raise ParameterError("no filter: a reference file needs at least one")
     return result
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import CombinedProfile
-from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.combine.mean import CombinedProfile
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.flux.aperture_correction import effective_ee
 
 __all__ = ["PRECISION", "ObservedEE", "splice_ee"]
 
@@ -124,18 +124,17 @@ def _join_index(
 ) -> int:
     """Return the index of the join."""
     if not precision > 0:
-        msg = f"precision must be positive, not {precision}"
-        raise ParameterError(msg)
+        raise ParameterError(f"precision must be positive, not {precision}")
     with np.errstate(invalid="ignore", divide="ignore"):  # radii that were not measured
         good = usable & (combined.err <= precision * combined.value)
     if join_radius is not None:
         good = usable & np.isclose(combined.radius, join_radius, rtol=0, atol=1e-6)
         if not good.any():
-            msg = f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}"
-            raise ParameterError(msg)
+            raise ParameterError(f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}")
     if not good.any() or usable[: np.nonzero(good)[0][-1] + 1].sum() < 2:
-        msg = f"fewer than two radii have a count rate known to {precision:.2%}; observe longer or set join_radius"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"fewer than two radii have a count rate known to {precision:.2%}; observe longer or set join_radius"
+        )
     return int(np.nonzero(good)[0][-1])
 
 
@@ -151,7 +150,6 @@ def _check_rise(radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
     fall = np.diff(ee)
     if fall.min() < -1e-3:
         at = radius[int(np.argmin(fall))]
-        msg = (
+        raise ExposureError(
             f"the spliced EE falls by {-fall.min():.2%} at {at:g} pix: observation and model do not fit together there"
         )
-        raise ExposureError(msg)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from niriss_eestep.calibrate.visits import combine_visits
-from niriss_eestep.exceptions import ProductError
-from niriss_eestep.products.crds_files import save_reference
-from niriss_eestep.products.visits import read_visits, reference_models
-from niriss_eestep.steps.base import FluxStep
-from niriss_eestep.steps.inputs import exposure_root, gather
+from niriss_eestep.calibration.crds_files import save_reference
+from niriss_eestep.calibration.table import read_visits, reference_models
+from niriss_eestep.calibration.visits import combine_visits
+from niriss_eestep.errors import ProductError
+from niriss_eestep.exposures.inputs import exposure_root, gather
+from niriss_eestep.pipeline.base import FluxStep
 
 __all__ = ["CalibrateVisitsStep"]
 
@@ -58,8 +58,7 @@ class CalibrateVisitsStep(FluxStep):
         """
         products = gather(inputs, input_dir=self.search_attr("input_dir"), distinct=False)
         if not products:
-            msg = "no visits: give at least one absolute-flux product (*_absflux.asdf)"
-            raise ProductError(msg)
+            raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf)")
         results = []
         for product in products:
             name = product.name or exposure_root(self.output_file or "niriss")

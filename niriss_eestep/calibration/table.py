@@ -11,11 +11,11 @@ from astropy.table import Table, vstack
 from astropy.time import Time
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
-from niriss_eestep.calibrate.apcorr import SKY_IN, SKY_OUT, aperture_corrections
-from niriss_eestep.calibrate.visits import VisitCalibration
-from niriss_eestep.exceptions import ParameterError, ProductError
-from niriss_eestep.products.crds_files import Provenance, apcorr_model, photom_model
-from niriss_eestep.products.io import open as open_product
+from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_corrections
+from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, photom_model
+from niriss_eestep.calibration.visits import VisitCalibration
+from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.products.files import open as open_product
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.reference.psfee import PSFEE
 
@@ -43,16 +43,14 @@ def read_visits(sources: Sequence) -> Table:
         Where there is none, a source is no absolute-flux product, or a visit is given twice.
     """
     if not sources:
-        msg = "no visits: give at least one absolute-flux product (*_absflux.asdf)"
-        raise ProductError(msg)
+        raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf)")
     tables = []
     for source in sources:
         model = open_product(source) if isinstance(source, (str, Path)) else source
         name = str(model.meta.filename or "a model in memory")
         if not isinstance(model, AbsFluxModel):
             label = source if isinstance(source, (str, Path)) else name
-            msg = f"{label}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed"
-            raise ProductError(msg)
+            raise ProductError(f"{label}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed")
         tables.append(Table(model.table))
         tables[-1]["product"] = name
     table = vstack(tables, metadata_conflicts="silent")
@@ -68,8 +66,7 @@ def _refuse_repeats(table: Table) -> None:
         key = tuple(str(row[name]) for name in VISIT_KEYS)
         if key in seen:
             what = f"{row['target']} in {row['filter']} and {row['subarray']} at MJD {row['mjd']:.5f}"
-            msg = f"{row['product']} repeats a visit of {seen[key]}: {what}; give each visit once"
-            raise ProductError(msg)
+            raise ProductError(f"{row['product']} repeats a visit of {seen[key]}: {what}; give each visit once")
         seen[key] = row["product"]
 
 
@@ -156,7 +153,6 @@ def _dates(mjd: Sequence[float], pedigree: str | None, useafter: str | None) -> 
     dates = np.asarray(mjd, dtype=float)
     dates = dates[np.isfinite(dates)]
     if not dates.size:
-        msg = "no visit has a date; give pedigree and useafter"
-        raise ParameterError(msg)
+        raise ParameterError("no visit has a date; give pedigree and useafter")
     first, last = (Time(date, format="mjd").strftime("%Y-%m-%d") for date in (dates.min(), dates.max()))
     return pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"

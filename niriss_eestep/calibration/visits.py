@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm, t
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = ["Factor", "Ratio", "Slope", "TimeDependence", "VisitCalibration", "combine_visits"]
 
@@ -253,15 +253,13 @@ def combine_visits(table: Any, *, clip_sigma: float = 3.0, delta_bic: float = DE
     """
     for name, value in (("clip_sigma", clip_sigma), ("delta_bic", delta_bic)):
         if not value > 0:
-            msg = f"{name} must be positive, not {value}"
-            raise ParameterError(msg)
+            raise ParameterError(f"{name} must be positive, not {value}")
     rows = _columns(table)
     reason = _unusable(rows)
     usable = np.array([not text for text in reason], dtype=bool)
     if not usable.any():
         told = "; ".join(sorted(set(reason))) or "the tables are empty"
-        msg = f"none of the {len(reason)} rows can be used: {told}"
-        raise ParameterError(msg)
+        raise ParameterError(f"none of the {len(reason)} rows can be used: {told}")
     factors, kept = [], usable.copy()
     for name in dict.fromkeys(rows["filter"][usable]):
         (index,) = np.nonzero(usable & (rows["filter"] == name))
@@ -286,8 +284,7 @@ def _columns(table: Any) -> dict[str, Any]:
         rows: dict[str, Any] = {name: np.asarray(table[name]).astype(str) for name in TEXT_COLUMNS}
         rows |= {name: np.asarray(table[name], dtype=np.float64) for name in (*NUMBER_COLUMNS, *OWN_TERMS)}
     except (KeyError, ValueError, IndexError) as error:
-        msg = f"not a table of absolute fluxes: {error}"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"not a table of absolute fluxes: {error}") from error
     rows["own"] = np.sqrt(sum(np.nan_to_num(rows[name]) ** 2 for name in OWN_TERMS))
     return rows
 

@@ -9,9 +9,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import given_covariance
-from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.measure.ee import EEProfile
 
 __all__ = ["CombinedProfile", "combine_profiles", "common_covariance", "growth_flags", "weighted_sum"]
 
@@ -248,11 +248,13 @@ def combine_profiles(
     (the Birge ratio). Neither the weights nor chi-squared know what all share: it moves all alike.
     """
     if not len(names) == len(values) == len(covariances) or not len(names):
-        msg = f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
+        )
     if any(np.shape(v) != radius.shape for v in values):
-        msg = f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
+        )
     order = sorted(range(len(names)), key=lambda k: names[k])
     value = np.array([values[k] for k in order], dtype=float)
     own, shared = _parts([covariances[k] for k in order], common)

@@ -6,13 +6,13 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.calibrate.combine import combine_profiles, common_covariance, growth_flags
-from niriss_eestep.exceptions import ParameterError, ProductError
-from niriss_eestep.products.complete import completed
+from niriss_eestep.combine.mean import combine_profiles, common_covariance, growth_flags
+from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.exposures.inputs import exposure_root, safe_name
+from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, ee_profile, group_of
+from niriss_eestep.products.foreign import completed
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
-from niriss_eestep.steps.base import FluxStep, default_product_name
-from niriss_eestep.steps.inputs import exposure_root, safe_name
 
 __all__ = ["CombineProfilesStep", "group_file_name"]
 
@@ -77,8 +77,7 @@ class CombineProfilesStep(FluxStep):
             opened = [(member, self.open_member(member)) for member in product.members]
             results += self.combine(opened, product.name)
         if not results:
-            msg = "no profiles to combine"
-            raise ProductError(msg)
+            raise ProductError("no profiles to combine")
         self.suffix = False
         self.output_use_model = True
         return results
@@ -102,8 +101,9 @@ class CombineProfilesStep(FluxStep):
         groups = {}
         for member, model in opened:
             if type(model) not in SUFFIXES:
-                msg = f"{member.filename}: is a {type(model).__name__}; EE and SB profiles can be combined"
-                raise ProductError(msg)
+                raise ProductError(
+                    f"{member.filename}: is a {type(model).__name__}; EE and SB profiles can be combined"
+                )
             key = (type(model), *group_of(model).values())
             groups.setdefault(key, []).append((member, completed(model)))
         if not groups:
@@ -125,11 +125,10 @@ class CombineProfilesStep(FluxStep):
         radius = models[0].radius
         for member, model in members:
             if not np.array_equal(model.radius, radius):
-                msg = (
+                raise ParameterError(
                     f"{member.filename}: has radii {model.radius.tolist()}, {members[0][0].filename} of the same group "
                     f"has {radius.tolist()}; measure them with the same radii"
                 )
-                raise ParameterError(msg)
         values = [model[kind.y_name] for model in models]
         covariances = [model.covariance for model in models]
         common = flags = None

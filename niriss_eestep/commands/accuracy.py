@@ -44,17 +44,15 @@ def run(args):
     int
         1 if a figure is outside its limit.
     """
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
+    from niriss_eestep.instrument import FILTERS, filter_facts
     from niriss_eestep.reference import load_psfee
-    from niriss_eestep.reference.facts import FILTERS, filter_facts
-    from niriss_eestep.simulate.accuracy import filter_psfs
+    from niriss_eestep.validate.accuracy import filter_psfs
 
     if args.plot and not args.pulls:
-        msg = "--plot shows the pulls: give --pulls N too"
-        raise ParameterError(msg)
+        raise ParameterError("--plot shows the pulls: give --pulls N too")
     if args.plot and not args.plot.absolute().parent.is_dir():
-        msg = f"--plot {args.plot}: no such directory"
-        raise ParameterError(msg)
+        raise ParameterError(f"--plot {args.plot}: no such directory")
     filters = [filter_facts(name).name for name in args.filters] if args.filters else list(FILTERS)
     psfs, ee = filter_psfs(), load_psfee().ee
     missed = _print_cases(args, filters, psfs, ee)
@@ -68,8 +66,8 @@ def _print_cases(args, filters, psfs, ee):
     """Table of the noise-free cases; the number of those outside their limit."""
     import numpy as np
 
-    from niriss_eestep.progress import progress
-    from niriss_eestep.simulate.accuracy import CASES, case_errors, subarrays_of
+    from niriss_eestep.pipeline.progress import progress
+    from niriss_eestep.validate.accuracy import CASES, case_errors, subarrays_of
 
     jobs = [(case, name, sub) for case in CASES for name in filters for sub in subarrays_of(name)]
     worst = {}
@@ -90,8 +88,8 @@ def _print_centring(filters, psfs):
     """Table of what a centring error of 0.1 pix does."""
     import numpy as np
 
-    from niriss_eestep.measure.ee_profile import EEOptions
-    from niriss_eestep.simulate.accuracy import centring_effect
+    from niriss_eestep.measure.ee import EEOptions
+    from niriss_eestep.validate.accuracy import centring_effect
 
     radius = np.array(EEOptions().radii, dtype=float)
     effects = {name: centring_effect(psfs[name], radius) for name in filters}
@@ -105,9 +103,9 @@ def _print_pulls(args, filters, psfs, ee):
     """Table of the pulls; the number of those outside their sampling error."""
     import numpy as np
 
-    from niriss_eestep.progress import progress
-    from niriss_eestep.simulate.accuracy import pulls
+    from niriss_eestep.pipeline.progress import progress
     from niriss_eestep.simulate.scene import Blemishes
+    from niriss_eestep.validate.accuracy import pulls
 
     blemishes = Blemishes(nan=args.nan_pixels)
     found = {
@@ -140,7 +138,7 @@ def _print_pulls(args, filters, psfs, ee):
             row = "".join(f"{v:7.2f}" for v in values[:-1])
             print(f"{name if label == 'mean' else '':7}{label:6}{row}{values[-1]:8.2f}")
     if args.plot:
-        from niriss_eestep.report.accuracy import plot_pulls
+        from niriss_eestep.validate.figure import plot_pulls
 
         plot_pulls(found).savefig(args.plot, dpi=120)
         print(f"plot: {args.plot}")

@@ -46,6 +46,5 @@ def _checked(text, kind, good, wanted):
     except ValueError:
         value = None
     if value is None or not good(value):
-        msg = f"{text!r} is not {wanted}"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return value

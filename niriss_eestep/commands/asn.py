@@ -35,7 +35,7 @@ def run(args):
     args : argparse.Namespace
         Arguments of the command.
     """
-    from niriss_eestep.associations import find_exposures, write_associations
+    from niriss_eestep.exposures.associations import find_exposures, write_associations
 
     exposures, left_out = find_exposures(args.directory, args.suffix)
     single = args.output is not None

@@ -71,8 +71,8 @@ def run(args):
     ----------
     args : argparse.Namespace
     """
-    from niriss_eestep.calibrate.visits import combine_visits
-    from niriss_eestep.products.visits import read_visits
+    from niriss_eestep.calibration.table import read_visits
+    from niriss_eestep.calibration.visits import combine_visits
 
     table = read_visits(args.absflux)
     calibration = combine_visits(table, clip_sigma=args.clip_sigma, delta_bic=args.delta_bic)
@@ -102,14 +102,13 @@ def _directory(name):
     """Return the output directory, made where it does not exist."""
     from pathlib import Path
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     directory = Path(name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"--output-dir {name}: {error.strerror or error}"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"--output-dir {name}: {error.strerror or error}") from error
     return directory
 
 
@@ -118,7 +117,7 @@ def _psfee(args, directory):
     from dataclasses import replace
     from functools import partial
 
-    from niriss_eestep.exceptions import ProductError
+    from niriss_eestep.errors import ProductError
     from niriss_eestep.products import CombinedEEModel
     from niriss_eestep.products import open as open_product
     from niriss_eestep.reference import load_psfee, write_psfee
@@ -129,12 +128,10 @@ def _psfee(args, directory):
     for path in args.observed_ee:
         model = open_product(path)
         if not isinstance(model, CombinedEEModel):
-            msg = f"{path}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
         name = model.meta.group.filter
         if name in sources:
-            msg = f"{path}: a second profile of {name}; give one per filter to --observed-ee"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: a second profile of {name}; give one per filter to --observed-ee")
         tables[name] = _observed(model, partial(psfee.ee, name), partial(psfee.ee_err, name), psfee, args.join_radius)
         sources.append(name)
     if not sources:
@@ -147,7 +144,7 @@ def _psfee(args, directory):
 
 def _observed(model, curve, curve_err, psfee, join_radius):
     """Return a filter's observed EE as a table."""
-    from niriss_eestep.calibrate.observed_ee import splice_ee
+    from niriss_eestep.calibration.observed_ee import splice_ee
     from niriss_eestep.products.convert import combined_profile, exposure_backgrounds
     from niriss_eestep.reference import EETable
 
@@ -187,7 +184,7 @@ def factor_table(calibration):
 
     Parameters
     ----------
-    calibration : niriss_eestep.calibrate.visits.VisitCalibration
+    calibration : niriss_eestep.calibration.visits.VisitCalibration
 
     Returns
     -------
@@ -232,8 +229,8 @@ def _write_figures(directory, table, calibration):
 
 def _write_references(args, directory, table, calibration, psfee):
     """Write the photom and apcorr files."""
-    from niriss_eestep.products.crds_files import save_reference
-    from niriss_eestep.products.visits import reference_models
+    from niriss_eestep.calibration.crds_files import save_reference
+    from niriss_eestep.calibration.table import reference_models
 
     sky_inner, sky_outer = args.sky_annulus
     models = reference_models(

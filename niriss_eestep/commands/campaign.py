@@ -53,17 +53,16 @@ def run(args):
     """
     from functools import partial
 
-    from niriss_eestep.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
+    from niriss_eestep.pipeline.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
 
     if args.workers < 1:
-        msg = f"--workers {args.workers}: at least 1"
-        raise ParameterError(msg)
+        raise ParameterError(f"--workers {args.workers}: at least 1")
     with _shown_log():
         if args.scheduler is None:
             summary = run_campaign(args.paths, args.output_dir, workers=args.workers, skip_existing=args.skip_existing)
         else:
-            from niriss_eestep.cluster import DaskCrew, connect
+            from niriss_eestep.pipeline.cluster import DaskCrew, connect
 
             with connect(args.scheduler) as client:
                 crew = partial(DaskCrew, client=client)

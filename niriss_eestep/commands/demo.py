@@ -84,15 +84,13 @@ def prepare_directory(directory):
     """
     import shutil
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     if directory.exists() and not directory.is_dir():
-        msg = f"{directory} is not a directory; name another one"
-        raise ParameterError(msg)
+        raise ParameterError(f"{directory} is not a directory; name another one")
     if directory.is_dir() and any(directory.iterdir()):
         if not (directory / _MARKER).is_file():
-            msg = f"{directory} is not empty and no earlier demo made it; name another directory"
-            raise ParameterError(msg)
+            raise ParameterError(f"{directory} is not empty and no earlier demo made it; name another directory")
         for name in ("exposures", "products"):
             shutil.rmtree(directory / name, ignore_errors=True)
     try:
@@ -100,8 +98,7 @@ def prepare_directory(directory):
         (directory / _MARKER).touch()
         (directory / "products").mkdir()
     except OSError as error:
-        msg = f"{directory}: cannot be written ({error})"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"{directory}: cannot be written ({error})") from error
 
 
 def compare(truth, result):
@@ -188,9 +185,9 @@ def as_text(rows):
 def _simulate(directory, seed):
     from functools import partial
 
-    from niriss_eestep.associations import find_exposures, write_associations
-    from niriss_eestep.progress import progress
-    from niriss_eestep.reference.facts import FILTERS
+    from niriss_eestep.exposures.associations import find_exposures, write_associations
+    from niriss_eestep.instrument import FILTERS
+    from niriss_eestep.pipeline.progress import progress
     from niriss_eestep.simulate.program import Program, combinations, simulate_program
     from niriss_eestep.simulate.scene import Blemishes
 

@@ -46,7 +46,7 @@ def expectation_table(spectrum, throughput, *, vega=None):
 
     Parameters
     ----------
-    spectrum : niriss_eestep.calibrate.synthetic.StandardSpectrum
+    spectrum : niriss_eestep.flux.synthetic.StandardSpectrum
     throughput : niriss_eestep.reference.Throughput
     vega : StandardSpectrum, optional
         Spectrum of Vega; adds the columns ``vega_mag`` and ``zeropoint_vega``.
@@ -84,8 +84,8 @@ def _row(spectrum, throughput, name, vega):
     """Return a filter's row."""
     from math import log10
 
-    from niriss_eestep.calibrate.synthetic import expected_rate, predicted_photmjsr, zeropoint_vega
-    from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+    from niriss_eestep.flux.synthetic import expected_rate, predicted_photmjsr, zeropoint_vega
+    from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
     wavelength, pce = throughput.curve(name)
     expected = expected_rate(spectrum, wavelength, pce, name=name)
@@ -141,7 +141,7 @@ def _units():
 
 def _constants():
     """Return the constants that the table goes with."""
-    from niriss_eestep.reference.facts import COLLECTING_AREA, GAIN, PIXEL_SOLID_ANGLE
+    from niriss_eestep.instrument import COLLECTING_AREA, GAIN, PIXEL_SOLID_ANGLE
 
     return {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN, "pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
 
@@ -158,16 +158,14 @@ def _spectrum(star):
 
 def _write(table, output):
     """Write the table, or say why not."""
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     if not output.lower().endswith(".ecsv"):
-        msg = f"--output {output}: the table is written as ECSV; give a name that ends in .ecsv"
-        raise ParameterError(msg)
+        raise ParameterError(f"--output {output}: the table is written as ECSV; give a name that ends in .ecsv")
     try:
         table.write(output, format="ascii.ecsv", overwrite=True)
     except OSError as error:
-        msg = f"--output {output}: cannot be written ({error})"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"--output {output}: cannot be written ({error})") from error
 
 
 def _as_text(table):

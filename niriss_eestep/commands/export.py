@@ -37,14 +37,13 @@ def run(args):
     """
     import sys
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
     from niriss_eestep.products import open as open_product
-    from niriss_eestep.products.io import write_atomically
+    from niriss_eestep.products.files import write_atomically
     from niriss_eestep.products.tables import export
 
     if args.format == "fits" and args.output is None:
-        msg = "--format fits needs --output FILE"
-        raise ParameterError(msg)
+        raise ParameterError("--format fits needs --output FILE")
     data = export(
         open_product(args.product),
         args.format,

@@ -76,29 +76,28 @@ def _check_outputs(args):
     """Say at once what could not be written at the end."""
     from pathlib import Path
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     for option, value in (("--output", args.output), ("--images", args.images)):
         if value and not Path(value).resolve().parent.is_dir():
-            msg = f"{option} {value}: there is no directory {Path(value).resolve().parent}"
-            raise ParameterError(msg)
+            raise ParameterError(f"{option} {value}: there is no directory {Path(value).resolve().parent}")
         if value and not value.endswith(".asdf"):
-            msg = f"{option} {value}: the reference is written as ASDF; give a name that ends in .asdf"
-            raise ParameterError(msg)
+            raise ParameterError(f"{option} {value}: the reference is written as ASDF; give a name that ends in .asdf")
     if args.images and (args.directory or args.with_stpsf):
-        msg = "--images: only the images of our own optics are written; leave out --from and --with-stpsf"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "--images: only the images of our own optics are written; leave out --from and --with-stpsf"
+        )
 
 
 def _from_stpsf(args):
     """Measure the PSFs of a directory, or of STPSF itself."""
+    from niriss_eestep.psf.references import check_filters
     from niriss_eestep.reference import PSFEE, load_psfee
-    from niriss_eestep.reference.build_psf import check_filters
 
     wanted = check_filters(args.filters) if args.filters else None
     if args.with_stpsf:
-        from niriss_eestep.reference.facts import FILTERS
-        from niriss_eestep.reference.stpsf import compute_with_stpsf
+        from niriss_eestep.instrument import FILTERS
+        from niriss_eestep.psf.stpsf import compute_with_stpsf
 
         return compute_with_stpsf(wanted or tuple(FILTERS))
     psfee = load_psfee(args.directory)
@@ -111,9 +110,10 @@ def _from_optics(args):
     """Compute the PSFs, with a progress bar where there is somebody to see it."""
     from tqdm import tqdm
 
-    from niriss_eestep.optics.build import FILTERS, Sampling
+    from niriss_eestep.instrument import FILTERS
+    from niriss_eestep.psf.build import Sampling
+    from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
     from niriss_eestep.reference import load_throughput
-    from niriss_eestep.reference.build_psf import build_psfs, check_filters, provenance, psfee_of
 
     filters = check_filters(args.filters or FILTERS)
     # the environment's NIS_SYNPHOT must not change what the same command makes
@@ -135,19 +135,21 @@ def _compare(args):
     """Print how much two encircled-energy references differ, (A - B) / B in percent, by filter and radius."""
     import numpy as np
 
-    from niriss_eestep.exceptions import ReferenceDataError
+    from niriss_eestep.errors import ReferenceDataError
     from niriss_eestep.reference import load_psfee
 
     _check_sky(args.sky_in_b)
     a, b = (load_psfee(None if name == "packaged" else name) for name in (args.a, args.b))
     filters = [name for name in a.filters if name in b.filters]
     if not filters:
-        msg = f"{a.name} has {', '.join(a.filters)}, {b.name} has {', '.join(b.filters)}: no filter in common"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{a.name} has {', '.join(a.filters)}, {b.name} has {', '.join(b.filters)}: no filter in common"
+        )
     radii = np.array([r for r in args.radii if 0 < r <= min(a.radius_max, b.radius_max)])
     if not radii.size:
-        msg = f"{a.name} reaches {a.radius_max:g} pix, {b.name} {b.radius_max:g} pix: none of the radii is in both"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{a.name} reaches {a.radius_max:g} pix, {b.name} {b.radius_max:g} pix: none of the radii is in both"
+        )
     scale = {name: _transmission(name) if args.clearp_in_b else 1.0 for name in filters}
     light = {name: _light(a, name, radii, args.sky_in_b) * scale[name] for name in filters}
     difference = {name: 100 * (light[name] / b.ee(name, radii) - 1) for name in filters}
@@ -161,11 +163,12 @@ def _compare(args):
 
 def _check_sky(sky):
     """Refuse an annulus that is none."""
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     if sky is not None and not 0 <= sky[0] < sky[1]:
-        msg = f"--sky-in-b {sky[0]:g} {sky[1]:g}: give the inner, then the outer radius of the sky annulus [pix]"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"--sky-in-b {sky[0]:g} {sky[1]:g}: give the inner, then the outer radius of the sky annulus [pix]"
+        )
 
 
 def _light(psfee, name, radii, sky):
@@ -174,7 +177,7 @@ def _light(psfee, name, radii, sky):
 
     import numpy as np
 
-    from niriss_eestep.calibrate.aperture_correction import effective_ee
+    from niriss_eestep.flux.aperture_correction import effective_ee
 
     edges, coverage = ([], []) if sky is None else (sky, [1.0])
     return effective_ee(partial(psfee.ee, name), radii, np.pi * radii**2, np.array(edges), np.array(coverage))
@@ -182,8 +185,8 @@ def _light(psfee, name, radii, sky):
 
 def _transmission(name):
     """Return the transmission of the CLEARP element, as WebbPSF draws it, for the filters behind it; else 1."""
-    from niriss_eestep.optics.build import CLEARP_FILTERS
-    from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+    from niriss_eestep.instrument import CLEARP_FILTERS
+    from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 
     return WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
 
@@ -194,7 +197,7 @@ def _plot(path, a, b, radii, difference):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -208,5 +211,4 @@ def _plot(path, a, b, radii, difference):
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
-        msg = f"--plot {path}: cannot be written ({error})"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"--plot {path}: cannot be written ({error})") from error

@@ -41,8 +41,8 @@ def run(args):
     """
     import sys
 
-    from niriss_eestep.exceptions import OutputError, ProductError
-    from niriss_eestep.progress import progress
+    from niriss_eestep.errors import OutputError, ProductError
+    from niriss_eestep.pipeline.progress import progress
     from niriss_eestep.report.page import write_report
     from niriss_eestep.text import printable
 
@@ -50,8 +50,7 @@ def run(args):
         try:
             args.output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"--output-dir {args.output_dir}: cannot be made: {error.strerror}"
-            raise OutputError(msg) from error
+            raise OutputError(f"--output-dir {args.output_dir}: cannot be made: {error.strerror}") from error
     failed = 0
     for path in progress(_products(args.products), desc="report", unit="product"):
         try:
@@ -66,13 +65,12 @@ def run(args):
 
 def _products(paths):
     """Files that are named, and the absolute-flux products of the directories that are."""
-    from niriss_eestep.exceptions import ProductError
+    from niriss_eestep.errors import ProductError
 
     found = []
     for path in paths:
         inside = sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
         if not inside:
-            msg = f"{path}: no *_absflux.asdf in this directory"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: no *_absflux.asdf in this directory")
         found += inside
     return found

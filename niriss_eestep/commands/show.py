@@ -27,7 +27,7 @@ def run(args):
     """
     import sys
 
-    from niriss_eestep.exceptions import ProductError
+    from niriss_eestep.errors import ProductError
     from niriss_eestep.products import open as open_product
     from niriss_eestep.products.summary import summary
     from niriss_eestep.text import printable

@@ -109,8 +109,8 @@ def run(args):
     """
     from functools import partial
 
-    from niriss_eestep.associations import find_exposures, write_associations
-    from niriss_eestep.progress import progress
+    from niriss_eestep.exposures.associations import find_exposures, write_associations
+    from niriss_eestep.pipeline.progress import progress
     from niriss_eestep.simulate.program import simulate_program
 
     program = make_program(args)
@@ -136,15 +136,16 @@ def make_program(args):
     -------
     niriss_eestep.simulate.program.Program
     """
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
+    from niriss_eestep.instrument import FILTERS
     from niriss_eestep.reference import load_spectrum
-    from niriss_eestep.reference.facts import FILTERS
     from niriss_eestep.simulate.program import COMMISSIONING, Program, combinations
     from niriss_eestep.simulate.scene import Blemishes
 
     if args.commissioning and (args.filters or args.subarrays):
-        msg = "--commissioning has filters and subarrays of its own: leave out --filters and --subarrays, or it"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "--commissioning has filters and subarrays of its own: leave out --filters and --subarrays, or it"
+        )
     filters = _words(args.filters or ["all"])
     filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
     subarrays = _words(args.subarrays or ["SUB128"])
@@ -177,7 +178,7 @@ def _words(values):
 def _star(args):
     from dataclasses import replace
 
-    from niriss_eestep.exceptions import ParameterError
+    from niriss_eestep.errors import ParameterError
     from niriss_eestep.simulate.program import StandardStar, standard_star
 
     fields = ("ra", "dec", "temperature", "v_mag")
@@ -188,14 +189,13 @@ def _star(args):
         star = standard_star(args.target)
     except ParameterError as error:
         missing = ", ".join(f"--{name.replace('_', '-')}" for name in fields if name not in given)
-        msg = f"{error} (missing: {missing})"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"{error} (missing: {missing})") from error
     return replace(star, **given)
 
 
 def _ratios(values):
-    from niriss_eestep.exceptions import ParameterError
-    from niriss_eestep.reference.facts import FILTERS, filter_facts
+    from niriss_eestep.errors import ParameterError
+    from niriss_eestep.instrument import FILTERS, filter_facts
 
     ratios = {}
     for word in _words(values):
@@ -205,8 +205,7 @@ def _ratios(values):
         except ValueError:
             ratio = 0.0
         if not ratio > 0:
-            msg = f"--ratio {word}: give a positive number, or FILTER=number"
-            raise ParameterError(msg)
+            raise ParameterError(f"--ratio {word}: give a positive number, or FILTER=number")
         ratios |= {filter_facts(name).name: ratio} if name else dict.fromkeys(FILTERS, ratio)
     return ratios
 

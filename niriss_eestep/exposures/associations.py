@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from niriss_eestep.exceptions import AssociationError, ParameterError
+from niriss_eestep.errors import AssociationError, ParameterError
 
 __all__ = [
     "SUFFIXES",
@@ -98,19 +98,20 @@ def find_exposures(
     """
     directory = Path(directory)
     if not directory.is_dir():
-        msg = f"{directory}: not a directory; name the one that holds the exposures (*_rate.fits, *_cal.fits)"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{directory}: not a directory; name the one that holds the exposures (*_rate.fits, *_cal.fits)"
+        )
     if suffix is not None and suffix not in SUFFIXES:
-        msg = f"suffix {suffix!r} is not among {', '.join(SUFFIXES)}"
-        raise ParameterError(msg)
+        raise ParameterError(f"suffix {suffix!r} is not among {', '.join(SUFFIXES)}")
     headers = [read_header(path) for path in _candidates(directory, suffix)]
     exposures = [header for header in headers if not header.problem]
     left_out = [header for header in headers if header.problem]
     if not exposures:
         reasons = "; ".join(f"{header.path.name}: {header.problem}" for header in left_out[:3])
         wanted = f"*_{suffix}.fits" if suffix else ", ".join(f"*_{kind}.fits" for kind in SUFFIXES)
-        msg = f"{directory}: no NIRISS imaging exposure ({wanted})" + (f"; {reasons}" if reasons else "")
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{directory}: no NIRISS imaging exposure ({wanted})" + (f"; {reasons}" if reasons else "")
+        )
     return exposures, left_out
 
 
@@ -133,8 +134,7 @@ def read_header(path: Path) -> ExposureHeader:
     try:
         with path.open("rb") as file:
             if file.read(6) != b"SIMPLE":
-                msg = "it does not begin with SIMPLE"
-                raise ValueError(msg)
+                raise ValueError("it does not begin with SIMPLE")
             file.seek(0)
             header = fits.Header.fromfile(file)
     except (OSError, ValueError) as error:  # what astropy makes of a header that is cut off
@@ -184,8 +184,9 @@ def group_exposures(exposures: Iterable[ExposureHeader]) -> dict[tuple[str, str]
     for members in groups.values():
         for first, second in itertools.pairwise(members):
             if first.root == second.root:
-                msg = f"two exposures named {first.root}: {first.path} and {second.path}; keep one of them"
-                raise AssociationError(msg)
+                raise AssociationError(
+                    f"two exposures named {first.root}: {first.path} and {second.path}; keep one of them"
+                )
     return {(program, groups[program, key][0].target): groups[program, key] for program, key in sorted(groups)}
 
 
@@ -285,8 +286,9 @@ def write_associations(
     if single:
         programs = sorted({program for program, _ in groups})
         if len(programs) > 1:
-            msg = f"{output}: programs {', '.join(programs)} cannot share an association; write one file for each"
-            raise AssociationError(msg)
+            raise AssociationError(
+                f"{output}: programs {', '.join(programs)} cannot share an association; write one file for each"
+            )
         products = {name: members for name, (_, members) in named.items()}
         target = ", ".join(target for _, target in groups)
         written[output] = make_association(products, target=target, directory=output.parent)
@@ -358,8 +360,7 @@ def _refuse_to_replace(path: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        msg = f"{path} exists and was not written by niriss-ee; move it or choose another output"
-        raise AssociationError(msg)
+        raise AssociationError(f"{path} exists and was not written by niriss-ee; move it or choose another output")
 
 
 def _write(path: Path, association: Mapping[str, Any]) -> None:
@@ -369,5 +370,4 @@ def _write(path: Path, association: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(association, indent=4) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        msg = f"{path}: cannot be written ({error})"
-        raise AssociationError(msg) from error
+        raise AssociationError(f"{path}: cannot be written ({error})") from error

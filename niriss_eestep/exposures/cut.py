@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
-from niriss_eestep.measure.centroid import find_star
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.reference.facts import FILTERS, PIXEL_SCALE, PIXEL_SOLID_ANGLE
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.instrument import FILTERS, PIXEL_SCALE, PIXEL_SOLID_ANGLE
+from niriss_eestep.measure.position import find_star
+from niriss_eestep.measure.stamp import StarExposure
 
 __all__ = [
     "Layers",
@@ -57,8 +57,9 @@ def bad_dq_mask(mnemonics):
         if name in ("", "NONE"):
             continue
         if name not in dqflags.pixel:
-            msg = f"bad_dq: {name!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"bad_dq: {name!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
+            )
         mask |= dqflags.pixel[name]
     return mask
 
@@ -106,27 +107,24 @@ def check_exposure(name, meta, *, allow_nrm=False):
     """
     instrument = meta.instrument.name
     if instrument != "NIRISS":
-        msg = f"{name}: instrument is {instrument}; this pipeline measures NIRISS imaging"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: instrument is {instrument}; this pipeline measures NIRISS imaging")
     if meta.exposure.type not in EXP_TYPES:
-        msg = f"{name}: EXP_TYPE is {meta.exposure.type}; this pipeline measures {', '.join(EXP_TYPES)}"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: EXP_TYPE is {meta.exposure.type}; this pipeline measures {', '.join(EXP_TYPES)}")
     if meta.target.type == "MOVING":
-        msg = f"{name}: TARGTYPE is MOVING; a flux standard does not move"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: TARGTYPE is MOVING; a flux standard does not move")
     wheels = (meta.instrument.filter, meta.instrument.pupil)
     if wheels[1] == "NRM":
         if allow_nrm and wheels[0] in FILTERS:
             return wheels[0]
-        msg = f"{name}: the pupil wheel holds the NRM, whose PSF is another; allow_nrm=True measures it all the same"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"{name}: the pupil wheel holds the NRM, whose PSF is another; allow_nrm=True measures it all the same"
+        )
     found = science_filter(*wheels)
     if found is None:
-        msg = (
+        raise ExposureError(
             f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is none of the NIRISS imaging set-ups "
             "(None: missing, or no value of JWST's)"
         )
-        raise ExposureError(msg)
     return found
 
 
@@ -158,11 +156,13 @@ def image_scale(name, meta):
         return 1.0, photmjsr
     if unit in SB_UNITS:
         if photmjsr is None:
-            msg = f"{name}: image in {unit} without a usable PHOTMJSR ({meta.photometry.conversion_megajanskys})"
-            raise ExposureError(msg)
+            raise ExposureError(
+                f"{name}: image in {unit} without a usable PHOTMJSR ({meta.photometry.conversion_megajanskys})"
+            )
         return 1.0 / photmjsr, photmjsr
-    msg = f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
-    raise ExposureError(msg)
+    raise ExposureError(
+        f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
+    )
 
 
 def is_resampled(meta):
@@ -214,8 +214,9 @@ def _by_gwcs(name, wcs, ra, dec):
         return float(x), float(y)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # whatever its transforms raise
-        msg = f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
-        raise ExposureError(msg) from error
+        raise ExposureError(
+            f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
+        ) from error
 
 
 def _by_keywords(name, info, ra, dec):
@@ -236,10 +237,9 @@ def _by_keywords(name, info, ra, dec):
     try:
         x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
     except (TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
-        msg = (
+        raise ExposureError(
             f"{name}: the WCS keywords make no WCS ({str(error).strip().splitlines()[-1]}); give source_x and source_y"
-        )
-        raise ExposureError(msg) from error
+        ) from error
     return float(x), float(y)
 
 
@@ -277,11 +277,10 @@ def first_position(name, model, data, bad_at):
         return (*find_star(np.asarray(data, dtype=float), bad_at()), "brightest")
     ny, nx = data.shape
     if not (-0.5 <= found[0] <= nx - 0.5 and -0.5 <= found[1] <= ny - 0.5):
-        msg = (
+        raise ExposureError(
             f"{name}: by its WCS ({how}) the target falls on x={found[0]:.1f}, y={found[1]:.1f}, outside the "
             f"{nx}x{ny} image; give source_x and source_y if the WCS is wrong"
         )
-        raise ExposureError(msg)
     return *found, how
 
 
@@ -336,17 +335,16 @@ def image_layers(name, model):
     """
     data = model.data if model.hasattr("data") else None
     if data is None or data.ndim not in (2, 3) or 0 in data.shape:
-        msg = f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
+        )
     resampled = model.hasattr("wht") and _array(model, "wht", data.shape) is not None
     # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
     dq = None if resampled else model.dq if model.hasattr("dq") else None
     if dq is not None and dq.shape not in (data.shape, data.shape[1:]):
-        msg = f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
     if dq is not None and dq.dtype.kind not in "ui":
-        msg = f"{name}: DQ is {dq.dtype}; flags are integers"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
     err = _array(model, "err", data.shape)
     variances = {key: _array(model, key, data.shape) for key in ("var_poisson", "var_rnoise", "var_flat")}
     variances = {key: array for key, array in variances.items() if array is not None}
@@ -427,8 +425,9 @@ def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow
         Naming the exposure and what is wrong with it.
     """
     if hasattr(model, "kind"):
-        msg = f"{name}: is a product ({type(model).__name__}); exposures can be measured: _rate, _cal, _rateints"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"{name}: is a product ({type(model).__name__}); exposures can be measured: _rate, _cal, _rateints"
+        )
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
     layers = image_layers(name, model)
     first = layers[0]
@@ -438,8 +437,7 @@ def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow
     else:
         (x, y), how = position, "given"
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
-        msg = f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)"
-        raise ExposureError(msg)
+        raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
     warnings = _first_warnings(first, how, pixel_ratio(model.meta))
     make = partial(_stamp, model, x, y, half_size=half_size, bad_dq=bad_dq, gain=gain, warnings=warnings)
     if len(layers) == 1:

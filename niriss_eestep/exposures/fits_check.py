@@ -12,8 +12,8 @@ import yaml
 from asdf.exceptions import ValidationError
 from astropy.io import fits
 
-from niriss_eestep.exceptions import ExposureError
-from niriss_eestep.products.io import DAMAGE as ASDF_DAMAGE
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.products.files import DAMAGE as ASDF_DAMAGE
 
 __all__ = ["DAMAGE", "Extension", "check_fits"]
 
@@ -81,18 +81,17 @@ def check_fits(path):
     """
     size = path.stat().st_size
     if size == 0:
-        msg = f"{path}: empty file; fetch it again"
-        raise ExposureError(msg)
+        raise ExposureError(f"{path}: empty file; fetch it again")
     packed = _is_packed(path)
     with gzip.open(path) if packed else path.open("rb") as file:
         extensions = list(_extensions(path, file, DATA_MAX if packed else size, packed=packed))
     if not any(extension.name == "SCI" for extension in extensions):
-        msg = f"{path}: no SCI extension: not an image of the JWST pipeline"
-        raise ExposureError(msg)
+        raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
     for extension in extensions:
         if extension.name == "DQ" and extension.header["BITPIX"] < 0:
-            msg = f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
-            raise ExposureError(msg)
+            raise ExposureError(
+                f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
+            )
     return extensions
 
 
@@ -132,11 +131,10 @@ def _extensions(path, file, size, *, packed):
         position += len(text)
         length = _data_length(header)
         if position + length > DATA_MAX:
-            msg = (
+            raise ExposureError(
                 f"{path}: extension {name} declares {_axes(header)} pixels, which brings the file to "
                 f"{position + length} bytes; an exposure has at most {DATA_MAX}"
             )
-            raise ExposureError(msg)
         data = b""
         if name == "ASDF" and length <= ASDF_MAX:
             data = file.read(length)
@@ -145,8 +143,9 @@ def _extensions(path, file, size, *, packed):
         else:
             found = _skip(file, length) if packed else min(length, size - position)
         if found < length:
-            msg = f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again"
-            raise ExposureError(msg)
+            raise ExposureError(
+                f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again"
+            )
         yield Extension(name, header, None if packed else position, data)
         position += -(-length // BLOCK) * BLOCK
         file.seek(position)
@@ -158,18 +157,15 @@ def _header_text(path, file, *, first):
     while len(text) <= HEADER_MAX:
         block = file.read(BLOCK)
         if first and not text and not block.startswith(b"SIMPLE  ="):
-            msg = f"{path}: not a FITS file"
-            raise ExposureError(msg)
+            raise ExposureError(f"{path}: not a FITS file")
         if not first and not text and not block.startswith(b"XTENSION"):
             return None  # the end of the file, or what the standard calls special records
         if len(block) < BLOCK:
-            msg = f"{path}: truncated within a header; fetch it again"
-            raise ExposureError(msg)
+            raise ExposureError(f"{path}: truncated within a header; fetch it again")
         text += block
         if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
             return text
-    msg = f"{path}: a header without END in {HEADER_MAX} bytes"
-    raise ExposureError(msg)
+    raise ExposureError(f"{path}: a header without END in {HEADER_MAX} bytes")
 
 
 def _axes(header):
@@ -181,8 +177,7 @@ def _data_length(header):
     axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header.get("NAXIS", 0)) + 1)]
     numbers = [abs(int(header["BITPIX"])) // 8, int(header.get("GCOUNT", 1)), int(header.get("PCOUNT", 0)), *axes]
     if min(numbers) < 0:
-        msg = f"negative size in a header: {numbers}"
-        raise ValueError(msg)
+        raise ValueError(f"negative size in a header: {numbers}")
     return numbers[0] * numbers[1] * (numbers[2] + math.prod(axes)) if axes else 0
 
 
@@ -213,8 +208,7 @@ def _check_asdf(path, data):
     for event in yaml.parse(io.BytesIO(data.split(b"\n...", 1)[0]), Loader=_EventLoader):
         node = nodes[-1]
         if _refers_elsewhere(node, event):
-            msg = f"{path}: its metadata refer to another file; an exposure holds all its data itself"
-            raise ExposureError(msg)
+            raise ExposureError(f"{path}: its metadata refer to another file; an exposure holds all its data itself")
         if isinstance(event, yaml.CollectionStartEvent):
             nodes.append(_Node(str(event.tag), event.anchor))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -227,8 +221,9 @@ def _check_asdf(path, data):
             node.entries += 1
             node.last = event.value
         if len(nodes) > DEPTH_MAX or nodes[-1].entries > ENTRIES_MAX:
-            msg = f"{path}: its metadata are nested deeper, or expand further, than those of any exposure"
-            raise ExposureError(msg)
+            raise ExposureError(
+                f"{path}: its metadata are nested deeper, or expand further, than those of any exposure"
+            )
 
 
 def _refers_elsewhere(node, event):

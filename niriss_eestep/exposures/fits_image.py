@@ -17,9 +17,9 @@ import numpy as np
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.schema import walk_schema
 
-from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.exposures.fits_check import Extension
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.steps.fits_check import Extension
 
 __all__ = ["FitsImage", "Pixels", "fits_image"]
 
@@ -82,8 +82,7 @@ class Pixels:
             file.seek(self.offset + first * row)
             data = file.read((last - first) * row)
         if len(data) < (last - first) * row:
-            msg = f"{self.path}: has become shorter while it was read ({self.name})"
-            raise ExposureError(msg)
+            raise ExposureError(f"{self.path}: has become shorter while it was read ({self.name})")
         return np.frombuffer(data, self.stored).reshape(last - first, self.shape[1])
 
     def __array__(self, dtype=None, copy=None):
@@ -115,8 +114,7 @@ class FitsImage(ImageModel):
 
     def save(self, path, *args, **kwargs):
         """Refuse: this is a view of a file."""
-        msg = f"{path}: an exposure that was opened for measuring is not written"
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f"{path}: an exposure that was opened for measuring is not written")
 
 
 def _add_arrays():

@@ -15,9 +15,9 @@ from jwst.lib.suffix import remove_suffix
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
-from niriss_eestep.exceptions import AssociationError, ExposureError
+from niriss_eestep.errors import AssociationError, ExposureError
+from niriss_eestep.exposures.fits_check import DAMAGE, check_fits, primary_header
 from niriss_eestep.products.convert import group_names, group_of
-from niriss_eestep.steps.fits_check import DAMAGE, check_fits, primary_header
 from niriss_eestep.text import printable
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
@@ -96,14 +96,15 @@ def safe_name(name):
 def _check_product_name(path, name):
     """Refuse a product name that is not a plain file name."""
     if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
-        msg = f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
+        )
     if len(name.encode(errors="replace")) > NAME_MAX:
-        msg = f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
+        )
     if not name.isprintable():
-        msg = f"{path}: product name {name!r} has characters that cannot be printed"
-        raise AssociationError(msg)
+        raise AssociationError(f"{path}: product name {name!r} has characters that cannot be printed")
     return name
 
 
@@ -112,11 +113,9 @@ def _load_association(path):
     try:
         association = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise AssociationError(msg) from error
+        raise AssociationError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        msg = f"{path}: not an association: not JSON ({error})"
-        raise AssociationError(msg) from error
+        raise AssociationError(f"{path}: not an association: not JSON ({error})") from error
     return _asn_products(path, association)
 
 
@@ -124,26 +123,24 @@ def _asn_products(path, association):
     """Products of an association; its members' paths are relative to ``path``'s directory."""
     products = association.get("products") if isinstance(association, Mapping) else None
     if not isinstance(products, list) or not products:
-        msg = f"{path}: not an association: no products"
-        raise AssociationError(msg)
+        raise AssociationError(f"{path}: not an association: no products")
     kind = str(association.get("asn_type", ""))
     if kind.lower().startswith("tso"):
-        msg = f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
+        )
     return [_asn_product(path, product) for product in products]
 
 
 def _asn_product(path, product):
     if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
-        msg = f"{path}: a product without members"
-        raise AssociationError(msg)
+        raise AssociationError(f"{path}: a product without members")
     name = _check_product_name(path, product.get("name"))
     members, other = [], Counter()
     for entry in product["members"]:
         expname = entry.get("expname") if isinstance(entry, Mapping) else None
         if not isinstance(expname, str) or not expname or "\0" in expname:
-            msg = f"{path}: product {name} has a member without expname"
-            raise AssociationError(msg)
+            raise AssociationError(f"{path}: product {name} has a member without expname")
         kind = str(entry.get("exptype", "")).lower()
         if kind == "science":
             members.append(Member(exposure_root(expname), path.parent / expname))
@@ -187,8 +184,7 @@ def _paths(item, input_dir):
         return [path]
     found = sorted(Path(name) for name in glob(str(path), recursive=True))
     if not found:
-        msg = f"{item}: no file fits this pattern"
-        raise ExposureError(msg)
+        raise ExposureError(f"{item}: no file fits this pattern")
     return found
 
 
@@ -212,8 +208,9 @@ def _products(item, input_dir):
         if hasattr(item, "asn_table"):
             return [_collection(item)]
         return [product for entry in item for product in _products(entry, input_dir)]
-    msg = f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
-    raise ExposureError(msg)
+    raise ExposureError(
+        f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
+    )
 
 
 def gather(inputs, *, input_dir=None, distinct=True):
@@ -262,17 +259,17 @@ def _check_distinct(products):
             other = sources.setdefault(key, source)
             # one exposure may belong to several products of an association
             if key in inside or (other is not source and other != source):
-                msg = (
+                raise AssociationError(
                     f"{_called(source)} and {_called(other)} have the same exposure name {member.name}: one product "
                     "would overwrite the other; rename one, or run them apart, with output directories of their own"
                 )
-                raise AssociationError(msg)
             inside.add(key)
     counts = Counter(product.name for product in products)
     several = [name for name, n in counts.items() if n > 1]
     if several:
-        msg = f"{counts[several[0]]} products are called {several[0]}: one would overwrite the other; rename them"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"{counts[several[0]]} products are called {several[0]}: one would overwrite the other; rename them"
+        )
 
 
 def _called(source):
@@ -389,7 +386,7 @@ def file_metadata(path):
     """
     from stdatamodels.jwst.datamodels import read_metadata
 
-    from niriss_eestep.steps.fits_image import fits_image
+    from niriss_eestep.exposures.fits_image import fits_image
 
     try:
         if not path.is_file():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.exceptions import ExposureError, NirissEEError
-from niriss_eestep.products.io import open as open_product
-from niriss_eestep.steps.fits_check import DAMAGE, check_fits
-from niriss_eestep.steps.fits_image import fits_image
+from niriss_eestep.errors import ExposureError, NirissEEError
+from niriss_eestep.exposures.fits_check import DAMAGE, check_fits
+from niriss_eestep.exposures.fits_image import fits_image
+from niriss_eestep.products.files import open as open_product
 
 __all__ = ["damage_told", "open_exposure"]
 
@@ -30,8 +30,9 @@ def damage_told(source):
     except NirissEEError:
         raise
     except DAMAGE as error:
-        msg = f"{source}: cannot be read as a JWST exposure: {type(error).__name__}: {str(error)[:200]}"
-        raise ExposureError(msg) from error
+        raise ExposureError(
+            f"{source}: cannot be read as a JWST exposure: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
 
 
 def open_exposure(source):
@@ -57,8 +58,7 @@ def open_exposure(source):
         return open_product(source)
     with damage_told(source), warnings.catch_warnings():
         if not source.is_file():
-            msg = f"{source}: no such file" if not source.exists() else f"{source}: not a file"
-            raise ExposureError(msg)
+            raise ExposureError(f"{source}: no such file" if not source.exists() else f"{source}: not a file")
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = check_fits(source)
@@ -82,5 +82,6 @@ def _check_set_up(source, header, meta):
     for keyword, taken in found.items():
         value = header.get(keyword)
         if isinstance(value, str) and value.strip() and value.strip() != taken:
-            msg = f"{source.name}: {keyword} is {value.strip()!r}, which is no value of JWST's; correct the header"
-            raise ExposureError(msg)
+            raise ExposureError(
+                f"{source.name}: {keyword} is {value.strip()!r}, which is no value of JWST's; correct the header"
+            )

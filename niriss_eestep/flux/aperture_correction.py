@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = ["annulus_light", "effective_ee"]
 
@@ -50,8 +50,7 @@ def annulus_light(curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: 
     area = np.pi * np.diff(np.square(ring_edges))
     used = float(np.sum(ring_coverage * area))
     if not used > 0:
-        msg = f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used"
-        raise ParameterError(msg)
+        raise ParameterError(f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used")
     return float(np.sum(ring_coverage * np.diff(curve(np.asarray(ring_edges)))) / used)
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.calibrate.abs_flux import Stimulus, calibrate_rate, total_rate
-from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.measure.ee_profile import status_text
-from niriss_eestep.products.complete import completed_group
+from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
+from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, total_rate
+from niriss_eestep.measure.ee import status_text
+from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
+from niriss_eestep.products.foreign import completed_group
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
-from niriss_eestep.steps.base import FluxStep
 
 __all__ = ["AbsFluxStep"]
 
@@ -120,13 +120,11 @@ class AbsFluxStep(FluxStep):
             sources = [member.source for member in product.members]
             used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
             if not used:
-                msg = f"no combined EE profile among {', '.join(m.filename for m in product.members)}"
-                raise ProductError(msg)
+                raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             groups = [self.calibrate_group(model) for model, _ in used]
             results.append(self.collect(groups, [source for _, source in used], product.name))
         if not results:
-            msg = "no combined EE profiles to calibrate"
-            raise ProductError(msg)
+            raise ProductError("no combined EE profiles to calibrate")
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
 
@@ -134,17 +132,18 @@ class AbsFluxStep(FluxStep):
         """Refuse radii in the wrong order, and errors that are none."""
         r_min, r_max = parameters["radius_min"], parameters["radius_max"]
         if not 0 < r_min <= r_max < np.inf:
-            msg = f"radius_min={r_min:g}, radius_max={r_max:g}: must be positive radii [pix], the larger one last"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"radius_min={r_min:g}, radius_max={r_max:g}: must be positive radii [pix], the larger one last"
+            )
         for name in ("gain_err", "throughput_err"):
             if not 0 <= parameters[name] < np.inf:
-                msg = f"{name}={parameters[name]}: a standard error is 0 or more"
-                raise ParameterError(msg)
+                raise ParameterError(f"{name}={parameters[name]}: a standard error is 0 or more")
 
     def _checked(self, member, model):
         if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
-            msg = f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
-            raise ProductError(msg)
+            raise ProductError(
+                f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
+            )
         return completed_group(model) if isinstance(model, CombinedEEModel) else model
 
     def collect(self, calibrated, sources, product_name=None, lost=()):
@@ -175,16 +174,16 @@ class AbsFluxStep(FluxStep):
         radius = models[0].radius
         for model in models:
             if not np.array_equal(model.radius, radius):
-                msg = f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
-                raise ProductError(msg)
+                raise ProductError(
+                    f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
+                )
         groups = [(_row(group, lost), group.arrays) for group in calibrated]
         groups += [(_lost_row(entries), _empty(len(radius))) for entries in _lost_groups(models, lost).values()]
         groups.sort(key=lambda group: tuple(group[0][key] for key in GROUP_KEYS))
         rows = [row for row, _ in groups]
         if all(row["status"].startswith("failed") for row in rows):
             reasons = "; ".join(sorted({row["status"] for row in rows}))
-            msg = f"{product}: no group could be calibrated: {reasons}"
-            raise ExposureError(msg)
+            raise ExposureError(f"{product}: no group could be calibrated: {reasons}")
         arrays = {key: [found[key] for _, found in groups] for key in groups[0][1]}
         exposures = [exposure for group in calibrated for exposure in group.exposures]
         known = {e["exposure"] for e in exposures}
@@ -246,8 +245,7 @@ class AbsFluxStep(FluxStep):
     def _total(self, model, group):
         """Total count rate of a group."""
         if group["pupil"] == "NRM":
-            msg = "the NRM's PSF is none of the PSF references': no aperture correction"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError("the NRM's PSF is none of the PSF references': no aperture correction")
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
         correction = find(model, group, parameters)
@@ -286,32 +284,33 @@ class AbsFluxStep(FluxStep):
 
         path = self.get_reference_file(model, "apcorr")
         if path is None:
-            msg = "aperture_correction=apcorr: CRDS is not configured or has no apcorr reference; give override_apcorr"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                "aperture_correction=apcorr: CRDS is not configured or has no apcorr reference; give override_apcorr"
+            )
         apcorr = load_apcorr(path)
         annuli = {
             (round(float(edges[0]), 3), round(float(edges[-1]), 3)) if len(edges) else (0.0, 0.0)
             for edges, _ in exposure_backgrounds(model)
         }
         if len(annuli) > 1:
-            msg = f"aperture_correction=apcorr: the exposures have different sky annuli: {sorted(annuli)} pix"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"aperture_correction=apcorr: the exposures have different sky annuli: {sorted(annuli)} pix"
+            )
         effective = apcorr.effective(group["filter"], *annuli.pop())
         first, last = (float(r) for r in effective.radius[[0, -1]])
         r_min, r_max = max(parameters["radius_min"], first), min(parameters["radius_max"], last)
         if not np.any((model.radius >= r_min) & (model.radius <= r_max)):
-            msg = (
+            raise ParameterError(
                 f"{apcorr.name}: the correction of {group['filter']} is for {first:.2f} to {last:.2f} pix; none of the "
                 f"radii between radius_min={parameters['radius_min']:g} and "
                 f"radius_max={parameters['radius_max']:g} pix lies there"
             )
-            raise ParameterError(msg)
         nothing = (np.array([]), np.array([]))
         return Correction(effective.curve, effective.err, [nothing] * len(model.exposure_names), r_min, r_max)
 
     def _stimulus(self, model, group):
         """What the star should give; None, and why, where its spectrum or the throughput is not to be had."""
-        from niriss_eestep.calibrate.synthetic import expected_rate
+        from niriss_eestep.flux.synthetic import expected_rate
         from niriss_eestep.reference import load_spectrum, load_throughput
         from niriss_eestep.reference.stdspec import find_spectrum_file
 
@@ -377,7 +376,7 @@ def _row(group, lost):
 
 def _exposures(model, group, correction, found):
     """Rows of the table of exposures."""
-    from niriss_eestep.calibrate.aperture_correction import effective_ee
+    from niriss_eestep.flux.aperture_correction import effective_ee
 
     used = np.asarray(found["radius_used"], dtype=bool)
     k = int(np.nonzero(used)[0][-1]) if used.any() else len(used) - 1

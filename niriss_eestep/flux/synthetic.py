@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.instrument import AB_ZERO_FLUX, COLLECTING_AREA
 
 __all__ = [
-    "COLLECTING_AREA",
     "ExpectedRate",
     "StandardSpectrum",
     "blackbody_spectrum",
@@ -28,15 +28,11 @@ __all__ = [
     "zeropoint_vega",
 ]
 
-COLLECTING_AREA = 254009.0
-"""Unobscured area of the primary mirror [cm2]; the value that the published NIRISS throughputs (JDox) go with."""
-
 MICRON = 1.0e4  # [Angstrom]
 PLANCK = 6.62607015e-27  # [erg s], exact (SI 2019)
 LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
 LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
-AB_ZERO_FLUX = 3630.7805477  # [Jy] = 10^(-48.6 / 2.5) erg/s/cm2/Hz: Oke & Gunn (1983, ApJ 266, 713)
 UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
@@ -81,19 +77,19 @@ class StandardSpectrum:
             values = np.zeros(np.shape(self.flux)) if given is None else np.array(given, dtype=np.float64)
             object.__setattr__(self, column, values)
             if values.ndim != 1 or values.shape != self.wavelength.shape or values.size < 2:
-                msg = f"spectrum of {self.name}: {column} has shape {values.shape}; one value per wavelength is needed"
-                raise ReferenceDataError(msg)
+                raise ReferenceDataError(
+                    f"spectrum of {self.name}: {column} has shape {values.shape}; one value per wavelength is needed"
+                )
             if not np.all(np.isfinite(values)):
-                msg = f"spectrum of {self.name}: {np.sum(~np.isfinite(values))} values of {column} are not finite"
-                raise ReferenceDataError(msg)
+                raise ReferenceDataError(
+                    f"spectrum of {self.name}: {np.sum(~np.isfinite(values))} values of {column} are not finite"
+                )
             # readers hand one spectrum to many users
             values.setflags(write=False)
         if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
-            msg = f"spectrum of {self.name}: the wavelengths must be positive and increase"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"spectrum of {self.name}: the wavelengths must be positive and increase")
         if np.any(self.staterr < 0) or np.any(self.syserr < 0):  # type: ignore[operator]
-            msg = f"spectrum of {self.name}: an error is negative"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"spectrum of {self.name}: an error is negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +336,7 @@ def predicted_photmjsr(
     """
     for quantity, value in (("gain", gain), ("pixel solid angle", pixel_solid_angle)):
         if not value > 0:
-            msg = f"{quantity} must be positive, not {value}"
-            raise ParameterError(msg)
+            raise ParameterError(f"{quantity} must be positive, not {value}")
     unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
     return 1.0e-6 * gain / unit_rate / pixel_solid_angle
 
@@ -375,8 +370,7 @@ def blackbody_spectrum(
         Where the temperature is not positive.
     """
     if not temperature > 0:
-        msg = f"temperature of {name} must be positive, not {temperature} K"
-        raise ParameterError(msg)
+        raise ParameterError(f"temperature of {name} must be positive, not {temperature} K")
     wavelength = np.geomspace(1.0e3, 3.2e5, 4001)
     shape = wavelength**-5.0 / np.expm1(SECOND_RADIATION / (wavelength * temperature))
     at_v = V_WAVELENGTH**-5.0 / np.expm1(SECOND_RADIATION / (V_WAVELENGTH * temperature))
@@ -390,17 +384,17 @@ def _checked_band(
     """Return wavelengths [Angstrom] and efficiencies, cut to where there is any, or raise."""
     wave, response = np.asarray(wavelength, dtype=np.float64), np.asarray(pce, dtype=np.float64)
     if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
-        msg = f"throughput of {name}: wavelength {wave.shape} and efficiency {response.shape} must be of one length"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"throughput of {name}: wavelength {wave.shape} and efficiency {response.shape} must be of one length"
+        )
     if not np.all(np.isfinite(wave)) or not np.all(np.isfinite(response)):
-        msg = f"throughput of {name}: not all values are finite"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"throughput of {name}: not all values are finite")
     if wave[0] <= 0 or np.any(np.diff(wave) <= 0):
-        msg = f"throughput of {name}: the wavelengths must be positive and increase"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"throughput of {name}: the wavelengths must be positive and increase")
     if np.any(response < 0) or np.any(response > 1) or not np.any(response > 0):
-        msg = f"throughput of {name}: efficiencies from {response.min():g} to {response.max():g}; 0 to 1 is possible"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"throughput of {name}: efficiencies from {response.min():g} to {response.max():g}; 0 to 1 is possible"
+        )
     (used,) = np.nonzero(response)
     cut = slice(max(used[0] - 1, 0), used[-1] + 2)
     return wave[cut] * MICRON, response[cut]
@@ -409,8 +403,7 @@ def _checked_band(
 def _check_area(collecting_area: float) -> None:
     """Raise where the collecting area is not positive."""
     if not collecting_area > 0:
-        msg = f"collecting area must be positive, not {collecting_area} cm2"
-        raise ParameterError(msg)
+        raise ParameterError(f"collecting area must be positive, not {collecting_area} cm2")
 
 
 def _covered_band(
@@ -425,11 +418,10 @@ def _covered_band(
     inside = np.trapezoid(per_wave[covered], fine[covered]) if covered.sum() > 1 else 0.0
     missing = 1.0 - inside / np.trapezoid(per_wave, fine)
     if missing > UNCOVERED_MAX:
-        msg = (
+        raise ReferenceDataError(
             f"spectrum of {spectrum.name} covers {first / MICRON:.4g} to {last / MICRON:.4g} micron: {missing:.2%} of "
             f"{name} ({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give one that covers it"
         )
-        raise ReferenceDataError(msg)
     return fine[covered], fine_response[covered]
 
 
@@ -437,11 +429,13 @@ def _check_flux(spectrum: StandardSpectrum, inside: slice, name: str) -> None:
     """Raise where a spectrum is negative in a band, or dark."""
     lowest = spectrum.flux[inside].min()
     if lowest < 0:
-        msg = f"spectrum of {spectrum.name}: flux is negative ({lowest:g} erg/s/cm2/Angstrom) within {name}"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"spectrum of {spectrum.name}: flux is negative ({lowest:g} erg/s/cm2/Angstrom) within {name}"
+        )
     if not np.any(spectrum.flux[inside] > 0):
-        msg = f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
+        )
 
 
 def _band_part(spectrum_wave: NDArray[np.float64], wave: NDArray[np.float64]) -> slice:

@@ -9,17 +9,15 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, CombinedProfile, weighted_sum
-from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.combine.mean import SCATTER_PROBABILITY, CombinedProfile, weighted_sum
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.instrument import AB_ZERO_FLUX
 
 __all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "total_rate"]
 
 #: microjansky per square arcsecond in 1 MJy/sr: 1e12 uJy/MJy * (pi / 648000)^2 sr/arcsec^2
 UJA2_PER_MJYSR = 1e12 * (np.pi / 648000) ** 2
-
-#: zero of the AB system [Jy] (Oke & Gunn 1983: m_AB = -2.5 log10(F_nu / 3631 Jy))
-AB_ZERO_JY = 3631.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,12 +165,14 @@ def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float)
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)
     if not in_range.any():
-        msg = f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
+        )
     used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
     if not used.any():
-        msg = f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
+        )
     return np.asarray(used)
 
 
@@ -319,7 +319,7 @@ def calibrate_rate(
         photmjsr_mono=stimulus.fnu_mono / 1e6 / (rate * pixar_sr),
         photuja2=photmjsr * UJA2_PER_MJYSR,
         photuja2_err=float(photmjsr_err * UJA2_PER_MJYSR),
-        zeropoint_ab=float(-2.5 * np.log10(one_dn / AB_ZERO_JY)) if one_dn > 0 else nan,
+        zeropoint_ab=float(-2.5 * np.log10(one_dn / AB_ZERO_FLUX)) if one_dn > 0 else nan,
         pivot=stimulus.pivot,
         fnu_band=stimulus.fnu_band,
         fnu_mono=stimulus.fnu_mono,

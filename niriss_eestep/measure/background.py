@@ -1,7 +1,7 @@
 """The background of a star's image, from an annulus around it, and the starlight that the annulus holds.
 
 The annulus lies in the star's own wing. Which of its pixels were used is recorded ring by ring, so that the aperture
-correction can take out the same light (`niriss_eestep.calibrate.aperture_correction`). A sigma clip would eat the
+correction can take out the same light (`niriss_eestep.flux.aperture_correction`). A sigma clip would eat the
 star's diffraction spikes and break that; `unflagged_outliers` says what is done instead.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights
 
 __all__ = [
@@ -258,11 +258,10 @@ def measure_background(
     use = (overlap > 0) & ~bad
     if overlap[use].sum() < MIN_COVERAGE * area:
         share = 100 * overlap[use].sum() / area
-        msg = (
+        raise ExposureError(
             f"only {share:.0f} % of the sky annulus ({r_in:g} to {r_out:g} pix) lies on "
             "good pixels: the star is too near the edge, or give a smaller annulus or a constant background"
         )
-        raise ExposureError(msg)
     outlier = unflagged_outliers(image, variance, use, x, y)
     use &= ~outlier
     weights = np.where(use, overlap, 0.0)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.measure.bad_pixels import Repair
+from niriss_eestep.measure.repair import Repair
 
 __all__ = ["FillScale", "fill_scale", "model_misfit", "scaled"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.background import (
     Background,
     fixed_background,
@@ -16,7 +17,12 @@ from niriss_eestep.measure.background import (
     measure_background,
     sector_asymmetry,
 )
-from niriss_eestep.measure.bad_pixels import (
+from niriss_eestep.measure.core_repair import core_fit_pixels, fill_scale, model_misfit, scaled
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.neighbours import core_offset, find_neighbour
+from niriss_eestep.measure.pixels import PixelMap, pixel_map
+from niriss_eestep.measure.position import Centroid, check_centroid, fit_psf, measure_centroid
+from niriss_eestep.measure.repair import (
     BAD_PIXEL_METHODS,
     CoreReport,
     Repair,
@@ -24,13 +30,7 @@ from niriss_eestep.measure.bad_pixels import (
     low_pixels,
     repair_pixels,
 )
-from niriss_eestep.measure.centroid import Centroid, check_centroid, fit_psf, measure_centroid
-from niriss_eestep.measure.core_repair import core_fit_pixels, fill_scale, model_misfit, scaled
-from niriss_eestep.measure.dq import SATURATED
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.neighbours import core_offset, find_neighbour
-from niriss_eestep.measure.pixels import PixelMap, pixel_map
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
 
 __all__ = ["BACKGROUND_METHODS", "EEOptions", "EEProfile", "check_number", "check_radii", "failed_ee", "measure_ee"]
@@ -89,17 +89,15 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float
     try:
         values = np.atleast_1d(np.array(radii, dtype=float))
     except (TypeError, ValueError) as error:
-        msg = f"{name} must be numbers [pix], got {radii!r}"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"{name} must be numbers [pix], got {radii!r}") from error
     if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)) or np.any(values <= 0):
-        msg = f"{name} must be one or more positive, finite numbers [pix], got {radii!r}"
-        raise ParameterError(msg)
+        raise ParameterError(f"{name} must be one or more positive, finite numbers [pix], got {radii!r}")
     if np.any(np.diff(values) <= 0):
-        msg = f"{name} must increase strictly [pix], got {radii!r}"
-        raise ParameterError(msg)
+        raise ParameterError(f"{name} must increase strictly [pix], got {radii!r}")
     if values[-1] > REACH_MAX:
-        msg = f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
+        )
     return values
 
 
@@ -120,8 +118,7 @@ def check_number(name: str, value: float, *, positive: bool = False) -> None:
         If it is not finite, or too small.
     """
     if not np.isfinite(value) or value < 0 or (positive and value == 0):
-        msg = f"{name} must be {'positive' if positive else 'zero or more'} and finite, got {value}"
-        raise ParameterError(msg)
+        raise ParameterError(f"{name} must be {'positive' if positive else 'zero or more'} and finite, got {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +173,7 @@ class EEOptions:
         object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
         for name, choices in (("background_method", BACKGROUND_METHODS), ("bad_pixel_method", BAD_PIXEL_METHODS)):
             if getattr(self, name) not in choices:
-                msg = f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
-                raise ParameterError(msg)
+                raise ParameterError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         check_centroid(self.centroid_method, self.centroid_box)
         for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
             check_number(name, getattr(self, name), positive=True)
@@ -185,14 +181,15 @@ class EEOptions:
             check_number(name, getattr(self, name))
         for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
             if reach > REACH_MAX:
-                msg = f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
-                raise ParameterError(msg)
+                raise ParameterError(
+                    f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
+                )
         if not np.isfinite(self.background_value):
-            msg = f"background_value must be finite [DN/s/pix], got {self.background_value}"
-            raise ParameterError(msg)
+            raise ParameterError(f"background_value must be finite [DN/s/pix], got {self.background_value}")
         if self.centroid_box > 2 * self.sky_radii[0]:
-            msg = f"centroid_box must end before the sky annulus at {self.sky_radii[0]:g} pix, got {self.centroid_box}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"centroid_box must end before the sky annulus at {self.sky_radii[0]:g} pix, got {self.centroid_box}"
+            )
 
     @property
     def sky_radii(self) -> tuple[float, float]:
@@ -307,8 +304,7 @@ def _without_background(exposure: StarExposure) -> NDArray[np.float64]:
     """The image less a rough background, for finding and centring the star."""
     good = exposure.image[~exposure.bad]
     if good.size == 0:
-        msg = f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad"
-        raise ExposureError(msg)
+        raise ExposureError(f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad")
     # the faint quarter of a stamp is sky, whatever the star's wing does
     return exposure.image - np.percentile(good, 25)
 
@@ -467,11 +463,10 @@ def _hold_to_growth(
     # the noise of the curve of growth is not in the factor's own error
     err = np.sqrt(scale.err**2 + scale.slope @ np.nan_to_num(covariance) @ scale.slope)
     if scale.value < -_SIGNIFICANT_FALL * err:
-        msg = (
+        raise ExposureError(
             "repair_core: by the curve of growth the bad pixels of the core hold less than no light: the EE reference "
             "(psfee) is not that of this star; give its own"
         )
-        raise ExposureError(msg)
 
     def reach(repair: Repair) -> NDArray[np.float64]:
         return _reach(weights, background_weights, [repair, *others], bad)
@@ -687,8 +682,9 @@ def _with_low_pixels(
     if not np.isfinite(background.std):
         if not options.repair_low:
             return exposure.bad
-        msg = "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
+        )
     level = background.low_level(options.low_sigma)
     return exposure.bad | low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from niriss_eestep.calibrate.integrations import combine_integrations
-from niriss_eestep.exceptions import ExposureError, NirissEEError, ParameterError
+from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError
+from niriss_eestep.exposures.cut import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
+from niriss_eestep.exposures.inputs import Member, exposure_root, metadata_of, nothing_in
+from niriss_eestep.exposures.reading import damage_told
+from niriss_eestep.instrument import GAIN
+from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.resampled import image_options, native_profile
+from niriss_eestep.pipeline.base import FluxStep, failed
 from niriss_eestep.products.integrations import add_integrations
 from niriss_eestep.products.provenance import exposure_record, fingerprint
-from niriss_eestep.reference.facts import GAIN
-from niriss_eestep.steps.base import FluxStep, failed
-from niriss_eestep.steps.inputs import Member, exposure_root, metadata_of, nothing_in
-from niriss_eestep.steps.reading import damage_told
-from niriss_eestep.steps.stamp import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
 
 __all__ = ["ExposureStep"]
 
@@ -102,8 +102,7 @@ class ExposureStep(FluxStep):
         if len(members) == 1:
             result = self.measure(members[0])
             if failure_of(result):
-                msg = f"{members[0].filename}: {failure_of(result)}"
-                raise ExposureError(msg)
+                raise ExposureError(f"{members[0].filename}: {failure_of(result)}")
             return result
         results = []
         for member in members:
@@ -112,8 +111,7 @@ class ExposureStep(FluxStep):
             except NirissEEError as error:
                 log.error("%s: failed: %s", member.filename, failed(error))
         if all(failure_of(result) for result in results):
-            msg = f"none of {len(members)} exposures could be measured; the log says why for each"
-            raise ExposureError(msg)
+            raise ExposureError(f"none of {len(members)} exposures could be measured; the log says why for each")
         self.output_use_model = True
         return results
 
@@ -284,14 +282,12 @@ class ExposureStep(FluxStep):
         x, y = x or [], y or []
         names = [exposure_root(n) for n in parameters["source_name"] or []]
         if len(set(names)) < len(names):
-            msg = f"source_name gives an exposure twice: {', '.join(sorted(names))}"
-            raise ParameterError(msg)
+            raise ParameterError(f"source_name gives an exposure twice: {', '.join(sorted(names))}")
         if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
-            msg = (
+            raise ParameterError(
                 f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "
                 "position, or as many names as positions"
             )
-            raise ParameterError(msg)
         if not names:
             return x[0], y[0]
         return dict(zip(names, zip(x, y, strict=True), strict=True)).get(member.name)
@@ -328,8 +324,7 @@ def _with_numbers(parameters, *names):
         try:
             found[name] = np.atleast_1d(np.array(found[name], dtype=float)).tolist()
         except (TypeError, ValueError) as error:
-            msg = f"{name}={found[name]}: must be numbers [pix]"
-            raise ParameterError(msg) from error
+            raise ParameterError(f"{name}={found[name]}: must be numbers [pix]") from error
     return found
 
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles
-from niriss_eestep.exceptions import ExposureError
+from niriss_eestep.combine.mean import CombinedProfile, combine_profiles
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEProfile
-from niriss_eestep.measure.sb_profile import SBProfile
+from niriss_eestep.measure.ee import EEProfile
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.sb import SBProfile
 
 __all__ = ["Integrations", "combine_integrations"]
 
@@ -70,8 +70,9 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
     """
     good = [k for k, profile in enumerate(profiles) if not profile.failure]
     if not good:
-        msg = f"none of {len(profiles)} integrations could be measured: {profiles[0].failure if profiles else 'none'}"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"none of {len(profiles)} integrations could be measured: {profiles[0].failure if profiles else 'none'}"
+        )
     used = [profiles[k] for k in good]
     covariance, common = np.mean([profile.covariance for profile in used], axis=0), _common_covariance(used)
     name = _value_name(used[0])

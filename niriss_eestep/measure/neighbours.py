@@ -9,9 +9,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ExposureError
-from niriss_eestep.measure.centroid import centre_of_mass, fill_for_search
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 
 __all__ = ["Neighbour", "core_offset", "find_neighbour"]
 
@@ -29,7 +29,7 @@ _FRACTION = 0.01
 #: ... where it is this significant; of 10,000 places none is by chance
 _SIGMA = 5.0
 
-#: a star's peak has a neighbour with this share of its light, as in `niriss_eestep.measure.centroid.find_star`
+#: a star's peak has a neighbour with this share of its light, as in `niriss_eestep.measure.position.find_star`
 _PEAK_SHARE = 0.05
 
 #: small and large box of the centroid [pix]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.instrument import SATURATED as DQ_SATURATED
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import Repair
-from niriss_eestep.measure.dq import SATURATED as DQ_SATURATED
-from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.repair import Repair
+from niriss_eestep.measure.stamp import StarExposure
 
 __all__ = ["PIXEL_KINDS", "PixelMap", "pixel_map"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.errors import ExposureError, ParameterError
 
 __all__ = [
     "CENTROID_METHODS",
@@ -139,8 +139,7 @@ def centre_of_mass(
             x_err *= _amplification(np.sum(weight_y[:, None] * image, axis=0), x, half)
             y_err *= _amplification(np.sum(weight_x * image, axis=1), y, half)
             return x, y, x_err, y_err
-    msg = f"the centre of mass in a {box:g} pix box does not settle on a star near the first position"
-    raise ExposureError(msg)
+    raise ExposureError(f"the centre of mass in a {box:g} pix box does not settle on a star near the first position")
 
 
 def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int, method: str) -> tuple[float, float]:
@@ -159,11 +158,9 @@ def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int
                 warnings.simplefilter("ignore", RuntimeWarning)
                 dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
         except (AstropyUserWarning, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-            msg = f"photutils' centroid_{method} fails near the first position: {error}"
-            raise ExposureError(msg) from error
+            raise ExposureError(f"photutils' centroid_{method} fails near the first position: {error}") from error
         if not (np.isfinite(dx) and np.isfinite(dy)):
-            msg = f"photutils' centroid_{method} finds no star near the first position"
-            raise ExposureError(msg)
+            raise ExposureError(f"photutils' centroid_{method} finds no star near the first position")
         moved = (round(x), round(y)) != (round(i0 + dx), round(j0 + dy))
         x, y = float(i0 + dx), float(j0 + dy)
         if not moved:
@@ -236,8 +233,7 @@ def find_star(
         image, bad = image[cut], bad[cut]
     if image.size == 0 or bad.all():
         where = "" if near is None else f" within {radius:g} pix of the first position"
-        msg = f"no usable pixel{where}: there is no star to measure"
-        raise ExposureError(msg)
+        raise ExposureError(f"no usable pixel{where}: there is no star to measure")
     filled = fill_for_search(image, bad)
     level = float(np.median(filled))
     excess = filled - level
@@ -248,8 +244,7 @@ def find_star(
         compact[np.hypot(ii + i0 - near[0], jj + j0 - near[1]) > radius] = -np.inf
     peak = int(np.argmax(compact))
     if not compact.flat[peak] > 0:
-        msg = "no pixel stands out above the background: there is no star to measure"
-        raise ExposureError(msg)
+        raise ExposureError("no pixel stands out above the background: there is no star to measure")
     jp, ip = divmod(peak, compact.shape[1])
     return ip + i0, jp + j0
 
@@ -296,8 +291,9 @@ def fit_psf(
     use = (np.hypot(i - x, j - y) <= radius) & ~bad
     data = image[use]
     if data.size < 10:
-        msg = f"only {data.size} good pixels within {radius:g} pix of the star: no model PSF can be fitted"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"only {data.size} good pixels within {radius:g} pix of the star: no model PSF can be fitted"
+        )
     weight = 1 / np.sqrt(np.maximum(render(x, y, image.shape)[use], 1e-6))
 
     def flux_of(model: NDArray[np.float64]) -> float:
@@ -310,13 +306,11 @@ def fit_psf(
     # steps of 0.02 pix are far above the model's numerical noise and far below its structure
     fit = least_squares(residual, (0.0, 0.0), diff_step=0.02, bounds=(-_FIT_REACH, _FIT_REACH), xtol=1e-5, ftol=1e-6)
     if not fit.success:
-        msg = f"the model PSF cannot be fitted: {fit.message}"
-        raise ExposureError(msg)
+        raise ExposureError(f"the model PSF cannot be fitted: {fit.message}")
     if np.any(np.abs(fit.x) > 0.99 * _FIT_REACH):
-        msg = (
+        raise ExposureError(
             f"the model PSF cannot be fitted: its centre runs {_FIT_REACH:g} pix off x={x:.1f}, y={y:.1f} of the stamp"
         )
-        raise ExposureError(msg)
     best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
     return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
 
@@ -336,11 +330,9 @@ def check_centroid(method: str, box: int) -> None:
         If ``method`` is unknown, or ``box`` is even or too small.
     """
     if method not in CENTROID_METHODS:
-        msg = f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}"
-        raise ParameterError(msg)
+        raise ParameterError(f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}")
     if box < 3 or box % 2 == 0:
-        msg = f"centroid_box must be an odd number of pixels, 3 or more; got {box}"
-        raise ParameterError(msg)
+        raise ParameterError(f"centroid_box must be an odd number of pixels, 3 or more; got {box}")
 
 
 def measure_centroid(
@@ -393,9 +385,8 @@ def measure_centroid(
         new_x, new_y = _photutils_centroid(filled, peak_x, peak_y, box, method)
     shift = float(np.hypot(new_x - x, new_y - y))
     if shift > search_radius + box / 2:
-        msg = (
+        raise ExposureError(
             f"no star within search_radius={search_radius:g} pix of the first position: the centroid runs off by "
             f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
         )
-        raise ExposureError(msg)
     return Centroid(new_x, new_y, x_err, y_err, shift, method)

@@ -14,8 +14,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
-from niriss_eestep.measure.dq import DO_NOT_USE, SATURATED
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.instrument import DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.sums import weighted_sums
 
@@ -244,8 +244,7 @@ def _full_surface_kernel() -> NDArray[np.float64]:
     good[BOX // 2, BOX // 2] = False
     kernel = _surface_kernel(good)
     if kernel is None:  # pragma: no cover - 48 pixels determine any surface used here
-        msg = f"a {BOX}x{BOX} box does not determine a surface of degree {DEGREE}"
-        raise ParameterError(msg)
+        raise ParameterError(f"a {BOX}x{BOX} box does not determine a surface of degree {DEGREE}")
     return kernel
 
 
@@ -344,8 +343,7 @@ def _surface_weights(good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.floa
         if kernel is not None:
             weights[on_image] = kernel[within]
             return weights
-    msg = "a bad pixel has no good pixel near it to be repaired from"
-    raise ExposureError(msg)
+    raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
 
 
 def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.float64]:
@@ -355,8 +353,7 @@ def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i:
     light = np.where(good, model, 0.0)[on_image]
     square = float(np.sum(light**2))
     if not square > 0:
-        msg = f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to"
-        raise ExposureError(msg)
+        raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to")
     weights[on_image] = model[j, i] * light / square
     return weights
 
@@ -456,8 +453,7 @@ def _by_median(
         on_image, _ = _box(good, j, i, BOX // 2)
         near = good[on_image]
         if not near.any():
-            msg = f"a bad pixel has no good pixel in its {BOX}x{BOX} box; try bad_pixel_method=surface"
-            raise ExposureError(msg)
+            raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box; try bad_pixel_method=surface")
         value[k] = np.median(image[on_image][near])
         # a median's variance is pi/2 of the mean's (normal distribution, large samples)
         weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
@@ -518,8 +514,9 @@ def repair_pixels(
         If there is nothing to repair a pixel from.
     """
     if todo.sum() * todo.size > _WEIGHTS_MAX:
-        msg = f"{todo.sum()} bad pixels within the largest aperture are too many to repair; give smaller radii"
-        raise ExposureError(msg)
+        raise ExposureError(
+            f"{todo.sum()} bad pixels within the largest aperture are too many to repair; give smaller radii"
+        )
     good = ~bad
     distance = distance_grid(image.shape, x, y)
     noise = np.where(good, variance, 0.0)
@@ -530,13 +527,13 @@ def repair_pixels(
     elif method == "psf" and model is not None:
         found = _by_psf(image, noise, good, todo, model, background)
     elif method == "psf":
-        msg = "bad_pixel_method 'psf' needs a model PSF for the exposure's filter; give one, or take another method"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "bad_pixel_method 'psf' needs a model PSF for the exposure's filter; give one, or take another method"
+        )
     elif method == "median":
         found = _by_median(image, noise, good, todo)
     else:
-        msg = f"bad_pixel_method must be one of {', '.join(BAD_PIXEL_METHODS)}; got {method!r}"
-        raise ParameterError(msg)
+        raise ParameterError(f"bad_pixel_method must be one of {', '.join(BAD_PIXEL_METHODS)}; got {method!r}")
     trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
     own = _method_variance(found.residual, found.expected, trial, distance, distance[todo])
     return Repair(np.flatnonzero(todo), found.value, found.weights, own, np.zeros_like(own))

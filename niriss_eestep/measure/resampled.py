@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.ee_profile import EEOptions, EEProfile
-from niriss_eestep.measure.sb_profile import SBOptions, SBProfile
+from niriss_eestep.measure.ee import EEOptions, EEProfile
+from niriss_eestep.measure.sb import SBOptions, SBProfile
 
 __all__ = ["image_options", "native_profile"]
 
@@ -49,8 +49,9 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     changes["radii"] = tuple(radius / scale for radius in options.radii)
     if isinstance(options, EEOptions):
         if options.bad_pixel_method == "psf" or options.repair_core:
-            msg = "the model PSF has detector pixels: repair a resampled image by bad_pixel_method=surface or median"
-            raise ParameterError(msg)
+            raise ParameterError(
+                "the model PSF has detector pixels: repair a resampled image by bad_pixel_method=surface or median"
+            )
         # given per detector pixel
         changes["background_value"] = options.background_value * scale**2
         changes["background_value_err"] = options.background_value_err * scale**2

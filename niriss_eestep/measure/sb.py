@@ -7,19 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.background import Background, fixed_background
-from niriss_eestep.measure.bad_pixels import (
-    BOX,
-    expected_noise,
-    kept_noise,
-    low_pixels,
-    radial_trend,
-    repair_surrounded,
-)
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import (
+from niriss_eestep.measure.ee import (
     EEOptions,
     check_number,
     check_radii,
@@ -28,8 +19,17 @@ from niriss_eestep.measure.ee_profile import (
     status_text,
     sum_apertures,
 )
-from niriss_eestep.measure.exposure import StarExposure
 from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import (
+    BOX,
+    expected_noise,
+    kept_noise,
+    low_pixels,
+    radial_trend,
+    repair_surrounded,
+)
+from niriss_eestep.measure.stamp import StarExposure
 
 __all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
 
@@ -76,8 +76,9 @@ class SBOptions:
         radii = check_radii(self.radii)
         object.__setattr__(self, "radii", tuple(float(r) for r in radii))
         if not 0 < self.half_width <= radii[0]:
-            msg = f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
+            )
         for name in ("low_sigma", "background_inner", "background_width"):
             check_number(name, getattr(self, name), positive=True)
         self.ee_options()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from niriss_eestep.measure.sb_profile import SBOptions, failed_sb, measure_sb
+from niriss_eestep.measure.exposure_step import ExposureStep
+from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.products.convert import sb_profile_model
-from niriss_eestep.steps.exposure_step import ExposureStep
 
 __all__ = ["SBProfileStep"]
 

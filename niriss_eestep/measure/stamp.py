@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = ["StarExposure"]
 
@@ -66,14 +66,11 @@ class StarExposure:
     def __post_init__(self) -> None:
         shape = self.image.shape
         if self.image.ndim != 2 or 0 in shape:
-            msg = f"{self.name}: image must be two-dimensional and not empty, got shape {shape}"
-            raise ParameterError(msg)
+            raise ParameterError(f"{self.name}: image must be two-dimensional and not empty, got shape {shape}")
         for label in ("variance", "dq", "bad", "flat_variance"):
             array = getattr(self, label)
             if array is not None and array.shape != shape:
-                msg = f"{self.name}: {label} has shape {array.shape}, the image has {shape}"
-                raise ParameterError(msg)
+                raise ParameterError(f"{self.name}: {label} has shape {array.shape}, the image has {shape}")
         for label in ("pixel_scale", "gain"):
             if not 0 < getattr(self, label) < np.inf:
-                msg = f"{self.name}: {label} must be positive and finite, got {getattr(self, label)}"
-                raise ParameterError(msg)
+                raise ParameterError(f"{self.name}: {label} must be positive and finite, got {getattr(self, label)}")

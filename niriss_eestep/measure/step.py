@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import partial
 
-from niriss_eestep.measure.bad_pixels import BOX
-from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
+from niriss_eestep.exposures.cut import check_exposure
+from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.exposure_step import ExposureStep
+from niriss_eestep.measure.repair import BOX
 from niriss_eestep.products.convert import ee_profile_model
-from niriss_eestep.steps.exposure_step import ExposureStep
-from niriss_eestep.steps.stamp import check_exposure
 
 __all__ = ["EEPhotometryStep"]
 
@@ -76,7 +76,7 @@ class EEPhotometryStep(ExposureStep):
         """Effective EE, which holds a repaired core to the curve of growth, and its error; None where it is not."""
         if "psfee" not in references or model.meta.instrument.pupil == "NRM":
             return None, None
-        from niriss_eestep.calibrate.aperture_correction import effective_ee
+        from niriss_eestep.flux.aperture_correction import effective_ee
         from niriss_eestep.reference import load_psfee
 
         name = check_exposure(exposure.name, model.meta)

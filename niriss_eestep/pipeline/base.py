@@ -18,11 +18,11 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.exceptions import NirissEEError, OutputError, ParameterError, ReferenceDataError
+from niriss_eestep.errors import NirissEEError, OutputError, ParameterError, ReferenceDataError
+from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
+from niriss_eestep.pipeline import crds
+from niriss_eestep.pipeline.parameters import plain, plain_numbers, reference_config, selection_of, was_given
 from niriss_eestep.products.provenance import record_provenance
-from niriss_eestep.steps import crds_state as crds
-from niriss_eestep.steps.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
-from niriss_eestep.steps.parameters import plain, plain_numbers, reference_config, selection_of, was_given
 
 __all__ = ["FluxPipeline", "FluxStep"]
 
@@ -159,8 +159,9 @@ class FluxStep(JwstStep):
         spec = self.load_spec_file()
         unknown = [key for key in config if key not in spec and key not in _OF_A_CONFIGURATION]
         if unknown:
-            msg = f"{self.class_alias}: a parameter reference gives {', '.join(unknown)}, which this step does not have"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"{self.class_alias}: a parameter reference gives {', '.join(unknown)}, which this step does not have"
+            )
         known = {key: config[key] for key in config if key in spec and key not in self.given}
         looked_up = config_parser.config_from_dict(known, spec)
         current = {key: plain(value) for key, value in self.get_pars().items()}
@@ -200,8 +201,7 @@ class FluxStep(JwstStep):
         override = self.get_ref_override(reference_file_type)
         if override is not None and override != "N/A":
             if not Path(override).exists():
-                msg = f"override_{reference_file_type}: {override} does not exist"
-                raise ReferenceDataError(msg)
+                raise ReferenceDataError(f"override_{reference_file_type}: {override} does not exist")
             self._reference_files_used.append((reference_file_type, str(override)))
             return override
         found = None
@@ -234,8 +234,7 @@ class FluxStep(JwstStep):
         for reference_type in self.reference_file_types:
             override = self.get_ref_override(reference_type)
             if override not in (None, "N/A") and isinstance(override, (str, Path)) and not Path(override).exists():
-                msg = f"override_{reference_type}: {override} does not exist"
-                raise ReferenceDataError(msg)
+                raise ReferenceDataError(f"override_{reference_type}: {override} does not exist")
         self.check_parameters(self.parameters_for(exposure))
 
     def check_parameters(self, parameters):
@@ -246,12 +245,11 @@ class FluxStep(JwstStep):
         state = crds.crds_state()
         if state == crds.UNREACHABLE:
             if not self.search_attr("allow_packaged", default=False, parent_first=True):
-                msg = (
+                raise ReferenceDataError(
                     f"the CRDS server {os.environ.get('CRDS_SERVER_URL')} does not answer, and the cache in CRDS_PATH "
                     f"({os.environ.get('CRDS_PATH', 'not set')}) does not stand in for it; give --allow_packaged=true "
                     "to use the packaged references, or unset CRDS_SERVER_URL"
                 )
-                raise ReferenceDataError(msg)
             log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
         return state == crds.ON
 
@@ -305,7 +303,7 @@ class FluxStep(JwstStep):
         super().set_primary_input(obj, exclusive=exclusive)
 
     def gather(self, inputs):
-        """Find the exposures in the arguments of ``process``; see `niriss_eestep.steps.inputs.gather`."""
+        """Find the exposures in the arguments of ``process``; see `niriss_eestep.exposures.inputs.gather`."""
         return gather(inputs, input_dir=self.search_attr("input_dir"))
 
     def gather_products(self, inputs):
@@ -348,7 +346,7 @@ class FluxStep(JwstStep):
         ExposureError
             If the file is missing, or no JWST data model.
         """
-        from niriss_eestep.steps.reading import open_exposure
+        from niriss_eestep.exposures.reading import open_exposure
 
         return open_exposure(member.source)
 
@@ -461,11 +459,11 @@ def check_directory(path):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{path}: the output directory cannot be made: {error.strerror}; give another --output_dir"
-        raise OutputError(msg) from error
+        raise OutputError(
+            f"{path}: the output directory cannot be made: {error.strerror}; give another --output_dir"
+        ) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        msg = f"{path}: the output directory cannot be written to; give another --output_dir"
-        raise OutputError(msg)
+        raise OutputError(f"{path}: the output directory cannot be written to; give another --output_dir")
 
 
 def failed(error):
@@ -493,7 +491,7 @@ def default_product_name(model):
     -------
     str
     """
-    from niriss_eestep.steps.inputs import safe_name
+    from niriss_eestep.exposures.inputs import safe_name
 
     program = safe_name(model.meta.observation.program_number or "")
     target = model.meta.target.proposer_name or model.meta.target.catalog_name

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from niriss_eestep.associations import find_exposures, write_associations
-from niriss_eestep.exceptions import AssociationError, NirissEEError, OutputError
+from niriss_eestep.errors import AssociationError, NirissEEError, OutputError
+from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
 from niriss_eestep.products.columns import table_fields
-from niriss_eestep.products.io import write_atomically
+from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
-from niriss_eestep.steps.pipeline import FluxCalPipeline
 
 __all__ = ["CampaignPipeline", "Summary", "collect_associations", "run_campaign"]
 
@@ -216,13 +216,11 @@ def collect_associations(paths: Sequence[Path], output_dir: Path) -> list[Path]:
         elif path.suffix == ".json" and path.is_file():
             files.append(path)
         else:
-            msg = f"{path}: neither an association (.json) nor a directory of exposures"
-            raise AssociationError(msg)
+            raise AssociationError(f"{path}: neither an association (.json) nor a directory of exposures")
     if exposures:
         files += write_associations(exposures, output_dir)
     if not files:
-        msg = f"nothing to run in {', '.join(str(path) for path in paths)}"
-        raise AssociationError(msg)
+        raise AssociationError(f"nothing to run in {', '.join(str(path) for path in paths)}")
     return files
 
 
@@ -245,7 +243,7 @@ def run_campaign(
     workers : int
         Processes on this machine.
     make_crew : callable, optional
-        Makes the crew that measures instead of them, such as `niriss_eestep.cluster.DaskCrew`.
+        Makes the crew that measures instead of them, such as `niriss_eestep.pipeline.cluster.DaskCrew`.
     skip_existing : bool
         Keep products of an earlier run that were made from the same input, parameters and references.
 
@@ -265,8 +263,7 @@ def run_campaign(
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{output_dir}: cannot be made: {error.strerror}"
-        raise OutputError(msg) from error
+        raise OutputError(f"{output_dir}: cannot be made: {error.strerror}") from error
     associations = [str(path) for path in collect_associations([Path(path).resolve() for path in paths], output_dir)]
     given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
     config, config_file = CampaignPipeline.build_config(associations[0], **given)
@@ -282,5 +279,6 @@ def _check_names(products):
     """Refuse two products of one name: the later would replace the earlier one's files."""
     repeated = [name for name, n in Counter(product.name for product in products).items() if n > 1]
     if repeated:
-        msg = f"several associations have products named {', '.join(repeated)}; run them into directories of their own"
-        raise AssociationError(msg)
+        raise AssociationError(
+            f"several associations have products named {', '.join(repeated)}; run them into directories of their own"
+        )

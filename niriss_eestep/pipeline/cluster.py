@@ -10,8 +10,8 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from uuid import uuid4
 
-from niriss_eestep.exceptions import ClusterError
-from niriss_eestep.steps.exposure_job import Outcome
+from niriss_eestep.errors import ClusterError
+from niriss_eestep.pipeline.exposure_job import Outcome
 
 __all__ = ["DaskCrew", "connect"]
 
@@ -45,23 +45,23 @@ def connect(address, timeout=TIMEOUT):
     try:
         from distributed import Client
     except ImportError as error:
-        msg = f"a scheduler needs Dask: pip install 'niriss_eestep[dask]' ({error})"
-        raise ClusterError(msg) from error
+        raise ClusterError(f"a scheduler needs Dask: pip install 'niriss_eestep[dask]' ({error})") from error
     try:
         return Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
-        msg = f"{address}: no Dask scheduler answers there within {timeout:g} s ({type(error).__name__}: {error})"
-        raise ClusterError(msg) from error
+        raise ClusterError(
+            f"{address}: no Dask scheduler answers there within {timeout:g} s ({type(error).__name__}: {error})"
+        ) from error
 
 
 class DaskCrew:
-    """The workers of a cluster, for `niriss_eestep.steps.workers.measure_by_workers`.
+    """The workers of a cluster, for `niriss_eestep.pipeline.executor.measure_by_workers`.
 
     They read the exposures and write the products themselves: the paths must mean the same to them as to the client.
 
     Parameters
     ----------
-    worker : niriss_eestep.steps.workers.Worker
+    worker : niriss_eestep.pipeline.executor.Worker
     client : distributed.Client
         Not closed.
     """
@@ -122,17 +122,18 @@ class DaskCrew:
                 if isinstance(error, TimeoutError):
                     self._check()
                     continue
-                msg = f"the Dask scheduler is lost ({type(error).__name__}); run again with --skip-existing"
-                raise ClusterError(msg) from error
+                raise ClusterError(
+                    f"the Dask scheduler is lost ({type(error).__name__}); run again with --skip-existing"
+                ) from error
             except ImportError as error:
-                msg = f"the workers of the cluster cannot import what they need: {error}"
-                raise ClusterError(msg) from error
+                raise ClusterError(f"the workers of the cluster cannot import what they need: {error}") from error
 
     def _check(self):
         """Say why nothing moves."""
         if self.client.status != "running":
-            msg = f"the Dask scheduler is lost (client {self.client.status}); run again with --skip-existing"
-            raise ClusterError(msg)
+            raise ClusterError(
+                f"the Dask scheduler is lost (client {self.client.status}); run again with --skip-existing"
+            )
         if not self.client.nthreads():
             log.warning("the cluster has no workers; waiting for one")
 
@@ -157,7 +158,6 @@ def _unpack(packed):
 
 def _measure(packed, member, client_version):
     if _version() != client_version:
-        msg = f"a worker has niriss_eestep {_version()}, the client {client_version}; install the same"
-        raise ClusterError(msg)
+        raise ClusterError(f"a worker has niriss_eestep {_version()}, the client {client_version}; install the same")
     with _one_at_a_time:
         return _unpack(packed)(member)

@@ -11,7 +11,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError
 
 __all__ = ["OFF", "ON", "UNREACHABLE", "CrdsLostError", "best_reference", "crds_context", "crds_state"]
 
@@ -130,8 +130,9 @@ def best_reference(parameters, reference_type):
     except (CrdsDownloadError, CrdsNetworkError, ServiceError, OSError) as error:
         # a server that is there has refused the question: it knows no such type
         if not _server_answers():
-            msg = f"CRDS cannot be asked for {reference_type}: {error}; try again, or give --allow_packaged=true"
-            raise CrdsLostError(msg) from error
+            raise CrdsLostError(
+                f"CRDS cannot be asked for {reference_type}: {error}; try again, or give --allow_packaged=true"
+            ) from error
         log.debug("CRDS: %s: %s", reference_type, error)
         return None
     except CrdsError as error:
@@ -143,5 +144,4 @@ def best_reference(parameters, reference_type):
     try:
         return crds_client.get_reference_file(parameters, reference_type, "jwst")
     except (CrdsError, OSError) as error:
-        msg = f"CRDS names {name} as {reference_type}, but it cannot be had: {error}"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"CRDS names {name} as {reference_type}, but it cannot be had: {error}") from error

@@ -16,9 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from logging.handlers import QueueHandler
 
+from niriss_eestep.pipeline.exposure_job import Outcome, measure_exposure
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
-from niriss_eestep.steps.exposure_job import Outcome, measure_exposure
 
 __all__ = ["ProcessCrew", "Worker", "hand_out", "measure_by_workers"]
 

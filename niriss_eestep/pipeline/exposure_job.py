@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ProductError
+from niriss_eestep.errors import ExposureError, NirissEEError, OutputError, ProductError
+from niriss_eestep.measure.exposure_step import failure_of
 from niriss_eestep.products.columns import array_fields
-from niriss_eestep.products.io import open as open_product
-from niriss_eestep.steps.exposure_step import failure_of
+from niriss_eestep.products.files import open as open_product
 
 __all__ = ["Outcome", "measure_exposure"]
 
@@ -94,8 +94,7 @@ def _measure_by(step, pipeline, member, model):
     result = step.measure_prepared(prepared)
     step.finalize_result(result, step._reference_files_used)
     if pipeline.on_error == "raise" and failure_of(result):
-        msg = f"{member.filename}: {failure_of(result)}"
-        raise ExposureError(msg)
+        raise ExposureError(f"{member.filename}: {failure_of(result)}")
     return result, True
 
 

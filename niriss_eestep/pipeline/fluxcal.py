@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.exceptions import ExposureError, NirissEEError, OutputError, ParameterError
+from niriss_eestep.combine.step import CombineProfilesStep
+from niriss_eestep.errors import ExposureError, NirissEEError, OutputError, ParameterError
+from niriss_eestep.exposures.inputs import Member, file_metadata, group_members, metadata_of, nothing_in
+from niriss_eestep.flux.step import AbsFluxStep
+from niriss_eestep.measure.exposure_step import failure_of
+from niriss_eestep.measure.sb_step import SBProfileStep
+from niriss_eestep.measure.step import EEPhotometryStep
+from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
+from niriss_eestep.pipeline.executor import ProcessCrew, Worker, hand_out, measure_by_workers
+from niriss_eestep.pipeline.exposure_job import measure_exposure
+from niriss_eestep.pipeline.progress import progress
 from niriss_eestep.products.convert import group_names, group_of
 from niriss_eestep.products.models import CombinedEEModel
-from niriss_eestep.progress import progress
-from niriss_eestep.steps.abs_flux import AbsFluxStep
-from niriss_eestep.steps.base import FluxPipeline, default_product_name
-from niriss_eestep.steps.combine_profiles import CombineProfilesStep
-from niriss_eestep.steps.ee_photometry import EEPhotometryStep
-from niriss_eestep.steps.exposure_job import measure_exposure
-from niriss_eestep.steps.exposure_step import failure_of
-from niriss_eestep.steps.inputs import Member, file_metadata, group_members, metadata_of, nothing_in
-from niriss_eestep.steps.sb_profile import SBProfileStep
-from niriss_eestep.steps.workers import ProcessCrew, Worker, hand_out, measure_by_workers
 
 __all__ = ["FluxCalPipeline"]
 
@@ -83,8 +83,7 @@ class FluxCalPipeline(FluxPipeline):
             else:
                 results.append(result)
         if not results:
-            msg = f"none of {len(products)} products could be calibrated; the log says why for each"
-            raise ExposureError(msg)
+            raise ExposureError(f"none of {len(products)} products could be calibrated; the log says why for each")
         for result in results:
             self._log_outcome(result)
         self.output_use_model = True
@@ -94,8 +93,9 @@ class FluxCalPipeline(FluxPipeline):
         """Refuse to leave out a step that later ones need."""
         for name in ("ee_photometry", "combine_profiles", "abs_flux"):
             if getattr(self, name).skip:
-                msg = f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
-                raise ParameterError(msg)
+                raise ParameterError(
+                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
+                )
 
     def _check_settings(self, members):
         """Find out what is wrong with the settings before anything is measured."""
@@ -189,10 +189,10 @@ class FluxCalPipeline(FluxPipeline):
             shown += [model for _, model in profiles if self.save_report]
         if not combined:
             reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in failed]
-            msg = f"{name or 'input'}: none of {len(product.members)} exposures could be measured: " + "; ".join(
-                dict.fromkeys(reasons)
+            raise ExposureError(
+                f"{name or 'input'}: none of {len(product.members)} exposures could be measured: "
+                + "; ".join(dict.fromkeys(reasons))
             )
-            raise ExposureError(msg)
         averages = self._combine(failed, name, several)
         combined += averages
         calibrated += self._calibrate(averages)

@@ -6,11 +6,11 @@ import logging
 from contextlib import contextmanager
 from pathlib import Path
 
-from niriss_eestep.exceptions import NirissEEError, ParameterError
-from niriss_eestep.steps.ee_photometry import EEPhotometryStep
-from niriss_eestep.steps.exposure_step import failure_of
-from niriss_eestep.steps.inputs import Member, exposure_root
-from niriss_eestep.steps.stamp import is_resampled
+from niriss_eestep.errors import NirissEEError, ParameterError
+from niriss_eestep.exposures.cut import is_resampled
+from niriss_eestep.exposures.inputs import Member, exposure_root
+from niriss_eestep.measure.exposure_step import failure_of
+from niriss_eestep.measure.step import EEPhotometryStep
 
 __all__ = ["EEPhotometryHook"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from stpipe import config_parser
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.pipeline.crds import ON, best_reference, crds_state
+from niriss_eestep.reference.cache import read_once, state_of
 from niriss_eestep.reference.damage import damage_of_reference
-from niriss_eestep.reference.once import read_once, state_of
-from niriss_eestep.steps.crds_state import ON, best_reference, crds_state
 
 __all__ = [
     "cfg_directory",
@@ -60,8 +60,9 @@ def _directories():
     """The package's directory, then the user's."""
     user = os.environ.get("NIRISS_EESTEP_PARS")
     if user and not Path(user).is_dir():
-        msg = f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
+        )
     return [cfg_directory(), *([Path(user)] if user else [])]
 
 
@@ -77,8 +78,9 @@ def _files(directory, reference_type):
             selection = dict(meta.get("selection") or {})
         unknown = set(selection) - set(SELECTORS) - {"filter"}
         if unknown:
-            msg = f"{path}: selection has {', '.join(sorted(unknown))}; it may have filter, {', '.join(SELECTORS)}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"{path}: selection has {', '.join(sorted(unknown))}; it may have filter, {', '.join(SELECTORS)}"
+            )
         found.append((len(selection), path, selection))
     return [(path, selection) for _, path, selection in sorted(found, key=lambda f: f[:2])]
 

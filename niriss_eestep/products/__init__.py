@@ -9,8 +9,8 @@ _HOMES = {
     "EEProfileModel": "models",
     "ProductModel": "models",
     "SBProfileModel": "models",
-    "open": "io",
-    "save_product": "io",
+    "open": "files",
+    "save_product": "files",
 }
 
 __all__ = [  # noqa: RUF022
@@ -29,8 +29,7 @@ def __getattr__(name):
     # lazy: asdf asks this package for its schemas at start-up, long before a model is wanted
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

@@ -13,7 +13,7 @@ import numpy as np
 from asdf.schema import load_schema
 from stdatamodels.schema import merge_property_trees
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 
 __all__ = [
     "Field",
@@ -198,8 +198,7 @@ def make_table(fields, rows):
     rows = _as_mappings(rows)
     unknown = sorted({name for row in rows for name in row} - set(fields))
     if unknown:
-        msg = f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}"
-        raise ProductError(msg)
+        raise ProductError(f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}")
     columns = {
         name: [empty_value(field) if row.get(name) is None else row[name] for row in rows]
         for name, field in fields.items()

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from niriss_eestep.calibrate.combine import CombinedProfile
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.combine.mean import CombinedProfile
+from niriss_eestep.errors import ProductError
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.pixels import PixelMap
-from niriss_eestep.measure.sb_profile import SBProfile
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.models import (
     AbsFluxModel,
@@ -24,7 +25,6 @@ from niriss_eestep.products.models import (
     SBProfileModel,
 )
 from niriss_eestep.products.provenance import copy_metadata
-from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
 from niriss_eestep.text import printable
 
 __all__ = [
@@ -432,8 +432,7 @@ def _star(model, record):
 def _combined_tree(combined: CombinedProfile, members: Sequence, key, value, product):
     """Tree that both kinds of combined product have."""
     if len(members) != len(combined.names) or not members:
-        msg = f"{len(members)} exposures do not belong to a combined profile of {len(combined.names)}"
-        raise ProductError(msg)
+        raise ProductError(f"{len(members)} exposures do not belong to a combined profile of {len(combined.names)}")
     records = [member._instance["meta"][key] for member in members]
     tree = {
         "radius": _floats(combined.radius),

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from asdf.tags.core import HistoryEntry, NDArrayType
 
-from niriss_eestep.exceptions import OutputError, ProductError
+from niriss_eestep.errors import OutputError, ProductError
 from niriss_eestep.products.models import MODELS, ProductModel
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
@@ -116,8 +116,7 @@ def read_tree(path, *, model_type=None):
                 tree.pop("history", None)
             check_tree(tree, url, path)
     except DAMAGE as error:
-        msg = f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}"
-        raise ProductError(msg) from error
+        raise ProductError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from error
     return tree
 
 
@@ -127,31 +126,26 @@ def _file_bytes(path):
         with path.open("rb") as file:
             head = file.read(5)
             if head != b"#ASDF":
-                msg = f"{path}: {'empty file' if not head else 'not an ASDF file'}; products end in .asdf"
-                raise ProductError(msg)
+                raise ProductError(f"{path}: {'empty file' if not head else 'not an ASDF file'}; products end in .asdf")
             size = os.fstat(file.fileno()).st_size
             if size > SIZE_MAX:
-                msg = f"{path}: {size} bytes, a product has less than {SIZE_MAX}"
-                raise ProductError(msg)
+                raise ProductError(f"{path}: {size} bytes, a product has less than {SIZE_MAX}")
             return head + file.read()
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
-        raise ProductError(msg) from error
+        raise ProductError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_text(path, data):
     """Refuse text that ends before its end or that would overflow the YAML parser's stack."""
     end = re.search(rb"\r?\n\.\.\.(\r?\n|$)", data)
     if end is None:
-        msg = f"{path}: truncated: the end of the metadata is missing"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: truncated: the end of the metadata is missing")
     depth = 0
     for event in yaml.parse(data[: end.end()], Loader=_EventLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_MAX:
-                msg = f"{path}: metadata nested more than {DEPTH_MAX} deep, which no product has"
-                raise ProductError(msg)
+                raise ProductError(f"{path}: metadata nested more than {DEPTH_MAX} deep, which no product has")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -162,18 +156,15 @@ def _check_blocks(path, data):
     while data[position : position + 4] == BLOCK_MAGIC and position >= 0:
         header = data[position + 4 : position + 54]
         if len(header) < 50:
-            msg = f"{path}: truncated within an array's header"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: truncated within an array's header")
         size, _, _, allocated, used, expanded = struct.unpack_from(">HI4sQQQ", header)
         position += 6 + size + allocated
         total += expanded
         # the last block may lack the padding that `allocated` counts
         if position - allocated + used > len(data):
-            msg = f"{path}: truncated: an array of {used} bytes is cut off"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: truncated: an array of {used} bytes is cut off")
     if total > SIZE_MAX:
-        msg = f"{path}: its arrays expand to {total} bytes, a product has less than {SIZE_MAX}"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: its arrays expand to {total} bytes, a product has less than {SIZE_MAX}")
 
 
 def _inspect(path, tree):
@@ -186,16 +177,13 @@ def _inspect(path, tree):
         entry = pending.pop()
         count += 1
         if count > ENTRIES_MAX:
-            msg = f"{path}: more than {ENTRIES_MAX} entries of metadata, which no product has"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: more than {ENTRIES_MAX} entries of metadata, which no product has")
         tag = getattr(entry, "_tag", None)
         if tag is not None and not tag.startswith(CORE_TAGS):
-            msg = f"{path}: holds an object of the foreign kind {tag}"
-            raise ProductError(msg)
+            raise ProductError(f"{path}: holds an object of the foreign kind {tag}")
         if isinstance(entry, dict):
             if "$ref" in entry or (tag and "/ndarray-" in tag and not isinstance(entry.get("source", 0), int)):
-                msg = f"{path}: refers to another file; a product holds all its data itself"
-                raise ProductError(msg)
+                raise ProductError(f"{path}: refers to another file; a product holds all its data itself")
             pending.extend(entry.values())
         elif isinstance(entry, list):
             pending.extend(entry)
@@ -207,18 +195,16 @@ def _check_kind(path, tree, model_type):
     meta = tree.get("meta") if isinstance(tree, dict) else None
     found = meta.get("model_type") if isinstance(meta, dict) else None
     if found not in MODELS or not isinstance(meta.get("eestep"), dict):
-        msg = f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
     if model_type not in (None, found, ProductModel.__name__):
-        msg = f"{path}: holds {found}, expected {model_type}"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: holds {found}, expected {model_type}")
     url = MODELS[found].schema_url
     written = str(meta["eestep"].get("schema"))
     if written != url:
-        msg = f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; " + _remedy(
-            written, url
+        raise ProductError(
+            f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; "
+            + _remedy(written, url)
         )
-        raise ProductError(msg)
     return url
 
 
@@ -249,8 +235,7 @@ def _plain(path, value):
 def _native(path, array):
     """Copy an array to memory, in native byte order."""
     if array.nbytes > SIZE_MAX:
-        msg = f"{path}: an array of {array.nbytes} bytes, a product has less than {SIZE_MAX}"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: an array of {array.nbytes} bytes, a product has less than {SIZE_MAX}")
     return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
@@ -278,8 +263,7 @@ def write_atomically(path, data):
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise OutputError(msg) from error
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         # gone already where the replacement went well; else nothing is left behind, an interrupt included
         with contextlib.suppress(OSError):
@@ -330,7 +314,6 @@ def save_product(model, path):
     """
     path = Path(path)
     if path.suffix != ".asdf":
-        msg = f"{path}: a product's name ends in .asdf"
-        raise ProductError(msg)
+        raise ProductError(f"{path}: a product's name ends in .asdf")
     model.to_asdf(path)
     return path

@@ -6,9 +6,9 @@ import copy
 
 import numpy as np
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import group_of
-from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
 
 __all__ = ["completed", "completed_group"]
 
@@ -103,18 +103,17 @@ def _check_group(tree, label):
     """See that what nothing can stand for is there."""
     missing = [name for name in OF_A_GROUP if tree.get(name) is None]
     if missing:
-        msg = f"{label}: has no {', '.join(missing)}: nothing to calibrate"
-        raise ProductError(msg)
+        raise ProductError(f"{label}: has no {', '.join(missing)}: nothing to calibrate")
     if tree.get("exposure_ring_edges") is None or tree.get("exposure_ring_coverage") is None:
-        msg = (
+        raise ProductError(
             f"{label}: has no exposure_ring_edges and exposure_ring_coverage: the aperture correction needs to know in "
             "which annulus the background was measured; give for each exposure the edges [pix] and the coverage, 0 to "
             "1, or rows without entries where no background was subtracted"
         )
-        raise ProductError(msg)
     if tree["meta"].get("group", {}).get("gain") is None:
-        msg = f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
-        raise ProductError(msg)
+        raise ProductError(
+            f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
+        )
 
 
 def _group_defaults(tree):

@@ -15,7 +15,7 @@ def add_integrations(model, integrations):
     model : EEProfileModel or SBProfileModel
         Product of their mean; changed in place.
     integrations : Integrations
-        From `niriss_eestep.calibrate.integrations.combine_integrations`.
+        From `niriss_eestep.measure.integrations.combine_integrations`.
     """
     name = model.y_name
     for key, value in (

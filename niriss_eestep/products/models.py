@@ -9,7 +9,7 @@ from pathlib import Path
 from asdf import AsdfFile
 from stdatamodels.jwst.datamodels import JwstDataModel
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products.asdf_bytes import asdf_bytes
 from niriss_eestep.products.columns import merged_schema, schema_url
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
@@ -46,7 +46,7 @@ class ProductModel(JwstDataModel):
     def __init__(self, init=None, **kwargs):
         filename = None
         if isinstance(init, (str, Path)):
-            from niriss_eestep.products.io import read_tree
+            from niriss_eestep.products.files import read_tree
 
             filename = Path(init).name
             init = read_tree(init, model_type=type(self).__name__)
@@ -142,7 +142,7 @@ class ProductModel(JwstDataModel):
         ProductError
             When the tree does not agree with the schema, or cannot be written.
         """
-        from niriss_eestep.products.io import write_atomically
+        from niriss_eestep.products.files import write_atomically
 
         name = self._instance["meta"].get("filename")
         self.on_save(str(init) if isinstance(init, (str, Path)) else None)
@@ -159,8 +159,9 @@ class ProductModel(JwstDataModel):
 
     def to_fits(self, init, *args, **kwargs):
         """Refuse: the products are ASDF files."""
-        msg = f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
-        raise ProductError(msg)
+        raise ProductError(
+            f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
+        )
 
     def on_save(self, path=None):
         """Record file, date and kind as jwst does, and the schema; entries that are None are left out in writing."""

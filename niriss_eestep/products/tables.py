@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.table import Column, QTable, Table
 from astropy.units import Quantity, Unit
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
 from niriss_eestep.text import printable
 
@@ -75,8 +75,7 @@ def _columns(model, name):
         arrays = [field for field in fields.values() if field.axes == ("exposure",)]
         arrays.sort(key=lambda field: field.datatype != "str")
         return [(field, np.array(model._instance[field.name])) for field in arrays]
-    msg = f"{model.meta.filename}: {type(model).__name__} has no table of {name}"
-    raise ProductError(msg)
+    raise ProductError(f"{model.meta.filename}: {type(model).__name__} has no table of {name}")
 
 
 def _metadata(model):
@@ -115,16 +114,14 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
         The product has no such table, column or row, or no such format exists for it.
     """
     if form not in FORMATS:
-        msg = f"no such format: {form}; choose from {', '.join(FORMATS)}"
-        raise ProductError(msg)
+        raise ProductError(f"no such format: {form}; choose from {', '.join(FORMATS)}")
     found = _rows(product_table(model, table), target=target, subarray=subarray)
     for name in found.colnames:
         if found[name].dtype.kind == "U":
             found[name] = [printable(value) for value in found[name]]
     if form in _OLD:
         if columns or table != "table":
-            msg = f"{form} has columns of its own"
-            raise ProductError(msg)
+            raise ProductError(f"{form} has columns of its own")
         return _old_table(model, form, found)
     if columns:
         found = _selected(found, columns)
@@ -137,20 +134,17 @@ def _rows(table, **wanted):
         if value is None:
             continue
         if name not in table.colnames:
-            msg = f"the table has no {name} to choose by"
-            raise ProductError(msg)
+            raise ProductError(f"the table has no {name} to choose by")
         table = table[[str(cell).upper() == value.upper() for cell in table[name]]]
         if not len(table):
-            msg = f"no row has the {name} {value}"
-            raise ProductError(msg)
+            raise ProductError(f"no row has the {name} {value}")
     return table
 
 
 def _selected(table, columns):
     missing = [name for name in columns if name not in table.colnames]
     if missing:
-        msg = f"no such column: {', '.join(missing)}; the table has {', '.join(table.colnames)}"
-        raise ProductError(msg)
+        raise ProductError(f"no such column: {', '.join(missing)}; the table has {', '.join(table.colnames)}")
     return table[list(columns)]
 
 
@@ -252,8 +246,7 @@ def _old_table(model, form, found):
         kinds = " or ".join(
             merged_schema(f"{model.schema_url.rsplit('/', 1)[0]}/{kind}-1.0.0")["title"] for kind in makers
         )
-        msg = f"{model.meta.filename}: {form} is of another kind of product: {kinds}"
-        raise ProductError(msg)
+        raise ProductError(f"{model.meta.filename}: {form} is of another kind of product: {kinds}")
     table = Table()
     for name, (style, values) in makers[model.kind](model, found).items():
         table[name] = values
@@ -309,8 +302,7 @@ def _totfluxes(_, found):
     for name in ("target", "subarray"):
         values = sorted(set(found[name].tolist()))
         if len(values) > 1:
-            msg = f"totfluxes is of one {name}, choose --{name} from {', '.join(values)}"
-            raise ProductError(msg)
+            raise ProductError(f"totfluxes is of one {name}, choose --{name} from {', '.join(values)}")
     return {
         "Filter": ("", [name.lower() for name in found["filter"]]),
         "CountRate": ("12.3e", found["electron_rate"].value),

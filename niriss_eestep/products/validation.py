@@ -9,7 +9,7 @@ from asdf import AsdfFile, get_config
 from asdf.exceptions import ValidationError
 from asdf.schema import load_schema, validate
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products.columns import array_fields, table_fields
 
 __all__ = ["check_tree", "load_asdf_plugins"]
@@ -54,8 +54,7 @@ def check_tree(tree, url, label):
     except ValidationError as error:
         where = ".".join(str(part) for part in error.absolute_path) or "tree"
         # jsonschema's message quotes the whole value
-        msg = f"{label}: {where}: {error.message[-300:]}"
-        raise ProductError(msg) from error
+        raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
     lengths = {}
     for name, field in array_fields(url).items():
         if name not in tree:  # one that the schema does not require
@@ -64,8 +63,7 @@ def check_tree(tree, url, label):
         for axis, length in zip(field.axes, shape, strict=True):
             first, expected = lengths.setdefault(axis, (name, length))
             if length != expected:
-                msg = f"{label}: {name} has {length} values along {axis}, {first} has {expected}"
-                raise ProductError(msg)
+                raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")
     _check_rings(lengths, label)
 
 
@@ -74,18 +72,15 @@ def _checked_shape(value, field, url, label):
     if field.datatype == "str":
         return (len(value),)
     if not isinstance(value, np.ndarray):
-        msg = f"{label}: {field.name} must be an array, got {type(value).__name__}"
-        raise ProductError(msg)
+        raise ProductError(f"{label}: {field.name} must be an array, got {type(value).__name__}")
     if value.ndim != len(field.axes):
-        msg = (
+        raise ProductError(
             f"{label}: {field.name} must have {len(field.axes)} dimensions ({', '.join(field.axes)}), got {value.ndim}"
         )
-        raise ProductError(msg)
     if field.datatype == "table":
         _check_columns(field.name, value.dtype, url, label)
     elif value.dtype != np.dtype(field.datatype):
-        msg = f"{label}: {field.name} must be {field.datatype}, got {value.dtype}"
-        raise ProductError(msg)
+        raise ProductError(f"{label}: {field.name} must be {field.datatype}, got {value.dtype}")
     return value.shape
 
 
@@ -96,13 +91,13 @@ def _check_columns(table, dtype, url, label):
     if names != tuple(fields):
         missing = [name for name in fields if name not in names]
         unknown = [name for name in names if name not in fields]
-        msg = f"{label}: {table} must have the schema's columns in their order; missing {missing}, unknown {unknown}"
-        raise ProductError(msg)
+        raise ProductError(
+            f"{label}: {table} must have the schema's columns in their order; missing {missing}, unknown {unknown}"
+        )
     for name, field in fields.items():
         good = dtype[name].kind == "U" if field.datatype == "str" else dtype[name] == np.dtype(field.datatype)
         if not good:
-            msg = f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}"
-            raise ProductError(msg)
+            raise ProductError(f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}")
 
 
 def _check_rings(lengths, label):
@@ -110,5 +105,4 @@ def _check_rings(lengths, label):
     if "ring" in lengths:
         edges, rings = lengths["ring_edge"][1], lengths["ring"][1]
         if (edges or 1) != rings + 1:
-            msg = f"{label}: {edges} edges of background rings do not belong to {rings} rings"
-            raise ProductError(msg)
+            raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.diffraction import (
-    PIXEL_SCALE,
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
+from niriss_eestep.psf.diffraction import (
     ImageGrid,
     detected_spectrum,
     encircled_energy,
@@ -21,17 +21,12 @@ from niriss_eestep.optics.diffraction import (
     sub_pixel_light,
     wavelength_nodes,
 )
-from niriss_eestep.optics.psf_image import PSFImage, wing_brightness
-from niriss_eestep.optics.pupil import PupilGeometry
-from niriss_eestep.optics.wavefront import WavefrontModel
+from niriss_eestep.psf.image import PSFImage, wing_brightness
+from niriss_eestep.psf.pupil import PupilGeometry
+from niriss_eestep.psf.wavefront import WavefrontModel
 
-__all__ = ["CLEARP_FILTERS", "FILTERS", "RADII", "FilterPSF", "Sampling", "build_filter"]
+__all__ = ["RADII", "FilterPSF", "Sampling", "build_filter"]
 
-#: NIRISS imaging filters: first those of the pupil wheel, then those of the filter wheel, behind CLEARP
-FILTERS = (
-    "F090W", "F115W", "F140M", "F150W", "F158M", "F200W", "F277W", "F356W", "F380M", "F430M", "F444W", "F480M",
-)  # fmt: skip
-CLEARP_FILTERS = FILTERS[6:]
 #: radii of the tables [pix]: dense where the EE bends, so that PCHIP interpolation holds to 1e-4
 RADII = np.concatenate([np.arange(0, 100) / 10, np.arange(40, 120) / 4, np.arange(60, 121) / 2])
 
@@ -128,8 +123,7 @@ def build_filter(
         If the filter is unknown or no light passes it.
     """
     if name not in FILTERS:
-        msg = f"{name!r} is no NIRISS imaging filter; they are {', '.join(FILTERS)}"
-        raise ParameterError(msg)
+        raise ParameterError(f"{name!r} is no NIRISS imaging filter; they are {', '.join(FILTERS)}")
     geometry, sampling = geometry or PupilGeometry(), sampling or Sampling()
     nodes, fractions = wavelength_nodes(1e-6 * wavelength, weight, sampling.n_wavelengths)
     grid = ImageGrid.for_wavelength(nodes.min(), sampling.half_size)

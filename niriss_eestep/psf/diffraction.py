@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import PIXEL_SCALE
+from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
 
 __all__ = [
-    "PIXEL_SCALE",
     "ImageGrid",
     "detected_spectrum",
     "encircled_energy",
@@ -22,8 +22,6 @@ __all__ = [
     "wavelength_nodes",
 ]
 
-#: [arcsec/pix] NIRISS, rounded from Libralato et al. 2023 (0.065562)
-PIXEL_SCALE = 0.0656
 _RADIAN = np.pi / 180 / 3600  # [rad/arcsec]
 
 
@@ -106,8 +104,9 @@ def wavelength_nodes(
     """
     light = np.clip(weight, 0.0, None) * np.gradient(wavelength)
     if not light.sum() > 0:
-        msg = "throughput times spectrum is zero everywhere: no light of this star reaches the detector in this filter"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "throughput times spectrum is zero everywhere: no light of this star reaches the detector in this filter"
+        )
     edges = np.concatenate([[0.0], np.cumsum(light / light.sum())])
     moment = np.concatenate([[0.0], np.cumsum(wavelength * light / light.sum())])
     cuts = np.interp(np.linspace(0.0, 1.0, n_nodes + 1), edges, moment)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = ["PSFImage"]
 
@@ -41,11 +41,13 @@ class PSFImage:
     def __post_init__(self) -> None:
         n = self.light.shape[0]
         if self.light.shape != (n, n) or n % (2 * self.oversample):
-            msg = f"light must be square, of an even number of pixels of {self.oversample}, got {self.light.shape}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"light must be square, of an even number of pixels of {self.oversample}, got {self.light.shape}"
+            )
         if self.radius[-1] < self.half_size:
-            msg = f"the encircled energy reaches {self.radius[-1]} pix, less than the image's {self.half_size} pix"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"the encircled energy reaches {self.radius[-1]} pix, less than the image's {self.half_size} pix"
+            )
 
     @property
     def half_size(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.measure.centroid import centre_of_mass
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.measure.position import centre_of_mass
 
 __all__ = ["image_encircled_energy"]
 
@@ -44,8 +44,9 @@ def image_encircled_energy(
     pixels = _box_sums(image, oversample)
     reach = min(x, y, image.shape[1] - 1 - x, image.shape[0] - 1 - y) / oversample - 0.5
     if radius.size and radius.max() > reach:
-        msg = f"a radius of {radius.max():g} pix does not fit on the image, which reaches {reach:.1f} pix from the star"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"a radius of {radius.max():g} pix does not fit on the image, which reaches {reach:.1f} pix from the star"
+        )
     light = np.zeros(radius.size)
     for i in range(oversample):
         for j in range(oversample):

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 __all__ = ["GEOMETRIES", "INFLIGHT_PUPIL", "SEGMENT_CENTRES", "WEBBPSF_PUPIL", "PupilGeometry", "PupilPlane"]
 
@@ -109,8 +109,9 @@ class PupilGeometry:
         PupilPlane
         """
         if n_pixels < 64 or _FINE_PIXELS % n_pixels:
-            msg = f"n_pixels must divide {_FINE_PIXELS} and be at least 64 to resolve the segments, got {n_pixels}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"n_pixels must divide {_FINE_PIXELS} and be at least 64 to resolve the segments, got {n_pixels}"
+            )
         fine = _FINE_PIXELS // n_pixels
         telescope, element = (
             optic.reshape(n_pixels, fine, n_pixels, fine).mean(axis=(1, 3), dtype=float) for optic in _sampled(self)

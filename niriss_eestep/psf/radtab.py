@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.optics.build import CLEARP_FILTERS
-from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
+from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference.damage import damage_of_reference
-from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 
 __all__ = ["psfee_from_radtabs", "read_radtab"]
@@ -40,8 +39,7 @@ def psfee_from_radtabs(directory: str | os.PathLike[str]) -> PSFEE:
     for path in sorted(directory.glob("*.radtab")):
         name, table = read_radtab(path)
         if name in tables:
-            msg = f"{directory}: two tables of {name}, one of them {path.name}; leave one of them"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"{directory}: two tables of {name}, one of them {path.name}; leave one of them")
         tables[name] = table
     return PSFEE(tables, str(directory), {"source": f"radtab tables of {directory.name}; CLEARP transmission removed"})
 
@@ -74,8 +72,9 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
     path = Path(path)
     found = re.findall(r"f\d{3}[mw]", path.name.lower())
     if len(found) != 1 or found[0].upper() not in FILTERS:
-        msg = f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
+        )
     name = found[0].upper()
     with damage_of_reference(path, "table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.build import FILTERS, FilterPSF, Sampling, build_filter
-from niriss_eestep.optics.diffraction import PIXEL_SCALE
-from niriss_eestep.optics.pupil import GEOMETRIES
-from niriss_eestep.optics.wavefront import WAVEFRONTS
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import FILTERS, PIXEL_SCALE
+from niriss_eestep.psf.build import FilterPSF, Sampling, build_filter
+from niriss_eestep.psf.pupil import GEOMETRIES
+from niriss_eestep.psf.wavefront import WAVEFRONTS
 from niriss_eestep.reference.psfee import PSFEE, EETable
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
@@ -62,8 +62,7 @@ def build_psfs(
     """
     filters = check_filters(filters)
     if wavefront not in WAVEFRONTS:
-        msg = f"wavefront {wavefront!r} is unknown; choose from {', '.join(WAVEFRONTS)}"
-        raise ParameterError(msg)
+        raise ParameterError(f"wavefront {wavefront!r} is unknown; choose from {', '.join(WAVEFRONTS)}")
     throughput = throughput or load_throughput()
     psfs = {}
     for name in filters:
@@ -154,12 +153,12 @@ def check_filters(filters: Sequence[str]) -> tuple[str, ...]:
     """
     names = {name.upper() for name in filters}
     if "NRM" in names:
-        msg = "NRM is the non-redundant mask of aperture-masking interferometry; its PSF is not that of imaging"
-        raise ParameterError(msg)
+        raise ParameterError(
+            "NRM is the non-redundant mask of aperture-masking interferometry; its PSF is not that of imaging"
+        )
     unknown = sorted(names - set(FILTERS))
     if unknown:
-        msg = f"{', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
-        raise ParameterError(msg)
+        raise ParameterError(f"{', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}")
     return tuple(name for name in FILTERS if name in names)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
-from niriss_eestep.optics.build import CLEARP_FILTERS, RADII
-from niriss_eestep.optics.diffraction import PIXEL_SCALE
-from niriss_eestep.optics.image_ee import image_encircled_energy
-from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
+from niriss_eestep.psf.build import RADII
+from niriss_eestep.psf.image_ee import image_encircled_energy
+from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE, PSFEE, EETable, load_psfee
 
 __all__ = ["compute_with_stpsf", "psfee_from_images", "read_psf_image"]
@@ -52,8 +51,9 @@ def psfee_from_images(directory: str | os.PathLike[str]) -> PSFEE:
     for path in files:
         name, table, note = read_psf_image(path)
         if name in tables:
-            msg = f"{directory}: {origin[name].name} and {path.name} are both PSFs of {name}; leave one of them"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                f"{directory}: {origin[name].name} and {path.name} are both PSFs of {name}; leave one of them"
+            )
         tables[name], origin[name], notes[name] = table, path, f"{path.name}: {note}"
     return PSFEE(tables, str(directory), {"source": f"STPSF/WebbPSF images of {directory.name}", "images": notes})
 
@@ -89,13 +89,13 @@ def read_psf_image(path: str | os.PathLike[str]) -> tuple[str, EETable, str]:
     # one pixel of the field is left for a star that stands off the centre
     radius = RADII[n_reach - 1.5 >= RADII]
     if radius.size < 2 or radius[-1] < 1:
-        msg = f"{path}: the image reaches {n_reach:.1f} pix from its centre, too little for an encircled energy"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: the image reaches {n_reach:.1f} pix from its centre, too little for an encircled energy"
+        )
     try:
         light = image_encircled_energy(image, oversample, radius)
     except ParameterError as error:
-        msg = f"{path}: the star is not in the middle of the image ({error})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: the star is not in the middle of the image ({error})") from error
     scale, how = _normalisation(name, str(header.get("NORMALIZ", "")).lower(), image.sum(), radius, light)
     note = f"{extension}, {oversample} per pixel, normalisation {how}"
     return name, EETable(radius, light * scale, np.zeros(radius.size)), note
@@ -123,11 +123,13 @@ def compute_with_stpsf(filters: Sequence[str]) -> PSFEE:
 
         instrument = stpsf.NIRISS()
     except ImportError as error:
-        msg = "stpsf is not installed: pip install 'niriss_eestep[stpsf]', and download its data ($STPSF_PATH)"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            "stpsf is not installed: pip install 'niriss_eestep[stpsf]', and download its data ($STPSF_PATH)"
+        ) from error
     except OSError as error:
-        msg = f"stpsf does not find its data: {error}; download them and set STPSF_PATH to their directory"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            f"stpsf does not find its data: {error}; download them and set STPSF_PATH to their directory"
+        ) from error
     with tempfile.TemporaryDirectory() as directory:
         for name in filters:
             instrument.filter = name
@@ -146,31 +148,28 @@ def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:
             images = {hdu.name: hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2}
             found = [images[name] for name in EXTENSIONS if name in images] or list(images.values())[:1]
             if not found:
-                msg = f"{path}: no PSF image in it; STPSF's extensions are {', '.join(EXTENSIONS)}"
-                raise ReferenceDataError(msg)
+                raise ReferenceDataError(f"{path}: no PSF image in it; STPSF's extensions are {', '.join(EXTENSIONS)}")
             header = hdus[0].header.copy()
             header.update(found[0].header)
             return np.array(found[0].data, dtype=np.float64), header, found[0].name
     except (OSError, ValueError, TypeError) as error:
-        msg = f"{path}: not a FITS file that can be read ({error})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: not a FITS file that can be read ({error})") from error
 
 
 def _filter(path: Path, header: Any) -> str:
     """Return the filter, or say why this is no NIRISS imaging PSF."""
     instrument = str(header.get("INSTRUME", "NIRISS")).upper()
     if instrument != "NIRISS":
-        msg = f"{path}: a PSF of {instrument}, not of NIRISS"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: a PSF of {instrument}, not of NIRISS")
     for key in ("PUPIL", "PUPILINT", "PUPIL_INT", "FILTER"):
         if "NRM" in str(header.get(key, "")).upper():
-            msg = f"{path}: {key} = {header[key]}: the non-redundant mask's PSF is not that of imaging"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                f"{path}: {key} = {header[key]}: the non-redundant mask's PSF is not that of imaging"
+            )
     name = str(header.get("FILTER", "")).upper()
     if name not in FILTERS:
         what = f"FILTER = {name!r} is no NIRISS imaging filter" if name else "no keyword FILTER"
-        msg = f"{path}: {what}; they are {', '.join(FILTERS)}"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: {what}; they are {', '.join(FILTERS)}")
     return name
 
 
@@ -178,31 +177,30 @@ def _oversample(path: Path, header: Any) -> int:
     """Return the sub-pixels per detector pixel, from the pixel scale."""
     scale = header.get("PIXELSCL")
     if not isinstance(scale, int | float) or not scale > 0:
-        msg = f"{path}: no pixel scale (keyword PIXELSCL, arcsec per pixel); is it a PSF image?"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: no pixel scale (keyword PIXELSCL, arcsec per pixel); is it a PSF image?")
     ratio = PIXEL_SCALE / scale
     # NIRISS pixels are 0.0653 x 0.0658 arcsec; STPSF takes their mean
     if round(ratio) < 1 or abs(ratio / round(ratio) - 1) > 0.02:
-        msg = f"{path}: PIXELSCL = {scale:g} arcsec is not a whole fraction of a NIRISS pixel, {PIXEL_SCALE} arcsec"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: PIXELSCL = {scale:g} arcsec is not a whole fraction of a NIRISS pixel, {PIXEL_SCALE} arcsec"
+        )
     return round(ratio)
 
 
 def _check_image(path: Path, image: NDArray[np.float64]) -> None:
     """Raise where the pixels cannot be those of a PSF."""
     if image.shape[0] != image.shape[1]:
-        msg = f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
+        )
     if not np.all(np.isfinite(image)):
-        msg = f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite")
     total = image.sum()
     if image.min() < -1e-3 * image.max() or not 0.1 < total < 1.01:
-        msg = (
+        raise ReferenceDataError(
             f"{path}: pixels sum to {total:.4g}, the lowest is {image.min():.3g}; a PSF's are fractions of the light, "
             "positive, and sum to at most 1"
         )
-        raise ReferenceDataError(msg)
 
 
 def _normalisation(

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.pupil import (
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     SEGMENT_CENTRES,
     SEGMENT_CIRCUMRADIUS,
@@ -67,8 +67,9 @@ class WavefrontModel:
         for field in ("segment_rms", "global_rms", "screen_rms", "jitter", "diffusion"):
             value = getattr(self, field)
             if not (np.isfinite(value) and value >= 0):
-                msg = f"{field} of the wavefront model {self.name!r} must be finite and not negative, got {value}"
-                raise ParameterError(msg)
+                raise ParameterError(
+                    f"{field} of the wavefront model {self.name!r} must be finite and not negative, got {value}"
+                )
 
     @property
     def total_rms(self) -> float:
@@ -209,8 +210,7 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
     amplitude = np.where(inside, np.where(inside, frequency, 1.0) ** (-0.5 * index), 0.0).astype(np.float32)
     n_period = 2 * n_pixels
     if 2 * half >= n_period:
-        msg = f"n_pixels = {n_pixels} does not sample the screen up to {SCREEN_MAX_FREQUENCY} cycles/m"
-        raise ParameterError(msg)
+        raise ParameterError(f"n_pixels = {n_pixels} does not sample the screen up to {SCREEN_MAX_FREQUENCY} cycles/m")
     spectrum = np.zeros((n_period, n_period // 2 + 1), dtype=np.complex64)
     # a pixel's centre is half a pixel from its corner, which is the same place at every sampling
     to_centre = np.exp(1j * np.pi * (fx[None, :] + fy[:, None]) / n_period)

@@ -12,8 +12,8 @@ import scipy
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
-from niriss_eestep.reference.facts import filter_facts
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.instrument import filter_facts
 
 __all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]
 
@@ -113,19 +113,19 @@ class Apcorr:
         rows = self.rows.get((facts.header_filter, facts.header_pupil))
         if rows is None:
             known = ", ".join(sorted("/".join(key) for key in self.rows))
-            msg = f"{self.name}: no aperture correction of {filter_name}; it has FILTER/PUPIL {known}"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                f"{self.name}: no aperture correction of {filter_name}; it has FILTER/PUPIL {known}"
+            )
         same = (np.abs(rows["skyin"] - r_in) < SAME_ANNULUS) & (np.abs(rows["skyout"] - r_out) < SAME_ANNULUS)
         radius, first = np.unique(rows["radius"][same], return_index=True)
         if radius.size < 2:
             annuli = sorted({(float(row["skyin"]), float(row["skyout"])) for row in rows})
             listed = ", ".join(f"{i:g}-{o:g}" for i, o in annuli)
-            msg = (
+            raise ParameterError(
                 f"{self.name}: the aperture correction of {filter_name} is for a sky annulus of {listed} pix, but the "
                 f"profile has {r_in:g}-{r_out:g} pix: measure it with background_skip = inner radius - largest of the "
                 "radii, and the background_width of the reference"
             )
-            raise ParameterError(msg)
         return EffectiveEE(radius, 1.0 / rows["apcorr"][same][first])
 
 
@@ -156,11 +156,13 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
         keys = [tuple(str(part).strip().upper() for part in key) for key in names]
         values = np.stack([np.asarray(table[name], float) for name in ("radius", "apcorr", "skyin", "skyout")], axis=-1)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        msg = f"{path}: not an apcorr reference of NIRISS imaging ({type(error).__name__}: {str(error)[:200]})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            f"{path}: not an apcorr reference of NIRISS imaging ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
     if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):
-        msg = f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"
+        )
     dtype = [(name, np.float64) for name in ("radius", "apcorr", "skyin", "skyout")]
     rows = {
         key: np.array([tuple(v) for k, v in zip(keys, values, strict=True) if k == key], dtype) for key in set(keys)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import yaml
 from asdf.exceptions import ValidationError
 
-from niriss_eestep.exceptions import NirissEEError, ReferenceDataError
+from niriss_eestep.errors import NirissEEError, ReferenceDataError
 
 __all__ = ["damage_of_reference"]
 
@@ -48,5 +48,4 @@ def damage_of_reference(path: str | os.PathLike[str], what: str) -> Iterator[Non
         raise
     except DAMAGE as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"{path}: not a {what} ({said})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: not a {what} ({said})") from error

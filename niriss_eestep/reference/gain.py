@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.reference.once import read_once
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.reference.cache import read_once
 
 __all__ = ["mean_gain"]
 
@@ -49,10 +49,8 @@ def _median_gain(path: Path, xstart: int, ystart: int, xsize: int, ysize: int) -
             y0 = ystart - (hdus[0].header.get("SUBSTRT2") or 1)
             image = hdus[name].section[y0 : y0 + ysize, x0 : x0 + xsize]
     except (OSError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        msg = f"{path}: not a gain reference: {error}"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: not a gain reference: {error}") from error
     good = image[np.isfinite(image) & (image > 0)]
     if good.size == 0:
-        msg = f"{path}: no positive gain in the exposure's subarray"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: no positive gain in the exposure's subarray")
     return float(np.median(good))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.optics.psf_image import PSFImage
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.psf.image import PSFImage
+from niriss_eestep.reference.cache import read_once
 from niriss_eestep.reference.damage import damage_of_reference
-from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_PSF_IMAGES", "PSFImages", "load_psf_images", "write_psf_images"]
 
@@ -36,8 +36,7 @@ class PSFImages(Mapping[str, PSFImage]):
         self.path = Path(path)
         self._images: dict[str, PSFImage] = {}
         if not self.path.is_file():
-            msg = f"{self.path}: no such file (PSF images)"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"{self.path}: no such file (PSF images)")
         with self._open() as file:
             self.filters = tuple(file["images"])
             self.meta = dict(file["meta"])
@@ -49,8 +48,9 @@ class PSFImages(Mapping[str, PSFImage]):
             file = asdf.open(self.path, lazy_load=True, memmap=False)
         if not {"images", "radius", "meta"} <= set(file.tree):
             file.close()
-            msg = f"{self.path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                f"{self.path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'"
+            )
         return file
 
     def __getitem__(self, filter_name: str) -> PSFImage:

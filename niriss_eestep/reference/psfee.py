@@ -13,10 +13,10 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.reference.cache import read_once
 from niriss_eestep.reference.damage import damage_of_reference
-from niriss_eestep.reference.facts import FILTERS
-from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
 
@@ -70,12 +70,12 @@ class PSFEE:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            msg = f"{self.name}: no encircled energy in it"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"{self.name}: no encircled energy in it")
         unknown = [name for name in self.tables if name not in FILTERS]
         if unknown:
-            msg = f"{self.name}: {', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(
+                f"{self.name}: {', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
+            )
         tables = {name: _checked(self.name, name, self.tables[name]) for name in FILTERS if name in self.tables}
         object.__setattr__(self, "tables", tables)
 
@@ -109,8 +109,9 @@ class PSFEE:
         try:
             return self.tables[filter_name.upper()]
         except KeyError:
-            msg = f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
-            raise ReferenceDataError(msg) from None
+            raise ReferenceDataError(
+                f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
+            ) from None
 
     def ee(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
         """Interpolate the encircled energy, monotonically (PCHIP).
@@ -150,15 +151,15 @@ class PSFEE:
         radius = np.asarray(radius_pix, dtype=np.float64)
         bad = radius[~(np.isfinite(radius) & (radius >= 0))]
         if bad.size:
-            msg = f"radius of the encircled energy of {filter_name} must be finite and not negative, got {bad.flat[0]}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"radius of the encircled energy of {filter_name} must be finite and not negative, got {bad.flat[0]}"
+            )
         reach = self.table(filter_name).radius[-1]
         if radius.size and radius.max() > reach:
-            msg = (
+            raise ReferenceDataError(
                 f"{self.name}: the encircled energy of {filter_name} reaches {reach:g} pix, but {radius.max():g} pix "
                 "is needed (the background annulus counts); use smaller radii or a reference that reaches further"
             )
-            raise ReferenceDataError(msg)
         return radius
 
 
@@ -190,8 +191,7 @@ def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
         path = PACKAGED_PSFEE
     path = Path(path)
     if not path.exists():
-        msg = f"{path}: no such file or directory (psfee reference)"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: no such file or directory (psfee reference)")
     if path.is_dir():
         return _from_directory(path)
     if path.suffix == ".ecsv":
@@ -237,16 +237,17 @@ def _from_asdf(path: Path) -> PSFEE:
 @read_once
 def _from_directory(path: Path) -> PSFEE:
     """Read a directory of STPSF FITS images, or of radtab tables."""
-    from niriss_eestep.reference.radtab import psfee_from_radtabs
-    from niriss_eestep.reference.stpsf import psfee_from_images
+    from niriss_eestep.psf.radtab import psfee_from_radtabs
+    from niriss_eestep.psf.stpsf import psfee_from_images
 
     names = [p.name for p in path.iterdir()]
     if any(name.endswith((".fits", ".fits.gz")) for name in names):
         return psfee_from_images(path)
     if any(name.endswith(".radtab") for name in names):
         return psfee_from_radtabs(path)
-    msg = f"{path}: neither FITS images of STPSF/WebbPSF nor *_psf.radtab tables in this directory (psfee reference)"
-    raise ReferenceDataError(msg)
+    raise ReferenceDataError(
+        f"{path}: neither FITS images of STPSF/WebbPSF nor *_psf.radtab tables in this directory (psfee reference)"
+    )
 
 
 @read_once
@@ -257,15 +258,12 @@ def _from_table(path: Path) -> PSFEE:
     try:
         table = Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:
-        msg = f"{path}: not an ECSV table ({error})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: not an ECSV table ({error})") from error
     if "radius" not in table.colnames:
-        msg = f"{path}: no column 'radius' [pix]; it has {', '.join(table.colnames)}"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: no column 'radius' [pix]; it has {', '.join(table.colnames)}")
     unit = str(table["radius"].unit or "pix")
     if unit not in ("pix", "pixel"):
-        msg = f"{path}: the column 'radius' is in {unit}; it must be in detector pixels"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: the column 'radius' is in {unit}; it must be in detector pixels")
     radius = np.asarray(table["radius"], dtype=np.float64)
     tables = {}
     for name in table.colnames:
@@ -280,14 +278,11 @@ def _checked(source: str, filter_name: str, table: EETable) -> EETable:
     where = f"{source}: encircled energy of {filter_name}"
     radius, ee, error = (np.array(a, dtype=np.float64) for a in (table.radius, table.ee, table.ee_err))
     if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
-        msg = f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
     if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):
-        msg = f"{where}: the radii must be finite, not negative, and rise"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: the radii must be finite, not negative, and rise")
     if not (np.all(np.isfinite(ee)) and np.all(error >= 0)):
-        msg = f"{where}: values that are not finite, or errors that are negative"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: values that are not finite, or errors that are negative")
     if radius[0] > 0:
         radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
     _check_is_ee(where, radius, ee)
@@ -301,14 +296,17 @@ def _checked(source: str, filter_name: str, table: EETable) -> EETable:
 def _check_is_ee(where: str, radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
     """Raise where the values cannot be an encircled energy."""
     if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
-        msg = f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
+        )
     if ee.max() > 1 + TOLERANCE:
         at = radius[np.argmax(ee)]
-        msg = f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
+        )
     fall = np.diff(ee)
     if fall.min() < -TOLERANCE:
         i = int(np.argmin(fall))
-        msg = f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
+        )

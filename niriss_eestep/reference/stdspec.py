@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.calibrate.synthetic import StandardSpectrum
-from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.reference.once import read_once
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.flux.synthetic import StandardSpectrum
+from niriss_eestep.reference.cache import read_once
 
 __all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
 
@@ -107,8 +107,7 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
 
     path = Path(path)
     if not path.is_file():
-        msg = f"{path}: no such file (spectrum of a standard star)"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: no such file (spectrum of a standard star)")
     try:
         with fits.open(path, memmap=False) as hdus:
             header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
@@ -116,12 +115,10 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
             wanted = [name for name in columns.names if name.upper() in COLUMNS]
             values = {name.upper(): np.asarray(data[name], dtype=np.float64) for name in wanted}
     except (OSError, IndexError, AttributeError, TypeError, ValueError) as error:
-        msg = f"{path}: not a FITS table ({error})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: not a FITS table ({error})") from error
     for column in ("WAVELENGTH", "FLUX"):
         if column not in values:
-            msg = f"{path}: no column {column}; it has {', '.join(units) or 'none'}"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
     meta = {"file": str(path)}
     meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
     return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)
@@ -181,8 +178,7 @@ def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = N
         stars = {_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
         near = get_close_matches(_key(target), list(stars), n=5, cutoff=0.0)
         names = ", ".join(stars[name] for name in near) or "none at all"
-        msg = f"no spectrum of {target!r} in {folder}; the nearest names there: {names}"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"no spectrum of {target!r} in {folder}; the nearest names there: {names}")
     return max(found, key=lambda path: _file_parts(path)[1:])
 
 
@@ -205,16 +201,16 @@ def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:
     """
     if directory is None:
         if not os.environ.get("PYSYN_CDBS"):
-            msg = (
+            raise ReferenceDataError(
                 "where the CALSPEC spectra are is not known: give a spectrum file, or set the environment variable "
                 "PYSYN_CDBS to the directory that holds calspec/"
             )
-            raise ReferenceDataError(msg)
         directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
     directory = Path(directory)
     if not directory.is_dir():
-        msg = f"{directory}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{directory}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
+        )
     return directory
 
 
@@ -268,8 +264,7 @@ def _make_spectrum(
             name, wavelength, arrays["FLUX"], arrays.get("STATERROR"), arrays.get("SYSERROR"), meta=meta
         )
     except ReferenceDataError as error:
-        msg = f"{path}: {error}"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: {error}") from error
 
 
 def _valid_errors(path: Path, column: str, error: np.ndarray) -> np.ndarray:
@@ -289,8 +284,9 @@ def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.nda
     try:
         return (wavelength * validate_unit((unit or "").lower())).to_value(u.AA)
     except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
-        msg = f"{path}: unit {unit!r} of WAVELENGTH is not one of length; state TUNIT, such as ANGSTROMS"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            f"{path}: unit {unit!r} of WAVELENGTH is not one of length; state TUNIT, such as ANGSTROMS"
+        ) from error
 
 
 def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
@@ -305,8 +301,9 @@ def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, 
             raise u.UnitsError(str(given))
         return convert_flux(wavelength * u.AA, flux * given, FLAM).value
     except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
-        msg = f"{path}: unit {unit!r} of {column} is not a flux density; state TUNIT, such as FLAM"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            f"{path}: unit {unit!r} of {column} is not a flux density; state TUNIT, such as FLAM"
+        ) from error
 
 
 def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:

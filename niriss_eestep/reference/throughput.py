@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.reference.cache import read_once
 from niriss_eestep.reference.damage import damage_of_reference
-from niriss_eestep.reference.facts import FILTERS
-from niriss_eestep.reference.once import read_once
 
 __all__ = ["PACKAGED_THROUGHPUT", "Throughput", "load_throughput", "synphot_file_name", "write_throughput"]
 
@@ -51,8 +51,7 @@ class Throughput:
 
     def __post_init__(self) -> None:
         if not self.curves:
-            msg = f"{self.name}: no throughput curve in it"
-            raise ReferenceDataError(msg)
+            raise ReferenceDataError(f"{self.name}: no throughput curve in it")
         curves = {
             filter_name.upper(): _checked_curve(self.name, filter_name, *curve)
             for filter_name, curve in self.curves.items()
@@ -86,8 +85,9 @@ class Throughput:
         try:
             return self.curves[filter_name.upper()]
         except KeyError:
-            msg = f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}"
-            raise ReferenceDataError(msg) from None
+            raise ReferenceDataError(
+                f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}"
+            ) from None
 
 
 def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
@@ -113,8 +113,9 @@ def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
         path = os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT
     path = Path(path)
     if not path.exists():
-        msg = f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
+        )
     if path.is_dir():
         return _from_directory(path)
     if path.suffix == ".ecsv":
@@ -164,8 +165,9 @@ def _from_directory(path: Path) -> Throughput:
     files = {name: path / synphot_file_name(name) for name in FILTERS}
     curves = {name: _fits_curve(file) for name, file in files.items() if file.is_file()}
     if not curves:
-        msg = f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(
+            f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
+        )
     return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
 
 
@@ -179,14 +181,14 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             wavelength = np.asarray(hdus[1].data["WAVELENGTH"], dtype=np.float64)
             pce = np.asarray(hdus[1].data["THROUGHPUT"], dtype=np.float64)
     except (OSError, KeyError, IndexError, TypeError) as error:
-        msg = f"{path}: not a synphot throughput with the columns WAVELENGTH and THROUGHPUT ({error})"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(
+            f"{path}: not a synphot throughput with the columns WAVELENGTH and THROUGHPUT ({error})"
+        ) from error
     # synphot's convention: Angstrom where a file does not say
     unit = (columns["WAVELENGTH"].unit or "angstrom").lower()
     scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
     if scale is None:
-        msg = f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
     order = np.argsort(wavelength)
     return wavelength[order] * scale, pce[order]
 
@@ -202,8 +204,7 @@ def _from_table(path: Path) -> Throughput:
     try:
         wavelength = table["wavelength"].to_value(micron)
     except (KeyError, AttributeError, UnitsError) as error:
-        msg = f"{path}: no column 'wavelength' with a unit of length"
-        raise ReferenceDataError(msg) from error
+        raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length") from error
     curves = {name: (wavelength, np.asarray(table[name])) for name in table.colnames if name.upper() in FILTERS}
     return Throughput(curves, str(path), {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
 
@@ -228,19 +229,15 @@ def _checked_curve(
     wave, values = np.array(wavelength, dtype=np.float64), np.array(pce, dtype=np.float64)
     where = f"{source}: throughput of {filter_name}"
     if wave.ndim != 1 or wave.shape != values.shape or wave.size < 2:
-        msg = f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies")
     if not np.all(np.isfinite(wave)) or np.any(np.diff(wave) <= 0):
-        msg = f"{where}: the wavelengths must be finite and increase"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: the wavelengths must be finite and increase")
     if not np.all((values >= 0) & (values <= 1)):
-        msg = f"{where}: efficiencies outside 0 to 1 ({np.min(values):g} to {np.max(values):g})"
-        raise ReferenceDataError(msg)
+        raise ReferenceDataError(f"{where}: efficiencies outside 0 to 1 ({np.min(values):g} to {np.max(values):g})")
     if not np.any(values[(wave > NIRISS_RANGE[0]) & (wave < NIRISS_RANGE[1])] > 0):
-        msg = (
+        raise ReferenceDataError(
             f"{where}: nothing passes between {NIRISS_RANGE[0]} and {NIRISS_RANGE[1]} micron; check the wavelength unit"
         )
-        raise ReferenceDataError(msg)
     wave.setflags(write=False)
     values.setflags(write=False)
     return wave, values

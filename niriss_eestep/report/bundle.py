@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 
 __all__ = ["Bundle", "bundle_of_models", "read_bundle"]
 
@@ -91,8 +91,9 @@ def read_bundle(path):
     path = Path(path)
     abs_flux = products.open(path)
     if abs_flux.kind != "abs_flux":
-        msg = f"{path}: is a {type(abs_flux).__name__}; a report is made of an absolute-flux product (*{_ABSFLUX})"
-        raise ProductError(msg)
+        raise ProductError(
+            f"{path}: is a {type(abs_flux).__name__}; a report is made of an absolute-flux product (*{_ABSFLUX})"
+        )
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):
         model = _beside(path, name, "combined_ee", bundle.remarks)

@@ -18,7 +18,7 @@ def plot_against(table, calibration, quantity):
     ----------
     table : astropy.table.Table
         The visits: rows of the absolute-flux tables.
-    calibration : niriss_eestep.calibrate.visits.VisitCalibration
+    calibration : niriss_eestep.calibration.visits.VisitCalibration
         What `combine_visits` made of them.
     quantity : str
         ``mjd``, with the time dependence found, or ``count_rate``.

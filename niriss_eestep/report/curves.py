@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.exceptions import NirissEEError
+from niriss_eestep.errors import NirissEEError
+from niriss_eestep.flux.aperture_correction import effective_ee
 
 __all__ = ["ModelCurve", "model_curve", "resolve_psfee"]
 

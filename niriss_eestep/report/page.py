@@ -81,7 +81,7 @@ def write_report_of_models(directory, abs_flux, combined=(), profiles=()):
 
 
 def _write(bundle, directory):
-    from niriss_eestep.products.io import write_atomically
+    from niriss_eestep.products.files import write_atomically
 
     path = directory / f"{bundle.name}_report.html"
     write_atomically(path, report_html(bundle).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.instrument import FILTERS
 from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
 

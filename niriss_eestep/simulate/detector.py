@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.reference.facts import GAIN, filter_facts
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import GAIN, filter_facts
 
 __all__ = [
     "SUBARRAYS",
@@ -142,12 +142,10 @@ class Readout:
 
     def __post_init__(self) -> None:
         if self.ngroups < 2 or self.nints < 1:
-            msg = f"a slope needs ngroups >= 2 and nints >= 1, got {self.ngroups} and {self.nints}"
-            raise ParameterError(msg)
+            raise ParameterError(f"a slope needs ngroups >= 2 and nints >= 1, got {self.ngroups} and {self.nints}")
         for label in ("group_time", "gain", "full_well"):
             if not getattr(self, label) > 0:
-                msg = f"{label} must be positive, got {getattr(self, label)}"
-                raise ParameterError(msg)
+                raise ParameterError(f"{label} must be positive, got {getattr(self, label)}")
 
     @property
     def integration_time(self) -> float:
@@ -235,8 +233,7 @@ def get_subarray(name: str) -> Subarray:
     try:
         return SUBARRAYS[name.upper()]
     except KeyError:
-        msg = f"subarray {name!r} is not among {', '.join(SUBARRAYS)}"
-        raise ParameterError(msg) from None
+        raise ParameterError(f"subarray {name!r} is not among {', '.join(SUBARRAYS)}") from None
 
 
 def sky_background(filter_name: str) -> float:

@@ -15,8 +15,8 @@ from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
 from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel, RampModel
 
-from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE, filter_facts
-from niriss_eestep.simulate.instrument import ExposureName, Readout, Subarray
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.simulate.detector import ExposureName, Readout, Subarray
 from niriss_eestep.simulate.scene import SimulatedImage, SimulatedRamps
 
 __all__ = [

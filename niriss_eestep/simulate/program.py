@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from niriss_eestep.calibrate.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SCALE, filter_facts
-from niriss_eestep.simulate.instrument import (
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
+from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE, filter_facts
+from niriss_eestep.simulate.detector import (
     SUBARRAYS,
     ExposureName,
     Readout,
@@ -98,8 +98,9 @@ class StandardStar:
 
     def __post_init__(self) -> None:
         if not (0 <= self.ra < 360 and -90 <= self.dec <= 90):
-            msg = f"coordinates of {self.name} must be 0 to 360 and -90 to 90 deg, got {self.ra} and {self.dec}"
-            raise ParameterError(msg)
+            raise ParameterError(
+                f"coordinates of {self.name} must be 0 to 360 and -90 to 90 deg, got {self.ra} and {self.dec}"
+            )
 
 
 # Coordinates: SIMBAD, J2000; temperature and V: CALSPEC's table of standards, rounded
@@ -181,8 +182,7 @@ class Program:
 
     def __post_init__(self) -> None:
         if not self.groups:
-            msg = "a program needs at least one filter and subarray"
-            raise ParameterError(msg)
+            raise ParameterError("a program needs at least one filter and subarray")
         for filter_name, subarray in self.groups:
             filter_facts(filter_name)
             get_subarray(subarray)
@@ -197,8 +197,7 @@ class Program:
         }
         for label, least in limits.items():
             if not getattr(self, label) >= least:
-                msg = f"{label} must be {least} or more, got {getattr(self, label)}"
-                raise ParameterError(msg)
+                raise ParameterError(f"{label} must be {least} or more, got {getattr(self, label)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +285,9 @@ def standard_star(name: str) -> StandardStar:
     for star in STARS.values():
         if _plain(star.name) == _plain(name):
             return star
-    msg = f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
-    raise ParameterError(msg)
+    raise ParameterError(
+        f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
+    )
 
 
 def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
@@ -474,29 +474,29 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
         if len(stars) == program.n_stars:
             return tuple(stars)
     if program.n_stars:
-        msg = f"no room for {program.n_stars} other stars in {planned.subarray}; simulate a larger subarray"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"no room for {program.n_stars} other stars in {planned.subarray}; simulate a larger subarray"
+        )
     return ()
 
 
 def _checked_kinds(kinds: Sequence[str]) -> Sequence[str]:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
-        msg = f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}"
-        raise ParameterError(msg)
+        raise ParameterError(f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}")
     return kinds
 
 
 def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -> None:
     existing = [path for path in (*paths, directory / TRUTH_FILE) if path.exists()]
     if existing and not overwrite:
-        msg = f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
-        raise ParameterError(msg)
+        raise ParameterError(
+            f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
+        )
     try:
         (directory / "calspec").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{directory}: cannot be made ({error})"
-        raise ParameterError(msg) from error
+        raise ParameterError(f"{directory}: cannot be made ({error})") from error
 
 
 def _simulate_exposure(

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.simulate.instrument import Readout
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, REFERENCE_PIXEL, SATURATED
+from niriss_eestep.simulate.detector import Readout
 
 __all__ = [
     "DO_NOT_USE",
@@ -35,12 +36,6 @@ __all__ = [
     "simulate_integrations",
     "simulate_ramps",
 ]
-
-# Data-quality bits of JWST (jwst documentation, "Data Quality Flags")
-DO_NOT_USE = 1
-SATURATED = 2
-JUMP_DET = 4
-REFERENCE_PIXEL = 1 << 31
 
 
 class PSF(Protocol):
@@ -292,11 +287,10 @@ def draw_pattern(scene: Scene, rng: np.random.Generator) -> FixedPattern:
     inside = (distance >= blemishes.r_min) & (distance <= blemishes.r_max) & ~_reference_pixels(scene)
     candidates = np.argwhere(inside)
     if sum(counts) > len(candidates):
-        msg = (
+        raise ParameterError(
             f"{sum(counts)} bad pixels do not fit into the {len(candidates)} pixels between "
             f"{blemishes.r_min:g} and {blemishes.r_max:g} pix of the star"
         )
-        raise ParameterError(msg)
     chosen = candidates[rng.choice(len(candidates), sum(counts), replace=False)] if sum(counts) else candidates[:0]
     flat = rng.normal(1.0, scene.flat_error, scene.shape) if scene.flat_error else 1.0
     return FixedPattern(*np.split(chosen, np.cumsum(counts)[:-1]), flat)

@@ -1,15 +1,15 @@
-"""The Steps and the Pipeline."""
+"""The public home of the step classes; each lies in the room of its stage."""
 
 from importlib import import_module
 
 _HOMES = {
-    "AbsFluxStep": "abs_flux",
-    "CalibrateVisitsStep": "calibrate_visits",
-    "CombineProfilesStep": "combine_profiles",
-    "EEPhotometryHook": "hook",
-    "EEPhotometryStep": "ee_photometry",
-    "FluxCalPipeline": "pipeline",
-    "SBProfileStep": "sb_profile",
+    "AbsFluxStep": "flux.step",
+    "CalibrateVisitsStep": "calibration.step",
+    "CombineProfilesStep": "combine.step",
+    "EEPhotometryHook": "pipeline.hook",
+    "EEPhotometryStep": "measure.step",
+    "FluxCalPipeline": "pipeline.fluxcal",
+    "SBProfileStep": "measure.sb_step",
 }
 
 __all__ = [
@@ -26,9 +26,8 @@ __all__ = [
 def __getattr__(name):
     # lazy: one step does not need the libraries of the others
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+        return getattr(import_module(f"niriss_eestep.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():

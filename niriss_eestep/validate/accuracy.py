@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.calibrate.abs_flux import TotalRate, total_rate
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import CombinedProfile, combine_profiles, common_covariance, growth_flags
-from niriss_eestep.measure.ee_profile import EEOptions, EEProfile, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance, growth_flags
+from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import TotalRate, total_rate
+from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
+from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SCALE
-from niriss_eestep.simulate.instrument import choose_readout, get_subarray, sky_background
+from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, expected_image, simulate_image
 
 __all__ = ["CASES", "Case", "Pulls", "case_errors", "centring_effect", "combine_exposures", "pulls", "star_exposure_of"]

@@ -14,7 +14,7 @@ def plot_pulls(found):
 
     Parameters
     ----------
-    found : mapping of str to `niriss_eestep.simulate.accuracy.Pulls`
+    found : mapping of str to `niriss_eestep.validate.accuracy.Pulls`
         By filter.
 
     Returns

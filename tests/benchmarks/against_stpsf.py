@@ -15,18 +15,18 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from niriss_eestep.optics import diffraction
-from niriss_eestep.optics.build import CLEARP_FILTERS
-from niriss_eestep.optics.pupil import (
+from niriss_eestep.instrument import CLEARP_FILTERS
+from niriss_eestep.psf import diffraction
+from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     SEGMENT_CENTRES,
     WEBBPSF_PUPIL,
     PupilPlane,
     pixel_centres,
 )
-from niriss_eestep.optics.wavefront import PRELAUNCH
+from niriss_eestep.psf.stpsf import read_psf_image
+from niriss_eestep.psf.wavefront import PRELAUNCH
 from niriss_eestep.reference import load_throughput
-from niriss_eestep.reference.stpsf import read_psf_image
 
 N_PUPIL = 1024
 RADII = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 40.0])

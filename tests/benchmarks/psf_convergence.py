@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from niriss_eestep.optics import pupil
-from niriss_eestep.optics.build import Sampling, build_filter
-from niriss_eestep.optics.wavefront import INFLIGHT
-from niriss_eestep.reference.build_psf import photon_flux
+from niriss_eestep.psf import pupil
+from niriss_eestep.psf.build import Sampling, build_filter
+from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 
 FILTERS = ("F090W", "F140M", "F200W", "F277W", "F480M")

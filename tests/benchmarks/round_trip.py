@@ -79,7 +79,7 @@ def catalogue_flux(path, files, aperture):
 
 def main():
     """Run the round trip and print its table."""
-    from niriss_eestep.calibrate.synthetic import expected_rate
+    from niriss_eestep.flux.synthetic import expected_rate
     from niriss_eestep.reference import load_spectrum, load_throughput
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

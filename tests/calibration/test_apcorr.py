@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.apcorr import EE_FRACTIONS, aperture_corrections
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.calibration.apcorr import EE_FRACTIONS, aperture_corrections
+from niriss_eestep.errors import ParameterError
 
 
 def moffat(radius, width=1.5, beta=1.6):

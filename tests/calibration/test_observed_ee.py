@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import CombinedProfile
-from niriss_eestep.calibrate.observed_ee import splice_ee
-from niriss_eestep.exceptions import ExposureError, ParameterError
+from niriss_eestep.calibration.observed_ee import splice_ee
+from niriss_eestep.combine.mean import CombinedProfile
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.flux.aperture_correction import effective_ee
 
 RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 RINGS = {"ring_edges": [np.array([20.0, 25.0])] * 2, "ring_coverage": [np.ones(1)] * 2}

@@ -5,9 +5,9 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import ProductError
-from niriss_eestep.products.visits import read_visits
-from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
+from niriss_eestep.calibration.table import read_visits
+from niriss_eestep.errors import ProductError
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 
 
 def test_pixel_areas_of_headers_are_brought_together(tmp_path, abs_flux_row, write_visit):

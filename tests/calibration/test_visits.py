@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from niriss_eestep.calibrate.visits import TimeDependence, combine_visits
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.calibration.visits import TimeDependence, combine_visits
+from niriss_eestep.errors import ParameterError
 
 START = 59800.25
 ZEROS = ("err_scatter", "err_radii")

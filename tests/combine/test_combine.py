@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niriss_eestep.calibrate.combine import SCATTER_PROBABILITY, combine_profiles, common_covariance, growth_flags
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.combine.mean import SCATTER_PROBABILITY, combine_profiles, common_covariance, growth_flags
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF
 
 RADIUS = np.array([5.0, 6.0, 7.0])

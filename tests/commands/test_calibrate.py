@@ -5,12 +5,12 @@ import pytest
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.commands import calibrate
-from niriss_eestep.exceptions import NirissEEError, ProductError
+from niriss_eestep.errors import NirissEEError, ProductError
+from niriss_eestep.instrument import GAIN, PIXEL_SOLID_ANGLE
 from niriss_eestep.products import save_product
 from niriss_eestep.reference import load_psfee
-from niriss_eestep.reference.facts import GAIN, PIXEL_SOLID_ANGLE
 
 MJD = 59800.3
 

@@ -4,7 +4,7 @@ from astropy.table import Table
 
 from niriss_eestep.cli import main
 from niriss_eestep.commands.demo import as_text, beyond_tolerance, compare, prepare_directory
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 
 TRUTH = Table({"filter": ["F090W", "F090W", "F480M", "F480M"], "electron_rate": [2000.0, 2000.0, 100.0, 100.0]})
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from astropy.table import QTable, Table
 
-from niriss_eestep.calibrate.synthetic import blackbody_spectrum, expected_rate
 from niriss_eestep.cli import main
+from niriss_eestep.flux.synthetic import blackbody_spectrum, expected_rate
+from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.reference import load_throughput, write_spectrum, write_throughput
-from niriss_eestep.reference.facts import FILTERS, GAIN
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 from astropy.table import Table
 
 from niriss_eestep.cli import main
-from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference import load_psf_images, load_psfee
 
 

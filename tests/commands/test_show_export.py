@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 
 from niriss_eestep.commands import export, show
-from niriss_eestep.exceptions import NirissEEError, ProductError
+from niriss_eestep.errors import NirissEEError, ProductError
 from niriss_eestep.products.convert import abs_flux_model
 
 

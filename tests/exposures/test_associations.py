@@ -7,8 +7,8 @@ from jwst.associations import load_asn
 from jwst.associations.load_as_asn import LoadAsLevel2Asn
 from jwst.datamodels import ModelLibrary
 
-from niriss_eestep.associations import find_exposures, group_exposures, product_names, write_associations
-from niriss_eestep.exceptions import AssociationError, ParameterError
+from niriss_eestep.errors import AssociationError, ParameterError
+from niriss_eestep.exposures.associations import find_exposures, group_exposures, product_names, write_associations
 
 KEYWORDS = {
     "TELESCOP": "JWST",
@@ -192,7 +192,7 @@ def test_only_our_own_associations_are_replaced(tmp_path):
 
 @pytest.fixture
 def simulated(tmp_path):
-    from niriss_eestep.reference.facts import FILTERS
+    from niriss_eestep.instrument import FILTERS
     from niriss_eestep.simulate.program import Program, simulate_program
     from niriss_eestep.simulate.scene import GaussianPSF
 

@@ -14,7 +14,7 @@ from astropy.table import Table
 from catalogue import normal
 from stdatamodels.jwst.datamodels import ImageModel
 
-from niriss_eestep.exceptions import NirissEEError
+from niriss_eestep.errors import NirissEEError
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline

@@ -14,7 +14,7 @@ from catalogue import FAULTS, SECTIONS, normal
 from lab import BAD, GOOD, Lab
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import AssociationError, ExposureError, NirissEEError
+from niriss_eestep.errors import AssociationError, ExposureError, NirissEEError
 
 MESSAGES = Path(__file__).with_name("MESSAGES.md")
 
@@ -81,7 +81,9 @@ def test_the_last_lines_say_what_became_of_each(lab, caplog):
     bad = lab.image(lambda arrays: arrays["SCI"].fill(np.nan))
     with caplog.at_level(logging.INFO, "niriss_eestep"):
         lab.calibrate(lab.association([lab.exposure(GOOD), bad, lab.folder / "gone_rate.fits"]))
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("niriss_eestep.steps.pipeline")]
+    lines = [
+        record.getMessage() for record in caplog.records if record.name.startswith("niriss_eestep.pipeline.fluxcal")
+    ]
     assert lines[-1].endswith("1 measured, 0 measured with warnings, 2 failed")
     assert any("gone: failed: " in line and "no such file" in line for line in lines[-3:])
     assert any("is bad" in line for line in lines[-3:])

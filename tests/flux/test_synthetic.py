@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niriss_eestep.calibrate.synthetic import (
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.flux.synthetic import (
     COLLECTING_AREA,
     StandardSpectrum,
     blackbody_spectrum,
@@ -14,7 +15,6 @@ from niriss_eestep.calibrate.synthetic import (
     zeropoint_ab,
     zeropoint_vega,
 )
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
 
 PLANCK, LIGHT = 6.62607015e-27, 2.99792458e10  # [erg s], [cm/s]
 LOW, HIGH, EFFICIENCY = 1.8, 2.2, 0.5  # a top-hat band [micron]

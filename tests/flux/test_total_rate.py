@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.abs_flux import (
+from niriss_eestep.combine.mean import combine_profiles
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.flux.aperture_correction import annulus_light, effective_ee
+from niriss_eestep.flux.total_rate import (
     UJA2_PER_MJYSR,
     Stimulus,
     calibrate_rate,
     total_rate,
 )
-from niriss_eestep.calibrate.aperture_correction import annulus_light, effective_ee
-from niriss_eestep.calibrate.combine import combine_profiles
-from niriss_eestep.exceptions import ExposureError, ParameterError
 
 RADIUS = np.array([3.0, 5.0, 6.0, 8.0, 10.0, 12.0])
 EDGES = np.linspace(20, 25, 6)

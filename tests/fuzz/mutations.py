@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import NirissEEError
+from niriss_eestep.errors import NirissEEError
+from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, SBProfileStep
-from niriss_eestep.steps.inputs import Member, exposure_root, gather
 
 #: what parsers stumble over
 TOKENS = (

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.exceptions import NirissEEError, ParameterError
-from niriss_eestep.measure.ee_profile import BACKGROUND_METHODS, EEOptions, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
+from niriss_eestep.errors import NirissEEError, ParameterError
+from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.measure.ee import BACKGROUND_METHODS, EEOptions, measure_ee
+from niriss_eestep.measure.sb import SBOptions, measure_sb
+from niriss_eestep.measure.stamp import StarExposure
 
 #: the same cases in every run of the tests; ``FUZZ_EXAMPLES=20000 pytest tests/fuzz`` looks for others, at random
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
-from niriss_eestep.measure.centroid import centre_of_mass, check_centroid, fit_psf
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.measure.position import centre_of_mass, check_centroid, fit_psf
 
 
 def gaussian(x, y, sigma, size=25):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.bad_pixels import Repair
 from niriss_eestep.measure.core_repair import FillScale, fill_scale, model_misfit, scaled
+from niriss_eestep.measure.repair import Repair
 
 RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 NO_NOISE = np.zeros((12, 12))

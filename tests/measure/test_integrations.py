@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.integrations import combine_integrations
-from niriss_eestep.exceptions import ExposureError
-from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.integrations import combine_integrations
+from niriss_eestep.measure.sb import SBOptions, measure_sb
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF
 
 OPTIONS = EEOptions(radii=(1, 2, 3))

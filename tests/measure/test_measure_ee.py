@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from photutils.profiles import CurveOfGrowth
 from scipy.special import ndtr
 
-from niriss_eestep.exceptions import ExposureError, ParameterError
-from niriss_eestep.measure.dq import DO_NOT_USE, JUMP_DET, SATURATED
-from niriss_eestep.measure.ee_profile import EEOptions, check_radii, failed_ee, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, SATURATED
+from niriss_eestep.measure.ee import EEOptions, check_radii, failed_ee, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
+from niriss_eestep.measure.sb import SBOptions, measure_sb
+from niriss_eestep.measure.stamp import StarExposure
 
 SIGMA = 1.5
 RADII = (2, 3, 4, 5, 6, 8, 10)

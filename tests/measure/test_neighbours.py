@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.ee_profile import EEOptions, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.neighbours import find_neighbour
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.reference import load_psf_images
-from niriss_eestep.reference.facts import FILTERS
 
 SHAPE = (71, 71)
 #: what each warning about the surroundings says

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.dq import SATURATED as DQ_SATURATED
-from niriss_eestep.measure.ee_profile import EEOptions, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
+from niriss_eestep.instrument import SATURATED as DQ_SATURATED
+from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.pixels import FLAGGED, LOW, NO_VALUE, OUTLIER, REPAIRED, SATURATED
+from niriss_eestep.measure.stamp import StarExposure
 
 SHAPE = (81, 91)
 CENTRE = (44.3, 40.6)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
-from niriss_eestep.measure.bad_pixels import expected_noise, kept_noise
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import SBOptions, measure_sb
-from niriss_eestep.simulate.accuracy import filter_psfs
+from niriss_eestep.measure.repair import expected_noise, kept_noise
+from niriss_eestep.measure.sb import SBOptions, measure_sb
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF
+from niriss_eestep.validate.accuracy import filter_psfs
 
 RADII = (5, 9, 13, 17, 21, 25)
 GAIN = 1.61

@@ -13,9 +13,9 @@ from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
 MEASURE = """
 import hashlib
 import numpy as np
-from niriss_eestep.measure.ee_profile import EEOptions, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import measure_sb
+from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.sb import measure_sb
 
 rng = np.random.default_rng(4)
 j, i = np.mgrid[:90, :90]

@@ -15,10 +15,10 @@ import pytest
 from astropy.table import Table
 
 from niriss_eestep import products
-from niriss_eestep.associations import find_exposures, write_associations
-from niriss_eestep.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
 from niriss_eestep.cli import main
-from niriss_eestep.exceptions import AssociationError, ClusterError
+from niriss_eestep.errors import AssociationError, ClusterError
+from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.pipeline.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
 from niriss_eestep.simulate.program import Program, simulate_program
 
 TIMES = ("meta.date", "cal_logs")
@@ -180,7 +180,7 @@ def test_local_cluster_makes_the_same(programs, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     from functools import partial
 
-    from niriss_eestep.cluster import DaskCrew
+    from niriss_eestep.pipeline.cluster import DaskCrew
 
     with (
         distributed.LocalCluster(
@@ -210,7 +210,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing(programs, expected, cluster, t
 
 def test_a_scheduler_out_of_reach_is_a_clear_error(programs, tmp_path, capsys):
     pytest.importorskip("distributed")
-    from niriss_eestep.cluster import connect
+    from niriss_eestep.pipeline.cluster import connect
 
     address = f"tcp://127.0.0.1:{free_port()}"
     started = time.monotonic()
@@ -223,7 +223,7 @@ def test_a_scheduler_out_of_reach_is_a_clear_error(programs, tmp_path, capsys):
 
 def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
     distributed = pytest.importorskip("distributed")
-    from niriss_eestep import cluster
+    from niriss_eestep.pipeline import cluster
 
     monkeypatch.setattr(cluster, "NOTICE", 0.2)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from niriss_eestep.progress import progress
+from niriss_eestep.pipeline.progress import progress
 
 
 class Terminal(io.StringIO):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels import ImageModel
 
-from niriss_eestep.calibrate.combine import CombinedProfile
+from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEProfile
-from niriss_eestep.measure.sb_profile import SBProfile
+from niriss_eestep.measure.ee import EEProfile
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert
 
 RADIUS = np.array([1.0, 5.0, 10.0])

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEProfile
-from niriss_eestep.measure.sb_profile import SBProfile
+from niriss_eestep.measure.ee import EEProfile
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert, save_product
 from niriss_eestep.products import open as open_product
-from niriss_eestep.reference.facts import PIXEL_SOLID_ANGLE
 
 # NaN stands for "not measured" in every float
 number = st.floats(allow_nan=True, allow_infinity=False, width=64)

@@ -6,11 +6,11 @@ from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibrate.apcorr import aperture_corrections
-from niriss_eestep.calibrate.visits import Factor, TimeDependence
-from niriss_eestep.exceptions import ParameterError, ProductError
-from niriss_eestep.products.crds_files import Provenance, apcorr_model, photom_model, save_reference
-from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE
+from niriss_eestep.calibration.apcorr import aperture_corrections
+from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, photom_model, save_reference
+from niriss_eestep.calibration.visits import Factor, TimeDependence
+from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
 PROVENANCE = Provenance(
     author="A. Calibrator",
@@ -140,8 +140,8 @@ def test_apcorr_file_is_valid_and_read_by_the_source_catalogue(tmp_path):
 def make_rate(name, position, electron_rate):
     """A simulated `_rate` exposure and its gwcs."""
     from niriss_eestep.reference import load_psf_images
+    from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, Readout
     from niriss_eestep.simulate.exposure import ExposureSetup, Target, cal_model, rate_model
-    from niriss_eestep.simulate.instrument import SUBARRAYS, ExposureName, Readout
     from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 
     readout = Readout(0.223, 20, 10)
@@ -174,7 +174,7 @@ def test_round_trip_through_the_standard_pipeline(tmp_path, monkeypatch, name, v
 
     from jwst.photom import PhotomStep
 
-    from niriss_eestep.calibrate.synthetic import blackbody_spectrum, expected_rate
+    from niriss_eestep.flux.synthetic import blackbody_spectrum, expected_rate
     from niriss_eestep.reference import load_psfee, load_throughput
 
     monkeypatch.delenv("NIS_SYNPHOT", raising=False)

@@ -14,7 +14,7 @@ import asdf
 import numpy as np
 import pytest
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products import open as open_product
 from niriss_eestep.products import save_product
 
@@ -236,7 +236,7 @@ def test_link_is_replaced_not_followed(products, tmp_path):
 def test_killed_writer_leaves_whole_products_only(saved, tmp_path):
     target = tmp_path / "target.asdf"
     code = (
-        "import sys, pathlib; from niriss_eestep.products.io import write_atomically\n"
+        "import sys, pathlib; from niriss_eestep.products.files import write_atomically\n"
         "data = pathlib.Path(sys.argv[1]).read_bytes()\n"
         "print('ready', flush=True)\n"
         "while True: write_atomically(sys.argv[2], data)\n"

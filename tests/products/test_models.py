@@ -11,7 +11,7 @@ from astropy.table import QTable
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 import niriss_eestep.products as package
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products import open as open_product
 from niriss_eestep.products.columns import array_fields
 from niriss_eestep.products.models import MODELS

@@ -9,7 +9,7 @@ from astropy.io import ascii as astropy_ascii
 from astropy.io import fits
 from astropy.table import QTable, Table
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products.tables import FORMATS, export, product_table
 
 KINDS = ["ee_profile", "sb_profile", "combined_ee", "combined_sb", "abs_flux"]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.build import Sampling, build_filter
-from niriss_eestep.optics.wavefront import INFLIGHT, PRELAUNCH
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.build import Sampling, build_filter
+from niriss_eestep.psf.wavefront import INFLIGHT, PRELAUNCH
 
 WAVELENGTH = np.linspace(4.6, 5.0, 41)
 BAND = np.exp(-0.5 * ((WAVELENGTH - 4.8) / 0.1) ** 2)

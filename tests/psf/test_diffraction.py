@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import erf, j0, j1
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.diffraction import (
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.diffraction import (
     PIXEL_SCALE,
     ImageGrid,
     detected_spectrum,
@@ -14,7 +14,7 @@ from niriss_eestep.optics.diffraction import (
     sub_pixel_light,
     wavelength_nodes,
 )
-from niriss_eestep.optics.pupil import PupilGeometry, PupilPlane, pixel_centres
+from niriss_eestep.psf.pupil import PupilGeometry, PupilPlane, pixel_centres
 
 RADIAN = np.pi / 180 / 3600
 

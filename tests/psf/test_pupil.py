@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.pupil import (
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     INFLIGHT_PUPIL,
     SEGMENT_CENTRES,

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.exceptions import ParameterError
-from niriss_eestep.optics.pupil import PupilGeometry
-from niriss_eestep.optics.wavefront import GLOBAL_TERMS, INFLIGHT, PRELAUNCH
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.pupil import PupilGeometry
+from niriss_eestep.psf.wavefront import GLOBAL_TERMS, INFLIGHT, PRELAUNCH
 
 GEOMETRY = PupilGeometry()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels import NisImgApcorrModel
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.reference import load_apcorr
 
 COLUMNS = ("filter", "pupil", "eefraction", "radius", "apcorr", "skyin", "skyout")

@@ -5,9 +5,9 @@ import pytest
 from astropy import units as u
 from astropy.table import Table
 
-from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.psf.radtab import read_radtab
 from niriss_eestep.reference import load_psf_images, load_psfee, load_spectrum, load_throughput
-from niriss_eestep.reference.radtab import read_radtab
 
 BROKEN_YAML = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \nmeta: {a: [1\n...\n"
 

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
-from niriss_eestep.optics.build import Sampling
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.psf.build import Sampling
+from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
 from niriss_eestep.reference import PSFEE, EETable, load_psf_images, load_psfee, write_psfee
-from niriss_eestep.reference.build_psf import build_psfs, check_filters, provenance, psfee_of
-from niriss_eestep.reference.facts import FILTERS
 
 RADIUS = np.arange(0.0, 31.0)
 EE = 1 - 1 / (1 + RADIUS) ** 1.5

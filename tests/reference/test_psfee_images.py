@@ -5,8 +5,8 @@ import pytest
 from astropy.io import fits
 from scipy.special import ndtr
 
-from niriss_eestep.exceptions import ReferenceDataError
-from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference import load_psf_images, load_psfee
 
 TRANSMISSION = WEBBPSF_PUPIL.clearp_transmission()
@@ -174,7 +174,7 @@ def test_radtab_that_is_none_is_refused(tmp_path, name, text, message):
 def test_without_stpsf_the_message_says_what_to_install():
     from importlib.util import find_spec
 
-    from niriss_eestep.reference.stpsf import compute_with_stpsf
+    from niriss_eestep.psf.stpsf import compute_with_stpsf
 
     if find_spec("stpsf"):
         pytest.skip("stpsf is installed")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from niriss_eestep.optics.build import CLEARP_FILTERS
-from niriss_eestep.optics.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.build_psf import build_psfs, psfee_of
+from niriss_eestep.instrument import CLEARP_FILTERS
+from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
+from niriss_eestep.psf.references import build_psfs, psfee_of
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 
 TABLE = Path(__file__).parents[2] / "../shared/reference/webbpsf_ee_2021.ecsv"

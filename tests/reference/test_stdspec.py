@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from niriss_eestep.calibrate.synthetic import StandardSpectrum, blackbody_spectrum
-from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum
 from niriss_eestep.reference import find_spectrum, load_spectrum, write_spectrum
 from niriss_eestep.reference.stdspec import find_spectrum_file
 

@@ -5,10 +5,10 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from niriss_eestep.calibrate.synthetic import expected_rate, pivot_wavelength, predicted_photmjsr
-from niriss_eestep.exceptions import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.flux.synthetic import expected_rate, pivot_wavelength, predicted_photmjsr
+from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.reference import Throughput, find_spectrum, load_throughput, write_throughput
-from niriss_eestep.reference.facts import FILTERS, GAIN, PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.reference.throughput import synphot_file_name
 
 SHARED = Path(__file__).parents[2] / "../shared/reference"

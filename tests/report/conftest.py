@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels import ImageModel
 
-from niriss_eestep.calibrate.synthetic import StandardSpectrum
-from niriss_eestep.measure.ee_profile import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.exposure import StarExposure
-from niriss_eestep.measure.sb_profile import SBOptions, failed_sb, measure_sb
+from niriss_eestep.exposures.inputs import Member
+from niriss_eestep.flux.synthetic import StandardSpectrum
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
+from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
+from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.products.convert import ee_profile_model, sb_profile_model
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.reference import load_psf_images
-from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.reference.stdspec import write_spectrum
 from niriss_eestep.report.bundle import bundle_of_models
 from niriss_eestep.steps import AbsFluxStep, CombineProfilesStep
-from niriss_eestep.steps.inputs import Member
 
 SIZE = 71
 RATE = 5000.0  # DN/s

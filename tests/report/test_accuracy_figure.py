@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from niriss_eestep.report.accuracy import plot_pulls
 from niriss_eestep.report.style import figure_bytes
-from niriss_eestep.simulate.accuracy import Pulls
+from niriss_eestep.validate.accuracy import Pulls
+from niriss_eestep.validate.figure import plot_pulls
 
 
 def test_pulls_are_drawn():

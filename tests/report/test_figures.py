@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
+from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.pixels import PIXEL_KINDS
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.report import figures
@@ -120,7 +120,7 @@ def test_missing_expected_rates_are_said(troubled):
 
 
 def test_abs_flux_figure_shows_ratios_and_the_predecessor(program):
-    from niriss_eestep.reference.facts import FILTERS
+    from niriss_eestep.instrument import FILTERS
 
     table = program.abs_flux.table
     assert np.isfinite(table["ratio"]).all()

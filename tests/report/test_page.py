@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import OutputError, ProductError
+from niriss_eestep.errors import OutputError, ProductError
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.page import report_html, write_report, write_report_of_models

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from niriss_eestep.reference import load_psfee
-from niriss_eestep.simulate.accuracy import CASES, case_errors, centring_effect, filter_psfs, pulls
 from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
+from niriss_eestep.validate.accuracy import CASES, case_errors, centring_effect, filter_psfs, pulls
 
 PSFS = filter_psfs()
 

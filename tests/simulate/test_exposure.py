@@ -8,7 +8,8 @@ from stcal.ramp_fitting.ramp_fit import ramp_fit
 from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from niriss_eestep.reference.facts import FILTERS
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, Readout, Subarray, choose_readout
 from niriss_eestep.simulate.exposure import (
     ExposureSetup,
     Target,
@@ -19,7 +20,6 @@ from niriss_eestep.simulate.exposure import (
     sky_wcs,
     write_model,
 )
-from niriss_eestep.simulate.instrument import SUBARRAYS, ExposureName, Readout, Subarray, choose_readout
 from niriss_eestep.simulate.scene import (
     Blemishes,
     GaussianPSF,

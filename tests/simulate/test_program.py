@@ -5,10 +5,10 @@ import pytest
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibrate.synthetic import blackbody_spectrum, expected_rate
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.flux.synthetic import blackbody_spectrum, expected_rate
+from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference import find_spectrum, load_psf_images, load_throughput
-from niriss_eestep.reference.facts import FILTERS
 from niriss_eestep.simulate.program import (
     COMMISSIONING,
     STARS,

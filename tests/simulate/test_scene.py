@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 from niriss_eestep.simulate import scene as scene_module
-from niriss_eestep.simulate.instrument import Readout
+from niriss_eestep.simulate.detector import Readout
 from niriss_eestep.simulate.scene import (
     DO_NOT_USE,
     JUMP_DET,

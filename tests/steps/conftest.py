@@ -8,8 +8,8 @@ from astropy import units as u
 from astropy.modeling import models
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.reference.facts import FILTERS, PIXEL_SOLID_ANGLE
-from niriss_eestep.simulate.instrument import SUBARRAYS
+from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
+from niriss_eestep.simulate.detector import SUBARRAYS
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.simulate.scene import Blemishes
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.aperture_correction import effective_ee
-from niriss_eestep.calibrate.combine import combine_profiles
+from niriss_eestep.combine.mean import combine_profiles
+from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.bad_pixels import CoreReport
-from niriss_eestep.measure.centroid import Centroid
-from niriss_eestep.measure.ee_profile import EEProfile
+from niriss_eestep.measure.ee import EEProfile
+from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import CoreReport
 from niriss_eestep.products import convert
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import AbsFluxStep

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from niriss_eestep.calibrate.apcorr import aperture_corrections
-from niriss_eestep.exceptions import NirissEEError
-from niriss_eestep.products.crds_files import Provenance, apcorr_model
+from niriss_eestep.calibration.apcorr import aperture_corrections
+from niriss_eestep.calibration.crds_files import Provenance, apcorr_model
+from niriss_eestep.errors import NirissEEError
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import FluxCalPipeline
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import cli, products
-from niriss_eestep.exceptions import NirissEEError, ParameterError, ProductError
+from niriss_eestep.errors import NirissEEError, ParameterError, ProductError
 from niriss_eestep.reference import load_psfee, write_psfee
 from niriss_eestep.steps import CalibrateVisitsStep
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.exceptions import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.pipeline.crds import OFF, ON, UNREACHABLE, crds_context, crds_state
 from niriss_eestep.reference import (
     PSFEE,
     EETable,
@@ -21,7 +22,6 @@ from niriss_eestep.reference import (
     write_throughput,
 )
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
-from niriss_eestep.steps.crds_state import OFF, ON, UNREACHABLE, crds_context, crds_state
 
 # crds 14.0.3 calls a function of its own that it has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:'get_cache_lock' is deprecated:DeprecationWarning")
@@ -195,8 +195,7 @@ def test_a_server_lost_on_the_way_is_an_error(program, crds_cache, gain, monkeyp
     monkeypatch.setenv("CRDS_SERVER_URL", "http://127.0.0.1:9")
 
     def silent(*_args, **_kwargs):
-        msg = "CRDS jsonrpc failure 'get_best_references' Connection refused"
-        raise ServiceError(msg)
+        raise ServiceError("CRDS jsonrpc failure 'get_best_references' Connection refused")
 
     monkeypatch.setattr(crds, "getrecommendations", silent)
     monkeypatch.setenv("STPIPE_DISABLE_CRDS_STEPPARS", "true")

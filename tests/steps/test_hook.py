@@ -12,7 +12,7 @@ from jwst.pipeline import Image2Pipeline
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import ParameterError
+from niriss_eestep.errors import ParameterError
 from niriss_eestep.steps import EEPhotometryHook, EEPhotometryStep
 
 HOOK = "niriss_eestep.steps.EEPhotometryHook"

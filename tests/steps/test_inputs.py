@@ -11,10 +11,10 @@ from jwst.associations.lib.rules_level3_base import DMS_Level3_Base
 from jwst.datamodels import ModelContainer, ModelLibrary
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.associations import find_exposures, write_associations
-from niriss_eestep.exceptions import AssociationError, ExposureError, NirissEEError
+from niriss_eestep.errors import AssociationError, ExposureError, NirissEEError
+from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.exposures.inputs import exposure_root, gather, science_metadata
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
-from niriss_eestep.steps.inputs import exposure_root, gather, science_metadata
 
 
 @pytest.fixture(scope="module")

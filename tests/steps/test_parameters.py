@@ -10,9 +10,10 @@ import pytest
 from stpipe import Step
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import NirissEEError, ParameterError
-from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, parameters
-from niriss_eestep.steps.parameters import cfg_directory
+from niriss_eestep.errors import NirissEEError, ParameterError
+from niriss_eestep.pipeline import parameters
+from niriss_eestep.pipeline.parameters import cfg_directory
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:'get_cache_lock' is deprecated:DeprecationWarning")
 

@@ -13,8 +13,8 @@ from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
-from niriss_eestep.associations import find_exposures, write_associations
-from niriss_eestep.exceptions import AssociationError, ExposureError, ParameterError
+from niriss_eestep.errors import AssociationError, ExposureError, ParameterError
+from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
 from niriss_eestep.simulate.scene import Blemishes
 

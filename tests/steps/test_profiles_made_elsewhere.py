@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from niriss_eestep.exceptions import ProductError
+from niriss_eestep.errors import ProductError
 from niriss_eestep.products import EEProfileModel, SBProfileModel
 from niriss_eestep.products import open as open_product
 from niriss_eestep.reference import load_psfee

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from niriss_eestep import products
-from niriss_eestep.exceptions import ExposureError, OutputError
+from niriss_eestep.errors import ExposureError, OutputError
+from niriss_eestep.exposures.inputs import Member
+from niriss_eestep.pipeline.executor import AHEAD, ProcessCrew, Worker, hand_out, measure_by_workers
+from niriss_eestep.pipeline.exposure_job import Outcome
 from niriss_eestep.steps import FluxCalPipeline
-from niriss_eestep.steps.exposure_job import Outcome
-from niriss_eestep.steps.inputs import Member
-from niriss_eestep.steps.workers import AHEAD, ProcessCrew, Worker, hand_out, measure_by_workers
 
 # what differs from run to run
 TIMES = ("meta.date", "cal_logs")

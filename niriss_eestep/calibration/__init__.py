@@ -1,0 +1,1 @@
+"""From the absolute fluxes of many visits to calibration factors and reference files."""

@@ -1,0 +1,1 @@
+"""The profiles of a group of exposures, averaged."""

@@ -1,0 +1,1 @@
+"""The steps chained, on one machine or many: parameters, references, workers."""

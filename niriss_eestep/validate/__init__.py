@@ -1,0 +1,1 @@
+"""Accuracy and error bars, measured on simulated exposures."""
