@@ -1,6 +1,11 @@
-"""The exceptions that niriss_eestep raises; every one derives from `NirissEEError`."""
+"""The exceptions that niriss_eestep raises, and the guard that turns a library's into them where a file is read."""
 
-from niriss_eestep.text import printable
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = [
     "AssociationError",
@@ -11,6 +16,8 @@ __all__ = [
     "ParameterError",
     "ProductError",
     "ReferenceDataError",
+    "printable",
+    "reading",
 ]
 
 
@@ -50,3 +57,72 @@ class AssociationError(NirissEEError):
 
 class ClusterError(NirissEEError):
     """A Dask cluster cannot be reached, is lost, or its workers lack this package."""
+
+
+#: what a mistake in this package looks like, where the package itself raises it
+_MISTAKES = (AssertionError, AttributeError, NameError, TypeError)
+_PACKAGE = str(Path(__file__).parent)
+
+
+def printable(text: object) -> str:
+    """Make text from a file harmless: control characters, newlines and terminal escapes are spelled out.
+
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    # a lone surrogate, as undecodable bytes of a file name become, has no UTF-8
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into an error of this package that names the file.
+
+    For the lines that read a file, and no others: what is computed from the content comes after it. A mistake of this
+    package passes as it is, with its traceback: an error of `_MISTAKES` that a line of the package itself raised.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    what : str
+        What it should be, with its article, such as 'a psfee reference'.
+    error : type
+        Class of the error.
+
+    Raises
+    ------
+    NirissEEError
+        Of the class ``error``, with what the library said.
+
+    Examples
+    --------
+    >>> with reading("visits.json", "a table of visits"):
+    ...     visits = json.loads("{")  # doctest: +SKIP
+    """
+    try:
+        yield
+    except NirissEEError:
+        raise
+    except Exception as fault:
+        if isinstance(fault, _MISTAKES) and _raised_here(fault):
+            raise
+        said = " ".join(str(fault).split())[:200]
+        raise error(f"{path}: not {what}: {type(fault).__name__}: {said}") from fault
+
+
+def _raised_here(fault: BaseException) -> bool:
+    """Whether the line that raised an error is one of this package."""
+    last = fault.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_code.co_filename.startswith(_PACKAGE)

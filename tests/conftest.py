@@ -53,3 +53,19 @@ def visits(tmp_path, abs_flux_row, write_visit):
         ]
         paths.append(write_visit(tmp_path / f"visit{i}_absflux.asdf", *rows))
     return paths
+
+
+@pytest.fixture(scope="session")
+def simulate(tmp_path_factory):
+    """Function that simulates a program and returns its directory and the exposures' paths."""
+
+    from niriss_eestep.simulate.program import Program, simulate_program
+    from niriss_eestep.simulate.scene import Blemishes
+
+    def make(groups=(("F090W", "SUB64"),), *, kinds=("rate",), blemishes=None, **settings):
+        directory = tmp_path_factory.mktemp("program")
+        settings = {"n_dithers": 1, "blemishes": blemishes or Blemishes()} | settings
+        truth = simulate_program(directory, Program(groups=groups, **settings), kinds=kinds)
+        return directory, [directory / f"{name}_{kinds[0]}.fits" for name in truth["exposure"]]
+
+    return make

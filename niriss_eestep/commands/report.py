@@ -41,10 +41,9 @@ def run(args):
     """
     import sys
 
-    from niriss_eestep.errors import OutputError, ProductError
+    from niriss_eestep.errors import OutputError, ProductError, printable
     from niriss_eestep.pipeline.progress import progress
     from niriss_eestep.report.page import write_report
-    from niriss_eestep.text import printable
 
     if args.output_dir is not None:
         try:

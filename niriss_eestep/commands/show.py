@@ -27,10 +27,9 @@ def run(args):
     """
     import sys
 
-    from niriss_eestep.errors import ProductError
+    from niriss_eestep.errors import ProductError, printable
     from niriss_eestep.products import open as open_product
     from niriss_eestep.products.summary import summary
-    from niriss_eestep.text import printable
 
     failed = 0
     for number, path in enumerate(args.products):

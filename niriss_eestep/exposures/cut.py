@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
-from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.errors import ExposureError, ParameterError, reading
 from niriss_eestep.instrument import FILTERS, PIXEL_SCALE, PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
@@ -25,6 +25,9 @@ __all__ = [
     "science_filter",
     "star_exposures",
 ]
+
+#: what a measurement reads of a data model
+ARRAYS = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wht")
 
 #: exposure types in which a star is imaged through the filters alone
 EXP_TYPES = ("NIS_IMAGE",)
@@ -333,23 +336,25 @@ def image_layers(name, model):
     ExposureError
         If there is no image, or an array has another shape.
     """
-    data = model.data if model.hasattr("data") else None
+    with reading(name, "a JWST exposure", ExposureError):
+        arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
+    data = arrays.get("data")
     if data is None or data.ndim not in (2, 3) or 0 in data.shape:
         raise ExposureError(
             f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
         )
-    resampled = model.hasattr("wht") and _array(model, "wht", data.shape) is not None
+    of_shape = {key: array for key, array in arrays.items() if array is not None and array.shape == data.shape}
+    weight = of_shape.get("wht")
     # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
-    dq = None if resampled else model.dq if model.hasattr("dq") else None
+    dq = arrays.get("dq") if weight is None else None
     if dq is not None and dq.shape not in (data.shape, data.shape[1:]):
         raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
     if dq is not None and dq.dtype.kind not in "ui":
         raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
-    err = _array(model, "err", data.shape)
-    variances = {key: _array(model, key, data.shape) for key in ("var_poisson", "var_rnoise", "var_flat")}
-    variances = {key: array for key, array in variances.items() if array is not None}
+    err = of_shape.get("err")
+    variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
     if data.ndim == 2:
-        return [Layers(data, dq, err, variances, _array(model, "wht", data.shape) if resampled else None)]
+        return [Layers(data, dq, err, variances, weight)]
     return [
         Layers(
             data[k],
@@ -359,12 +364,6 @@ def image_layers(name, model):
         )
         for k in range(len(data))
     ]
-
-
-def _array(model, key, shape):
-    """Array of a model; None where it has none of this shape."""
-    found = getattr(model, key) if model.hasattr(key) else None
-    return found if found is not None and found.shape == shape else None
 
 
 def _variance(layers, cut, scale):

@@ -9,13 +9,11 @@ import re
 from dataclasses import dataclass
 
 import yaml
-from asdf.exceptions import ValidationError
 from astropy.io import fits
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.products.files import DAMAGE as ASDF_DAMAGE
 
-__all__ = ["DAMAGE", "Extension", "check_fits"]
+__all__ = ["Extension", "check_fits", "primary_header"]
 
 #: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
 BLOCK, CARD = 2880, 80
@@ -29,9 +27,6 @@ DATA_MAX = 4 * 1024**3
 #: ASDF metadata with WCS and logs have 0.2 MB, 20 levels and some thousand entries; YAML aliases let a small text
 #: expand without end
 ASDF_MAX, DEPTH_MAX, ENTRIES_MAX = 64 * 1024**2, 200, 1_000_000
-
-#: what the libraries raise on damaged exposures; these two are no ValueErrors
-DAMAGE = (*ASDF_DAMAGE, fits.VerifyError, ValidationError)
 
 GZIP_MAGIC = b"\x1f\x8b"
 _EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -76,8 +71,8 @@ def check_fits(path):
     ------
     ExposureError
         Naming the file and what is wrong with it.
-    OSError, EOFError, ValueError, zlib.error, yaml.YAMLError
-        From damaged files.
+    Exception
+        Whatever the libraries raise on damaged files; for `niriss_eestep.errors.reading`.
     """
     size = path.stat().st_size
     if size == 0:
@@ -110,8 +105,8 @@ def primary_header(path):
     ------
     ExposureError
         If it is no FITS file.
-    OSError, EOFError, ValueError, zlib.error
-        From damaged files.
+    Exception
+        As `check_fits`.
     """
     with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
         return fits.Header.fromstring(_header_text(path, file, first=True))
@@ -174,11 +169,19 @@ def _axes(header):
 
 def _data_length(header):
     """Length of the data that a header declares, without padding [bytes]."""
-    axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header.get("NAXIS", 0)) + 1)]
-    numbers = [abs(int(header["BITPIX"])) // 8, int(header.get("GCOUNT", 1)), int(header.get("PCOUNT", 0)), *axes]
+    axes = [_integer(header, f"NAXIS{i}") for i in range(1, _integer(header, "NAXIS", 0) + 1)]
+    others = [_integer(header, key, default) for key, default in (("GCOUNT", 1), ("PCOUNT", 0))]
+    numbers = [abs(_integer(header, "BITPIX")) // 8, *others, *axes]
     if min(numbers) < 0:
         raise ValueError(f"negative size in a header: {numbers}")
     return numbers[0] * numbers[1] * (numbers[2] + math.prod(axes)) if axes else 0
+
+
+def _integer(header, key, default=None):
+    value = header.get(key, default)
+    if not isinstance(value, int):
+        raise ValueError(f"{key} is {value!r}, not an integer")
+    return value
 
 
 def _skip(file, length):

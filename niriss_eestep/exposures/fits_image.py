@@ -21,7 +21,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.fits_check import Extension
 from niriss_eestep.products.columns import merged_schema
 
-__all__ = ["FitsImage", "Pixels", "fits_image"]
+__all__ = ["FitsImage", "Pixels", "check_metadata", "fits_image"]
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     )
     if not usual:
         return None
-    tree = _metadata(extensions, by_name["ASDF"].text)
+    tree = _metadata(path, extensions, by_name["ASDF"].text)
     tree["meta"]["filename"] = path.name
     return FitsImage(tree, {name: Pixels(path, extension) for name, extension in found.items()})
 
@@ -185,14 +185,40 @@ def _keywords():
     return found
 
 
-def _metadata(extensions, text):
+def check_metadata(path, tree):
+    """See that metadata from a file's ASDF extension are of the data model's kinds.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    tree : dict
+        Changed in place: a value of another type than the data model's does not count, as in a header.
+
+    Raises
+    ------
+    ExposureError
+        If there is something else where the data model has a collection of entries.
+    """
+    for (_, _, keys), (types, _) in _keywords().items():
+        node = tree
+        for depth, key in enumerate(keys[:-1], start=1):
+            node = node.get(key, {})
+            if not isinstance(node, dict):
+                raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
+        if keys[-1] in node and not _allowed(node[keys[-1]], types):
+            del node[keys[-1]]
+
+
+def _metadata(path, extensions, text):
     """Metadata tree: what the headers say, else the ASDF extension; as `stdatamodels` has it.
 
     A header's value of another type than the data model's, or not among those that it lists, does not count.
     """
     # without the arrays, which are in extensions of their own
-    tree = {key: value for key, value in _load(text).items() if key in ("meta", "cal_logs")}
+    tree = {key: value for key, value in _load(path, text).items() if key in ("meta", "cal_logs")}
     tree.setdefault("meta", {})
+    check_metadata(path, tree)
     # astropy reads a card's value when it is asked for it, which takes most of the time
     wanted = {(name, keyword) for name, keyword, _ in _keywords()}
     headers = {
@@ -200,21 +226,23 @@ def _metadata(extensions, text):
         for extension in extensions
         if extension.name != "ASDF"
     }
-    for (name, keyword, path), (types, values) in _keywords().items():
+    for (name, keyword, keys), (types, values) in _keywords().items():
         value = headers.get(name, {}).get(keyword)
         if value is None:
             continue
         if _allowed(value, types, values):
-            _put(tree, path, value)
+            _put(tree, keys, value)
         else:
             log.debug("%s: %s=%r is not allowed", name, keyword, value)
     return tree
 
 
-def _load(text):
+def _load(path, text):
     """Read the ASDF extension; the WCS is made only where there is one."""
     tree = asdf.util.load_yaml(io.BytesIO(text))
-    if "wcs" in (tree.get("meta") or {}):
+    if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
+        raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
+    if "wcs" in tree.get("meta", {}):
         with asdf.config_context() as config:
             # the pipeline wrote it; what is used of it is checked when it is used
             config.validate_on_read = False
@@ -223,7 +251,7 @@ def _load(text):
     return tree
 
 
-def _allowed(value, types, values):
+def _allowed(value, types, values=None):
     if types is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
         return False
     return values is None or value in values

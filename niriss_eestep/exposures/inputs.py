@@ -15,10 +15,9 @@ from jwst.lib.suffix import remove_suffix
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
-from niriss_eestep.errors import AssociationError, ExposureError
-from niriss_eestep.exposures.fits_check import DAMAGE, check_fits, primary_header
+from niriss_eestep.errors import AssociationError, ExposureError, printable, reading
+from niriss_eestep.exposures.fits_check import check_fits, primary_header
 from niriss_eestep.products.convert import group_names, group_of
-from niriss_eestep.text import printable
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
 
@@ -302,12 +301,13 @@ def _group_key(source):
     if not isinstance(source, Path):
         return tuple(group_of(source).values())
     try:
-        header = primary_header(source)
+        with reading(source, "a FITS file", ExposureError):
+            header = primary_header(source)
         target = header.get("TARGPROP") or header.get("TARGNAME")
         return tuple(group_names(target, *(header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY"))).values())
-    except (ExposureError, *DAMAGE) as error:
+    except ExposureError as error:
         # opening it will tell
-        log.debug("%s: no header: %s", source, error)
+        log.debug("no header: %s", error)
         return ("", "", "", "")
 
 
@@ -391,10 +391,11 @@ def file_metadata(path):
     try:
         if not path.is_file():
             return {}
-        image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
-        found = read_metadata(path) if image is None else image.get_crds_parameters()
-    except (ExposureError, *DAMAGE) as error:
+        with reading(path, "a JWST exposure", ExposureError):
+            image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
+            found = read_metadata(path) if image is None else image.get_crds_parameters()
+    except ExposureError as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
-        log.debug("%s: no metadata: %s", path, error)
+        log.debug("no metadata: %s", error)
         return {}
     return {k: v for k, v in found.items() if isinstance(v, (str, int, float, bool))}

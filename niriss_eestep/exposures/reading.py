@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.errors import ExposureError, NirissEEError
-from niriss_eestep.exposures.fits_check import DAMAGE, check_fits
-from niriss_eestep.exposures.fits_image import fits_image
+from niriss_eestep.errors import ExposureError, reading
+from niriss_eestep.exposures.fits_check import check_fits
+from niriss_eestep.exposures.fits_image import check_metadata, fits_image
 from niriss_eestep.products.files import open as open_product
 
-__all__ = ["damage_told", "open_exposure"]
-
-
-@contextmanager
-def damage_told(source):
-    """Turn what the libraries raise on damaged files into an `ExposureError`; this package's own errors pass.
-
-    Parameters
-    ----------
-    source : Path or str
-        What is read, for the message.
-    """
-    try:
-        yield
-    except NirissEEError:
-        raise
-    except DAMAGE as error:
-        raise ExposureError(
-            f"{source}: cannot be read as a JWST exposure: {type(error).__name__}: {str(error)[:200]}"
-        ) from error
+__all__ = ["open_exposure"]
 
 
 def open_exposure(source):
@@ -56,15 +36,18 @@ def open_exposure(source):
         return source
     if source.suffix == ".asdf":
         return open_product(source)
-    with damage_told(source), warnings.catch_warnings():
+    with reading(source, "a JWST exposure", ExposureError), warnings.catch_warnings():
         if not source.is_file():
             raise ExposureError(f"{source}: no such file" if not source.exists() else f"{source}: not a file")
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = check_fits(source)
-        model = fits_image(source, extensions) or datamodels.open(source)
-        _check_set_up(source, extensions[0].header, model.meta)
-        return model
+        model = fits_image(source, extensions)
+        if model is None:
+            model = datamodels.open(source)
+            check_metadata(source, model._instance)
+    _check_set_up(source, extensions[0].header, model.meta)
+    return model
 
 
 def _check_set_up(source, header, meta):

@@ -10,7 +10,6 @@ import numpy as np
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError
 from niriss_eestep.exposures.cut import bad_dq_mask, is_resampled, pixel_ratio, star_exposures
 from niriss_eestep.exposures.inputs import Member, exposure_root, metadata_of, nothing_in
-from niriss_eestep.exposures.reading import damage_told
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.resampled import image_options, native_profile
@@ -183,16 +182,15 @@ class ExposureStep(FluxStep):
         # radii are in detector pixels, and a resampled image may have others
         scale = pixel_ratio(model.meta)
         in_image = image_options(options, scale) if is_resampled(model.meta) else options
-        with damage_told(member.filename):
-            exposures = star_exposures(
-                member.name,
-                model,
-                half_size=self.half_size(in_image),
-                bad_dq=bad_dq_mask(parameters["bad_dq"]),
-                gain=self._gain(model, parameters["gain"], references["gain"]),
-                position=self._position(member, parameters),
-                allow_nrm=parameters["allow_nrm"],
-            )
+        exposures = star_exposures(
+            member.name,
+            model,
+            half_size=self.half_size(in_image),
+            bad_dq=bad_dq_mask(parameters["bad_dq"]),
+            gain=self._gain(model, parameters["gain"], references["gain"]),
+            position=self._position(member, parameters),
+            allow_nrm=parameters["allow_nrm"],
+        )
         record = exposure_record(member.filename, metadata, exposures)
         return Prepared(member, model, parameters, references, options, in_image, scale, exposures, record, log_start)
 

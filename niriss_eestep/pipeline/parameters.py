@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from stpipe import config_parser
 
-from niriss_eestep.errors import ParameterError
+from niriss_eestep.errors import ParameterError, reading
 from niriss_eestep.pipeline.crds import ON, best_reference, crds_state
 from niriss_eestep.reference.cache import read_once, state_of
-from niriss_eestep.reference.damage import damage_of_reference
 
 __all__ = [
     "cfg_directory",
@@ -73,7 +72,7 @@ def _files(directory, reference_type):
 
     found = []
     for path in sorted(Path(directory).glob(f"{reference_type}*.asdf")):
-        with damage_of_reference(path, "parameter file"):
+        with reading(path, "a parameter file"):
             meta = asdf.util.load_yaml(path).get("meta", {})
             selection = dict(meta.get("selection") or {})
         unknown = set(selection) - set(SELECTORS) - {"filter"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
@@ -25,7 +25,6 @@ from niriss_eestep.products.models import (
     SBProfileModel,
 )
 from niriss_eestep.products.provenance import copy_metadata
-from niriss_eestep.text import printable
 
 __all__ = [
     "abs_flux_model",

@@ -10,7 +10,6 @@ import socket
 import struct
 import threading
 import warnings
-import zlib
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 import yaml
 from asdf.tags.core import HistoryEntry, NDArrayType
 
-from niriss_eestep.errors import OutputError, ProductError
+from niriss_eestep.errors import OutputError, ProductError, reading
 from niriss_eestep.products.models import MODELS, ProductModel
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
@@ -34,22 +33,6 @@ DEPTH_MAX = 64
 BLOCK_MAGIC = b"\xd3BLK"
 CORE_TAGS = "tag:stsci.edu:asdf/core/"
 _EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# What asdf, yaml, numpy and the decompressors raise on files that are damaged
-DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    yaml.YAMLError,
-    zlib.error,
-)
 
 
 def open(source):
@@ -101,22 +84,23 @@ def read_tree(path, *, model_type=None):
     path = Path(path)
     data = _file_bytes(path)
     load_asdf_plugins()
-    try:
-        with warnings.catch_warnings(), asdf.config_context() as config:
-            # asdf warns of unknown tags and other versions; the checks here decide what is a product
-            warnings.simplefilter("ignore")
-            config.validate_on_read = False
-            _check_blocks(path, data)
-            _check_text(path, data)
-            url = _check_kind(path, _inspect(path, asdf.util.load_yaml(io.BytesIO(data), tagged=True)), model_type)
-            # from memory, so that nothing in the file can name another file to read
-            with asdf.open(io.BytesIO(data), memmap=False, validate_checksums=True) as file:
-                tree = _plain(path, file.tree)
-            if not tree.get("history"):
-                tree.pop("history", None)
-            check_tree(tree, url, path)
-    except DAMAGE as error:
-        raise ProductError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from error
+    with (
+        reading(path, "a product", ProductError),
+        warnings.catch_warnings(),
+        asdf.config_context() as config,
+    ):
+        # asdf warns of unknown tags and other versions; the checks here decide what is a product
+        warnings.simplefilter("ignore")
+        config.validate_on_read = False
+        _check_blocks(path, data)
+        _check_text(path, data)
+        url = _check_kind(path, _inspect(path, asdf.util.load_yaml(io.BytesIO(data), tagged=True)), model_type)
+        # from memory, so that nothing in the file can name another file to read
+        with asdf.open(io.BytesIO(data), memmap=False, validate_checksums=True) as file:
+            tree = _plain(path, file.tree)
+        if not tree.get("history"):
+            tree.pop("history", None)
+        check_tree(tree, url, path)
     return tree
 
 
@@ -194,7 +178,7 @@ def _check_kind(path, tree, model_type):
     """Find the schema of the product, by the class and the version that the file names."""
     meta = tree.get("meta") if isinstance(tree, dict) else None
     found = meta.get("model_type") if isinstance(meta, dict) else None
-    if found not in MODELS or not isinstance(meta.get("eestep"), dict):
+    if not isinstance(found, str) or found not in MODELS or not isinstance(meta.get("eestep"), dict):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
     if model_type not in (None, found, ProductModel.__name__):
         raise ProductError(f"{path}: holds {found}, expected {model_type}")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from stdatamodels.schema import walk_schema
 
+from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.text import printable
 
 __all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.text import printable
 
 __all__ = ["outline", "summary"]
 

@@ -9,9 +9,8 @@ from astropy.io import fits
 from astropy.table import Column, QTable, Table
 from astropy.units import Quantity, Unit
 
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
-from niriss_eestep.text import printable
 
 __all__ = ["FORMATS", "export", "product_table"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import RADII
 from niriss_eestep.psf.image_ee import image_encircled_energy
@@ -143,17 +143,14 @@ def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:
     """Read the best extension of a file: image, header (the primary's keywords where it lacks them), its name."""
     from astropy.io import fits
 
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            images = {hdu.name: hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2}
-            found = [images[name] for name in EXTENSIONS if name in images] or list(images.values())[:1]
-            if not found:
-                raise ReferenceDataError(f"{path}: no PSF image in it; STPSF's extensions are {', '.join(EXTENSIONS)}")
-            header = hdus[0].header.copy()
-            header.update(found[0].header)
-            return np.array(found[0].data, dtype=np.float64), header, found[0].name
-    except (OSError, ValueError, TypeError) as error:
-        raise ReferenceDataError(f"{path}: not a FITS file that can be read ({error})") from error
+    with reading(path, "a FITS file"), fits.open(path, memmap=False) as hdus:
+        images = {hdu.name: hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2}
+        found = [images[name] for name in EXTENSIONS if name in images] or list(images.values())[:1]
+        if not found:
+            raise ReferenceDataError(f"{path}: no PSF image in it; STPSF's extensions are {', '.join(EXTENSIONS)}")
+        header = hdus[0].header.copy()
+        header.update(found[0].header)
+        return np.array(found[0].data, dtype=np.float64), header, found[0].name
 
 
 def _filter(path: Path, header: Any) -> str:

@@ -12,7 +12,7 @@ import scipy
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import filter_facts
 
 __all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]
@@ -148,17 +148,14 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
         If it is none.
     """
     path = Path(path)
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            data = hdus["APCORR"].data
-            table = {name.lower(): np.array(data[name]) for name in data.dtype.names}
-        names = zip(table["filter"], table["pupil"], strict=True)
-        keys = [tuple(str(part).strip().upper() for part in key) for key in names]
-        values = np.stack([np.asarray(table[name], float) for name in ("radius", "apcorr", "skyin", "skyout")], axis=-1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ReferenceDataError(
-            f"{path}: not an apcorr reference of NIRISS imaging ({type(error).__name__}: {str(error)[:200]})"
-        ) from error
+    with reading(path, "an apcorr reference of NIRISS imaging"), fits.open(path, memmap=False) as hdus:
+        data = hdus["APCORR"].data
+        table = {name.lower(): np.array(data[name]) for name in hdus["APCORR"].columns.names}
+        keys = [
+            tuple(str(part).strip().upper() for part in key)
+            for key in zip(table["filter"], table["pupil"], strict=True)
+        ]
+        values = np.stack([table[name].astype(float) for name in ("radius", "apcorr", "skyin", "skyout")], axis=-1)
     if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):
         raise ReferenceDataError(
             f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.reference.cache import read_once
-from niriss_eestep.reference.damage import damage_of_reference
 
 __all__ = ["PACKAGED_PSF_IMAGES", "PSFImages", "load_psf_images", "write_psf_images"]
 
@@ -44,7 +43,7 @@ class PSFImages(Mapping[str, PSFImage]):
     def _open(self):
         import asdf
 
-        with damage_of_reference(self.path, "file of PSF images"):
+        with reading(self.path, "a file of PSF images"):
             file = asdf.open(self.path, lazy_load=True, memmap=False)
         if not {"images", "radius", "meta"} <= set(file.tree):
             file.close()

@@ -13,10 +13,9 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
-from niriss_eestep.reference.damage import damage_of_reference
 
 __all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
 
@@ -224,7 +223,7 @@ def _from_asdf(path: Path) -> PSFEE:
     """Read an ASDF file as `write_psfee` makes."""
     import asdf
 
-    with damage_of_reference(path, "psfee reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
+    with reading(path, "a psfee reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
         asdf.AsdfFile({key: file[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
         tables = {
             name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
@@ -255,10 +254,8 @@ def _from_table(path: Path) -> PSFEE:
     """Read an ECSV table with the columns ``radius`` and one per filter."""
     from astropy.table import Table
 
-    try:
+    with reading(path, "an ECSV table"):
         table = Table.read(path, format="ascii.ecsv")
-    except (OSError, ValueError) as error:
-        raise ReferenceDataError(f"{path}: not an ECSV table ({error})") from error
     if "radius" not in table.colnames:
         raise ReferenceDataError(f"{path}: no column 'radius' [pix]; it has {', '.join(table.colnames)}")
     unit = str(table["radius"].unit or "pix")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.flux.synthetic import StandardSpectrum
 from niriss_eestep.reference.cache import read_once
 
@@ -108,14 +108,13 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     path = Path(path)
     if not path.is_file():
         raise ReferenceDataError(f"{path}: no such file (spectrum of a standard star)")
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
-            units = {name.upper(): columns[name].unit for name in columns.names}
-            wanted = [name for name in columns.names if name.upper() in COLUMNS]
-            values = {name.upper(): np.asarray(data[name], dtype=np.float64) for name in wanted}
-    except (OSError, IndexError, AttributeError, TypeError, ValueError) as error:
-        raise ReferenceDataError(f"{path}: not a FITS table ({error})") from error
+    with reading(path, "a FITS table"), fits.open(path, memmap=False) as hdus:
+        if len(hdus) < 2 or hdus[1].is_image:
+            raise ReferenceDataError(f"{path}: no FITS table in its first extension")
+        header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
+        units = {name.upper(): columns[name].unit for name in columns.names}
+        wanted = [name for name in columns.names if name.upper() in COLUMNS]
+        values = {name.upper(): np.asarray(data[name], dtype=np.float64) for name in wanted}
     for column in ("WAVELENGTH", "FLUX"):
         if column not in values:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")

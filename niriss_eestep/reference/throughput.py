@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.errors import ReferenceDataError
+from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
-from niriss_eestep.reference.damage import damage_of_reference
 
 __all__ = ["PACKAGED_THROUGHPUT", "Throughput", "load_throughput", "synphot_file_name", "write_throughput"]
 
@@ -175,17 +174,11 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
     from astropy.io import fits
 
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            columns = hdus[1].columns
-            wavelength = np.asarray(hdus[1].data["WAVELENGTH"], dtype=np.float64)
-            pce = np.asarray(hdus[1].data["THROUGHPUT"], dtype=np.float64)
-    except (OSError, KeyError, IndexError, TypeError) as error:
-        raise ReferenceDataError(
-            f"{path}: not a synphot throughput with the columns WAVELENGTH and THROUGHPUT ({error})"
-        ) from error
-    # synphot's convention: Angstrom where a file does not say
-    unit = (columns["WAVELENGTH"].unit or "angstrom").lower()
+    what = "a synphot throughput with the columns WAVELENGTH and THROUGHPUT"
+    with reading(path, what), fits.open(path, memmap=False) as hdus:
+        unit = str(hdus[1].columns["WAVELENGTH"].unit or "angstrom").lower()  # synphot's convention where none is given
+        wavelength = np.asarray(hdus[1].data["WAVELENGTH"], dtype=np.float64)
+        pce = np.asarray(hdus[1].data["THROUGHPUT"], dtype=np.float64)
     scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
     if scale is None:
         raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
@@ -197,14 +190,13 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _from_table(path: Path) -> Throughput:
     """Read an ECSV table with the columns ``wavelength`` and one per filter."""
     from astropy.table import QTable
-    from astropy.units import UnitsError, micron
+    from astropy.units import micron
 
-    with damage_of_reference(path, "table of throughputs"):
+    with reading(path, "a table of throughputs"):
         table = QTable.read(path, format="ascii.ecsv")
-    try:
-        wavelength = table["wavelength"].to_value(micron)
-    except (KeyError, AttributeError, UnitsError) as error:
-        raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length") from error
+    if "wavelength" not in table.colnames or not micron.is_equivalent(table["wavelength"].unit or ""):
+        raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length")
+    wavelength = table["wavelength"].to_value(micron)
     curves = {name: (wavelength, np.asarray(table[name])) for name in table.colnames if name.upper() in FILTERS}
     return Throughput(curves, str(path), {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
 
@@ -214,7 +206,7 @@ def _from_asdf(path: Path) -> Throughput:
     """Read an ASDF file as `write_throughput` makes."""
     import asdf
 
-    with damage_of_reference(path, "throughput reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
+    with reading(path, "a throughput reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
         curves = {
             name: (np.array(curve["wavelength"]), np.array(curve["pce"])) for name, curve in file["throughput"].items()
         }

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from niriss_eestep.errors import printable
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes
-from niriss_eestep.text import printable
 
 __all__ = ["report_html", "write_report", "write_report_of_models"]
 

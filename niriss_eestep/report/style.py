@@ -6,7 +6,7 @@ import io
 import re
 from contextlib import contextmanager
 
-from niriss_eestep.text import printable
+from niriss_eestep.errors import printable
 
 __all__ = [
     "COLOURS",

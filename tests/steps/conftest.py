@@ -10,8 +10,6 @@ from stdatamodels.jwst import datamodels
 
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.simulate.detector import SUBARRAYS
-from niriss_eestep.simulate.program import Program, simulate_program
-from niriss_eestep.simulate.scene import Blemishes
 
 X_SCALE, Y_SCALE = 0.06539297, 0.06588855  # SIAF, NIS_CEN [arcsec/pix]
 V3_ANGLE = np.deg2rad(0.56987018)  # SIAF, NIS_CEN
@@ -23,19 +21,6 @@ def no_crds(monkeypatch):
     """Neither server nor cache, whatever the machine has."""
     for name in ("CRDS_SERVER_URL", "CRDS_PATH", "CRDS_CONTEXT", "NIRISS_EESTEP_PARS", "NIS_SYNPHOT", "PYSYN_CDBS"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def simulate(tmp_path_factory):
-    """Function that simulates a program and returns its directory and the exposures' paths."""
-
-    def make(groups=(("F090W", "SUB64"),), *, kinds=("rate",), blemishes=None, **settings):
-        directory = tmp_path_factory.mktemp("program")
-        settings = {"n_dithers": 1, "blemishes": blemishes or Blemishes()} | settings
-        truth = simulate_program(directory, Program(groups=groups, **settings), kinds=kinds)
-        return directory, [directory / f"{name}_{kinds[0]}.fits" for name in truth["exposure"]]
-
-    return make
 
 
 def _describe(model, reftype):

@@ -61,9 +61,7 @@ def fault(section, what):
 
 
 #: what a library says differs between its versions
-_LIBRARY = (
-    r"(cannot be read as a JWST exposure: \w+|damaged: \w+|not JSON|not an? (?:FITS table|ASDF file|\w+ reference))"
-)
+_LIBRARY = r"(not an? [^:;()]+: \w+(?:Error|Exception)\w*|not JSON|not an? ASDF file)"
 
 
 def normal(message, *folders):
