@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
-import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import yaml
 from astropy.io import fits
 
 from niriss_eestep.errors import ExposureError
+from niriss_eestep.guard import check_asdf, regular_file
 
 __all__ = ["Extension", "check_fits", "primary_header"]
 
@@ -21,15 +20,18 @@ BLOCK, CARD = 2880, 80
 #: the longest headers of the JWST pipeline have 60 kB; one without END would go on to the end of the file [bytes]
 HEADER_MAX = 2 * 1024**2
 
-#: a full frame takes 84 MB for each integration; with more than fifty it is no exposure of a standard star [bytes]
-DATA_MAX = 4 * 1024**3
+#: a full frame takes 100 MB for each integration; the default of the parameter ``max_size`` [MB of 1e6 bytes]
+SIZE_MAX = 600
 
-#: ASDF metadata with WCS and logs have 0.2 MB, 20 levels and some thousand entries; YAML aliases let a small text
-#: expand without end
-ASDF_MAX, DEPTH_MAX, ENTRIES_MAX = 64 * 1024**2, 200, 1_000_000
+#: ASDF metadata with WCS and logs have 0.2 MB [bytes]
+ASDF_MAX = 64 * 1024**2
+
+KIND = "FITS image of the JWST pipeline"
+
+#: BZERO of unsigned integers, which need no scaling (FITS standard 4.0, section 4.4.2.5)
+UNSIGNED_ZERO = 2**31
 
 GZIP_MAGIC = b"\x1f\x8b"
-_EventLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +55,8 @@ class Extension:
     text: bytes = b""
 
 
-def check_fits(path):
-    """Refuse what is no FITS image of the JWST pipeline, is cut off, or would exhaust the memory.
+def check_fits(path, max_size=SIZE_MAX):
+    """Reject what is no FITS image of the JWST pipeline, is cut off, or would exhaust the memory.
 
     Only headers and the ASDF extension are kept; a compressed file is unpacked piece by piece, and no further than an
     exposure reaches.
@@ -62,6 +64,8 @@ def check_fits(path):
     Parameters
     ----------
     path : Path
+    max_size : float
+        Its extensions may have this size when they are unpacked [MB].
 
     Returns
     -------
@@ -74,12 +78,9 @@ def check_fits(path):
     Exception
         Whatever the libraries raise on damaged files; for `niriss_eestep.errors.reading`.
     """
-    size = path.stat().st_size
-    if size == 0:
-        raise ExposureError(f"{path}: empty file; fetch it again")
-    packed = _is_packed(path)
-    with gzip.open(path) if packed else path.open("rb") as file:
-        extensions = list(_extensions(path, file, DATA_MAX if packed else size, packed=packed))
+    size = regular_file(path, KIND, ExposureError)
+    with _opened(path) as (file, packed):
+        extensions = list(_extensions(path, file, None if packed else size, max_size))
     if not any(extension.name == "SCI" for extension in extensions):
         raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
     for extension in extensions:
@@ -108,40 +109,49 @@ def primary_header(path):
     Exception
         As `check_fits`.
     """
-    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
-        return fits.Header.fromstring(_header_text(path, file, first=True))
+    regular_file(path, KIND, ExposureError)
+    with _opened(path) as (file, _):
+        return _header(_header_text(path, file, first=True))[0]
 
 
-def _is_packed(path):
+@contextmanager
+def _opened(path):
+    """Open a file, compressed or not."""
     with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
+        packed = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        if packed:
+            with gzip.open(file) as unpacked:
+                yield unpacked, True
+        else:
+            yield file, False
 
 
-def _extensions(path, file, size, *, packed):
-    """Go through the extensions."""
-    position = 0
+def _extensions(path, file, size, max_size):
+    """Go through the extensions; ``size`` is the file's, None where it is compressed."""
+    position, total = 0, 0
     while (text := _header_text(path, file, first=position == 0)) is not None:
-        header = fits.Header.fromstring(text)
+        header, length, unpacked = _header(text)
         name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
         position += len(text)
-        length = _data_length(header)
-        if position + length > DATA_MAX:
+        total += max(length, unpacked)
+        if total > 1e6 * max_size:
             raise ExposureError(
-                f"{path}: extension {name} declares {_axes(header)} pixels, which brings the file to "
-                f"{position + length} bytes; an exposure has at most {DATA_MAX}"
+                f"{path}: with extension {name} the exposure has {total / 1e6:.0f} MB when unpacked; "
+                f"max_size={max_size:g} [MB] is the limit, which can be raised"
             )
         data = b""
         if name == "ASDF" and length <= ASDF_MAX:
             data = file.read(length)
             found = len(data)
-            _check_asdf(path, data)
+            check_asdf(path, data, "exposure", ExposureError, foreign=True, size_max=ASDF_MAX)
         else:
-            found = _skip(file, length) if packed else min(length, size - position)
+            found = _skip(file, length) if size is None else min(length, size - position)
         if found < length:
             raise ExposureError(
                 f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again"
             )
-        yield Extension(name, header, None if packed else position, data)
+        yield Extension(name, header, None if size is None else position, data)
         position += -(-length // BLOCK) * BLOCK
         file.seek(position)
 
@@ -163,18 +173,21 @@ def _header_text(path, file, *, first):
     raise ExposureError(f"{path}: a header without END in {HEADER_MAX} bytes")
 
 
-def _axes(header):
-    return " x ".join(str(header.get(f"NAXIS{i}")) for i in range(1, int(header.get("NAXIS", 0)) + 1))
-
-
-def _data_length(header):
-    """Length of the data that a header declares, without padding [bytes]."""
-    axes = [_integer(header, f"NAXIS{i}") for i in range(1, _integer(header, "NAXIS", 0) + 1)]
-    others = [_integer(header, key, default) for key, default in (("GCOUNT", 1), ("PCOUNT", 0))]
-    numbers = [abs(_integer(header, "BITPIX")) // 8, *others, *axes]
-    if min(numbers) < 0:
-        raise ValueError(f"negative size in a header: {numbers}")
-    return numbers[0] * numbers[1] * (numbers[2] + math.prod(axes)) if axes else 0
+def _header(text):
+    """Header, length of its data in the file without padding, and when they are unpacked and scaled [bytes]."""
+    header = fits.Header.fromstring(text)
+    lengths = []
+    # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
+    for z in ("", "Z"):
+        axes = [_integer(header, f"{z}NAXIS{i}") for i in range(1, _integer(header, f"{z}NAXIS", 0) + 1)]
+        size = abs(_integer(header, f"{z}BITPIX", 8)) // 8
+        groups, parameters = (_integer(header, "GCOUNT", 1), _integer(header, "PCOUNT", 0)) if not z else (1, 0)
+        if min([groups, parameters, *axes], default=0) < 0:
+            raise ValueError(f"negative size in a header: NAXISn {axes}, GCOUNT {groups}, PCOUNT {parameters}")
+        lengths.append(size * groups * (parameters + math.prod(axes)) if axes else 0)
+        if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
+            lengths.append(8 * math.prod(axes) if axes else 0)
+    return header, lengths[0], max(lengths)
 
 
 def _integer(header, key, default=None):
@@ -190,50 +203,3 @@ def _skip(file, length):
     while left and (piece := file.read(min(left, 2**20))):
         left -= len(piece)
     return length - left
-
-
-@dataclass(slots=True)
-class _Node:
-    """A collection of the YAML text that is being read."""
-
-    tag: str = ""
-    anchor: str | None = None
-    entries: int = 1
-    last: object = None
-
-
-def _check_asdf(path, data):
-    """Refuse metadata that refer to other files, or expand without end.
-
-    The events of the YAML parser are enough for that: nothing is made of them.
-    """
-    sizes, nodes = {}, [_Node()]
-    for event in yaml.parse(io.BytesIO(data.split(b"\n...", 1)[0]), Loader=_EventLoader):
-        node = nodes[-1]
-        if _refers_elsewhere(node, event):
-            raise ExposureError(f"{path}: its metadata refer to another file; an exposure holds all its data itself")
-        if isinstance(event, yaml.CollectionStartEvent):
-            nodes.append(_Node(str(event.tag), event.anchor))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            nodes.pop()
-            sizes[node.anchor] = node.entries
-            nodes[-1].entries += node.entries
-        elif isinstance(event, yaml.AliasEvent):
-            node.entries += sizes.get(event.anchor, 1)
-        elif isinstance(event, yaml.ScalarEvent):
-            node.entries += 1
-            node.last = event.value
-        if len(nodes) > DEPTH_MAX or nodes[-1].entries > ENTRIES_MAX:
-            raise ExposureError(
-                f"{path}: its metadata are nested deeper, or expand further, than those of any exposure"
-            )
-
-
-def _refers_elsewhere(node, event):
-    """Whether an entry is a reference to another document, or an array's source is another file."""
-    if isinstance(event, yaml.ScalarEvent) and event.value == "$ref":
-        return True
-    if "/ndarray-" not in node.tag or node.last != "source":
-        return False
-    inside = isinstance(event, yaml.ScalarEvent) and re.fullmatch(r"-?\d+|fits:[A-Za-z_]+,\d+", event.value)
-    return not inside

@@ -17,6 +17,7 @@ from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading
 from niriss_eestep.exposures.fits_check import check_fits, primary_header
+from niriss_eestep.guard import regular_file
 from niriss_eestep.products.convert import group_names, group_of
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
@@ -389,8 +390,7 @@ def file_metadata(path):
     from niriss_eestep.exposures.fits_image import fits_image
 
     try:
-        if not path.is_file():
-            return {}
+        regular_file(path, "exposure", ExposureError)
         with reading(path, "a JWST exposure", ExposureError):
             image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
             found = read_metadata(path) if image is None else image.get_crds_parameters()

@@ -8,20 +8,22 @@ from pathlib import Path
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError, reading
-from niriss_eestep.exposures.fits_check import check_fits
+from niriss_eestep.exposures.fits_check import SIZE_MAX, check_fits
 from niriss_eestep.exposures.fits_image import check_metadata, fits_image
 from niriss_eestep.products.files import open as open_product
 
 __all__ = ["open_exposure"]
 
 
-def open_exposure(source):
+def open_exposure(source, max_size=SIZE_MAX):
     """Open an exposure's file as a JWST data model.
 
     Parameters
     ----------
     source : Path or DataModel
         A model is handed back.
+    max_size : float
+        Largest exposure that is opened, when unpacked [MB].
 
     Returns
     -------
@@ -37,11 +39,9 @@ def open_exposure(source):
     if source.suffix == ".asdf":
         return open_product(source)
     with reading(source, "a JWST exposure", ExposureError), warnings.catch_warnings():
-        if not source.is_file():
-            raise ExposureError(f"{source}: no such file" if not source.exists() else f"{source}: not a file")
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
-        extensions = check_fits(source)
+        extensions = check_fits(source, max_size)
         model = fits_image(source, extensions)
         if model is None:
             model = datamodels.open(source)

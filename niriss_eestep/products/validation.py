@@ -9,7 +9,7 @@ from asdf import AsdfFile, get_config
 from asdf.exceptions import ValidationError
 from asdf.schema import load_schema, validate
 
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import ProductError, reading
 from niriss_eestep.products.columns import array_fields, table_fields
 
 __all__ = ["check_tree", "load_asdf_plugins"]
@@ -49,12 +49,13 @@ def check_tree(tree, url, label):
         Names the entry and what is wrong with it.
     """
     schema, context = _rules(url)
-    try:
-        validate(tree, context, schema=schema)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.absolute_path) or "tree"
-        # jsonschema's message quotes the whole value
-        raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
+    with reading(label, "a product", ProductError):
+        try:
+            validate(tree, context, schema=schema)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.absolute_path) or "tree"
+            # jsonschema's message quotes the whole value
+            raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
     lengths = {}
     for name, field in array_fields(url).items():
         if name not in tree:  # one that the schema does not require

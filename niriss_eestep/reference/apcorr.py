@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import scipy
-from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
+from niriss_eestep.guard import read_fits_table
 from niriss_eestep.instrument import filter_facts
 
 __all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]
@@ -148,14 +148,13 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
         If it is none.
     """
     path = Path(path)
-    with reading(path, "an apcorr reference of NIRISS imaging"), fits.open(path, memmap=False) as hdus:
-        data = hdus["APCORR"].data
-        table = {name.lower(): np.array(data[name]) for name in hdus["APCORR"].columns.names}
-        keys = [
-            tuple(str(part).strip().upper() for part in key)
-            for key in zip(table["filter"], table["pupil"], strict=True)
-        ]
-        values = np.stack([table[name].astype(float) for name in ("radius", "apcorr", "skyin", "skyout")], axis=-1)
+    what = "apcorr reference of NIRISS imaging"
+    _, columns = read_fits_table(path, what, "APCORR")
+    with reading(path, f"an {what}"):
+        names = zip(columns["FILTER"][0], columns["PUPIL"][0], strict=True)
+        keys = [tuple(str(part).strip().upper() for part in key) for key in names]
+        arrays = [np.asarray(columns[name][0], float) for name in ("RADIUS", "APCORR", "SKYIN", "SKYOUT")]
+        values = np.stack(arrays, axis=-1)
     if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):
         raise ReferenceDataError(
             f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.guard import regular_file
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["mean_gain"]
@@ -42,15 +43,14 @@ def mean_gain(path: str | os.PathLike[str], subarray) -> float:
 @read_once
 def _median_gain(path: Path, xstart: int, ystart: int, xsize: int, ysize: int) -> float:
     """Median gain of a region."""
-    with reading(path, "a gain reference"), fits.open(path, memmap=True) as hdus:
-        hdu = hdus["SCI" if "SCI" in hdus else 0]
-        if not hdu.is_image or len(hdu.shape) != 2:
-            raise ReferenceDataError(f"{path}: not a gain reference: {hdu.name} holds no image")
-        x0, y0 = (
-            start - int(hdus[0].header.get(key) or 1) for start, key in ((xstart, "SUBSTRT1"), (ystart, "SUBSTRT2"))
-        )
-        image = hdu.section[y0 : y0 + ysize, x0 : x0 + xsize]
-    good = image[np.isfinite(image) & (image > 0)]
+    regular_file(path, "gain reference")
+    with reading(path, "a gain reference"):
+        with fits.open(path, memmap=True, disable_image_compression=True) as hdus:
+            name = "SCI" if "SCI" in hdus else 0
+            x0 = xstart - (hdus[0].header.get("SUBSTRT1") or 1)
+            y0 = ystart - (hdus[0].header.get("SUBSTRT2") or 1)
+            image = np.asarray(hdus[name].section[y0 : y0 + ysize, x0 : x0 + xsize], dtype=np.float64)
+        good = image[np.isfinite(image) & (image > 0)]
     if good.size == 0:
         raise ReferenceDataError(f"{path}: no positive gain in the exposure's subarray")
     return float(np.median(good))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.guard import read_asdf
 from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.reference.cache import read_once
 
@@ -34,36 +35,22 @@ class PSFImages(Mapping[str, PSFImage]):
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self._images: dict[str, PSFImage] = {}
-        if not self.path.is_file():
-            raise ReferenceDataError(f"{self.path}: no such file (PSF images)")
-        with self._open() as file:
-            self.filters = tuple(file["images"])
-            self.meta = dict(file["meta"])
-
-    def _open(self):
-        import asdf
-
-        with reading(self.path, "a file of PSF images"):
-            file = asdf.open(self.path, lazy_load=True, memmap=False)
-        if not {"images", "radius", "meta"} <= set(file.tree):
-            file.close()
+        tree = read_asdf(self.path, "file of PSF images")
+        if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:
             raise ReferenceDataError(
                 f"{self.path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'"
             )
-        return file
+        self._tree, self.filters, self.meta = tree, tuple(tree["images"]), tree["meta"]
 
     def __getitem__(self, filter_name: str) -> PSFImage:
         if filter_name not in self.filters:
             raise KeyError(filter_name)
         if filter_name not in self._images:
-            with self._open() as file:
-                image = file["images"][filter_name]
-                self._images[filter_name] = PSFImage(
-                    light=np.array(image["light"]),
-                    oversample=int(image["oversample"]),
-                    radius=np.array(file["radius"]),
-                    ee=np.array(image["ee"]),
-                )
+            with reading(self.path, f"a file of PSF images (those of {filter_name})"):
+                image = self._tree["images"][filter_name]
+                values = {name: np.asarray(image[name], dtype=np.float64) for name in ("light", "ee")}
+                oversample, radius = int(image["oversample"]), np.asarray(self._tree["radius"], dtype=np.float64)
+            self._images[filter_name] = PSFImage(oversample=oversample, radius=radius, **values)
         return self._images[filter_name]
 
     def __iter__(self) -> Iterator[str]:

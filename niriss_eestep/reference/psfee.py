@@ -14,6 +14,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
+from niriss_eestep.guard import read_asdf, regular_file
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
 
@@ -223,13 +224,14 @@ def _from_asdf(path: Path) -> PSFEE:
     """Read an ASDF file as `write_psfee` makes."""
     import asdf
 
-    with reading(path, "a psfee reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
-        asdf.AsdfFile({key: file[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
+    tree = read_asdf(path, "psfee reference")
+    with reading(path, "a psfee reference"):
+        asdf.AsdfFile({key: tree[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
         tables = {
             name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
-            for name, table in file["psfee"].items()
+            for name, table in tree["psfee"].items()
         }
-        meta = dict(file["meta"])
+        meta = dict(tree["meta"])
     return PSFEE(tables, path.name, meta)
 
 
@@ -254,26 +256,29 @@ def _from_table(path: Path) -> PSFEE:
     """Read an ECSV table with the columns ``radius`` and one per filter."""
     from astropy.table import Table
 
-    with reading(path, "an ECSV table"):
+    regular_file(path, "psfee reference")
+    with reading(path, "an ECSV table of encircled energy"):
         table = Table.read(path, format="ascii.ecsv")
-    if "radius" not in table.colnames:
-        raise ReferenceDataError(f"{path}: no column 'radius' [pix]; it has {', '.join(table.colnames)}")
+        columns = {name: np.asarray(table[name]) for name in table.colnames}
+        source = "; ".join(table.meta.get("comments", []))
+    if "radius" not in columns:
+        raise ReferenceDataError(f"{path}: no column 'radius' [pix]; it has {', '.join(columns)}")
     unit = str(table["radius"].unit or "pix")
     if unit not in ("pix", "pixel"):
         raise ReferenceDataError(f"{path}: the column 'radius' is in {unit}; it must be in detector pixels")
-    radius = np.asarray(table["radius"], dtype=np.float64)
-    tables = {}
-    for name in table.colnames:
+    radius, tables = columns["radius"], {}
+    for name in columns:
         if name.upper() in FILTERS:
-            error = np.asarray(table[f"{name}_err"]) if f"{name}_err" in table.colnames else np.zeros(radius.size)
-            tables[name.upper()] = EETable(radius, np.asarray(table[name]), error)
-    return PSFEE(tables, path.name, {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
+            error = columns.get(f"{name}_err", np.zeros(radius.shape))
+            tables[name.upper()] = EETable(radius, columns[name], error)
+    return PSFEE(tables, path.name, {"source": source or str(path)})
 
 
 def _checked(source: str, filter_name: str, table: EETable) -> EETable:
     """Return a table as read-only arrays that start at radius 0, or say what is wrong with it."""
     where = f"{source}: encircled energy of {filter_name}"
-    radius, ee, error = (np.array(a, dtype=np.float64) for a in (table.radius, table.ee, table.ee_err))
+    with reading(source, f"a table of numbers for {filter_name}"):
+        radius, ee, error = (np.array(a, dtype=np.float64) for a in (table.radius, table.ee, table.ee_err))
     if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
         raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
     if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):

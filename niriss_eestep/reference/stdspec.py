@@ -13,6 +13,7 @@ import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.flux.synthetic import StandardSpectrum
+from niriss_eestep.guard import read_fits_table
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
@@ -103,18 +104,11 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     ReferenceDataError
         Where the file is missing, is no spectrum, has other units, or a flux that is not finite.
     """
-    from astropy.io import fits
-
     path = Path(path)
-    if not path.is_file():
-        raise ReferenceDataError(f"{path}: no such file (spectrum of a standard star)")
-    with reading(path, "a FITS table"), fits.open(path, memmap=False) as hdus:
-        if len(hdus) < 2 or hdus[1].is_image:
-            raise ReferenceDataError(f"{path}: no FITS table in its first extension")
-        header, columns, data = hdus[0].header, hdus[1].columns, hdus[1].data
-        units = {name.upper(): columns[name].unit for name in columns.names}
-        wanted = [name for name in columns.names if name.upper() in COLUMNS]
-        values = {name.upper(): np.asarray(data[name], dtype=np.float64) for name in wanted}
+    header, columns = read_fits_table(path, "spectrum of a standard star (FITS table)")
+    units = {name: unit for name, (_, unit) in columns.items()}
+    with reading(path, "a spectrum of a standard star"):
+        values = {name: np.asarray(columns[name][0], dtype=np.float64) for name in columns if name in COLUMNS}
     for column in ("WAVELENGTH", "FLUX"):
         if column not in values:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
@@ -277,12 +271,11 @@ def _valid_errors(path: Path, column: str, error: np.ndarray) -> np.ndarray:
 def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.ndarray:
     """Convert wavelengths to Angstrom, or raise."""
     from astropy import units as u
-    from synphot.exceptions import SynphotError
     from synphot.units import validate_unit
 
     try:
         return (wavelength * validate_unit((unit or "").lower())).to_value(u.AA)
-    except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
+    except Exception as error:  # units are parsed by astropy and synphot, with exceptions of many kinds
         raise ReferenceDataError(
             f"{path}: unit {unit!r} of WAVELENGTH is not one of length; state TUNIT, such as ANGSTROMS"
         ) from error
@@ -291,7 +284,6 @@ def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.nda
 def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
     """Convert flux densities at wavelengths [Angstrom] to erg/s/cm2/Angstrom, or raise."""
     from astropy import units as u
-    from synphot.exceptions import SynphotError
     from synphot.units import FLAM, convert_flux, validate_unit
 
     try:
@@ -299,7 +291,7 @@ def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, 
         if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
             raise u.UnitsError(str(given))
         return convert_flux(wavelength * u.AA, flux * given, FLAM).value
-    except (SynphotError, ValueError, u.UnitsError, TypeError) as error:
+    except Exception as error:  # as above
         raise ReferenceDataError(
             f"{path}: unit {unit!r} of {column} is not a flux density; state TUNIT, such as FLAM"
         ) from error
@@ -343,6 +335,7 @@ def _target_id(path: Path) -> str:
     from astropy.io import fits
 
     try:
-        return str(fits.getheader(path, 0).get("TARGETID", ""))
-    except OSError:  # a file in the directory that is no FITS file is not the star's
+        with reading(path, "a FITS file"):
+            return str(fits.getheader(path, 0).get("TARGETID", "")) if path.is_file() else ""
+    except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
         return ""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.guard import read_asdf, read_fits_table, regular_file
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
 
@@ -172,13 +173,12 @@ def _from_directory(path: Path) -> Throughput:
 
 def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
-    from astropy.io import fits
-
-    what = "a synphot throughput with the columns WAVELENGTH and THROUGHPUT"
-    with reading(path, what), fits.open(path, memmap=False) as hdus:
-        unit = str(hdus[1].columns["WAVELENGTH"].unit or "angstrom").lower()  # synphot's convention where none is given
-        wavelength = np.asarray(hdus[1].data["WAVELENGTH"], dtype=np.float64)
-        pce = np.asarray(hdus[1].data["THROUGHPUT"], dtype=np.float64)
+    what = "synphot throughput with the columns WAVELENGTH and THROUGHPUT"
+    _, columns = read_fits_table(path, what)
+    with reading(path, f"a {what}"):
+        wavelength, pce = (np.asarray(columns[name][0], dtype=np.float64) for name in ("WAVELENGTH", "THROUGHPUT"))
+    # synphot's convention: Angstrom where a file does not say
+    unit = (columns["WAVELENGTH"][1] or "angstrom").lower()
     scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
     if scale is None:
         raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
@@ -190,27 +190,28 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _from_table(path: Path) -> Throughput:
     """Read an ECSV table with the columns ``wavelength`` and one per filter."""
     from astropy.table import QTable
-    from astropy.units import micron
 
+    regular_file(path, "table of throughputs")
     with reading(path, "a table of throughputs"):
         table = QTable.read(path, format="ascii.ecsv")
-    if "wavelength" not in table.colnames or not micron.is_equivalent(table["wavelength"].unit or ""):
+        source = "; ".join(table.meta.get("comments", []))
+    if "wavelength" not in table.colnames:
         raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length")
-    wavelength = table["wavelength"].to_value(micron)
-    curves = {name: (wavelength, np.asarray(table[name])) for name in table.colnames if name.upper() in FILTERS}
-    return Throughput(curves, str(path), {"source": "; ".join(table.meta.get("comments", [])) or str(path)})
+    with reading(path, "a table with a column 'wavelength' in a unit of length"):
+        wavelength = np.asarray(table["wavelength"].to_value("micron"), dtype=np.float64)
+    names = [name for name in table.colnames if name.upper() in FILTERS]
+    with reading(path, "a table of throughputs, which are numbers"):
+        curves = {name: (wavelength, np.asarray(table[name], dtype=np.float64)) for name in names}
+    return Throughput(curves, str(path), {"source": source or str(path)})
 
 
 @read_once
 def _from_asdf(path: Path) -> Throughput:
     """Read an ASDF file as `write_throughput` makes."""
-    import asdf
-
-    with reading(path, "a throughput reference"), asdf.open(path, lazy_load=False, memmap=False) as file:
-        curves = {
-            name: (np.array(curve["wavelength"]), np.array(curve["pce"])) for name, curve in file["throughput"].items()
-        }
-        meta = dict(file["meta"])
+    tree = read_asdf(path, "throughput reference")
+    with reading(path, "a throughput reference"):
+        curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
+        meta = dict(tree["meta"])
     return Throughput(curves, path.name, meta)
 
 

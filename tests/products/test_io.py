@@ -58,19 +58,19 @@ def test_history_survives(products, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "no such file"),
         (b"", "empty file"),
         (b"SIMPLE  =                    T", "not an ASDF file"),
         (b"#ASDF 1.0.0\n", "truncated"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\n- a\n...\n", "not a product of niriss_eestep"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: ImageModel}\n...\n", "model type ImageModel"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: EEProfileModel}\n...\n", "not a product"),
-        (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {a: b\n...\n", "not a product: ParserError"),
+        (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {a: b\n...\n", "damaged .ParserError"),
         (
             b"#ASDF 1.0.0\n%YAML 1.1\n---\na: " + b"[" * 100_000 + b"]" * 100_000 + b"\n...\n",
-            "nested more than|nesting depth",
+            "nested deeper|nesting depth|while increasing flow level",
         ),  # LibYAML has a limit too
-        (b"#ASDF 1.0.0\n%YAML 1.1\n---\na:\n" + b"- " * 100_000 + b"1\n...\n", "nested more than"),
+        (b"#ASDF 1.0.0\n%YAML 1.1\n---\na:\n" + b"- " * 100_000 + b"1\n...\n", "nested deeper"),
         (
             b"#ASDF 1.0.0\n%YAML 1.1\n---\na: !!python/object/apply:os.system ['touch pwned']\n...\n",
             "foreign kind",
@@ -89,7 +89,7 @@ def test_what_is_no_product_is_refused(tmp_path, monkeypatch, content, message):
 
 
 def test_folder_is_no_product(tmp_path):
-    with pytest.raises(ProductError, match="cannot be read: Is a directory"):
+    with pytest.raises(ProductError, match="is a directory, not a file"):
         open_product(tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_aliases_that_expand_without_end_are_refused(saved):
         f"lol{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 10)
     )
     _edit(saved, rb"\nmeta:", b"\n" + bomb.encode() + b"meta:")
-    with pytest.raises(ProductError, match="entries of metadata"):
+    with pytest.raises(ProductError, match="expand further"):
         open_product(saved)
 
 
