@@ -19,6 +19,7 @@ PACKAGE = Path(niriss_eestep.__file__).parent
 #: lower rooms may not import from higher ones; a module's own floor, where it has one, counts before its room's
 FLOORS = {
     "errors": 0,
+    "guard": 0,
     "instrument": 0,
     "measure": 1,
     "measure.integrations": 2,
@@ -203,7 +204,7 @@ def test_parameter_references_hold_the_defaults_of_every_parameter(name):
     config.pop("steps", None)
     defaults = {k: v for k, v in step().get_pars().items() if k not in _BOOKKEEPING and not k.startswith("override_")}
     # positions, a gain of one's own and the way out when a server is down belong on a command line
-    personal = {"steps", "source_x", "source_y", "source_name", "gain", "allow_packaged"}
+    personal = {"steps", "source_x", "source_y", "source_name", "gain", "allow_packaged", "max_size"}
     assert dict(config) == {k: v for k, v in defaults.items() if k not in personal}
 
 

@@ -62,6 +62,7 @@ class FluxStep(JwstStep):
 
     spec = """
     output_ext = string(default='.asdf')  # Output file type
+    max_size = float(min=1, default=600)  # Largest exposure that is opened, when it is unpacked [MB]
     allow_packaged = boolean(default=False)  # Use the packaged references when the CRDS server that is set up does not answer
     """  # noqa: E501 - stpipe takes one line per parameter
 
@@ -348,7 +349,7 @@ class FluxStep(JwstStep):
         """
         from niriss_eestep.exposures.reading import open_exposure
 
-        return open_exposure(member.source)
+        return open_exposure(member.source, self.search_attr("max_size", parent_first=True))
 
     def remove_suffix(self, name):
         """Remove a product suffix, jwst's or one of this package's, from a name."""
