@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import given_covariance
-from niriss_eestep.measure.ee import EEProfile
+from niriss_eestep.measure.profile import EEProfile
 
 __all__ = ["CombinedProfile", "combine_profiles", "common_covariance", "growth_flags", "weighted_sum"]
 

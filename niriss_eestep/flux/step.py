@@ -13,7 +13,7 @@ import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
 from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, total_rate
-from niriss_eestep.measure.ee import status_text
+from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
 from niriss_eestep.products.foreign import completed_group
@@ -371,7 +371,7 @@ def _row(group, lost):
         warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")
     if group.note:
         warnings.append(group.note)
-    return group.row | {"n_exposures": n_exposures, "status": status_text(group.failure, tuple(warnings))}
+    return group.row | {"n_exposures": n_exposures, "status": str(Status(group.failure, tuple(warnings)))}
 
 
 def _exposures(model, group, correction, found):
@@ -423,5 +423,5 @@ def _lost_row(entries):
     return {key: entries[0].get(key, "") for key in GROUP_KEYS} | {
         "n_exposures": len(entries),
         "n_measured": 0,
-        "status": status_text("no exposure could be measured: " + "; ".join(reasons), ()),
+        "status": str(Status("no exposure could be measured: " + "; ".join(reasons))),
     }

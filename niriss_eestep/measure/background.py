@@ -15,32 +15,33 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.options import EEOptions
+from niriss_eestep.measure.stamp import Stamp
 
 __all__ = [
     "Background",
+    "Sky",
+    "find_background",
     "fixed_background",
     "given_covariance",
     "measure_background",
-    "sector_asymmetry",
     "unflagged_outliers",
 ]
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
 #: which the aperture correction averages over, is no longer sampled
 MIN_COVERAGE = 0.1
-
 #: outliers stand out by this many standard deviations; of 1,000 Gaussian pixels 0.0006 are lost
 _OUTLIER_SIGMA = 5.0
-
 #: ... beyond this multiple of what the star shows at the mirrored place
 _MIRROR_FACTOR = 2.0
-
 #: ... and of the brightest of its eight neighbours
 _BESIDE_FACTOR = 3.0
 _BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
-
 #: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
 _MAD_TO_STD = 1.482602218505602
+#: fraction of a normal distribution that lies more than one standard deviation below its mean
+_BELOW_ONE_SIGMA = 0.1587
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +101,19 @@ class Background:
         return self.value - n_sigma * spread
 
 
-#: fraction of a normal distribution that lies more than one standard deviation below its mean
-_BELOW_ONE_SIGMA = 0.1587
+@dataclass(frozen=True, slots=True, eq=False)
+class Sky:
+    """The background of a stamp, and the pixels that it is the mean of.
+
+    Parameters
+    ----------
+    background : Background
+    weights : ndarray, shape (ny, nx)
+        ``background.value`` is the sum of ``weights * image`` over the good pixels; zeros where it was given.
+    """
+
+    background: Background
+    weights: NDArray[np.float64]
 
 
 def fixed_background(value: float, err: float = 0.0, *, method: str = "constant") -> Background:
@@ -228,7 +240,7 @@ def measure_background(
     y: float,
     r_in: float,
     r_out: float,
-) -> tuple[Background, NDArray[np.float64]]:
+) -> Sky:
     """Mean of the good pixels of an annulus, each by its exact overlap.
 
     Parameters
@@ -243,9 +255,7 @@ def measure_background(
 
     Returns
     -------
-    background : Background
-    weights : ndarray, shape (ny, nx)
-        ``background.value`` is the sum of ``weights * image`` over the good pixels.
+    Sky
 
     Raises
     ------
@@ -284,53 +294,30 @@ def measure_background(
         ring_coverage=coverage,
         dark=value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan,
     )
-    return background, weights
+    return Sky(background, weights)
 
 
-def sector_asymmetry(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    use: NDArray[np.bool_],
-    x: float,
-    y: float,
-    *,
-    n_sectors: int = 8,
-) -> tuple[float, float]:
-    """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
+def find_background(exposure: Stamp, x: float, y: float, options: EEOptions) -> Sky:
+    """Measure the background, or take the one given.
 
     Parameters
     ----------
-    image, variance : ndarray, shape (ny, nx)
-    use : ndarray of bool, shape (ny, nx)
-        Pixels to compare.
+    exposure : Stamp
     x, y : float
-        The star [pix].
-    n_sectors : int
-        Even number of sectors.
+        The star in the stamp's frame [pix].
+    options : EEOptions
 
     Returns
     -------
-    bias : float
-        What that difference adds to the mean of the annulus [DN/s/pix].
-    significance : float
-        The difference over its standard error.
+    Sky
+
+    Raises
+    ------
+    ExposureError
+        If too little of the annulus can be used.
     """
-    jj, ii = np.nonzero(use)
-    angle = np.arctan2(jj - y, ii - x)
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * n_sectors).astype(int) % n_sectors
-    count = np.bincount(sector, minlength=n_sectors)
-    mean = np.bincount(sector, image[jj, ii], n_sectors) / np.maximum(count, 1)
-    var = np.bincount(sector, variance[jj, ii], n_sectors) / np.maximum(count, 1) ** 2
-    half = n_sectors // 2
-    both = (count[:half] > 0) & (count[half:] > 0)
-    if not both.any():
-        return 0.0, 0.0
-    difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
-    error = np.sqrt(var[:half] + var[half:])
-    worst = int(np.argmax(difference))
-    share = min(count[worst], count[worst + half]) / len(jj)
-    if difference[worst] == 0:
-        return 0.0, 0.0
-    # without noise any difference is significant
-    significance = difference[worst] / error[worst] if error[worst] > 0 else np.inf
-    return float(difference[worst] * share), float(significance)
+    if options.background_method == "annulus":
+        return measure_background(exposure.image, exposure.variance, exposure.bad, x, y, *options.sky_radii)
+    none = options.background_method == "none"
+    value, err = (0.0, 0.0) if none else (options.background_value, options.background_value_err)
+    return Sky(fixed_background(value, err, method=options.background_method), np.zeros(exposure.image.shape))

@@ -19,22 +19,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.measure.apertures import Apertures, aperture_reach, sum_apertures
+from niriss_eestep.measure.background import Sky
+from niriss_eestep.measure.geometry import distance_grid, weighted_sums
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.repair import Repair
+from niriss_eestep.measure.stamp import Stamp
 
-__all__ = ["FillScale", "fill_scale", "model_misfit", "scaled"]
+__all__ = ["FillScale", "fill_scale", "hold_to_growth", "model_misfit", "scaled"]
 
 Reach = Callable[[Repair], NDArray[np.float64]]
+
 
 #: where in its pixel a star falls moves the count rate within a radius by about this many pixels of its slope, and by
 #: this fraction of the total at least (measured on the packaged PSFs, 2 pix and beyond, all filters)
 _PHASE_PIX = 0.02
 _PHASE_FLOOR = 2e-4
-
 #: below this radius neither the pixel phase nor a model that errs in its centre (by 0.1 pix) is a small matter [pix]
 _RADIUS_MIN = 3.0
-
 #: pixels this near to the centre tell how well the model fits [pix]
 _FIT_RADIUS = 2.5
+
+#: a fill that falls below zero by this many standard errors is no noise
+_SIGNIFICANT_FALL = 3.0
 
 
 def model_misfit(
@@ -195,3 +203,76 @@ def core_fit_pixels(bad: NDArray[np.bool_], distance: NDArray[np.float64]) -> ND
     ndarray of bool, shape (ny, nx)
     """
     return ~bad & (distance <= _FIT_RADIUS)
+
+
+def hold_to_growth(
+    exposure: Stamp,
+    apertures: Apertures,
+    lost: NDArray[np.bool_],
+    sky: Sky,
+    repairs: list[Repair],
+    bad: NDArray[np.bool_],
+    psf: PSFModel,
+) -> Repair:
+    """Scale the core's fill to the curve of growth around it.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    apertures : Apertures
+    lost : ndarray of bool, shape (n_radii,)
+        Apertures that cannot be used.
+    sky : Sky
+    repairs : list of Repair
+        The core's by the model PSF, then the others.
+    bad : ndarray of bool, shape (ny, nx)
+        Every pixel not to trust.
+    psf : PSFModel
+        With an image and an effective EE.
+
+    Returns
+    -------
+    Repair
+        The core's, scaled.
+
+    Raises
+    ------
+    ExposureError
+        If the curve of growth leaves the bad pixels less than no light.
+    """
+    core, *others = repairs
+    background, weights, x, y = sky.background, apertures.weights, apertures.x, apertures.y
+    model = psf.as_seen(x, y, sky)
+    if model is None or psf.effective_ee is None:
+        return core
+    image = exposure.image - background.value
+    use = core_fit_pixels(bad, distance_grid(image.shape, x, y))
+    light = model.flat[core.index].max()
+    misfit = max(2 * model_misfit(image, exposure.variance, use, model, light), 1e-3)
+    fill = weighted_sums(weights.reshape(len(weights), -1)[:, core.index], core.value - background.value)
+    # a bad pixel that awaits its fill is as dark as the sky
+    dark = replace(core, value=np.full_like(core.value, background.value), weights=np.zeros_like(core.weights))
+    dark = replace(dark, variance=np.zeros_like(core.variance))
+    count_rate, covariance, _ = sum_apertures(exposure, weights, sky, [dark, *others], bad)
+    kept = psf.effective_ee(apertures.radii, apertures.area, background.ring_edges, background.ring_coverage)
+    scale = fill_scale(
+        apertures.radii,
+        np.where(lost, np.nan, count_rate),
+        covariance,
+        fill,
+        kept,
+        misfit,
+        None if psf.ee_err is None else psf.ee_err(apertures.radii),
+    )
+    # the noise of the curve of growth is not in the factor's own error
+    err = np.sqrt(scale.err**2 + scale.slope @ np.nan_to_num(covariance) @ scale.slope)
+    if scale.value < -_SIGNIFICANT_FALL * err:
+        raise ExposureError(
+            "repair_core: by the curve of growth the bad pixels of the core hold less than no light: the EE reference "
+            "(psfee) is not that of this star; give its own"
+        )
+
+    def reach(repair: Repair) -> NDArray[np.float64]:
+        return aperture_reach(weights, sky, [repair, *others], bad)
+
+    return scaled(core, background.value, scale, reach)

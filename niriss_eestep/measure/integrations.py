@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import CoreReport
-from niriss_eestep.measure.sb import SBProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 
 __all__ = ["Integrations", "combine_integrations"]
 

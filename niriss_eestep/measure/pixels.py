@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
-from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.repair import Repair
-from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.stamp import Stamp
 
 __all__ = ["PIXEL_KINDS", "PixelMap", "pixel_map"]
 
@@ -58,18 +58,18 @@ class PixelMap:
 
 
 def _kinds(
-    exposure: StarExposure,
+    exposure: Stamp,
     bad: NDArray[np.bool_],
-    background: Background,
-    background_weights: NDArray[np.float64] | None,
+    sky: Sky,
     distance: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
     """Bits of each pixel of the stamp, without the repair's."""
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
+    background = sky.background
     in_annulus = (distance >= background.r_in) & (distance <= background.r_out)
     unused = np.zeros(bad.shape, dtype=bool)
-    if background_weights is not None and background_weights.any():
-        unused = in_annulus & ~bad & (background_weights == 0)
+    if sky.weights.any():
+        unused = in_annulus & ~bad & (sky.weights == 0)
     kind = np.zeros(bad.shape, dtype=np.uint8)
     for bit, mask in (
         (FLAGGED, exposure.bad & ~no_value),
@@ -83,12 +83,11 @@ def _kinds(
 
 
 def pixel_map(
-    exposure: StarExposure,
+    exposure: Stamp,
     x: float,
     y: float,
     bad: NDArray[np.bool_],
-    background: Background,
-    background_weights: NDArray[np.float64] | None = None,
+    sky: Sky,
     repairs: Sequence[Repair] = (),
     *,
     reach: float,
@@ -97,14 +96,12 @@ def pixel_map(
 
     Parameters
     ----------
-    exposure : StarExposure
+    exposure : Stamp
     x, y : float
         The star in the stamp's frame [pix].
     bad : ndarray of bool, shape (ny, nx)
         Bad pixels of the stamp, the low ones that were found included.
-    background : Background
-    background_weights : ndarray, shape (ny, nx), optional
-        Weights of the pixels that the background is the mean of.
+    sky : Sky
     repairs : sequence of Repair
         What was put in the place of bad pixels.
     reach : float
@@ -115,12 +112,12 @@ def pixel_map(
     PixelMap
         Cut to the sky annulus.
     """
-    kind = _kinds(exposure, bad, background, background_weights, distance_grid(bad.shape, x, y))
+    kind = _kinds(exposure, bad, sky, distance_grid(bad.shape, x, y))
     repaired = exposure.image.copy()
     for repair in repairs:
         repaired.ravel()[repair.index] = repair.value
         kind.ravel()[repair.index] |= REPAIRED
-    reach = max(reach, background.r_out) + _MARGIN
+    reach = max(reach, sky.background.r_out) + _MARGIN
     (j, rows), (i, columns) = (_cut(at, reach, size) for at, size in zip((y, x), bad.shape, strict=True))
     with np.errstate(over="ignore"):  # a pixel brighter than single precision can hold is infinite in a figure
         before, after = (image[rows, columns].astype(np.float32) for image in (exposure.image, repaired))

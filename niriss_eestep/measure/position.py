@@ -10,26 +10,31 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.options import EEOptions, check_centroid
+from niriss_eestep.measure.psf_model import PSFModel, Render
+from niriss_eestep.measure.stamp import Stamp
 
 __all__ = [
-    "CENTROID_METHODS",
+    "CENTROID_MARGIN",
     "Centroid",
     "centre_of_mass",
-    "check_centroid",
+    "fill_for_search",
     "find_star",
     "fit_psf",
+    "locate_star",
     "measure_centroid",
 ]
-
-CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
 
 #: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
 _CONVERGED = 1e-4
 _MAX_ITERATIONS = 100
-
 #: a model PSF is fitted this far from where the star was found at most, along either axis [pix]
 _FIT_REACH = 2.0
+#: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
+#: beyond the core must not fail an exposure for it
+CENTROID_MARGIN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +259,7 @@ def fit_psf(
     bad: NDArray[np.bool_],
     x: float,
     y: float,
-    render: Callable[[float, float, tuple[int, int]], NDArray[np.float64]],
+    render: Render,
     *,
     radius: float = 5.0,
 ) -> tuple[float, float, float]:
@@ -315,32 +320,11 @@ def fit_psf(
     return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
 
 
-def check_centroid(method: str, box: int) -> None:
-    """Check how a centroid is to be measured.
-
-    Parameters
-    ----------
-    method : str
-    box : int
-        Side of the centroid box [pix].
-
-    Raises
-    ------
-    ParameterError
-        If ``method`` is unknown, or ``box`` is even or too small.
-    """
-    if method not in CENTROID_METHODS:
-        raise ParameterError(f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}")
-    if box < 3 or box % 2 == 0:
-        raise ParameterError(f"centroid_box must be an odd number of pixels, 3 or more; got {box}")
-
-
 def measure_centroid(
     image: NDArray[np.float64],
     variance: NDArray[np.float64],
     bad: NDArray[np.bool_],
-    x: float,
-    y: float,
+    first: tuple[float, float],
     *,
     method: str = "com",
     box: int = 7,
@@ -354,8 +338,8 @@ def measure_centroid(
         Background-subtracted count rates [DN/s] and their variances.
     bad : ndarray of bool, shape (ny, nx)
         Pixels not to trust; for the centroid they take the mean of their neighbours.
-    x, y : float
-        First position [pix].
+    first : (float, float)
+        First position (x, y) [pix].
     method : {'com', 'quadratic', '1dg', '2dg'}
         Centre of mass (`centre_of_mass`), or photutils' ``centroid_*`` of that name.
     box : int
@@ -375,7 +359,7 @@ def measure_centroid(
         If ``method`` or ``box`` is unknown.
     """
     check_centroid(method, box)
-    peak_x, peak_y = find_star(image, bad, near=(x, y), radius=search_radius)
+    peak_x, peak_y = find_star(image, bad, near=first, radius=search_radius)
     filled = fill_for_search(image, bad)
     x_err = y_err = np.nan
     if method == "com":
@@ -383,10 +367,59 @@ def measure_centroid(
         new_x, new_y, x_err, y_err = centre_of_mass(filled, noise, peak_x, peak_y, box=box)
     else:
         new_x, new_y = _photutils_centroid(filled, peak_x, peak_y, box, method)
-    shift = float(np.hypot(new_x - x, new_y - y))
+    shift = float(np.hypot(new_x - first[0], new_y - first[1]))
     if shift > search_radius + box / 2:
         raise ExposureError(
             f"no star within search_radius={search_radius:g} pix of the first position: the centroid runs off by "
             f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
         )
     return Centroid(new_x, new_y, x_err, y_err, shift, method)
+
+
+def _without_background(exposure: Stamp) -> NDArray[np.float64]:
+    """The image less a rough background, for finding and centring the star."""
+    good = exposure.image[~exposure.bad]
+    if good.size == 0:
+        raise ExposureError(f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad")
+    # the faint quarter of a stamp is sky, whatever the star's wing does
+    return exposure.image - np.percentile(good, 25)
+
+
+def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None) -> tuple[Centroid, bool]:
+    """Measure the star's centroid, by the model PSF where bad pixels in the core bias any other.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    options : EEOptions
+    psf : PSFModel, optional
+
+    Returns
+    -------
+    centroid : Centroid
+        In the stamp's frame.
+    core_is_bad : bool
+        Whether bad pixels lie within the core radius.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star.
+    """
+    image = _without_background(exposure)
+    x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
+    found = measure_centroid(
+        image,
+        exposure.variance,
+        exposure.bad,
+        (x, y),
+        method=options.centroid_method,
+        box=options.centroid_box,
+        search_radius=options.search_radius,
+    )
+    distance = distance_grid(image.shape, found.x, found.y)
+    core_is_bad = bool(np.any(exposure.bad & (distance <= options.core_radius - CENTROID_MARGIN)))
+    if core_is_bad and options.repair_core and psf is not None and psf.render is not None:
+        fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, psf.render, radius=options.core_radius)
+        found = Centroid(fit_x, fit_y, np.nan, np.nan, float(np.hypot(fit_x - x, fit_y - y)), "psf")
+    return found, core_is_bad

@@ -13,8 +13,8 @@ import numpy as np
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.ee import EEOptions, EEProfile
-from niriss_eestep.measure.sb import SBOptions, SBProfile
+from niriss_eestep.measure.options import EEOptions, SBOptions
+from niriss_eestep.measure.profile import EEProfile, SBProfile
 
 __all__ = ["image_options", "native_profile"]
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["StarExposure"]
+__all__ = ["Stamp", "StarExposure"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StarExposure:
+class Stamp:
     """The pixels around the star, in DN/s, and what is needed to measure them.
 
     Coordinates are 0-indexed pixels of the exposure's own array (a subarray's, where it is one); pixel centres are
@@ -74,3 +74,7 @@ class StarExposure:
         for label in ("pixel_scale", "gain"):
             if not 0 < getattr(self, label) < np.inf:
                 raise ParameterError(f"{self.name}: {label} must be positive and finite, got {getattr(self, label)}")
+
+
+#: the name before 0.3
+StarExposure = Stamp

@@ -8,6 +8,7 @@ from functools import partial
 from niriss_eestep.exposures.cut import check_exposure
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.exposure_step import ExposureStep
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.repair import BOX
 from niriss_eestep.products.convert import ee_profile_model
 
@@ -70,7 +71,7 @@ class EEPhotometryStep(ExposureStep):
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
         render = self._model_psf(exposure, model, references)
-        return measure_ee(exposure, options, render, *self._effective_ee(exposure, model, references))
+        return measure_ee(exposure, options, PSFModel(render, *self._effective_ee(exposure, model, references)))
 
     def _effective_ee(self, exposure, model, references):
         """Effective EE, which holds a repaired core to the curve of growth, and its error; None where it is not."""

@@ -11,11 +11,9 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import CoreReport
-from niriss_eestep.measure.sb import SBProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.models import (
     AbsFluxModel,

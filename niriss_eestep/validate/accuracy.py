@@ -15,6 +15,7 @@ from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, expected_image, simulate_image
@@ -226,7 +227,9 @@ def case_errors(
             exposure = star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene)
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
-            profiles.append(measure_ee(exposure, case.options, render, partial(effective_ee, partial(ee, filter_name))))
+            profiles.append(
+                measure_ee(exposure, case.options, PSFModel(render, partial(effective_ee, partial(ee, filter_name))))
+            )
         _, total = combine_exposures(profiles, partial(ee, filter_name))
         errors[k] = total.count_rate * GAIN / ELECTRON_RATE - 1
     return errors
@@ -298,9 +301,9 @@ def pulls(
             expected = expected_image(scene, psf)
             perfect = replace(scene, blemishes=Blemishes())
             image = simulate_image(perfect, psf, rng, noise=False, expected=expected)
-            exact.append(measure_ee(star_exposure_of(image, scene), options, psf.render).count_rate)
+            exact.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)).count_rate)
             image = simulate_image(scene, psf, rng, expected=expected)
-            noisy.append(measure_ee(star_exposure_of(image, scene), options, psf.render))
+            noisy.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)))
         combined, total = combine_exposures(noisy, partial(ee, filter_name))
         truth = np.sum(combined.exposure_weight * np.array(exact), axis=0)
         group.append((combined.value - truth) / combined.err_formal)

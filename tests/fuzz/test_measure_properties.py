@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
-from niriss_eestep.measure.ee import BACKGROUND_METHODS, EEOptions, measure_ee
+from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.measure.options import BACKGROUND_METHODS
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 
@@ -139,7 +141,7 @@ def check(value, err, covariance, status):
 def test_ee_of_anything(exposure, options, psf):
     before = exposure.image.copy(), exposure.variance.copy(), exposure.bad.copy()
     try:
-        profile = measure_ee(exposure, EEOptions(**options), *psf)
+        profile = measure_ee(exposure, EEOptions(**options), PSFModel(*psf))
     except NirissEEError:
         return
     finally:
@@ -147,7 +149,7 @@ def test_ee_of_anything(exposure, options, psf):
             np.testing.assert_array_equal(was, array)
     check(profile.count_rate, profile.count_rate_err, profile.covariance, profile.status)
     assert np.isfinite(profile.count_rate).any() or profile.failure
-    again = measure_ee(exposure, EEOptions(**options), *psf)
+    again = measure_ee(exposure, EEOptions(**options), PSFModel(*psf))
     np.testing.assert_array_equal(profile.count_rate, again.count_rate)
     np.testing.assert_array_equal(profile.covariance, again.covariance)
 

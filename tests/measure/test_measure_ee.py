@@ -12,8 +12,10 @@ from scipy.special import ndtr
 
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, SATURATED
-from niriss_eestep.measure.ee import EEOptions, check_radii, failed_ee, measure_ee
+from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.options import check_radii
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 
@@ -150,7 +152,7 @@ def test_a_flagged_pixel_with_a_value_is_treated_like_its_nan_twin():
     flagged = replace(twin, image=image)
     for method in ("surface", "median", "psf", "none"):
         options = EEOptions(radii=RADII, bad_pixel_method=method)
-        first, second = (measure_ee(s, options, render) for s in (twin, flagged))
+        first, second = (measure_ee(s, options, PSFModel(render)) for s in (twin, flagged))
         np.testing.assert_array_equal(first.count_rate, second.count_rate)
         np.testing.assert_array_equal(first.covariance, second.covariance)
 
@@ -172,7 +174,7 @@ def test_method_none_leaves_the_apertures_that_touch_a_bad_pixel_without_value()
 def test_a_model_psf_fills_pixels_exactly_where_it_is_the_truth():
     bad = [(35, 36), (25, 33), (31, 39)]
     clean = measure_ee(exposure(sky=2.0), EEOptions(radii=RADII))
-    filled = measure_ee(exposure(sky=2.0, bad=bad), EEOptions(radii=RADII, bad_pixel_method="psf"), render)
+    filled = measure_ee(exposure(sky=2.0, bad=bad), EEOptions(radii=RADII, bad_pixel_method="psf"), PSFModel(render))
     np.testing.assert_allclose(filled.count_rate, clean.count_rate, rtol=1e-5)
 
 
@@ -194,7 +196,7 @@ def test_starlight_in_the_sky_annulus_is_not_missing_from_the_core_s_fill():
     ring = sky[1] - sky[0]
     exact = np.sum(at * (fraction - np.sum(ring * fraction) / ring.sum()), axis=(1, 2))
     spoilt = with_bad(replace(star, image=1e5 * fraction), [(30, 32), (31, 32), (30, 33)])
-    filled = measure_ee(spoilt, EEOptions(radii=RADII, repair_core=True), winged, lambda *_: exact)
+    filled = measure_ee(spoilt, EEOptions(radii=RADII, repair_core=True), PSFModel(winged, lambda *_: exact))
     # the model is fitted 1e-5 pix from the truth
     np.testing.assert_allclose(filled.count_rate, 1e5 * exact, rtol=2e-5)
 
@@ -203,7 +205,7 @@ def test_starlight_in_the_sky_annulus_is_not_missing_from_the_wing_s_fill():
     star = exposure()
     star = replace(star, image=1e5 * winged(32.3, 30.6, star.image.shape))
     options = EEOptions(radii=RADII, bad_pixel_method="psf")
-    clean, filled = (measure_ee(s, options, winged) for s in (star, with_bad(star, [(38, 32)])))
+    clean, filled = (measure_ee(s, options, PSFModel(winged)) for s in (star, with_bad(star, [(38, 32)])))
     # the pixel holds 1e-3 of the light, and the centre of mass is 0.004 pix off
     np.testing.assert_allclose(filled.count_rate, clean.count_rate, rtol=1e-5)
 
@@ -214,7 +216,7 @@ def test_core_pixel_fails_the_profile_unless_repair_core():
     assert profile.status.startswith("failed: 1 bad pixel(s) within 5 pix of the centre")
     assert np.isnan(profile.count_rate).all()
     assert profile.core.do_not_use == 1
-    repaired = measure_ee(star, EEOptions(radii=RADII, repair_core=True), render)
+    repaired = measure_ee(star, EEOptions(radii=RADII, repair_core=True), PSFModel(render))
     assert repaired.status == "measured"
     # the model's position and flux come from the 80 other pixels of the core, without noise
     np.testing.assert_allclose(
@@ -234,7 +236,9 @@ def test_a_repaired_core_is_not_taken_for_two_stars():
     # the peak and what lies beside it are lost: half of the light
     lost = [(j, i) for j in (30, 31) for i in (31, 32, 33)]
     star = exposure(32.3, 30.6, bad=lost)
-    repaired = measure_ee(star, EEOptions(radii=RADII, repair_core=True), render, lambda r, *_: gaussian_ee(r))
+    repaired = measure_ee(
+        star, EEOptions(radii=RADII, repair_core=True), PSFModel(render, lambda r, *_: gaussian_ee(r))
+    )
     assert repaired.status == "measured"
 
 
@@ -243,7 +247,7 @@ def test_an_ee_that_has_no_light_for_the_lost_pixel_is_refused():
     sharper, options = partial(render, sigma=1.0), EEOptions(radii=RADII, repair_core=True)
     # a model that does not fit, and an EE that is another star's
     with pytest.raises(ExposureError, match="hold less than no light"):
-        measure_ee(star, options, sharper, lambda r, *_: gaussian_ee(r, 2.0))
+        measure_ee(star, options, PSFModel(sharper, lambda r, *_: gaussian_ee(r, 2.0)))
 
 
 def test_a_failure_tells_how_many_pixels_are_saturated():
@@ -262,7 +266,8 @@ def test_bad_pixels_of_the_core_beyond_the_apertures_count_too():
     star = exposure(32.0, 31.0, bad=[(31, 36)])
     profile = measure_ee(star, EEOptions(radii=(1, 2, 3)))
     assert profile.status.startswith("failed: 1 bad pixel(s) within 5 pix")
-    repaired = measure_ee(star, EEOptions(radii=(1, 2, 3), repair_core=True), render, lambda r, *_: gaussian_ee(r))
+    psf = PSFModel(render, lambda r, *_: gaussian_ee(r))
+    repaired = measure_ee(star, EEOptions(radii=(1, 2, 3), repair_core=True), psf)
     assert repaired.status == "measured"
     assert repaired.n_bad.tolist() == [0, 0, 0]
 
@@ -271,8 +276,8 @@ def test_only_the_core_s_fill_is_held_to_the_curve_of_growth():
     # one bad pixel beyond the core, and one within it that no aperture touches
     star = exposure(32.0, 31.0, bad=[(36, 32), (27, 35)])
     options = EEOptions(radii=(1, 2, 3, 3.5, 4, 4.7), core_radius=4.95, repair_core=True)
-    held = measure_ee(star, replace(options, core_radius=5.05), render, lambda r, *_: gaussian_ee(r, 5.0))
-    free = measure_ee(star, replace(options, core_radius=5.05), render)
+    held = measure_ee(star, replace(options, core_radius=5.05), PSFModel(render, lambda r, *_: gaussian_ee(r, 5.0)))
+    free = measure_ee(star, replace(options, core_radius=5.05), PSFModel(render))
     np.testing.assert_array_equal(held.count_rate[:5], free.count_rate[:5])
 
 
@@ -329,7 +334,7 @@ def test_errors_of_a_core_held_to_the_curve_of_growth(flux, lost):
         bad = np.zeros(image.shape, dtype=bool)
         bad.flat[rng.choice(np.flatnonzero(np.hypot(j - y, i - x) < 2), lost, replace=False)] = True
         star = replace(true, image=np.where(bad, np.nan, image), variance=variance, bad=bad)
-        profile = measure_ee(star, options, render, seen_ee)
+        profile = measure_ee(star, options, PSFModel(render, seen_ee))
         pulls.append((profile.count_rate - measure_ee(true, options).count_rate) / profile.count_rate_err)
     # 7 radii that share their noise: four sampling errors
     assert np.abs(np.mean(pulls, axis=0)).max() < 4 / np.sqrt(n)
@@ -341,8 +346,8 @@ def test_apertures_with_an_unrepaired_pixel_do_not_judge_the_core():
     star = exposure(sigma=2.5, bad=[(30, 32), (30, 37)])
     options = EEOptions(radii=RADII, repair_core=True, core_radius=4.0, bad_pixel_method="none")
     too_sharp = partial(render, sigma=2.3)
-    alone = measure_ee(star, options, too_sharp)
-    held = measure_ee(star, options, too_sharp, lambda r, *_: gaussian_ee(r, blurred(2.5)))
+    alone = measure_ee(star, options, PSFModel(too_sharp))
+    held = measure_ee(star, options, PSFModel(too_sharp, lambda r, *_: gaussian_ee(r, blurred(2.5))))
     assert np.isfinite(held.count_rate).tolist() == [True] * 3 + [False] * 4
     np.testing.assert_allclose(held.count_rate, alone.count_rate, rtol=1e-12)
 
@@ -409,7 +414,9 @@ def test_repaired_pixels_add_their_error():
     bad[37, 36] = True
     spoilt = replace(star, image=np.where(bad, np.nan, star.image), bad=bad)
     for method in ("surface", "median", "psf"):
-        before, after = (measure_ee(s, EEOptions(radii=RADII, bad_pixel_method=method), render) for s in (star, spoilt))
+        before, after = (
+            measure_ee(s, EEOptions(radii=RADII, bad_pixel_method=method), PSFModel(render)) for s in (star, spoilt)
+        )
         # at most the variance of one pixel of the 314 in the aperture is gone
         assert after.count_rate_err[-1] ** 2 > (1 - 1 / 314) * before.count_rate_err[-1] ** 2
         assert abs(after.count_rate[-1] - before.count_rate[-1]) < 5 * after.count_rate_err[-1]

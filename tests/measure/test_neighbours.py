@@ -7,7 +7,7 @@ import pytest
 
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.neighbours import find_neighbour
+from niriss_eestep.measure.quality import find_neighbour
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.reference import load_psf_images
 

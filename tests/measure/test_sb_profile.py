@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
-from niriss_eestep.measure.repair import expected_noise, kept_noise
+from niriss_eestep.measure.low_pixels import expected_noise, kept_noise
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF

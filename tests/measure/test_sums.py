@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from niriss_eestep.measure.sums import covariance_of_sums, weighted_sums
+from niriss_eestep.measure.geometry import covariance_of_sums, weighted_sums
 
 #: measures a star with repaired pixels, EE and SB, and prints the bits of what depends on long sums
 MEASURE = """

@@ -8,7 +8,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert
 

@@ -13,7 +13,7 @@ from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert, save_product
 from niriss_eestep.products import open as open_product

@@ -8,7 +8,7 @@ from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import CoreReport
+from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.products import convert
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import AbsFluxStep

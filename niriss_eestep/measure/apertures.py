@@ -1,0 +1,167 @@
+"""Sums over apertures of a stamp, background-subtracted, and their covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.measure.background import Sky, given_covariance
+from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
+from niriss_eestep.measure.repair import Repair
+from niriss_eestep.measure.stamp import Stamp
+
+__all__ = [
+    "Apertures",
+    "aperture_reach",
+    "apertures_about",
+    "covariance_of_centring",
+    "repaired_image",
+    "sum_apertures",
+]
+
+#: far below the structure of any PSF, far above rounding [pix]
+_CENTRING_STEP = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Apertures:
+    """Concentric circular apertures on a stamp.
+
+    Parameters
+    ----------
+    x, y : float
+        Their centre in the stamp's frame [pix].
+    radii : ndarray, shape (n_radii,)
+        [pix].
+    weights : ndarray, shape (n_radii, ny, nx)
+        Fraction of each pixel within each of them.
+    area : ndarray, shape (n_radii,)
+        Their areas on the image [pix].
+    """
+
+    x: float
+    y: float
+    radii: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    area: NDArray[np.float64]
+
+
+def apertures_about(shape: tuple[int, int], x: float, y: float, radii: NDArray[np.float64]) -> Apertures:
+    """Lay circular apertures on an image.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Shape of the image (ny, nx).
+    x, y : float
+        Centre [pix].
+    radii : ndarray, shape (n_radii,)
+        [pix].
+
+    Returns
+    -------
+    Apertures
+    """
+    weights = aperture_weights(shape, x, y, radii)
+    return Apertures(x, y, radii, weights, weights.sum(axis=(1, 2)))
+
+
+def aperture_reach(
+    weights: NDArray[np.float64],
+    sky: Sky,
+    repairs: list[Repair],
+    bad: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """How each aperture's sum depends on each pixel, by all the places that the pixel reaches."""
+    flat = weights.reshape(len(weights), -1)
+    reach = np.where(bad.ravel(), 0.0, flat) - weights.sum(axis=(1, 2))[:, None] * sky.weights.ravel()
+    for repair in repairs:
+        reach += np.einsum("ik,kp->ip", flat[:, repair.index], repair.weights.reshape(len(repair.index), -1))
+    return reach
+
+
+def sum_apertures(
+    exposure: Stamp,
+    weights: NDArray[np.float64],
+    sky: Sky,
+    repairs: list[Repair],
+    bad: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    weights : ndarray, shape (n_sums, ny, nx)
+        Of the pixels in each sum; zero where a bad pixel is not repaired.
+    sky : Sky
+    repairs : list of Repair
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels whose own values are not used.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_sums,)
+        [DN/s].
+    covariance : ndarray, shape (n_sums, n_sums)
+        [(DN/s)^2].
+    common : ndarray, shape (n_sums, n_sums)
+        Its part that is the same in every integration of an exposure [(DN/s)^2].
+    """
+    area = weights.sum(axis=(1, 2))
+    flat = weights.reshape(len(weights), -1)
+    variance = np.where(bad, 0.0, exposure.variance).ravel()
+    reach = aperture_reach(weights, sky, repairs, bad)
+    given = given_covariance(sky.background, area)
+    covariance, common = covariance_of_sums(reach, variance) + given, given.copy()
+    for repair in repairs:
+        touched = flat[:, repair.index]
+        one = weighted_sums(touched, repair.common_err)
+        covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + np.outer(one, one)
+        common += covariance_of_sums(touched, repair.variance) + np.outer(one, one)
+    if exposure.flat_variance is not None:
+        common += covariance_of_sums(reach, np.where(bad, 0.0, exposure.flat_variance).ravel())
+    return (
+        weighted_sums(flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value,
+        covariance,
+        common,
+    )
+
+
+def repaired_image(exposure: Stamp, repairs: list[Repair], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The image with the repaired pixels' new values, and zero in other bad ones."""
+    image = np.where(bad, 0.0, exposure.image)
+    for repair in repairs:
+        image.flat[repair.index] = repair.value
+    return image
+
+
+def covariance_of_centring(
+    image: NDArray[np.float64], apertures: Apertures, x_err: float, y_err: float
+) -> NDArray[np.float64]:
+    """Covariance that the position's error gives the apertures' sums; none where the method gives no error.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Background-subtracted, repaired count rates.
+    apertures : Apertures
+        About the position.
+    x_err, y_err : float
+        Its standard errors [pix].
+
+    Returns
+    -------
+    ndarray, shape (n_radii, n_radii)
+    """
+    x, y, radii = apertures.x, apertures.y, apertures.radii
+    covariance = np.zeros((len(radii), len(radii)))
+    for err, dx, dy in ((x_err, _CENTRING_STEP, 0.0), (y_err, 0.0, _CENTRING_STEP)):
+        if np.isfinite(err):
+            sides = [aperture_weights(image.shape, x + s * dx, y + s * dy, radii) for s in (-1, 1)]
+            change = weighted_sums((sides[1] - sides[0]).reshape(len(radii), -1), image.ravel())
+            slope = change / (2 * _CENTRING_STEP)
+            covariance += np.outer(slope, slope) * err**2
+    return covariance

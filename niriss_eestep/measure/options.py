@@ -1,0 +1,239 @@
+"""How to measure: the options of the EE and SB measurements, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.errors import ParameterError
+
+__all__ = [
+    "BACKGROUND_METHODS",
+    "BAD_PIXEL_METHODS",
+    "CENTROID_METHODS",
+    "EEOptions",
+    "SBOptions",
+    "check_centroid",
+    "check_number",
+    "check_radii",
+]
+
+BACKGROUND_METHODS = ("annulus", "constant", "none")
+BAD_PIXEL_METHODS = ("surface", "median", "psf", "none")
+CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
+
+#: diagonal of the detector's 2048x2048 pixels, rounded up [pix]
+REACH_MAX = 2900.0
+
+
+def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float64]:
+    """Check radii that a user gave.
+
+    Parameters
+    ----------
+    radii : sequence of float
+        [pix].
+    name : str
+        The parameter's name, for the message.
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+
+    Raises
+    ------
+    ParameterError
+        If they are not numbers, not positive, or not strictly increasing.
+    """
+    try:
+        values = np.atleast_1d(np.array(radii, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} must be numbers [pix], got {radii!r}") from error
+    if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)) or np.any(values <= 0):
+        raise ParameterError(f"{name} must be one or more positive, finite numbers [pix], got {radii!r}")
+    if np.any(np.diff(values) <= 0):
+        raise ParameterError(f"{name} must increase strictly [pix], got {radii!r}")
+    if values[-1] > REACH_MAX:
+        raise ParameterError(
+            f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
+        )
+    return values
+
+
+def check_number(name: str, value: float, *, positive: bool = False) -> None:
+    """Check a parameter that is a length, an error or the like.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the message.
+    value : float
+    positive : bool
+        Whether zero will not do.
+
+    Raises
+    ------
+    ParameterError
+        If it is not finite, or too small.
+    """
+    if not np.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ParameterError(f"{name} must be {'positive' if positive else 'zero or more'} and finite, got {value}")
+
+
+def check_centroid(method: str, box: int) -> None:
+    """Check how a centroid is to be measured.
+
+    Parameters
+    ----------
+    method : str
+    box : int
+        Side of the centroid box [pix].
+
+    Raises
+    ------
+    ParameterError
+        If ``method`` is unknown, or ``box`` is even or too small.
+    """
+    if method not in CENTROID_METHODS:
+        raise ParameterError(f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}")
+    if box < 3 or box % 2 == 0:
+        raise ParameterError(f"centroid_box must be an odd number of pixels, 3 or more; got {box}")
+
+
+@dataclass(frozen=True, slots=True)
+class EEOptions:
+    """How to measure an EE profile; the parameters of the step, in the method's order.
+
+    Parameters
+    ----------
+    radii : tuple of float
+        Aperture radii [pix].
+    background_skip, background_width : float
+        The sky annulus begins this far beyond the largest radius, and is this wide [pix].
+    background_method : {'annulus', 'constant', 'none'}
+        Where the background comes from.
+    background_value, background_value_err : float
+        The constant background and its standard error [DN/s].
+    bad_pixel_method : {'surface', 'median', 'psf', 'none'}
+        What to put in the place of bad pixels between the core and the largest radius.
+    repair_low : bool
+        Treat pixels below background - ``low_sigma`` standard deviations as bad; 'median' does so by itself.
+    low_sigma : float
+    repair_core : bool
+        Allow the model PSF to replace bad pixels in the core.
+    core_radius : float
+        [pix].
+    centroid_method : {'com', 'quadratic', '1dg', '2dg'}
+    centroid_box : int
+        [pix].
+    search_radius : float
+        The star is looked for within this distance of the first position [pix].
+    max_shift : float
+        A centroid further from the first position is worth a warning [pix].
+    """
+
+    radii: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
+    background_skip: float = 5.0
+    background_width: float = 5.0
+    background_method: str = "annulus"
+    background_value: float = 0.0
+    background_value_err: float = 0.0
+    bad_pixel_method: str = "surface"
+    repair_low: bool = False
+    low_sigma: float = 3.0
+    repair_core: bool = False
+    core_radius: float = 5.0
+    centroid_method: str = "com"
+    centroid_box: int = 7
+    search_radius: float = 5.0
+    max_shift: float = 3.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
+        for name, choices in (("background_method", BACKGROUND_METHODS), ("bad_pixel_method", BAD_PIXEL_METHODS)):
+            if getattr(self, name) not in choices:
+                raise ParameterError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        check_centroid(self.centroid_method, self.centroid_box)
+        for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
+            check_number(name, getattr(self, name), positive=True)
+        for name in ("background_skip", "background_value_err", "max_shift"):
+            check_number(name, getattr(self, name))
+        for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
+            if reach > REACH_MAX:
+                raise ParameterError(
+                    f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
+                )
+        if not np.isfinite(self.background_value):
+            raise ParameterError(f"background_value must be finite [DN/s/pix], got {self.background_value}")
+        if self.centroid_box > 2 * self.sky_radii[0]:
+            raise ParameterError(
+                f"centroid_box must end before the sky annulus at {self.sky_radii[0]:g} pix, got {self.centroid_box}"
+            )
+
+    @property
+    def sky_radii(self) -> tuple[float, float]:
+        """Radii of the sky annulus [pix]."""
+        r_in = max(self.radii) + self.background_skip
+        return r_in, r_in + self.background_width
+
+
+@dataclass(frozen=True, slots=True)
+class SBOptions:
+    """How to measure an SB profile; the parameters of the step.
+
+    Parameters
+    ----------
+    radii : tuple of float
+        Mid-radii of the annuli [pix].
+    half_width : float
+        Half their width [pix].
+    clip_low : bool
+        Leave out pixels outside the core that lie below background - ``low_sigma`` standard deviations.
+    low_sigma : float
+    core_radius : float
+        Pixels within it are never left out as low [pix].
+    background_inner, background_width : float
+        Inner radius and width of the sky annulus [pix]; by default that of the EE profile.
+    centroid_method : {'com', 'quadratic', '1dg', '2dg'}
+    centroid_box : int
+        [pix].
+    search_radius : float
+        [pix].
+    """
+
+    radii: tuple[float, ...] = (5, 9, 13, 17, 21, 25)
+    half_width: float = 2.0
+    clip_low: bool = True
+    low_sigma: float = 3.0
+    core_radius: float = 5.0
+    background_inner: float = 20.0
+    background_width: float = 5.0
+    centroid_method: str = "com"
+    centroid_box: int = 7
+    search_radius: float = 5.0
+
+    def __post_init__(self) -> None:
+        radii = check_radii(self.radii)
+        object.__setattr__(self, "radii", tuple(float(r) for r in radii))
+        if not 0 < self.half_width <= radii[0]:
+            raise ParameterError(
+                f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
+            )
+        for name in ("low_sigma", "background_inner", "background_width"):
+            check_number(name, getattr(self, name), positive=True)
+        self.ee_options()
+
+    def ee_options(self) -> EEOptions:
+        """Return the options that finding the star and its sky share with the EE profile."""
+        return EEOptions(
+            radii=(self.background_inner,),
+            background_skip=0.0,
+            background_width=self.background_width,
+            core_radius=self.core_radius,
+            centroid_method=self.centroid_method,
+            centroid_box=self.centroid_box,
+            search_radius=self.search_radius,
+        )

@@ -1,0 +1,175 @@
+"""What a measurement gives: the profile of one exposure, and its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.pixels import PixelMap
+from niriss_eestep.measure.position import Centroid
+
+__all__ = ["CoreReport", "EEProfile", "Profile", "SBProfile", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreReport:
+    """Flagged pixels within the core radius.
+
+    Parameters
+    ----------
+    saturated, do_not_use, flagged : int
+        Number of pixels flagged SATURATED, DO_NOT_USE, or otherwise.
+    """
+
+    saturated: int
+    do_not_use: int
+    flagged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Outcome of a measurement; its text is 'measured', 'measured with warnings: ...' or 'failed: ...'.
+
+    Parameters
+    ----------
+    failure : str
+        Why it failed; empty where it did not.
+    warnings : tuple of str
+        What the user should know.
+    """
+
+    failure: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.failure:
+            return f"failed: {self.failure}"
+        return "measured with warnings: " + "; ".join(self.warnings) if self.warnings else "measured"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Profile:
+    """What the profiles of encircled energy and of surface brightness share.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        [pix].
+    covariance : ndarray, shape (n_radii, n_radii)
+        Of the measured quantity, in its unit squared.
+    centroid : Centroid
+        The star's position.
+    background : Background
+        The background and the annulus it was measured in.
+    pixel_scale : float
+        [arcsec/pix].
+    warnings : tuple of str
+        What the user should know.
+    failure : str
+        Why the exposure is unusable; empty where it is not.
+    common : ndarray, shape (n_radii, n_radii), optional
+        The part of ``covariance`` that all integrations of an exposure share, as an unbiased estimate: of the flat
+        field, of the repair and of a background that was given.
+    """
+
+    radius: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    centroid: Centroid
+    background: Background
+    pixel_scale: float
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    common: NDArray[np.float64] | None = None
+
+    @property
+    def radius_arcsec(self) -> NDArray[np.float64]:
+        """Radii [arcsec]."""
+        return self.pixel_scale * self.radius
+
+    @property
+    def status(self) -> str:
+        """One of 'measured', 'measured with warnings: ...', 'failed: ...'."""
+        return str(Status(self.failure, self.warnings))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EEProfile(Profile):
+    """Background-subtracted count rate of a star within circular apertures; see `Profile` for the rest.
+
+    Parameters
+    ----------
+    count_rate : ndarray, shape (n_radii,)
+        Background-subtracted count rate within each radius [DN/s]; NaN where it could not be measured.
+    area : ndarray, shape (n_radii,)
+        Area of each aperture on the image [pix].
+    n_bad, n_repaired : ndarray of int, shape (n_radii,)
+        Bad pixels that each aperture touches, and those of them that were repaired.
+    core : CoreReport
+        Flagged pixels in the core.
+    gain : float
+        [e-/DN].
+    bad_pixel_method : str
+        How bad pixels were repaired.
+    pixels : PixelMap, optional
+        What became of each pixel.
+    """
+
+    count_rate: NDArray[np.float64]
+    area: NDArray[np.float64]
+    n_bad: NDArray[np.int64]
+    n_repaired: NDArray[np.int64]
+    core: CoreReport
+    gain: float
+    bad_pixel_method: str
+    pixels: PixelMap | None = None
+
+    @property
+    def count_rate_err(self) -> NDArray[np.float64]:
+        """Standard error of ``count_rate`` [DN/s]."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def electron_rate(self) -> NDArray[np.float64]:
+        """Count rate converted to electrons [e-/s]."""
+        return self.gain * self.count_rate
+
+    @property
+    def electron_rate_err(self) -> NDArray[np.float64]:
+        """Standard error of ``electron_rate``, without the gain's [e-/s]."""
+        return self.gain * self.count_rate_err
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SBProfile(Profile):
+    """Background-subtracted mean surface brightness in concentric annuli; see `Profile` for the rest.
+
+    Parameters
+    ----------
+    half_width : float
+        Half-width of each annulus [pix].
+    surface_brightness : ndarray, shape (n_radii,)
+        [DN/s/pix]; NaN where an annulus has no usable pixel.
+    n_used, n_clipped : ndarray of int, shape (n_radii,)
+        Pixels used, and pixels left out as low outliers.
+    photmjsr : float or None
+        [MJy/sr per DN/s/pix].
+    """
+
+    half_width: float
+    surface_brightness: NDArray[np.float64]
+    n_used: NDArray[np.int64]
+    n_clipped: NDArray[np.int64]
+    photmjsr: float | None
+
+    @property
+    def surface_brightness_err(self) -> NDArray[np.float64]:
+        """Standard error of ``surface_brightness`` [DN/s/pix]."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def surface_brightness_mjysr(self) -> NDArray[np.float64]:
+        """Surface brightness [MJy/sr]; NaN where the exposure has no flux calibration."""
+        return self.surface_brightness * (np.nan if self.photmjsr is None else self.photmjsr)

@@ -1,0 +1,61 @@
+"""What is known of the star's PSF beforehand: its image, its encircled energy, and how well that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from niriss_eestep.measure.background import Sky
+
+__all__ = ["EffectiveEE", "PSFModel", "Render"]
+
+Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
+EffectiveEE = Callable[
+    [NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PSFModel:
+    """The model PSF of an exposure's filter.
+
+    Parameters
+    ----------
+    render : callable, optional
+        ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
+        for ``repair_core``.
+    effective_ee : callable, optional
+        ``effective_ee(radius, area, ring_edges, ring_coverage)``: effective EE; holds the light that ``repair_core``
+        fills in to the curve of growth (`niriss_eestep.measure.core_repair`).
+    ee_err : callable, optional
+        ``ee_err(radius)``: standard error of that EE; zero by default.
+    """
+
+    render: Render | None = None
+    effective_ee: EffectiveEE | None = None
+    ee_err: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+
+    def as_seen(self, x: float, y: float, sky: Sky) -> NDArray[np.float64] | None:
+        """Image of the PSF less its own light in the sky annulus: what the star leaves in the image less the sky.
+
+        That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much
+        low.
+
+        Parameters
+        ----------
+        x, y : float
+            The star in the stamp's frame [pix].
+        sky : Sky
+
+        Returns
+        -------
+        ndarray, shape (ny, nx), or None
+            Fraction of the star's light in each pixel; None where there is no image of the PSF.
+        """
+        if self.render is None:
+            return None
+        model = self.render(x, y, sky.weights.shape)
+        return np.asarray(model - np.sum(sky.weights * model))

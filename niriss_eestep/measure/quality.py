@@ -1,0 +1,340 @@
+"""What the user should know about a measurement: flagged cores, neighbours, falls, and a sky that is not even."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.instrument import DO_NOT_USE, SATURATED
+from niriss_eestep.measure.apertures import Apertures
+from niriss_eestep.measure.background import Sky
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.options import EEOptions
+from niriss_eestep.measure.position import centre_of_mass, fill_for_search
+from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.stamp import Stamp
+
+__all__ = ["Neighbour", "core_offset", "core_report", "ee_warnings", "find_neighbour", "sector_asymmetry"]
+
+#: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
+#: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
+_ASYMMETRY_EFFECT = 0.003
+_ASYMMETRY_SIGMA = 5.0
+#: centroids in boxes of 3.5 and 7 pix agree within 0.1 pix for every filter and pixel phase
+_CORE_OFFSET = 0.3
+#: a larger share of the annulus than a few cosmic rays take
+_MANY_REJECTED = 0.03
+#: what falls below zero by this many standard errors is no noise
+_SIGNIFICANT_FALL = 3.0
+
+#: light is compared within circles of this radius [pix]; of 2, 2.5 and 3 pix the one with the least differences on the
+#: model PSFs
+_RADIUS = 2.0
+#: the search begins here [pix]: further in, undersampled cores differ from their mirror images by several per cent
+_R_MIN = 4.0
+#: ... and reports this fraction of the star's light; the model PSFs of the 12 filters reach 0.0045 at 4 pix and 0.002
+#: beyond 6 pix, at any pixel phase
+_FRACTION = 0.01
+#: ... where it is this significant; of 10,000 places none is by chance
+_SIGMA = 5.0
+#: a star's peak has a neighbour with this share of its light, as in `niriss_eestep.measure.position.find_star`
+_PEAK_SHARE = 0.05
+#: small and large box of the centroid [pix]
+_BOXES = (3.5, 7.0)
+
+
+def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: float) -> CoreReport:
+    """Count the flagged pixels of the core.
+
+    Parameters
+    ----------
+    dq : ndarray of uint32, shape (ny, nx)
+    distance : ndarray, shape (ny, nx)
+        Distance from the star [pix].
+    radius : float
+        Core radius [pix].
+
+    Returns
+    -------
+    CoreReport
+    """
+    core = dq[distance <= radius]
+    saturated = (core & SATURATED) != 0
+    do_not_use = (core & DO_NOT_USE) != 0
+    other = (core & ~np.uint32(SATURATED | DO_NOT_USE)) != 0
+    return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
+
+
+def ee_warnings(
+    exposure: Stamp,
+    profile: EEProfile,
+    star: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    sky: Sky,
+    apertures: Apertures,
+    options: EEOptions,
+) -> tuple[str, ...]:
+    """Collect what the user should know about a measured EE profile.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    profile : EEProfile
+    star : ndarray, shape (ny, nx)
+        The repaired image less the background.
+    bad : ndarray of bool, shape (ny, nx)
+        What is not repaired of it.
+    sky : Sky
+    apertures : Apertures
+    options : EEOptions
+
+    Returns
+    -------
+    tuple of str
+    """
+    found = []
+    if profile.centroid.shift > options.max_shift:
+        found.append(f"the centroid is {profile.centroid.shift:.1f} pix from the first position")
+    if options.background_method == "constant" and not (options.background_value or options.background_value_err):
+        found.append("the constant background is 0 DN/s/pix, as it is where background_value is not given")
+    if profile.core.saturated:
+        found.append(f"{profile.core.saturated} saturated pixel(s) in the core")
+    lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
+    if lost.size:
+        found.append(f"apertures from {lost[0]:g} pix leave the image")
+    if _falls(profile) and not profile.failure:
+        found.append("the count rate does not rise with every radius")
+    if not np.any(exposure.variance[~exposure.bad] > 0):
+        found.append("all variances are zero: the errors say nothing")
+    return tuple(found) + _surroundings(exposure, profile, star, bad, sky, apertures)
+
+
+def _falls(profile: EEProfile) -> bool:
+    """Whether the count rate falls with the radius somewhere, by more than its noise."""
+    variance, covariance = np.diagonal(profile.covariance), np.diagonal(profile.covariance, 1)
+    err = np.sqrt(np.maximum(variance[1:] + variance[:-1] - 2 * covariance, 0.0))
+    growth = np.diff(profile.count_rate)
+    return bool(np.any((growth <= 0) & (growth <= -_SIGNIFICANT_FALL * err)))
+
+
+def _surroundings(
+    exposure: Stamp,
+    profile: EEProfile,
+    star: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    sky: Sky,
+    apertures: Apertures,
+) -> tuple[str, ...]:
+    """What lies about the star that should not."""
+    found = []
+    x, y, variance, background = apertures.x, apertures.y, exposure.variance, sky.background
+    distance = distance_grid(star.shape, x, y)
+    annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
+    rejected = annulus & (sky.weights == 0) & ~bad
+    r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
+    neighbour = find_neighbour(star, variance, bad, x, y, r_max, rejected=rejected)
+    if neighbour is not None:
+        found.append(
+            f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "
+            f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
+            "a neighbour?"
+        )
+    offset, err = core_offset(star, variance, bad, x, y)
+    if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
+        found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
+    if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
+        found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: a neighbour?")
+    finite = np.flatnonzero(np.isfinite(profile.count_rate))
+    if sky.weights.any() and finite.size:
+        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y)
+        k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
+        effect = bias * profile.area[k] / abs(profile.count_rate[k])
+        if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
+            found.append(
+                f"the sky annulus is brighter on one side: a neighbour or a gradient, worth {100 * effect:.1f} % of "
+                f"the count rate within {profile.radius[k]:g} pix"
+            )
+        coverage = float(np.average(background.ring_coverage))
+        if coverage < 0.5:
+            found.append(f"only {100 * coverage:.0f} % of the sky annulus could be used")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Light that the other side of the star does not have.
+
+    Parameters
+    ----------
+    fraction : float
+        Its share of the star's light, both within circles of 2 pix.
+    x, y : float
+        Where it is, in the image's frame [pix].
+    distance : float
+        From the star [pix].
+    """
+
+    fraction: float
+    x: float
+    y: float
+    distance: float
+
+
+def _mirrored(image: NDArray[np.float64], x: float, y: float, order: int, outside: float) -> NDArray[np.float64]:
+    """Image turned by 180 degrees about a point."""
+    jj, ii = np.indices(image.shape)
+    return scipy.ndimage.map_coordinates(image, [2 * y - jj, 2 * x - ii], order=order, mode="constant", cval=outside)
+
+
+def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np.bool_]:
+    """Pixels that stand alone: hit, not lit by a star."""
+    excess = image - _mirrored(image, x, y, 1, 0.0)
+    cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
+    return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
+
+
+def find_neighbour(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    x: float,
+    y: float,
+    r_max: float,
+    *,
+    rejected: NDArray[np.bool_] | None = None,
+) -> Neighbour | None:
+    """Compare the light around a star with its mirror image, for the largest difference.
+
+    A pupil function with little wavefront error has a point-symmetric PSF, and the rest of its asymmetry is below what
+    is reported. The image is turned about the star's centre of mass: other centroids are up to 0.2 pix off the axis.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Background-subtracted count rates [DN/s] and their variances.
+    bad : ndarray of bool, shape (ny, nx)
+    x, y : float
+        The star [pix].
+    r_max : float
+        How far to look [pix].
+    rejected : ndarray of bool, shape (ny, nx), optional
+        Pixels that do not enter the measurement; those that stand alone are not looked at.
+
+    Returns
+    -------
+    Neighbour or None
+        None where nothing stands out.
+    """
+    filled = fill_for_search(image, bad)
+    with contextlib.suppress(ExposureError):
+        x, y, _, _ = centre_of_mass(filled, np.where(bad, 0.0, variance), x, y, box=_BOXES[1])
+    if rejected is not None and rejected.any():
+        bad = bad | (rejected & _single_pixels(filled, x, y))
+        filled = fill_for_search(image, bad)
+    kernel = aperture_weights((5, 5), 2.0, 2.0, np.array([_RADIUS]))[0]
+    light = scipy.ndimage.convolve(filled, kernel, mode="constant")
+    noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), kernel**2, mode="constant")
+    star = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
+    distance = distance_grid(image.shape, x, y)
+    # where a third of the circle is bad there is nothing to compare
+    look = (
+        (distance >= _R_MIN)
+        & (distance <= r_max)
+        & (scipy.ndimage.convolve((~bad).astype(float), kernel) > 0.67 * kernel.sum())
+    )
+    look &= _mirrored(look.astype(float), x, y, 0, 0.0) > 0
+    if not star > 0 or not look.any():
+        return None
+    difference = np.where(look, light - _mirrored(light, x, y, 3, 0.0), 0.0)
+    error = np.sqrt(noise + np.maximum(_mirrored(noise, x, y, 1, 0.0), 0.0))
+    difference[difference < _SIGMA * error] = 0.0
+    j, i = np.unravel_index(np.argmax(difference), difference.shape)
+    fraction = float(difference[j, i] / star)
+    return Neighbour(fraction, float(i), float(j), float(distance[j, i])) if fraction > _FRACTION else None
+
+
+def core_offset(
+    image: NDArray[np.float64], variance: NDArray[np.float64], bad: NDArray[np.bool_], x: float, y: float
+) -> tuple[float, float]:
+    """Distance between the centres of mass in a small and a large box: a sign of two stars in one core.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+        Background-subtracted count rates [DN/s] and their variances.
+    bad : ndarray of bool, shape (ny, nx)
+    x, y : float
+        The star [pix].
+
+    Returns
+    -------
+    offset, err : float
+        [pix]. Below 0.1 pix for the model PSFs of all filters at any phase; 1.2 to 2.0 pix for two equal stars 3 to
+        4 pix apart. Zero where a box has no centre.
+    """
+    filled = fill_for_search(image, bad)
+    noise = np.where(bad, 0.0, variance)
+    reach = int(_BOXES[1])
+    jj, ii = np.indices(image.shape)
+    near = (np.abs(jj - y) <= reach / 2) & (np.abs(ii - x) <= reach / 2)
+    peak_j, peak_i = np.unravel_index(np.argmax(np.where(near, filled, -np.inf)), image.shape)
+    try:
+        small = centre_of_mass(filled, noise, float(peak_i), float(peak_j), box=_BOXES[0])
+        large = centre_of_mass(filled, noise, x, y, box=_BOXES[1])
+    except ExposureError:
+        return 0.0, 0.0
+    return float(np.hypot(small[0] - large[0], small[1] - large[1])), float(np.hypot(*small[2:]))
+
+
+def sector_asymmetry(
+    image: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    use: NDArray[np.bool_],
+    x: float,
+    y: float,
+    *,
+    n_sectors: int = 8,
+) -> tuple[float, float]:
+    """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (ny, nx)
+    use : ndarray of bool, shape (ny, nx)
+        Pixels to compare.
+    x, y : float
+        The star [pix].
+    n_sectors : int
+        Even number of sectors.
+
+    Returns
+    -------
+    bias : float
+        What that difference adds to the mean of the annulus [DN/s/pix].
+    significance : float
+        The difference over its standard error.
+    """
+    jj, ii = np.nonzero(use)
+    angle = np.arctan2(jj - y, ii - x)
+    sector = np.floor((angle + np.pi) / (2 * np.pi) * n_sectors).astype(int) % n_sectors
+    count = np.bincount(sector, minlength=n_sectors)
+    mean = np.bincount(sector, image[jj, ii], n_sectors) / np.maximum(count, 1)
+    var = np.bincount(sector, variance[jj, ii], n_sectors) / np.maximum(count, 1) ** 2
+    half = n_sectors // 2
+    both = (count[:half] > 0) & (count[half:] > 0)
+    if not both.any():
+        return 0.0, 0.0
+    difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
+    error = np.sqrt(var[:half] + var[half:])
+    worst = int(np.argmax(difference))
+    share = min(count[worst], count[worst + half]) / len(jj)
+    if difference[worst] == 0:
+        return 0.0, 0.0
+    # without noise any difference is significant
+    significance = difference[worst] / error[worst] if error[worst] > 0 else np.inf
+    return float(difference[worst] * share), float(significance)
