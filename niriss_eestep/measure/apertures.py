@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ __all__ = [
     "apertures_about",
     "covariance_of_centring",
     "repaired_image",
+    "repaired_stamp",
     "sum_apertures",
 ]
 
@@ -136,6 +137,34 @@ def repaired_image(exposure: Stamp, repairs: list[Repair], bad: NDArray[np.bool_
     for repair in repairs:
         image.flat[repair.index] = repair.value
     return image
+
+
+def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: NDArray[np.bool_]) -> Stamp:
+    """Put the star alone, repaired and without the background, in the place of a stamp's pixels.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    repairs : list of Repair
+    sky : Sky
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels whose own values are not used.
+
+    Returns
+    -------
+    Stamp
+        The variance of a repaired pixel is that of the pixels it is predicted from, and its method's own. What is not
+        repaired, and what is repaired without an error, is bad.
+    """
+    image = repaired_image(exposure, repairs, bad) - sky.background.value
+    variance, left = np.where(bad, 0.0, exposure.variance), bad.copy()
+    noise = variance.ravel().copy()
+    for repair in repairs:
+        weights = repair.weights.reshape(len(repair.index), -1)
+        own = np.maximum(repair.variance, 0.0) + repair.common_err**2
+        variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, noise) + own
+        left.flat[repair.index] = ~np.isfinite(own)
+    return replace(exposure, image=image, variance=np.where(left, 0.0, variance), bad=left)
 
 
 def covariance_of_centring(

@@ -13,7 +13,7 @@ from niriss_eestep.measure.apertures import (
     Apertures,
     apertures_about,
     covariance_of_centring,
-    repaired_image,
+    repaired_stamp,
     sum_apertures,
 )
 from niriss_eestep.measure.background import Sky, find_background, fixed_background
@@ -81,8 +81,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         in_core = [hold_to_growth(exposure, apertures, lost, sky, in_core + outside, bad, psf)]
     repairs = in_core + outside
     count_rate, covariance, common = sum_apertures(exposure, weights, sky, repairs, bad)
-    star = repaired_image(exposure, repairs, bad) - sky.background.value
-    covariance += covariance_of_centring(star, apertures, centroid.x_err, centroid.y_err)
+    star = repaired_stamp(exposure, repairs, sky, bad)
+    covariance += covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
     unusable = _without(lost, count_rate, covariance)
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
@@ -103,7 +103,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         pixels=pixel_map(exposure, x, y, bad, sky, repairs, reach=radii[-1]),
         common=common,
     )
-    warnings = ee_warnings(exposure, profile, star, bad & ~todo, sky, apertures, options)
+    warnings = ee_warnings(exposure, profile, star, sky, apertures, options)
     return replace(profile, warnings=exposure.warnings + warnings)
 
 

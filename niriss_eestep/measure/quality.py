@@ -37,9 +37,13 @@ _SIGNIFICANT_FALL = 3.0
 _RADIUS = 2.0
 #: the search begins here [pix]: further in, undersampled cores differ from their mirror images by several per cent
 _R_MIN = 4.0
-#: ... and reports this fraction of the star's light; the model PSFs of the 12 filters reach 0.0045 at 4 pix and 0.002
-#: beyond 6 pix, at any pixel phase
-_FRACTION = 0.01
+#: ... and reports light above this share of the star's, by the distance from it [pix]: twice what the worst of 480 PSFs
+#: of single in-flight wavefronts shows (20 wavefronts of 68 nm rms, 8 filters, 3 pixel phases: 0.024 from 4 pix, 0.022
+#: from 4.5, 0.019 from 5, 0.009 from 6, 0.007 from 7, 0.006 from 8, 0.005 from 10 pix, all in F277W and redder), and
+#: more than 8 pre-launch ones of 117 nm show. Odd wavefront errors make the two sides of a star unequal, in proportion
+#: to their rms; the mean of many wavefronts is symmetric and shows a fifth of it.
+_LIMIT_DISTANCE = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
+_LIMIT_FRACTION = (0.05, 0.045, 0.035, 0.018, 0.014, 0.01)
 #: ... where it is this significant; of 10,000 places none is by chance
 _SIGMA = 5.0
 #: a star's peak has a neighbour with this share of its light, as in `niriss_eestep.measure.position.find_star`
@@ -73,8 +77,7 @@ def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: f
 def ee_warnings(
     exposure: Stamp,
     profile: EEProfile,
-    star: NDArray[np.float64],
-    bad: NDArray[np.bool_],
+    star: Stamp,
     sky: Sky,
     apertures: Apertures,
     options: EEOptions,
@@ -85,10 +88,8 @@ def ee_warnings(
     ----------
     exposure : Stamp
     profile : EEProfile
-    star : ndarray, shape (ny, nx)
-        The repaired image less the background.
-    bad : ndarray of bool, shape (ny, nx)
-        What is not repaired of it.
+    star : Stamp
+        The same, repaired and without the background; see `repaired_stamp`.
     sky : Sky
     apertures : Apertures
     options : EEOptions
@@ -111,7 +112,7 @@ def ee_warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    return tuple(found) + _surroundings(exposure, profile, star, bad, sky, apertures)
+    return tuple(found) + _surroundings(exposure, profile, star, sky, apertures)
 
 
 def _falls(profile: EEProfile) -> bool:
@@ -125,26 +126,25 @@ def _falls(profile: EEProfile) -> bool:
 def _surroundings(
     exposure: Stamp,
     profile: EEProfile,
-    star: NDArray[np.float64],
-    bad: NDArray[np.bool_],
+    star: Stamp,
     sky: Sky,
     apertures: Apertures,
 ) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
-    x, y, variance, background = apertures.x, apertures.y, exposure.variance, sky.background
-    distance = distance_grid(star.shape, x, y)
+    x, y, background = apertures.x, apertures.y, sky.background
+    distance = distance_grid(star.bad.shape, x, y)
     annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
-    rejected = annulus & (sky.weights == 0) & ~bad
+    rejected = annulus & (sky.weights == 0) & ~star.bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = find_neighbour(star, variance, bad, x, y, r_max, rejected=rejected)
+    neighbour = find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
     if neighbour is not None:
         found.append(
             f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "
             f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
             "a neighbour?"
         )
-    offset, err = core_offset(star, variance, bad, x, y)
+    offset, err = core_offset(star.image, star.variance, star.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
     if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
@@ -211,7 +211,8 @@ def find_neighbour(
     """Compare the light around a star with its mirror image, for the largest difference.
 
     A pupil function with little wavefront error has a point-symmetric PSF, and the rest of its asymmetry is below what
-    is reported. The image is turned about the star's centre of mass: other centroids are up to 0.2 pix off the axis.
+    is reported, at each distance. The image is turned about the star's centre of mass: other centroids are up to 0.2
+    pix off the axis.
 
     Parameters
     ----------
@@ -252,10 +253,11 @@ def find_neighbour(
         return None
     difference = np.where(look, light - _mirrored(light, x, y, 3, 0.0), 0.0)
     error = np.sqrt(noise + np.maximum(_mirrored(noise, x, y, 1, 0.0), 0.0))
-    difference[difference < _SIGMA * error] = 0.0
+    faint = np.interp(distance, _LIMIT_DISTANCE, _LIMIT_FRACTION) * star
+    difference[(difference < _SIGMA * error) | (difference < faint)] = 0.0
     j, i = np.unravel_index(np.argmax(difference), difference.shape)
     fraction = float(difference[j, i] / star)
-    return Neighbour(fraction, float(i), float(j), float(distance[j, i])) if fraction > _FRACTION else None
+    return Neighbour(fraction, float(i), float(j), float(distance[j, i])) if fraction > 0 else None
 
 
 def core_offset(

@@ -1,5 +1,6 @@
 """Light that is not the star's is found, and the star's own is not taken for it."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,10 @@ from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.quality import find_neighbour
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.reference import load_psf_images
+from niriss_eestep.psf.build import Sampling, build_filter
+from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.wavefront import INFLIGHT
+from niriss_eestep.reference import load_psf_images, load_throughput
 
 SHAPE = (71, 71)
 #: what each warning about the surroundings says
@@ -94,3 +98,40 @@ def test_hits_in_the_sky_annulus_change_nothing(name):
     assert not signs(profile)
     # three of 700 pixels less of a background whose starlight is worth up to 4 % of the star within 15 pix
     np.testing.assert_allclose(profile.count_rate, clean.count_rate, rtol=0.04 * 3 / 700)
+
+
+@cache
+def single_wavefronts(name, n):
+    """PSFs of single wavefronts in flight, which are not as symmetric as their mean."""
+    wavelength, pce = load_throughput().curve(name)
+    light, sampling = pce * photon_flux(wavelength), Sampling(n_wavelengths=3, n_realisations=1)
+    return [build_filter(name, wavelength, light, INFLIGHT, sampling=sampling, seed=s).image for s in range(n)]
+
+
+@pytest.mark.parametrize("name", ["F480M", "F277W"])
+def test_one_wavefront_makes_no_neighbour(name):
+    """Bright and faint stars, each through a telescope of its own: light on one side that is no neighbour's."""
+    rng = np.random.default_rng(8)
+    for psf in single_wavefronts(name, 8):
+        for rate, time in ((2.5e4 / 1.61, 100.0), (2.5e4 / 1.61, 1e4), (1e3 / 1.61, 100.0)):
+            x, y = 35 + rng.uniform(-0.5, 0.5, 2)
+            image = 0.5 + rate * psf.render(x, y, SHAPE)
+            variance = image / (1.61 * time)
+            image = image + np.sqrt(variance) * rng.normal(size=SHAPE)
+            layers = image, variance, np.zeros(SHAPE, np.uint32), np.zeros(SHAPE, bool)
+            assert not signs(measure_ee(StarExposure("x", *layers, x, y, 0, 0, 0.0656, 1.61)))
+
+
+@pytest.mark.parametrize("name", ["F480M", "F200W"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_repaired_pixels_of_a_faint_star_are_no_neighbours(name, value):
+    """A repaired pixel is as noisy as what it is predicted from, whatever its variance was in the file."""
+    rng = np.random.default_rng(9)
+    jj, ii = np.indices(SHAPE)
+    near = np.flatnonzero(np.abs(np.hypot(jj - 35, ii - 35) - 9.75) < 4.25)
+    for _ in range(20):
+        exposure = star(name, rng, rate=100 / 1.61, background=0.05)
+        image, variance, bad = exposure.image.copy(), exposure.variance.copy(), np.zeros(SHAPE, bool)
+        bad.flat[rng.choice(near, 15, replace=False)] = True
+        image[bad], variance[bad] = np.nan, value
+        assert not signs(measure_ee(replace(exposure, image=image, variance=variance, bad=bad)))
