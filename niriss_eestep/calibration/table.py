@@ -17,7 +17,7 @@ from niriss_eestep.calibration.visits import VisitCalibration
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.products.files import open as open_product
 from niriss_eestep.products.models import AbsFluxModel
-from niriss_eestep.reference.psfee import PSFEE
+from niriss_eestep.psf.ee_table import PSFEE
 
 __all__ = ["read_visits", "reference_models"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
+from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.psfee import PSFEE, EETable
 
 __all__ = ["psfee_from_radtabs", "read_radtab"]
 

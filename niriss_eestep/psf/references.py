@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import FilterPSF, Sampling, build_filter
+from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.pupil import GEOMETRIES
 from niriss_eestep.psf.wavefront import WAVEFRONTS
-from niriss_eestep.reference.psfee import PSFEE, EETable
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
 __all__ = ["SEED", "build_psfs", "check_filters", "provenance", "psfee_of"]

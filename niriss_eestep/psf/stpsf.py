@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import RADII
+from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.image_ee import image_encircled_energy
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.psfee import PACKAGED_PSFEE, PSFEE, EETable, load_psfee
 
 __all__ = ["compute_with_stpsf", "psfee_from_images", "read_psf_image"]
 
@@ -26,13 +26,15 @@ EXTENSIONS = ("OVERDIST", "OVERSAMP", "DET_DIST", "DET_SAMP")
 STPSF_FIELD = 141
 
 
-def psfee_from_images(directory: str | os.PathLike[str]) -> PSFEE:
+def psfee_from_images(directory: str | os.PathLike[str], model: PSFEE) -> PSFEE:
     """Measure the encircled energy of every PSF image of a directory.
 
     Parameters
     ----------
     directory : path
         Holds one FITS file per filter.
+    model : PSFEE
+        Our own EE, which tells how an image is normalised and what light lies beyond it.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def psfee_from_images(directory: str | os.PathLike[str]) -> PSFEE:
     origin: dict[str, Path] = {}
     notes = {}
     for path in files:
-        name, table, note = read_psf_image(path)
+        name, table, note = read_psf_image(path, model)
         if name in tables:
             raise ReferenceDataError(
                 f"{directory}: {origin[name].name} and {path.name} are both PSFs of {name}; leave one of them"
@@ -58,13 +60,15 @@ def psfee_from_images(directory: str | os.PathLike[str]) -> PSFEE:
     return PSFEE(tables, str(directory), {"source": f"STPSF/WebbPSF images of {directory.name}", "images": notes})
 
 
-def read_psf_image(path: str | os.PathLike[str]) -> tuple[str, EETable, str]:
+def read_psf_image(path: str | os.PathLike[str], model: PSFEE) -> tuple[str, EETable, str]:
     """Measure the encircled energy of one PSF image.
 
     Parameters
     ----------
     path : path
         FITS file as STPSF writes, with any of its extensions.
+    model : PSFEE
+        Our own EE, which tells how an image is normalised and what light lies beyond it.
 
     Returns
     -------
@@ -96,18 +100,21 @@ def read_psf_image(path: str | os.PathLike[str]) -> tuple[str, EETable, str]:
         light = image_encircled_energy(image, oversample, radius)
     except ParameterError as error:
         raise ReferenceDataError(f"{path}: the star is not in the middle of the image ({error})") from error
-    scale, how = _normalisation(name, str(header.get("NORMALIZ", "")).lower(), image.sum(), radius, light)
+    keyword = str(header.get("NORMALIZ", "")).lower()
+    scale, how = _normalisation(model, name, keyword, image.sum(), radius, light)
     note = f"{extension}, {oversample} per pixel, normalisation {how}"
     return name, EETable(radius, light * scale, np.zeros(radius.size)), note
 
 
-def compute_with_stpsf(filters: Sequence[str]) -> PSFEE:
+def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
     """Let STPSF compute the PSFs, and measure them.
 
     Parameters
     ----------
     filters : sequence of str
         Imaging filters.
+    model : PSFEE
+        Our own EE, which tells how an image is normalised and what light lies beyond it.
 
     Returns
     -------
@@ -135,7 +142,7 @@ def compute_with_stpsf(filters: Sequence[str]) -> PSFEE:
             instrument.filter = name
             psf = instrument.calc_psf(fov_pixels=STPSF_FIELD, oversample=4, normalize="exit_pupil")
             psf.writeto(Path(directory) / f"{name}.fits")
-        measured = psfee_from_images(directory)
+        measured = psfee_from_images(directory, model)
     return PSFEE(measured.tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
 
 
@@ -201,7 +208,7 @@ def _check_image(path: Path, image: NDArray[np.float64]) -> None:
 
 
 def _normalisation(
-    name: str, keyword: str, total: float, radius: NDArray[np.float64], light: NDArray[np.float64]
+    model: PSFEE, name: str, keyword: str, total: float, radius: NDArray[np.float64], light: NDArray[np.float64]
 ) -> tuple[float, str]:
     """Return the factor that makes the EE 1 over the infinite plane behind the pupil, and what was found.
 
@@ -209,7 +216,7 @@ def _normalisation(
     image), by that behind the last pupil ('exit_pupil'), or by that on the image ('last': the light beyond the image
     is then missing). A header without NORMALIZ is judged by its light.
     """
-    packaged = load_psfee(PACKAGED_PSFEE).ee(name, np.array([0.5 * radius[-1], radius[-1]]))
+    packaged = model.ee(name, np.array([0.5 * radius[-1], radius[-1]]))
     transmission = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
     factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": _with_what_is_beyond(packaged, radius, light)}
     if keyword.startswith("first"):

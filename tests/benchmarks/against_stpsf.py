@@ -26,7 +26,7 @@ from niriss_eestep.psf.pupil import (
 )
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.psf.wavefront import PRELAUNCH
-from niriss_eestep.reference import load_throughput
+from niriss_eestep.reference import load_psfee, load_throughput
 
 N_PUPIL = 1024
 RADII = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 40.0])
@@ -110,7 +110,7 @@ def main():
         for name in WAVELENGTHS:
             path, light = stpsf_image(directory, name, "exit_pupil")
             _, entering = stpsf_image(directory, name, "first")
-            table = read_psf_image(path)[1]
+            table = read_psf_image(path, load_psfee())[1]
             difference = our_ee(name, clear, element, opd) / np.interp(RADII, table.radius, table.ee) - 1
             ours = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
             print(

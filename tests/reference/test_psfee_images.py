@@ -179,4 +179,4 @@ def test_without_stpsf_the_message_says_what_to_install():
     if find_spec("stpsf"):
         pytest.skip("stpsf is installed")
     with pytest.raises(ReferenceDataError, match=r"pip install 'niriss_eestep\[stpsf\]'"):
-        compute_with_stpsf(["F090W"])
+        compute_with_stpsf(["F090W"], load_psfee())
