@@ -36,6 +36,7 @@ def _configure_program(group):
         "--dithers", type=positive_count, default=2, metavar="N", help="exposures of a group (default 2)"
     )
     group.add_argument("--seed", type=count, default=1, metavar="N", help="equal seeds give equal files (default 1)")
+    group.add_argument("--date", default="2022-05-01", help="of the first exposure, yyyy-mm-dd (default 2022-05-01)")
     group.add_argument("--program", type=count, default=1094, metavar="N", help="program number (default 1094)")
     group.add_argument("--cal", action="store_true", help="write *_cal.fits instead of *_rate.fits")
     group.add_argument("--rateints", action="store_true", help="write *_rateints.fits as well")
@@ -167,7 +168,19 @@ def make_program(args):
         electrons=args.electrons,
         seed=args.seed,
         number=args.program,
+        start=_start(args.date),
     )
+
+
+def _start(date):
+    from astropy.time import Time
+
+    from niriss_eestep.errors import ParameterError
+
+    try:
+        return Time(date, scale="utc").mjd
+    except ValueError as error:
+        raise ParameterError(f"--date {date}: give a date as yyyy-mm-dd") from error
 
 
 def _words(values):

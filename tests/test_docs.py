@@ -1,0 +1,58 @@
+"""The pages say what is so: their blocks run in order, their links lead somewhere, their tables are the package's."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from niriss_eestep.cli import COMMANDS
+
+TOP = Path(__file__).parents[1]
+DOCS = TOP / "niriss_eestep" / "docs"
+PAGES = [TOP / "README.md", *sorted(DOCS.rglob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+RUN = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def page_name(page):
+    return str(page.relative_to(TOP))
+
+
+def test_readme_names_all_commands():
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_pictures_and_links_are_there(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_generated_parts_are_those_of_the_package():
+    run = subprocess.run(
+        [sys.executable, str(DOCS / "_generate.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", RUN, ids=page_name)
+def test_blocks_run_in_order(page, tmp_path):
+    """Every sh and python block, in the order of the page, as a reader would run them."""
+    script = ["set -e"]
+    for k, (kind, block) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
+        if kind == "python":
+            (tmp_path / f"block{k}.py").write_text(block)
+            block = f"{sys.executable} block{k}.py\n"
+        script.append(block)
+    drop = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "PYSYN_CDBS", "NIS_SYNPHOT", "NIRISS_EESTEP_PARS")
+    environment = {k: v for k, v in os.environ.items() if k not in drop}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    run = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    assert "Traceback" not in run.stdout + run.stderr
