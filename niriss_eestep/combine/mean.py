@@ -54,6 +54,8 @@ class CombinedProfile:
         1 good, 0 left out.
     exposure_weight : ndarray, shape (n_exposures, n_radii)
         Weights of the mean; they add up to 1 at each radius that was measured.
+    exposure_covariance : ndarray, shape (n_exposures, n_radii, n_radii), optional
+        Covariance of each exposure's profile; None where a product does not keep it.
     """
 
     radius: NDArray[np.float64]
@@ -69,6 +71,7 @@ class CombinedProfile:
     exposure_err: NDArray[np.float64]
     exposure_flag: NDArray[np.int64]
     exposure_weight: NDArray[np.float64]
+    exposure_covariance: NDArray[np.float64] | None = None
 
     @property
     def err(self) -> NDArray[np.float64]:
@@ -284,4 +287,5 @@ def combine_profiles(
         exposure_err=np.sqrt(np.diagonal(own + shared, axis1=1, axis2=2)),
         exposure_flag=flag,
         exposure_weight=weight,
+        exposure_covariance=own + shared,
     )

@@ -217,9 +217,9 @@ class AbsFluxStep(FluxStep):
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
         }
-        arrays, correction, note, failure = _empty(len(model.radius)), None, "", ""
+        arrays, total, note, failure = _empty(len(model.radius)), None, "", ""
         try:
-            total, found = self._total(model, names)
+            total = self._total(model, names)
             stimulus, note = self._stimulus(model, names)
             row |= asdict(
                 calibrate_rate(
@@ -231,16 +231,15 @@ class AbsFluxStep(FluxStep):
                 )
             )
         except NirissEEError as error:
-            failure = str(error)
+            total, failure = None, str(error)
         else:
-            correction = found
             arrays = {
                 "radius_used": total.used,
                 "total_count_rate": total.total,
                 "total_count_rate_err": total.total_err,
                 "ee_effective": total.ee_effective,
             }
-        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, correction, arrays), note, failure)
+        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, total), note, failure)
 
     def _total(self, model, group):
         """Total count rate of a group."""
@@ -249,18 +248,15 @@ class AbsFluxStep(FluxStep):
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
         correction = find(model, group, parameters)
-        edges, coverage = zip(*correction.rings, strict=True)
-        total = total_rate(
+        return total_rate(
             combined_profile(model),
             correction.curve,
             correction.curve_err,
             area=model.exposure_area,
-            ring_edges=edges,
-            ring_coverage=coverage,
+            rings=correction.rings,
             radius_min=correction.radius_min,
             radius_max=correction.radius_max,
         )
-        return total, correction
 
     def _psfee(self, model, group, parameters):
         """EE of the PSF, and each exposure's annulus as it was used."""
@@ -374,12 +370,9 @@ def _row(group, lost):
     return group.row | {"n_exposures": n_exposures, "status": str(Status(group.failure, tuple(warnings)))}
 
 
-def _exposures(model, group, correction, found):
+def _exposures(model, group, total):
     """Rows of the table of exposures."""
-    from niriss_eestep.flux.aperture_correction import effective_ee
-
-    used = np.asarray(found["radius_used"], dtype=bool)
-    k = int(np.nonzero(used)[0][-1]) if used.any() else len(used) - 1
+    k = int(np.nonzero(total.used)[0][-1]) if total is not None else len(model.radius) - 1
     rows = []
     for i, name in enumerate(model.exposure_names):
         row = group | {
@@ -396,12 +389,9 @@ def _exposures(model, group, correction, found):
             "count_rate_err": model.exposure_count_rate_err[i, k],
             "status": model.exposure_status[i],
         }
-        if correction is not None and not row["status"].startswith("failed"):
-            effective = effective_ee(correction.curve, model.radius, model.exposure_area[i], *correction.rings[i])
-            row["total_count_rate"] = float(np.mean((model.exposure_count_rate[i] / effective)[used]))
-            # apertures share their pixels: the variance of the mean is the mean of all of the covariance
-            covariance = model.exposure_covariance[i] / np.outer(effective, effective)
-            row["total_count_rate_err"] = float(np.sqrt(np.mean(covariance[np.ix_(used, used)])))
+        if total is not None:
+            row["total_count_rate"] = float(total.exposure_total[i])
+            row["total_count_rate_err"] = float(total.exposure_total_err[i])
         rows.append(row)
     return rows
 

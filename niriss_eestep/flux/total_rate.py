@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +39,9 @@ class TotalRate:
     err_photon, err_scatter, err_radii, err_aperture : float
         Standard errors of ``count_rate`` [DN/s]: formal; what the scatter between dithers adds; what the spread over
         radii adds beyond chance; from the EE's own uncertainty.
-    exposure_scatter : float
-        Standard deviation between the exposures' own totals [DN/s]; NaN for fewer than two.
+    exposure_total, exposure_total_err : ndarray, shape (n_exposures,)
+        Each exposure's own total, over those of the radii used that it does not flag, and its standard error without
+        the aperture correction's [DN/s]; NaN where it flags all of them.
     """
 
     radius: NDArray[np.float64]
@@ -53,7 +54,14 @@ class TotalRate:
     err_scatter: float
     err_radii: float
     err_aperture: float
-    exposure_scatter: float
+    exposure_total: NDArray[np.float64]
+    exposure_total_err: NDArray[np.float64]
+
+    @property
+    def exposure_scatter(self) -> float:
+        """Standard deviation between the exposures' own totals [DN/s]; NaN for fewer than two."""
+        totals = self.exposure_total[np.isfinite(self.exposure_total)]
+        return float(np.std(totals, ddof=1)) if len(totals) > 1 else float("nan")
 
     @property
     def count_rate_err(self) -> float:
@@ -92,8 +100,7 @@ def total_rate(
     curve_err: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     *,
     area: NDArray[np.float64],
-    ring_edges: NDArray[np.float64],
-    ring_coverage: NDArray[np.float64],
+    rings: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
     radius_min: float = 5.0,
     radius_max: float = 10.0,
 ) -> TotalRate:
@@ -107,9 +114,8 @@ def total_rate(
         EE of the PSF at radii [pix], 1 at infinity, and its standard error.
     area : ndarray, shape (n_exposures, n_radii)
         Areas of the apertures [pix].
-    ring_edges : ndarray, shape (n_exposures, n_rings + 1)
-    ring_coverage : ndarray, shape (n_exposures, n_rings)
-        Which part of its annulus each exposure used.
+    rings : sequence of (ndarray, ndarray), length n_exposures
+        Which part of its annulus each exposure used: edges [pix] and coverage of its rings.
     radius_min, radius_max : float
         Radii averaged, both included [pix].
 
@@ -131,9 +137,9 @@ def total_rate(
     """
     radius, weight = combined.radius, combined.exposure_weight
     used = _used_radii(combined, radius_min, radius_max)
-    rings = list(zip(area, ring_edges, ring_coverage, strict=True))
-    effective = np.array([effective_ee(curve, radius, *ring) for ring in rings])
-    effective_err = np.array([effective_ee(curve_err, radius, *ring) for ring in rings])
+    annuli = list(zip(area, rings, strict=True))
+    effective = np.array([effective_ee(curve, radius, a, *ring) for a, ring in annuli])
+    effective_err = np.array([effective_ee(curve_err, radius, a, *ring) for a, ring in annuli])
     each = combined.exposure_value / effective
     measured = weight.sum(axis=0) > 0
     total = np.where(measured, weighted_sum(weight, each), np.nan)
@@ -144,6 +150,7 @@ def total_rate(
     full = float(np.mean(covariance[chosen]))
     photon = float(np.mean((covariance / np.outer(combined.inflation, combined.inflation))[chosen]))
     count_rate = float(np.mean(total[used]))
+    exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
     return TotalRate(
         radius=radius,
         used=used,
@@ -156,7 +163,8 @@ def total_rate(
         err_radii=_excess_spread(total[used], covariance[chosen]),
         # a wrong wavefront moves the EE at all radii together
         err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
-        exposure_scatter=_exposure_scatter(each[:, used], combined.exposure_flag[:, used]),
+        exposure_total=exposure_total,
+        exposure_total_err=exposure_total_err,
     )
 
 
@@ -176,11 +184,20 @@ def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float)
     return np.asarray(used)
 
 
-def _exposure_scatter(each: NDArray[np.float64], flag: NDArray[np.int64]) -> float:
-    """Standard deviation between the exposures' own totals; NaN for fewer than two that are good at every radius."""
-    totals = np.mean(np.where(flag > 0, each, np.nan), axis=1)
-    totals = totals[np.isfinite(totals)]
-    return float(np.std(totals, ddof=1)) if len(totals) > 1 else float("nan")
+def _exposure_totals(
+    combined: CombinedProfile, effective: NDArray[np.float64], used: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each exposure's own total and its error, over the group's radii that the exposure does not flag."""
+    totals, errs = np.full((2, len(effective)), np.nan)
+    for k, ee in enumerate(effective):
+        good = used & (combined.exposure_flag[k] > 0)
+        if good.any():
+            totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
+            if combined.exposure_covariance is not None:
+                # apertures share their pixels: the variance of the mean is the mean of all of the covariance
+                covariance = combined.exposure_covariance[k] / np.outer(ee, ee)
+                errs[k] = np.sqrt(np.mean(covariance[np.ix_(good, good)]))
+    return totals, errs
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,5 +76,5 @@ class Stamp:
                 raise ParameterError(f"{self.name}: {label} must be positive and finite, got {getattr(self, label)}")
 
 
-#: the name before 0.3
+#: its former name
 StarExposure = Stamp

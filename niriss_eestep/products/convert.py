@@ -240,6 +240,7 @@ def combined_profile(model):
         exposure_err=model[f"exposure_{value}_err"],
         exposure_flag=model.exposure_flag,
         exposure_weight=model.exposure_weight,
+        exposure_covariance=model.exposure_covariance if value == "count_rate" else None,
     )
 
 

@@ -169,8 +169,7 @@ def combine_exposures(
         curve,
         np.zeros_like,
         area=np.array([p.area for p in profiles]),
-        ring_edges=np.array([p.background.ring_edges for p in profiles]),
-        ring_coverage=np.array([p.background.ring_coverage for p in profiles]),
+        rings=[(p.background.ring_edges, p.background.ring_coverage) for p in profiles],
     )
     return combined, total
 

@@ -55,7 +55,7 @@ def group(n=2, *, noise=0.0, seed=0, rate=RATE):
     combined = combine_profiles(
         [f"e{k}" for k in range(n)], RADIUS, values, [max(noise, 1e-3) ** 2 * shared for _ in range(n)]
     )
-    rings = {"area": np.tile(area, (n, 1)), "ring_edges": np.tile(EDGES, (n, 1)), "ring_coverage": coverage}
+    rings = {"area": np.tile(area, (n, 1)), "rings": [(EDGES, c) for c in coverage]}
     return combined, rings
 
 
@@ -117,6 +117,48 @@ def test_the_uncertainty_of_the_ee_is_carried():
     assert np.isnan(total.exposure_scatter)
 
 
+def test_an_exposures_total_is_over_the_radii_that_it_does_not_flag():
+    """Half of one exposure's light is lost at 8 pix, and flagged there: all totals are the star's."""
+    combined, rings = group(3)
+    value, flag = combined.exposure_value.copy(), combined.exposure_flag.copy()
+    spoiled = int(np.flatnonzero(RADIUS == 8)[0])
+    value[2, spoiled] /= 2
+    flag[2, spoiled] = 0
+    again = combine_profiles(combined.names, RADIUS, value, combined.exposure_covariance, flags=flag)
+    total = total_rate(again, ee, np.zeros_like, **rings)
+    np.testing.assert_allclose(total.exposure_total, RATE, rtol=1e-12)
+    assert total.exposure_scatter == pytest.approx(0, abs=1e-9 * RATE)
+    assert np.all(total.exposure_total_err > 0)
+    # an exposure that flags all of the range has no total; the others and the group do
+    flag[2] = 0
+    total = total_rate(
+        combine_profiles(combined.names, RADIUS, value, combined.exposure_covariance, flags=flag),
+        ee,
+        np.zeros_like,
+        **rings,
+    )
+    assert np.isnan(total.exposure_total[2])
+    assert np.isnan(total.exposure_total_err[2])
+    assert total.count_rate == pytest.approx(RATE, rel=1e-12)
+
+
+def test_pulls_of_each_exposures_total():
+    """Whatever radii each of them flags: mean 0 and standard deviation 1, to the sampling error of 1500 totals."""
+    rng, pulls = np.random.default_rng(4), []
+    for seed in range(500):
+        combined, rings = group(3, noise=30.0, seed=seed)
+        flag = (rng.random(combined.exposure_flag.shape) > 0.2).astype(np.int64)
+        flag[:, 3] = 1
+        flagged = combine_profiles(
+            combined.names, RADIUS, combined.exposure_value, combined.exposure_covariance, flags=flag
+        )
+        total = total_rate(flagged, ee, np.zeros_like, **rings)
+        pulls.append((total.exposure_total - RATE) / total.exposure_total_err)
+    pulls = np.ravel(pulls)
+    assert abs(pulls.mean()) < 3 / np.sqrt(pulls.size)
+    assert abs(pulls.std() - 1) < 3 / np.sqrt(2 * pulls.size)
+
+
 def test_no_usable_radius():
     combined, rings = group(1)
     with pytest.raises(ParameterError, match="radius_min=20"):
@@ -139,8 +181,8 @@ def test_calibration_by_hand():
     # 1 MJy/sr is 23.5044 uJy/arcsec^2
     assert pytest.approx(23.504430, rel=1e-6) == UJA2_PER_MJYSR
     assert found.photuja2 == pytest.approx(found.photmjsr * 23.504430, rel=1e-6)
-    # a star of 3631 Jy has magnitude 0: at 2 mJy / 5e4 per DN/s
-    assert found.zeropoint_ab == pytest.approx(-2.5 * np.log10(2e-3 / RATE / 3631))
+    # m = -2.5 log10(F_nu in erg/s/cm2/Hz) - 48.60 (Oke & Gunn 1983): at 2 mJy / 5e4 per DN/s
+    assert found.zeropoint_ab == pytest.approx(-2.5 * np.log10(2e-3 / RATE * 1e-23) - 48.60, abs=1e-5)
     # aperture 0.4 %, spectrum 0.3 %; gain 1 % and throughput 2 % enter the ratio only
     assert found.photmjsr_err / found.photmjsr == pytest.approx(np.hypot(0.004, 0.003), rel=1e-3)
     budget = np.sqrt(0.004**2 + 0.003**2 + 0.01**2 + 0.02**2)

@@ -1,9 +1,11 @@
 """Rows of the exposures in the table of the absolute flux calibration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from niriss_eestep.combine.mean import combine_profiles
+from niriss_eestep.combine.mean import combine_profiles, growth_flags
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
@@ -38,7 +40,9 @@ def profiles(n, *, pixel_err, seed=0):
         "pixel_scale": 0.0656,
         "bad_pixel_method": "surface",
     }
-    return [EEProfile(RADIUS, truth + root @ rng.normal(size=len(RADIUS)), **shared) for _ in range(n)]
+    return [
+        EEProfile(radius=RADIUS, count_rate=truth + root @ rng.normal(size=len(RADIUS)), **shared) for _ in range(n)
+    ]
 
 
 def calibrated(members):
@@ -48,7 +52,8 @@ def calibrated(members):
         model.meta.target.proposer_name, model.meta.subarray.name = "P330E", "SUB64"
     names = [f"e{k:03d}" for k in range(len(members))]
     values, covariances = [p.count_rate for p in members], [p.covariance for p in members]
-    combined = combine_profiles(names, RADIUS, values, covariances)
+    flags = growth_flags(np.array(values), covariances)
+    combined = combine_profiles(names, RADIUS, values, covariances, flags=flags)
     return AbsFluxStep.call(convert.combined_ee_model(combined, models, product="x"), configure_log=False)
 
 
@@ -65,3 +70,12 @@ def test_the_total_of_a_lone_exposure_is_its_groups():
     row, exposure = found.table[0], found.exposures[0]
     assert exposure["total_count_rate"] == pytest.approx(row["count_rate"], rel=1e-12)
     assert exposure["total_count_rate_err"] == pytest.approx(row["err_photon"] * row["count_rate"], rel=1e-12)
+
+
+def test_an_exposures_total_leaves_out_the_radii_that_it_flags():
+    """Half of one exposure's light is missing at 7 pix only: each total is the star's, within its error."""
+    members = profiles(3, pixel_err=0.003)
+    members[1] = replace(members[1], count_rate=np.where(RADIUS == 7, 0.5, 1.0) * members[1].count_rate)
+    found = calibrated(members)
+    assert abs(found.table[0]["count_rate"] - RATE) < 4 * found.table[0]["count_rate_err"]
+    assert np.all(abs(found.exposures["total_count_rate"] - RATE) < 4 * found.exposures["total_count_rate_err"])
