@@ -46,6 +46,15 @@ def group_file_name(product, group, suffix, *, with_target=False):
     return "_".join([product, *(safe_name(p) for p in parts), suffix]) + ".asdf"
 
 
+def _exposure_name(member, model):
+    """Name the exposure that a profile is of: its product may have a suffix of the user's."""
+    name = model.meta.filename or member.name
+    made_of = model._instance["meta"].get("eestep", {}).get("input")
+    if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
+        name = made_of[0]["filename"]
+    return exposure_root(name)
+
+
 class CombineProfilesStep(FluxStep):
     """Average the EE and SB profiles of the exposures of each group: (target, filter, pupil, subarray)."""
 
@@ -72,26 +81,26 @@ class CombineProfilesStep(FluxStep):
         NirissEEError
             If an input is no profile, or no group could be combined.
         """
+        if self.suffix in SUFFIXES.values() and self.suffix != SUFFIXES[EEProfileModel]:
+            raise ParameterError(f"suffix={self.suffix}: the products of SB have it; give another")
         results = []
         for product in self.gather_products(inputs):
             opened = [(member, self.open_member(member)) for member in product.members]
             results += self.combine(opened, product.name)
         if not results:
             raise ProductError("no profiles to combine")
-        self.suffix = False
-        self.output_use_model = True
+        # their names have it
+        self.suffix, self.output_use_model = False, True
         return results
 
-    def combine(self, opened, product_name=None, *, with_target=None):
+    def combine(self, opened, product_name=None):
         """Combine the profiles of one product, or of some of its groups.
 
         Parameters
         ----------
         opened : list of (Member, EEProfileModel or SBProfileModel)
         product_name : str, optional
-            Made from program and target if not given.
-        with_target : bool, optional
-            Put the targets' names into those of the files; by default where there are several among ``opened``.
+            That of the pipeline, else made from program and target, if not given.
 
         Returns
         -------
@@ -108,8 +117,9 @@ class CombineProfilesStep(FluxStep):
             groups.setdefault(key, []).append((member, completed(model)))
         if not groups:
             return []
-        name = product_name or default_product_name(opened[0][1])
-        several = len({key[1] for key in groups}) > 1 if with_target is None else with_target
+        name = product_name or self.search_attr("product_name") or default_product_name(opened[0][1])
+        # the targets' names are in those of the files where there are several
+        several = self.search_attr("several_targets") or len({key[1] for key in groups}) > 1
         results = []
         for key in sorted(groups, key=lambda k: (k[0].__name__, *k[1:])):
             results.append(self._combine_group(groups[key], name, several))
@@ -117,11 +127,11 @@ class CombineProfilesStep(FluxStep):
 
     def _combine_group(self, members, product, several):
         """Combine one group's profiles of one kind."""
-        log_start = len(self.log_owner._log_records or [])
+        log_start = len(self._log_records or ())
         kind = type(members[0][1])
-        members = sorted(members, key=lambda m: exposure_root(m[1].meta.filename or m[0].name))
+        members = sorted(members, key=lambda m: _exposure_name(*m))
         models = [model for _, model in members]
-        names = [exposure_root(model.meta.filename or member.name) for member, model in members]
+        names = [_exposure_name(*member) for member in members]
         radius = models[0].radius
         for member, model in members:
             if not np.array_equal(model.radius, radius):
@@ -138,8 +148,8 @@ class CombineProfilesStep(FluxStep):
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         make = combined_ee_model if kind is EEProfileModel else combined_sb_model
         result = make(combined, models, product=product)
-        group = group_of(models[0])
-        result.meta.filename = group_file_name(product, group, SUFFIXES[kind], with_target=several)
+        group, suffix = group_of(models[0]), self.suffix if kind is EEProfileModel else SUFFIXES[kind]
+        result.meta.filename = group_file_name(product, group, suffix, with_target=several)
         self.finish(result, [member.source for member, _ in members], self.parameters_for(models[0]))
         log.info("%s: %d exposures, %d good at most", result.meta.filename, len(models), combined.n_good.max())
         self.keep_log(result, log_start)

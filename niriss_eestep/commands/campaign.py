@@ -62,11 +62,13 @@ def run(args):
         if args.scheduler is None:
             summary = run_campaign(args.paths, args.output_dir, workers=args.workers, skip_existing=args.skip_existing)
         else:
-            from niriss_eestep.pipeline.cluster import DaskCrew, connect
+            from niriss_eestep.pipeline.cluster import DaskWorkers, connect
 
             with connect(args.scheduler) as client:
-                crew = partial(DaskCrew, client=client)
-                summary = run_campaign(args.paths, args.output_dir, make_crew=crew, skip_existing=args.skip_existing)
+                workers = partial(DaskWorkers, client=client)
+                summary = run_campaign(
+                    args.paths, args.output_dir, make_executor=workers, skip_existing=args.skip_existing
+                )
     print(summary.as_text())
     print(f"groups: {args.output_dir / GROUPS_FILE}")
     print(f"exposures: {args.output_dir / EXPOSURES_FILE}")

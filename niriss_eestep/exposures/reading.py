@@ -15,7 +15,7 @@ from niriss_eestep.products.files import open as open_product
 __all__ = ["open_exposure"]
 
 
-def open_exposure(source, max_size=SIZE_MAX):
+def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
     """Open an exposure's file as a JWST data model.
 
     Parameters
@@ -24,6 +24,8 @@ def open_exposure(source, max_size=SIZE_MAX):
         A model is handed back.
     max_size : float
         Largest exposure that is opened, when unpacked [MB].
+    whole : bool
+        Read the arrays, so that the model can be changed, copied and saved.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def open_exposure(source, max_size=SIZE_MAX):
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = check_fits(source, max_size)
-        model = fits_image(source, extensions)
+        model = None if whole else fits_image(source, extensions)
         if model is None:
             model = datamodels.open(source)
             check_metadata(source, model._instance)

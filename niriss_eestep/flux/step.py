@@ -112,7 +112,8 @@ class AbsFluxStep(FluxStep):
         NirissEEError
             If an input is no combined profile, or no group could be calibrated.
         """
-        self.check_settings({})
+        if not self.in_pipeline:
+            self.check_settings({})
         results = []
         for product in self.gather_products(inputs):
             self._reference_files_used = []
@@ -122,11 +123,17 @@ class AbsFluxStep(FluxStep):
             if not used:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             groups = [self.calibrate_group(model) for model, _ in used]
-            results.append(self.collect(groups, [source for _, source in used], product.name))
+            name = product.name or self.search_attr("product_name")
+            lost = self.search_attr("lost", default=())
+            results.append(self.collect(groups, [source for _, source in used], name, lost))
         if not results:
             raise ProductError("no combined EE profiles to calibrate")
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
+
+    def saved_in_pipeline(self):
+        """Whether the step saves in a pipeline: where that does not write the same file; see `FluxStep`."""
+        return self.parent.save_results and bool(self.output_dir or self.suffix != self.parent.suffix)
 
     def check_parameters(self, parameters):
         """Refuse radii in the wrong order, and errors that are none."""

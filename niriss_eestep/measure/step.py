@@ -1,25 +1,336 @@
-"""The step that measures encircled energy."""
+"""The two steps that measure one exposure: its encircled energy, and its surface brightness."""
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
-from niriss_eestep.exposures.cut import check_exposure
+import numpy as np
+
+from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
+from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_resampled, pixel_ratio, star_exposures
+from niriss_eestep.exposures.inputs import exposure_root, metadata_of, nothing_in
+from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.exposure_step import ExposureStep
+from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.repair import BOX
-from niriss_eestep.products.convert import ee_profile_model
+from niriss_eestep.measure.resampled import image_options, native_profile
+from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
+from niriss_eestep.pipeline.base import FluxStep
+from niriss_eestep.products.convert import ee_profile_model, sb_profile_model
+from niriss_eestep.products.files import open as open_product
+from niriss_eestep.products.integrations import add_integrations
+from niriss_eestep.products.provenance import exposure_record, fingerprint
 
-__all__ = ["EEPhotometryStep"]
+__all__ = ["EEPhotometryStep", "ExposureStep", "SBProfileStep", "failure_of"]
+
+log = logging.getLogger(__name__)
+
+
+class ExposureStep(FluxStep):
+    """A step that makes one product of each exposure."""
+
+    #: what the measurement takes, and the end of its products' file names
+    options_class = None
+    product_suffix = ""
+
+    spec = """
+    source_x = force_list(default=None)      # Star's x [pix, 0-indexed]; a list goes with source_name
+    source_y = force_list(default=None)      # Star's y [pix, 0-indexed]
+    source_name = force_list(default=None)   # Exposures that source_x and source_y belong to (roots of file names)
+    bad_dq = force_list(default=list('DO_NOT_USE', 'NON_SCIENCE'))  # DQ flags that make a pixel bad
+    gain = float(default=None)               # Gain [e-/DN]; None: the gain reference
+    allow_nrm = boolean(default=False)       # Measure exposures with the non-redundant mask too
+    centroid_method = option('com', 'quadratic', '1dg', '2dg', default='com')  # Centre of mass, or photutils' centroid_* of that name
+    centroid_box = integer(default=7)        # Side of the centroid box [pix]
+    search_radius = float(default=5.0)       # The star is looked for this far from the first position [pix]
+    """  # noqa: E501 - stpipe takes one line per parameter
+
+    def process(self, *inputs):
+        """Measure exposures.
+
+        Parameters
+        ----------
+        *inputs : str, Path, DataModel, container, library, association or list of these
+
+        Returns
+        -------
+        ProductModel or list of ProductModel
+            One for one exposure; a list for more, without those that could not be measured at all.
+
+        Raises
+        ------
+        NirissEEError
+            If the only exposure, or every one of several, fails.
+        """
+        members = [member for product in self.gather(inputs) for member in product.members]
+        if not members:
+            raise ExposureError(nothing_in(inputs))
+        if not self.in_pipeline:  # which has done so for all exposures
+            self.check_settings(metadata_of(members))
+            self.tell_unknown_names(members)
+        self.output_use_model = self.in_pipeline or len(members) > 1
+        if len(members) == 1:
+            result = self.measure(members[0])
+            if failure_of(result) and self.search_attr("on_error") != "record":
+                raise ExposureError(f"{members[0].filename}: {failure_of(result)}")
+            return result
+        results = []
+        for member in members:
+            try:
+                results.append(self.measure(member))
+            except NirissEEError as error:
+                log.error("%s: failed: %s", member.filename, error)
+        if all(failure_of(result) for result in results):
+            raise ExposureError(f"none of {len(members)} exposures could be measured; the log says why for each")
+        return results
+
+    def measure(self, member):
+        """Measure one exposure.
+
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        ProductModel
+            With ``meta.filename`` set; where the star could not be measured its profile is NaN and its status says why.
+
+        Raises
+        ------
+        NirissEEError
+            If the exposure cannot be read, or is not for this pipeline.
+        """
+        with self.opened(member) as model:
+            log_start = len(self._log_records or ())
+            self._reference_files_used = []
+            # as plain metadata they are flattened once for parameters, references and fingerprint
+            metadata = model.get_crds_parameters()
+            parameters = _with_numbers(self.parameters_for(metadata), "source_x", "source_y")
+            references = self.find_references(metadata, parameters)
+            options = self.options(parameters)
+            # radii are in detector pixels, and a resampled image may have others
+            scale = pixel_ratio(model.meta)
+            in_image = image_options(options, scale) if is_resampled(model.meta) else options
+            exposures = star_exposures(
+                member.name,
+                model,
+                half_size=self.half_size(in_image),
+                bad_dq=bad_dq_mask(parameters["bad_dq"]),
+                gain=_gain(model, parameters["gain"], references["gain"]),
+                position=_position(member, parameters),
+                allow_nrm=parameters["allow_nrm"],
+            )
+            record = exposure_record(member.filename, metadata, exposures)
+            kept = self._existing(member, parameters, record)
+            if kept is not None:
+                return kept
+            profile, integrations = self._profile_of(exposures, in_image, model, references)
+            if in_image is not options:
+                profile = native_profile(profile, options, scale)
+            result = self.product(profile, model)
+        if integrations is not None:
+            add_integrations(result, integrations)
+        _give_native_area(result, scale)
+        result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
+        self.finish(result, [record], parameters)
+        (log.warning if profile.failure or profile.warnings else log.info)(
+            "%s: %s: %s", self.class_alias, member.name, profile.status
+        )
+        self.keep_log(result, log_start)
+        return result
+
+    @contextmanager
+    def opened(self, member):
+        """Open an exposure for as long as it is measured; a model in memory is as it was given.
+
+        Parameters
+        ----------
+        member : Member
+
+        Yields
+        ------
+        DataModel
+        """
+        model = self.open_member(member)
+        try:
+            yield model
+        finally:
+            if model is not member.source:
+                model.close()
+
+    def _existing(self, member, parameters, record):
+        """Product of an earlier run, if the pipeline is to keep it and it is what this run would make; else None."""
+        if not (self.save_results and self.search_attr("skip_existing")):
+            return None
+        path = Path(self.make_output_path(basepath=f"{member.name}_{self.product_suffix}.asdf"))
+        if not path.is_file():
+            return None
+        try:
+            product = open_product(path)
+        except ProductError as error:
+            log.warning("%s: made again: %s", path.name, error)
+            return None
+        if product.meta.eestep.fingerprint != fingerprint(
+            parameters=parameters, inputs=[record], references=self.references_used()
+        ):
+            log.info("%s: made again: input, parameters, references or version have changed", path.name)
+            return None
+        log.info("%s: kept: same input, parameters and references", path.name)
+        product._log_is_kept = True
+        # what the hooks do is in it; `run` sets both back
+        self.save_results, self._post_hooks = False, []
+        return product
+
+    def check_parameters(self, parameters):
+        """Refuse options and flags that are none."""
+        self.options(parameters)
+        bad_dq_mask(parameters["bad_dq"])
+
+    def tell_unknown_names(self, members):
+        """Warn of names in ``source_name`` that no exposure has: their positions would be used for none."""
+        names = {exposure_root(name) for name in self.source_name or []}
+        unknown = sorted(names - {member.name for member in members})
+        if unknown:
+            log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
+
+    def _profile_of(self, exposures, options, model, references):
+        """Profile of an exposure; the mean of its integrations, and they, where it has several."""
+        profiles = []
+        for exposure in exposures:
+            try:
+                profiles.append(self.profile(exposure, options, model, references))
+            except ExposureError as error:
+                profiles.append(self.failed_profile(exposure, options, str(error)))
+        if len(profiles) == 1:
+            return profiles[0], None
+        try:
+            return combine_integrations(profiles)
+        except ExposureError as error:
+            return self.failed_profile(exposures[0], options, str(error)), None
+
+    def find_references(self, model, parameters):
+        """Find the references that the measurement of one exposure uses, and note their names.
+
+        Parameters
+        ----------
+        model : DataModel or dict
+            The exposure, or its flat metadata.
+        parameters : dict
+
+        Returns
+        -------
+        dict of str to (str or None)
+            Path by reference type; None for the packaged one, or where a parameter stands for it.
+        """
+        if parameters["gain"] is not None:
+            self.note_reference("gain", f"parameter ({parameters['gain']} e-/DN)")
+            return {"gain": None}
+        path = self.get_reference_file(model, "gain")
+        if path is None:
+            self.note_reference("gain", f"nominal ({GAIN} e-/DN)")
+        return {"gain": path}
+
+    # ---- what the steps differ in
+
+    def options(self, parameters):
+        """Make the options of the measurement from the parameters."""
+        return self.options_class(**{field.name: parameters[field.name] for field in fields(self.options_class)})
+
+    def half_size(self, options):
+        """Half the size of the stamp that the measurement needs [pix]."""
+        raise NotImplementedError
+
+    def profile(self, exposure, options, model, references):
+        """Measure the stamp."""
+        raise NotImplementedError
+
+    def failed_profile(self, exposure, options, reason):
+        """Profile of an exposure that could not be measured."""
+        raise NotImplementedError
+
+    def product(self, profile, model):
+        """Make the data model of a profile."""
+        raise NotImplementedError
+
+
+def _gain(model, given, path):
+    """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""
+    if given is not None:
+        return given
+    if path is None:
+        return GAIN
+    from niriss_eestep.reference.gain import mean_gain
+
+    return mean_gain(path, model.meta.subarray)
+
+
+def _position(member, parameters):
+    """Position that the user gave for this exposure; None if none."""
+    x, y = parameters["source_x"], parameters["source_y"]
+    if x is None and y is None:
+        return None
+    x, y = x or [], y or []
+    names = [exposure_root(n) for n in parameters["source_name"] or []]
+    if len(set(names)) < len(names):
+        raise ParameterError(f"source_name gives an exposure twice: {', '.join(sorted(names))}")
+    if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
+        raise ParameterError(
+            f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "
+            "position, or as many names as positions"
+        )
+    if not names:
+        return x[0], y[0]
+    return dict(zip(names, zip(x, y, strict=True), strict=True)).get(member.name)
+
+
+def _with_numbers(parameters, *names):
+    """Parameters with those named as lists of numbers, which the command line gives as text."""
+    found = dict(parameters)
+    for name in names:
+        if found[name] is None:
+            continue
+        try:
+            found[name] = np.atleast_1d(np.array(found[name], dtype=float)).tolist()
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"{name}={found[name]}: must be numbers [pix]") from error
+    return found
+
+
+def _give_native_area(result, scale):
+    """Record the area of the detector's pixels, which the flux calibration goes with, not a resampled image's."""
+    photometry = result.meta.photometry
+    for name in ("pixelarea_steradians", "pixelarea_arcsecsq"):
+        area = getattr(photometry, name)
+        if scale != 1 and area:
+            setattr(photometry, name, area / scale**2)
+
+
+def failure_of(result):
+    """Say why an exposure's product is unusable.
+
+    Parameters
+    ----------
+    result : EEProfileModel or SBProfileModel
+
+    Returns
+    -------
+    str
+        Empty where it is not.
+    """
+    return result._instance["meta"][result.meta_key]["failure"]
 
 
 class EEPhotometryStep(ExposureStep):
     """Measure the encircled energy of a star in one or more exposures."""
 
     class_alias = "ee_photometry"
-    product_suffix = "eeprofile"
+    options_class, product_suffix = EEOptions, "eeprofile"
 
     spec = """
     suffix = string(default='eeprofile')     # Suffix of the products
@@ -38,11 +349,6 @@ class EEPhotometryStep(ExposureStep):
     """  # noqa: E501 - stpipe takes one line per parameter
 
     reference_file_types = ["gain", "psfee", "psfimages"]  # noqa: RUF012 - stpipe reads the class attribute
-
-    def options(self, parameters):
-        """Make the options of the measurement from the parameters."""
-        names = [field.name for field in fields(EEOptions)]
-        return EEOptions(**{name: parameters[name] for name in names})
 
     def half_size(self, options):
         """Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix]."""
@@ -100,3 +406,46 @@ class EEPhotometryStep(ExposureStep):
     def product(self, profile, model):
         """Make the data model of a profile."""
         return ee_profile_model(profile, model)
+
+
+class SBProfileStep(ExposureStep):
+    """Measure the surface-brightness profile of a star in one or more exposures.
+
+    Notes
+    -----
+    Of an exposure given as integrations each is measured, and they are averaged. ``clip_low`` then clips by the noise
+    of one integration, and what that moves the mean by is known less well: a `_rate` image is measured better.
+    """
+
+    class_alias = "sb_profile"
+    options_class, product_suffix = SBOptions, "sbprofile"
+
+    spec = """
+    suffix = string(default='sbprofile')     # Suffix of the products
+    radii = float_list(default=list(5, 9, 13, 17, 21, 25))  # Mid-radii of the annuli [pix]
+    half_width = float(default=2.0)          # Half the width of the annuli [pix]
+    clip_low = boolean(default=True)         # Leave out pixels below background - low_sigma standard deviations
+    low_sigma = float(default=3.0)           # How low that is [standard deviations of the sky annulus]
+    core_radius = float(default=5.0)         # Pixels within it are never left out as low [pix]
+    background_inner = float(default=20.0)   # Inner radius of the sky annulus [pix]
+    background_width = float(default=5.0)    # Width of the sky annulus [pix]
+    """
+
+    reference_file_types = ["gain"]  # noqa: RUF012 - stpipe reads the class attribute
+
+    def half_size(self, options):
+        """Half the size of the stamp: the outermost annulus and the search for the star [pix]."""
+        outer = max(options.background_inner + options.background_width, options.radii[-1] + options.half_width)
+        return int(outer + options.search_radius) + 3
+
+    def profile(self, exposure, options, model, references):
+        """Measure the stamp."""
+        return measure_sb(exposure, options)
+
+    def failed_profile(self, exposure, options, reason):
+        """Profile of an exposure that could not be measured."""
+        return failed_sb(exposure, options, reason)
+
+    def product(self, profile, model):
+        """Make the data model of a profile."""
+        return sb_profile_model(profile, model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,7 +20,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.errors import NirissEEError, OutputError, ParameterError, ReferenceDataError
+from niriss_eestep.errors import OutputError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
 from niriss_eestep.pipeline import crds
 from niriss_eestep.pipeline.parameters import plain, plain_numbers, reference_config, selection_of, was_given
@@ -62,6 +64,7 @@ class FluxStep(JwstStep):
 
     spec = """
     output_ext = string(default='.asdf')  # Output file type
+    save_results = boolean(default=None)  # Save the results; None: as the pipeline does, alone not
     max_size = float(min=1, default=600)  # Largest exposure that is opened, when it is unpacked [MB]
     allow_packaged = boolean(default=False)  # Use the packaged references when the CRDS server that is set up does not answer
     """  # noqa: E501 - stpipe takes one line per parameter
@@ -142,7 +145,7 @@ class FluxStep(JwstStep):
             spec's default.
         """
         exposure = model if isinstance(model, dict) else model.get_crds_parameters()
-        owner = self.parent if isinstance(self.parent, FluxStep) else self
+        owner = self.parent if self.in_pipeline else self
         if owner.ask_crds and crds.crds_state() == crds.ON:
             return self._parameters(owner._reference_config(exposure, ask_crds=True))
         selection = selection_of(exposure)
@@ -155,7 +158,7 @@ class FluxStep(JwstStep):
 
     def _parameters(self, config):
         """Parameters from the references' configuration and what the user gave."""
-        if isinstance(self.parent, FluxStep):
+        if self.in_pipeline:
             config = config["steps"].get(self.name, {})
         spec = self.load_spec_file()
         unknown = [key for key in config if key not in spec and key not in _OF_A_CONFIGURATION]
@@ -280,14 +283,28 @@ class FluxStep(JwstStep):
             for name in _spec_names(type(step)):
                 if hasattr(step, name):
                     setattr(step, name, plain(getattr(step, name)))
-        if self.parent is None and self.output_dir:
-            check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
-        # what `process` decides about its results holds for them alone
-        before = self.output_use_model, self.suffix
+        # what is decided about the results of one run holds for it alone
+        before = {name: getattr(self, name) for name in ("output_use_model", "suffix", "save_results", "_post_hooks")}
+        if self.save_results is None and self.in_pipeline:
+            self.save_results = self.saved_in_pipeline()
         try:
-            return super().run(*args)
+            if self.in_pipeline:
+                return super().run(*args)
+            with _interruptible(), _frozen_garbage():
+                if self.output_dir:
+                    check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
+                return super().run(*args)
         finally:
-            self.output_use_model, self.suffix = before
+            vars(self).update(before)
+
+    def saved_in_pipeline(self):
+        """Whether a pipeline has the step save its results, where the user has not said."""
+        return self.parent.save_results
+
+    @property
+    def in_pipeline(self):
+        """Whether a pipeline of this package runs the step, which then has looked at settings and input."""
+        return isinstance(self.parent, FluxPipeline)
 
     @classmethod
     def _datamodels_open(cls, init, **kwargs):
@@ -349,7 +366,9 @@ class FluxStep(JwstStep):
         """
         from niriss_eestep.exposures.reading import open_exposure
 
-        return open_exposure(member.source, self.search_attr("max_size", parent_first=True))
+        # a hook may do with a model of its own what it likes
+        whole = bool(self._pre_hooks)
+        return open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
 
     def remove_suffix(self, name):
         """Remove a product suffix, jwst's or one of this package's, from a name."""
@@ -394,11 +413,6 @@ class FluxStep(JwstStep):
         if not getattr(result, "_log_is_kept", False):
             self.keep_log(result)
 
-    @property
-    def log_owner(self):
-        """The pipeline, where one of this package runs the step; a hook's parent is another's."""
-        return self.parent if isinstance(self.parent, FluxStep) and self.parent.class_alias else self
-
     def keep_log(self, result, start=0):
         """Record in a product what was logged while it was made.
 
@@ -408,8 +422,8 @@ class FluxStep(JwstStep):
         start : int
             How many lines the log had before: those about other exposures are not this one's.
         """
-        owner = self.log_owner
-        result._instance.setdefault("cal_logs", {})[owner.class_alias] = list(owner._log_records or [])[start:]
+        name = self.parent.class_alias if self.in_pipeline else self.class_alias
+        result._instance.setdefault("cal_logs", {})[name] = list(self._log_records or ())[start:]
         result._log_is_kept = True
 
     @staticmethod
@@ -433,16 +447,49 @@ def _selected_config(step_class, selection):
 class FluxPipeline(FluxStep, JwstPipeline):
     """A pipeline of steps of this package."""
 
-    def run(self, *args):
-        """Run the pipeline; see `FluxStep.run`."""
-        # The garbage collector goes again and again through all that the packages have made at import, and when the
-        # interpreter ends several times (0.4 s), to free memory that the system takes back anyway. Not for a program
-        # that is somebody else's
-        if Path(sys.argv[0]).stem in ("strun", "niriss-ee"):
-            gc.freeze()
-            atexit.unregister(gc.freeze)
-            atexit.register(gc.freeze)
-        return super().run(*args)
+
+@contextmanager
+def _frozen_garbage():
+    """Have the garbage collector leave alone what was there before.
+
+    stpipe collects before each run of each step: 0.15 s for all that the packages have made at import, several times
+    what measuring an exposure takes.
+    """
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
+
+
+@contextmanager
+def _interruptible():
+    """End on SIGTERM as on SIGINT, so that workers end and half-written files go; and without a traceback.
+
+    Only where the program has not decided otherwise, and in its main thread, as Python has it.
+    """
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.excepthook = _say_interrupted
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say_interrupted(kind, error, traceback):
+    """Stand in for the traceback of an interrupt that nobody has caught."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 def check_directory(path):
@@ -465,20 +512,6 @@ def check_directory(path):
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: the output directory cannot be written to; give another --output_dir")
-
-
-def failed(error):
-    """Say why something failed.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    str
-    """
-    return str(error) if isinstance(error, NirissEEError) else f"{type(error).__name__}: {error}"
 
 
 def default_product_name(model):

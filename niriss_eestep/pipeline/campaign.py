@@ -165,14 +165,12 @@ class CampaignPipeline(FluxCalPipeline):
 
     def process(self, *inputs):
         """Calibrate every product of the associations; the outcome is in ``summary``."""
-        self._check_skipped()
-        self.summary = Summary()
+        self.summary, self.output_use_model = Summary(), True
         for product, result in self.calibrated([p for p in self.gather(inputs) if p.members]):
             if isinstance(result, NirissEEError):
                 log.error("product %s: failed: %s", product.name, result)
             else:
-                self.finalize_result(result, self.abs_flux._reference_files_used)
-                self.save_product(result)
+                self.save_model(result)
             self.summary.add(product, result)
 
     @classmethod
@@ -229,7 +227,7 @@ def run_campaign(
     output_dir: str | Path,
     *,
     workers: int = 1,
-    make_crew: Callable | None = None,
+    make_executor: Callable | None = None,
     skip_existing: bool = False,
 ) -> Summary:
     """Calibrate many associations.
@@ -242,8 +240,8 @@ def run_campaign(
         Where all products go; made if need be.
     workers : int
         Processes on this machine.
-    make_crew : callable, optional
-        Makes the crew that measures instead of them, such as `niriss_eestep.pipeline.cluster.DaskCrew`.
+    make_executor : callable, optional
+        Makes the executor that measures instead of them, such as `niriss_eestep.pipeline.cluster.DaskWorkers`.
     skip_existing : bool
         Keep products of an earlier run that were made from the same input, parameters and references.
 
@@ -268,7 +266,7 @@ def run_campaign(
     given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
     config, config_file = CampaignPipeline.build_config(associations[0], **given)
     pipeline = CampaignPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
-    pipeline.make_crew = make_crew
+    pipeline.make_executor = make_executor
     _check_names(pipeline.gather(associations))
     pipeline.run(*associations)
     pipeline.summary.write(output_dir)

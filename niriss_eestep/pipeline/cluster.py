@@ -11,9 +11,9 @@ from importlib.metadata import version
 from uuid import uuid4
 
 from niriss_eestep.errors import ClusterError
-from niriss_eestep.pipeline.exposure_job import Outcome
+from niriss_eestep.pipeline.executor import Outcome
 
-__all__ = ["DaskCrew", "connect"]
+__all__ = ["DaskWorkers", "connect"]
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +54,22 @@ def connect(address, timeout=TIMEOUT):
         ) from error
 
 
-class DaskCrew:
-    """The workers of a cluster, for `niriss_eestep.pipeline.executor.measure_by_workers`.
+class DaskWorkers:
+    """The workers of a cluster, for `niriss_eestep.pipeline.executor.outcomes`.
 
     They read the exposures and write the products themselves: the paths must mean the same to them as to the client.
 
     Parameters
     ----------
-    worker : niriss_eestep.pipeline.executor.Worker
+    measurement : niriss_eestep.pipeline.executor.Measurement
     client : distributed.Client
         Not closed.
     """
 
-    def __init__(self, worker, client):
+    def __init__(self, measurement, client):
         self.client = client
         # as bytes, which a process unpacks once: 20 kB with each exposure
-        self.packed = pickle.dumps(worker)
+        self.packed = pickle.dumps(measurement)
 
     @property
     def n_workers(self):
@@ -137,7 +137,7 @@ class DaskCrew:
         if not self.client.nthreads():
             log.warning("the cluster has no workers; waiting for one")
 
-    def dismiss(self):
+    def shutdown(self):
         """Nothing to do: futures that nobody holds are dropped by the scheduler."""
 
 

@@ -1,4 +1,4 @@
-"""Exposures measured by several processes; the outcomes are those of one."""
+"""Exposures measured by several processes, of this machine or of a cluster; the outcomes are those of one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,49 @@ import logging
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module
 from logging.handlers import QueueHandler
 
-from niriss_eestep.pipeline.exposure_job import Outcome, measure_exposure
+from stpipe._log import LogConfig
+
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
-__all__ = ["ProcessCrew", "Worker", "hand_out", "measure_by_workers"]
+__all__ = ["Measurement", "Outcome", "Processes", "outcomes"]
 
 log = logging.getLogger(__name__)
 
-# Exposures handed out beyond those in work, for each worker: enough that none waits while a large group is averaged,
-# some 0.3 s, and few to do again if one dies
+#: exposures handed out for each worker: enough that none waits while a large group is averaged, some 0.3 s, and few to
+#: do again if one dies
 AHEAD = 12
 
 #: what the first exposure needs of other packages
 IMPORTS = ("photutils.geometry", "scipy.interpolate", "scipy.ndimage")
 
 
-class Worker:
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one exposure.
+
+    Parameters
+    ----------
+    products : tuple of ProductModel
+        One for each step; empty where there is none.
+    failure : str
+        Why there is none.
+    """
+
+    products: tuple
+    failure: str = ""
+
+
+class Measurement:
     """Measures exposures with a copy of a pipeline, in whichever process it finds itself.
 
     Parameters
@@ -43,10 +61,10 @@ class Worker:
 
     def __init__(self, pipeline):
         self.pipeline = copy.copy(pipeline)
-        self.pipeline._log_records, self.pipeline.make_crew = [], None
+        self.pipeline._log_records, self.pipeline.make_executor = [], None
         for name in pipeline.step_defs:
             step = copy.copy(getattr(pipeline, name))
-            step.parent = self.pipeline
+            step.parent, step._log_records = self.pipeline, []
             setattr(self.pipeline, name, step)
         # what the handlers of this process let through
         self.levels = {name: logging.getLogger(name).getEffectiveLevel() for name in pipeline.get_stpipe_loggers()}
@@ -65,62 +83,31 @@ class Worker:
             What was logged meanwhile.
         """
         records = queue.SimpleQueue()
-        # the formatted lines go into the products, as in the process of the pipeline
-        lines = _Lines(self.pipeline)
-        handlers = [QueueHandler(records), lines]
         loggers = [logging.getLogger(name) for name in self.levels]
         before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
+        applied, LogConfig.applied = LogConfig.applied, None  # each step records its own lines
         for logger in loggers:
             # in the place of those of the pipeline, which a forked process has as well
-            logger.handlers, logger.propagate = handlers, False
+            logger.handlers, logger.propagate = [QueueHandler(records)], False
             logger.setLevel(self.levels[logger.name])
         try:
-            outcome = measure_exposure(self.pipeline, member)
+            outcome = self.pipeline.measure(member)
         finally:
-            for logger, old_handlers, level, propagate in before:
-                logger.handlers, logger.propagate = old_handlers, propagate
+            LogConfig.applied = applied
+            for logger, handlers, level, propagate in before:
+                logger.handlers, logger.propagate = handlers, propagate
                 logger.setLevel(level)
         return outcome, [records.get() for _ in range(records.qsize())]
 
 
-class _Lines(logging.Handler):
-    """Keeps what is logged about one exposure as lines of text, where a pipeline looks for them."""
-
-    def __init__(self, pipeline):
-        super().__init__()
-        self.setFormatter(pipeline._log_records_formatter)
-        self.lines = pipeline._log_records = []
-
-    def emit(self, record):
-        self.lines.append(self.format(record))
-
-
-def hand_out(crew, members):
-    """Hand out as many exposures as may be out at a time.
+def outcomes(executor, members):
+    """Have exposures measured.
 
     Parameters
     ----------
-    crew : ProcessCrew, or another with its methods
+    executor : Processes, or another with its methods
+        To be shut down by whoever made it.
     members : sequence of Member
-
-    Returns
-    -------
-    dict of Member to Future
-        Of the first ones, for `measure_by_workers`.
-    """
-    return {member: crew.submit(member) for member in members[: crew.n_workers * (1 + AHEAD)]}
-
-
-def measure_by_workers(crew, members, begun=None):
-    """Measure exposures by a crew.
-
-    Parameters
-    ----------
-    crew : ProcessCrew, or another with its methods
-        To be dismissed by whoever made it.
-    members : sequence of Member
-    begun : dict of Member to Future, optional
-        Those that have been handed out; it is emptied.
 
     Yields
     ------
@@ -130,15 +117,16 @@ def measure_by_workers(crew, members, begun=None):
     Raises
     ------
     NirissEEError
-        As `measure_exposure`.
+        As `FluxCalPipeline.measure`.
     """
-    waiting, handed_out, begun = deque(members), deque(), {} if begun is None else begun
+    handed_out = deque()
+    waiting = deque(members)
     while waiting or handed_out:
-        while waiting and len(handed_out) < crew.n_workers * (1 + AHEAD):
+        while waiting and len(handed_out) < executor.n_workers * AHEAD:
             member = waiting.popleft()
-            handed_out.append((member, begun.pop(member, None) or crew.submit(member)))
+            handed_out.append((member, executor.submit(member)))
         member, future = handed_out.popleft()
-        outcome, records = crew.result(member, future)
+        outcome, records = executor.result(member, future)
         for record in records:
             logging.getLogger(record.name).handle(record)
         if outcome.failure and not records:
@@ -146,46 +134,43 @@ def measure_by_workers(crew, members, begun=None):
         yield outcome
 
 
-class ProcessCrew:
-    """Processes of this machine, replaced when one of them dies.
+class Processes:
+    """Processes of this machine, replaced when one of them dies; they end with the process that made them.
 
     Parameters
     ----------
-    worker : Worker
+    measurement : Measurement
     n_workers : int
     """
 
-    def __init__(self, worker, n_workers):
-        self.worker, self.n_workers = worker, n_workers
-        self.pool = self._pool(n_workers)
+    def __init__(self, measurement, n_workers):
+        self.measurement, self.n_workers = measurement, n_workers
+        self._start()
 
-    def _pool(self, n_workers):
-        method = _start_method()
-        if method == "fork":
+    def _start(self):
+        # A fork copies the locks of other threads, but not the threads that would release them: only a process with one
+        # thread is forked, which need not import anything (2 s), and not on macOS, whose libraries have threads
+        forked = sys.platform == "linux" and threading.active_count() == 1
+        if forked:
             _prepare()  # once, here, for all of them
-        context = multiprocessing.get_context(method)
-        pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start, initargs=(self.worker,))
+        context = multiprocessing.get_context("fork" if forked else "spawn")
+        # whatever ends this process closes its end
+        reader, self._alive = context.Pipe(duplex=False)
+        arguments = (self.measurement, reader, self._alive if forked else None)
+        self.pool: Executor = ProcessPoolExecutor(
+            self.n_workers, mp_context=context, initializer=_start, initargs=arguments
+        )
         # the processes start with the first task: now, before a progress bar starts a thread
-        pool.submit(os.getpid)
-        return pool
+        self.pool.submit(os.getpid)
 
-    def submit(self, member):
-        """Hand an exposure out.
-
-        Parameters
-        ----------
-        member : Member
-
-        Returns
-        -------
-        Future
-        """
+    def submit(self, member) -> Future:
+        """Hand an exposure out."""
         try:
-            return self.pool.submit(_work, member)
-        except BrokenProcessPool:
-            self.dismiss()
-            self.pool = self._pool(self.n_workers)
-            return self.pool.submit(_work, member)
+            return self.pool.submit(_measure, member)
+        except BrokenExecutor:
+            self.shutdown()
+            self._start()
+            return self.pool.submit(_measure, member)
 
     def result(self, member, future):
         """Wait for an outcome. Where a process died, each exposure that it may have had is measured again, alone.
@@ -193,7 +178,7 @@ class ProcessCrew:
         Parameters
         ----------
         member : Member
-        future : Future
+        future : concurrent.futures.Future
 
         Returns
         -------
@@ -202,41 +187,49 @@ class ProcessCrew:
         """
         try:
             return future.result()
-        except BrokenProcessPool:
+        except BrokenExecutor:
             log.warning("%s: a worker process died; measuring this exposure again by itself", member.filename)
-        with self._pool(1) as alone:
-            try:
-                return alone.submit(_work, member).result()
-            except BrokenProcessPool:
-                reason = "the process that measured it died twice (out of memory, or killed)"
-                return Outcome((), reason), []
+        alone = Processes(self.measurement, 1)
+        try:
+            return alone.submit(member).result()
+        except BrokenExecutor:
+            return Outcome((), "the process that measured it died twice (out of memory, or killed)"), []
+        finally:
+            alone.shutdown()
 
-    def dismiss(self):
-        """Let the processes go; what is handed out and not begun is dropped."""
+    def shutdown(self):
+        """End the processes, whatever they do: a product is written whole or not at all."""
+        self._alive.close()
         self.pool.shutdown(cancel_futures=True)
 
 
-def _start_method():
-    """How to start processes: forked they need not import anything, which takes each of the others 2 s.
-
-    A fork copies the locks of other threads, but not the threads that would release them: only a process with one
-    thread is forked, and not on macOS, whose system libraries have threads of their own.
-    """
-    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+#: the measurement of this process
+_measurement = None
 
 
-#: the worker of this process
-_worker = None
-
-
-def _start(worker):
-    global _worker
-    _worker = worker
+def _start(measurement, reader, writer):
+    """Begin a worker."""
+    global _measurement
+    _measurement = measurement
+    if writer is not None:
+        writer.close()  # a forked process has the parent's end as well
+    # an interrupt is for the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_parent, args=(reader,), daemon=True).start()
     # a forked process shares the memory of what was there before, unless the garbage collector touches it
     gc.freeze()
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
     _prepare()
+
+
+def _end_with_the_parent(reader):
+    """Wait for the end of the parent, or for its word to end: nothing else comes through the pipe."""
+    try:
+        reader.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 def _prepare():
@@ -247,5 +240,5 @@ def _prepare():
         merged_schema(model.schema_url)
 
 
-def _work(member):
-    return _worker(member)
+def _measure(member):
+    return _measurement(member)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 from collections import deque
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.combine.step import CombineProfilesStep
 from niriss_eestep.errors import ExposureError, NirissEEError, OutputError, ParameterError
-from niriss_eestep.exposures.inputs import Member, file_metadata, group_members, metadata_of, nothing_in
+from niriss_eestep.exposures.inputs import file_metadata, group_members, metadata_of, nothing_in
 from niriss_eestep.flux.step import AbsFluxStep
-from niriss_eestep.measure.exposure_step import failure_of
-from niriss_eestep.measure.sb_step import SBProfileStep
-from niriss_eestep.measure.step import EEPhotometryStep
+from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
-from niriss_eestep.pipeline.executor import ProcessCrew, Worker, hand_out, measure_by_workers
-from niriss_eestep.pipeline.exposure_job import measure_exposure
+from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
 from niriss_eestep.pipeline.progress import progress
 from niriss_eestep.products.convert import group_names, group_of
-from niriss_eestep.products.models import CombinedEEModel
+from niriss_eestep.products.models import CombinedEEModel, ProductModel
 
 __all__ = ["FluxCalPipeline"]
 
 log = logging.getLogger(__name__)
+
+
+class Models(list):
+    """A list that the log does not show in full."""
+
+    def __repr__(self):
+        return f"[{len(self)} models]"
 
 
 class FluxCalPipeline(FluxPipeline):
@@ -49,8 +54,12 @@ class FluxCalPipeline(FluxPipeline):
         "abs_flux": AbsFluxStep,
     }
 
-    #: makes the workers' crew of a `Worker`; None: processes, as many as ``workers`` says
-    make_crew = None
+    #: makes the executor of a `Measurement`; None: processes, as many as ``workers`` says
+    make_executor = None
+
+    #: of the association's product that is in work, for the steps: its name, whether it has several targets, and the
+    #: exposures that could not be read
+    product_name, several_targets, lost = None, False, ()
 
     def process(self, *inputs):
         """Run the whole calibration.
@@ -70,7 +79,6 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             If nothing could be measured, or, with ``on_error='raise'``, at the first failure.
         """
-        self._check_skipped()
         products = [product for product in self.gather_products(inputs) if product.members]
         if not products:
             raise ExposureError(nothing_in(inputs))
@@ -85,28 +93,95 @@ class FluxCalPipeline(FluxPipeline):
         if not results:
             raise ExposureError(f"none of {len(products)} products could be calibrated; the log says why for each")
         for result in results:
-            self._log_outcome(result)
+            _log_outcome(result)
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
 
-    def _check_skipped(self):
-        """Refuse to leave out a step that later ones need."""
-        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
-            if getattr(self, name).skip:
-                raise ParameterError(
-                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
-                )
+    def measure(self, member):
+        """Measure one exposure.
 
-    def _check_settings(self, members):
-        """Find out what is wrong with the settings before anything is measured."""
-        exposure = metadata_of(members)
-        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
-            if not step.skip:
-                step.check_settings(exposure)
-        self.ee_photometry.tell_unknown_names(members)
+        Parameters
+        ----------
+        member : Member
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        OutputError
+            If a product cannot be written.
+        NirissEEError
+            If the exposure cannot be measured, with ``on_error='raise'``.
+        """
+        steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
+        try:
+            with self.ee_photometry.opened(member) as model:
+                # a pre-hook may do with its model what it likes
+                given = [step.open_member(member) if step._pre_hooks else model for step in steps]
+                products = [step.run(model) for step, model in zip(steps, given, strict=True)]
+        except OutputError:
+            raise
+        except NirissEEError as error:
+            if self.on_error == "raise":
+                raise
+            log.error("%s: failed: %s", member.filename, error)
+            return Outcome((), str(error))
+        if not self.save_report:
+            for product in products:
+                _drop_stamp(product)
+        return Outcome(tuple(products))
+
+    def calibrate(self, product, groups, measured):
+        """Average the profiles of one product of an association, and calibrate the averages.
+
+        Parameters
+        ----------
+        product : Product
+        groups : sequence of list of Member
+            Its members, by group.
+        measured : iterator of Outcome
+            Of the members, in the order of the groups; in memory there are those of one group.
+
+        Returns
+        -------
+        AbsFluxModel
+
+        Raises
+        ------
+        NirissEEError
+            If none of its exposures, or of its groups, could be measured.
+        """
+        combined, shown, failed, lost = [], [], [], []
+        self.product_name = product.name
+        for members in groups:
+            found = list(zip(members, itertools.islice(measured, len(members)), strict=True))
+            lost += [_lost_record(member, outcome.failure) for member, outcome in found if outcome.failure]
+            profiles = [model for _, outcome in found for model in outcome.products]
+            if all(failure_of(model) for model in profiles):
+                failed.append(profiles)
+                continue
+            self.product_name = self.product_name or default_product_name(profiles[0])
+            combined += self.combine_profiles.run(Models(profiles))
+            shown += profiles if self.save_report else []
+        if not combined:
+            reasons = [entry["status"] for entry in lost]
+            reasons += [f"failed: {failure_of(model)}" for profiles in failed for model in profiles]
+            raise ExposureError(
+                f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
+                + "; ".join(dict.fromkeys(reasons))
+            )
+        for profiles in filter(None, failed):
+            combined += self.combine_profiles.run(Models(profiles))
+        self.lost = lost
+        result = self.abs_flux.run(Models(model for model in combined if isinstance(model, CombinedEEModel)))
+        if self.save_report:
+            self._write_report(result, combined, shown + [model for profiles in failed for model in profiles])
+        return result
 
     def calibrated(self, products):
-        """Calibrate products one after the other; the exposures of the next are in work meanwhile.
+        """Calibrate products one after the other; workers measure the exposures of the next meanwhile.
 
         Parameters
         ----------
@@ -125,149 +200,94 @@ class FluxCalPipeline(FluxPipeline):
         NirissEEError
             With ``on_error='raise'``, at the first failure.
         """
-        members = [member for product in products for member in product.members]
-        self._check_settings(members)
-        crew = self._crew(members)
-        with ExitStack() as stack:
-            if crew:
-                stack.callback(crew.dismiss)
-            # the workers have the first ones while the headers of all are read here
-            begun = hand_out(crew, members) if crew else {}
-            grouped = [group_members(product.members) for product in products]
-            members = [m for groups in grouped for ms in groups.values() for m in ms]
-            all_outcomes = stack.enter_context(closing(self._outcomes(members, crew, begun)))
-            for product, groups in zip(products, grouped, strict=True):
-                outcomes = itertools.islice(all_outcomes, len(product.members))
+        self._check_settings([member for product in products for member in product.members])
+        by_product = [group_members(product.members) for product in products]
+        members = [member for groups in by_product for group in groups.values() for member in group]
+        with closing(self._outcomes(members)) as measured:
+            for product, groups in zip(products, by_product, strict=True):
+                own = itertools.islice(measured, len(product.members))
+                self.several_targets = len({target for target, *_ in groups if target}) > 1
                 try:
-                    result = self.calibrate_product(product, groups, outcomes)
+                    result = self.calibrate(product, list(groups.values()), own)
                 except OutputError:
                     raise
                 except NirissEEError as error:
                     if self.on_error == "raise":
                         raise
                     result = error
-                # those that a failure has left
-                deque(outcomes, maxlen=0)
+                deque(own, maxlen=0)  # those that a failure has left
                 yield product, result
 
-    def calibrate_product(self, product, groups, outcomes):
-        """Calibrate one product of an association.
+    def _check_settings(self, members):
+        """Find out what is wrong with the settings before anything is measured."""
+        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
+            if getattr(self, name).skip:
+                raise ParameterError(
+                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
+                )
+        exposure = metadata_of(members)
+        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
+            if not step.skip:
+                step.check_settings(exposure)
+        self.ee_photometry.tell_unknown_names(members)
 
-        Parameters
-        ----------
-        product : Product
-        groups : dict
-            Its members by group.
-        outcomes : iterator of Outcome
-            Of the members, in the order of the groups.
+    def _outcomes(self, members):
+        """Measure exposures, here or by workers, and give the outcomes in order."""
+        executor = self._executor(members)
+        measured = map(self.measure, members) if executor is None else outcomes(executor, members)
+        try:
+            yield from progress(measured, total=len(members), desc="measure")
+        finally:
+            if executor is not None:
+                executor.shutdown()
 
-        Returns
-        -------
-        AbsFluxModel
-
-        Raises
-        ------
-        NirissEEError
-            If none of its exposures, or of its groups, could be measured.
-        """
-        several = len({target for target, *_ in groups if target}) > 1
-        name, combined, calibrated, failed, lost = product.name, [], [], [], []
-        self.abs_flux._reference_files_used = []
-        shown = []  # profiles, for the report only: in memory there are those of one group
-        for members in groups.values():
-            measured = list(zip(members, itertools.islice(outcomes, len(members)), strict=True))
-            lost += [_lost_record(member, outcome.failure) for member, outcome in measured if outcome.failure]
-            profiles = [(Member(m.name, model), model) for m, outcome in measured for model in outcome.products]
-            if all(failure_of(model) for _, model in profiles):
-                failed += profiles
-                continue
-            name = name or default_product_name(profiles[0][1])
-            averages = self._combine(profiles, name, several)
-            combined += averages
-            # at once, while workers measure the next
-            calibrated += self._calibrate(averages)
-            shown += [model for _, model in profiles if self.save_report]
-        if not combined:
-            reasons = [entry["status"] for entry in lost] + [f"failed: {failure_of(model)}" for _, model in failed]
-            raise ExposureError(
-                f"{name or 'input'}: none of {len(product.members)} exposures could be measured: "
-                + "; ".join(dict.fromkeys(reasons))
+    def _executor(self, members):
+        """Start the workers; None where this process measures."""
+        n_workers = min(self.workers, len(members))
+        if not all(isinstance(member.source, Path) for member in members):
+            return None
+        if self.make_executor is not None:
+            return self.make_executor(Measurement(self))
+        if n_workers > 1 and multiprocessing.current_process().daemon:
+            log.warning(
+                "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here", n_workers
             )
-        averages = self._combine(failed, name, several)
-        combined += averages
-        calibrated += self._calibrate(averages)
-        result = self.abs_flux.collect(calibrated, [group.model for group in calibrated], name, lost)
-        self.abs_flux.finalize_result(result, self.abs_flux._reference_files_used)
-        if self.save_report:
-            self._write_report(result, combined, shown + [model for _, model in failed])
-        return result
+            return None
+        return Processes(Measurement(self), n_workers) if n_workers > 1 else None
 
     def _write_report(self, result, combined, profiles):
         """Write the HTML report where the absolute-flux product goes; matplotlib is not imported otherwise."""
         from niriss_eestep.report.page import write_report_of_models
 
-        directory = self.output_path(result.meta.filename).parent
+        directory = Path(self.make_output_path(basepath=result.meta.filename, suffix=False)).parent
         log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
-    def _crew(self, members):
-        """Start the workers; None where this process measures."""
-        if not all(isinstance(member.source, Path) for member in members):
-            return None
-        if self.make_crew is not None:
-            return self.make_crew(Worker(self))
-        n_workers = min(self.workers, len(members))
-        return ProcessCrew(Worker(self), n_workers) if n_workers > 1 else None
 
-    def _outcomes(self, members, crew, begun):
-        """Measure exposures, here or by a crew, and give the outcomes in order."""
-        if crew is None:
-            outcomes = (measure_exposure(self, member) for member in members)
-        else:
-            outcomes = measure_by_workers(crew, members, begun)
-        with closing(outcomes):
-            yield from progress(outcomes, total=len(members), desc="measure")
+def _drop_stamp(product):
+    """Let the pixels go, half of a product, which only the report shows: the files have them."""
+    if not isinstance(product, ProductModel):
+        raise ParameterError(f"a post-hook gave a {type(product).__name__} in the place of a profile")
+    for name in ("stamp", "stamp_repaired", "stamp_kind"):
+        product._instance.pop(name, None)
 
-    def _combine(self, profiles, name, with_target):
-        """Average the profiles of groups, and save the averages; only what later steps need of them is kept."""
-        combined = self.combine_profiles.combine(profiles, name, with_target=with_target)
-        for model in combined:
-            self.combine_profiles.finalize_result(model, [])
-            self.save_product(model)
-        return [model for model in combined if self.save_report or isinstance(model, CombinedEEModel)]
 
-    def _calibrate(self, combined):
-        """Calibrate each group."""
-        return [self.abs_flux.calibrate_group(model) for model in combined if isinstance(model, CombinedEEModel)]
-
-    def output_path(self, name):
-        """Where a product of this name is written."""
-        return Path(self.make_output_path(basepath=name, suffix=False)).parent / name
-
-    def save_product(self, model):
-        """Save a product beside the others, if results are saved."""
-        if not self.save_results:
-            return
-        path = self.output_path(model.meta.filename)
-        model.save(str(path))
-        log.info("Saved %s", path)
-
-    def _log_outcome(self, result):
-        """Say in the last lines what became of every exposure."""
-        statuses = [str(status) for status in result.exposures["status"]]
-        kinds = {
-            "measured": sum(s == "measured" for s in statuses),
-            "measured with warnings": sum(s.startswith("measured with") for s in statuses),
-            "failed": sum(s.startswith("failed") for s in statuses),
-        }
-        for row in result.exposures:
-            if row["status"] != "measured":
-                log.warning("%s: %s", row["exposure"], row["status"])
-        groups = [str(status) for status in result.table["status"]]
-        told = [("without total rate", sum(status.startswith("failed") for status in groups))]
-        told.append(("without expected rate", int(np.isnan(result.table["ratio"]).sum()) - told[0][1]))
-        lacking = "".join(f", {n} of {len(groups)} groups {what}" for what, n in told if n)
-        outcome = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-        log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
+def _log_outcome(result):
+    """Say in the last lines what became of every exposure."""
+    statuses = [str(status) for status in result.exposures["status"]]
+    kinds = {
+        "measured": sum(s == "measured" for s in statuses),
+        "measured with warnings": sum(s.startswith("measured with") for s in statuses),
+        "failed": sum(s.startswith("failed") for s in statuses),
+    }
+    for row in result.exposures:
+        if row["status"] != "measured":
+            log.warning("%s: %s", row["exposure"], row["status"])
+    groups = [str(status) for status in result.table["status"]]
+    told = [("without total rate", sum(status.startswith("failed") for status in groups))]
+    told.append(("without expected rate", int(np.isnan(result.table["ratio"]).sum()) - told[0][1]))
+    lacking = "".join(f", {n} of {len(groups)} groups {what}" for what, n in told if n)
+    outcome = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
 
 
 def _lost_record(member, reason):

@@ -9,8 +9,7 @@ from pathlib import Path
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.exposures.cut import is_resampled
 from niriss_eestep.exposures.inputs import Member, exposure_root
-from niriss_eestep.measure.exposure_step import failure_of
-from niriss_eestep.measure.step import EEPhotometryStep
+from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
 __all__ = ["EEPhotometryHook"]
 

@@ -9,7 +9,7 @@ _HOMES = {
     "EEPhotometryHook": "pipeline.hook",
     "EEPhotometryStep": "measure.step",
     "FluxCalPipeline": "pipeline.fluxcal",
-    "SBProfileStep": "measure.sb_step",
+    "SBProfileStep": "measure.step",
 }
 
 __all__ = [
