@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 #: parameters of stpipe's own, which do not change a result
 _BOOKKEEPING = frozenset(
     (
-        "pre_hooks",
-        "post_hooks",
         "output_file",
         "output_dir",
         "output_ext",
@@ -175,6 +173,8 @@ class FluxStep(JwstStep):
             key: current[key] if key in kept else looked_up.get(key, current[key])
             for key in current
             if key not in _BOOKKEEPING and not key.startswith("override_")
+            # hooks decide what a product holds, where there are some
+            if current[key] or key not in ("pre_hooks", "post_hooks")
         }
 
     @property

@@ -20,7 +20,7 @@ from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
 from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
 from niriss_eestep.pipeline.progress import progress
 from niriss_eestep.products.convert import group_names, group_of
-from niriss_eestep.products.models import CombinedEEModel, ProductModel
+from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 __all__ = ["FluxCalPipeline"]
 
@@ -121,6 +121,7 @@ class FluxCalPipeline(FluxPipeline):
                 # a pre-hook may do with its model what it likes
                 given = [step.open_member(member) if step._pre_hooks else model for step in steps]
                 products = [step.run(model) for step, model in zip(steps, given, strict=True)]
+            _check_kind(products, (EEProfileModel, SBProfileModel))
         except OutputError:
             raise
         except NirissEEError as error:
@@ -176,6 +177,8 @@ class FluxCalPipeline(FluxPipeline):
             combined += self.combine_profiles.run(Models(profiles))
         self.lost = lost
         result = self.abs_flux.run(Models(model for model in combined if isinstance(model, CombinedEEModel)))
+        _check_kind(result, AbsFluxModel)
+        result.meta.filename = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         if self.save_report:
             self._write_report(result, combined, shown + [model for profiles in failed for model in profiles])
         return result
@@ -263,10 +266,15 @@ class FluxCalPipeline(FluxPipeline):
         log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
 
+def _check_kind(models, kind):
+    """Refuse what a hook has put in the place of a product."""
+    for model in models if isinstance(models, list) else [models]:
+        if not isinstance(model, kind):
+            raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
+
+
 def _drop_stamp(product):
     """Let the pixels go, half of a product, which only the report shows: the files have them."""
-    if not isinstance(product, ProductModel):
-        raise ParameterError(f"a post-hook gave a {type(product).__name__} in the place of a profile")
     for name in ("stamp", "stamp_repaired", "stamp_kind"):
         product._instance.pop(name, None)
 

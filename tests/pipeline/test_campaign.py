@@ -180,7 +180,7 @@ def test_local_cluster_makes_the_same(programs, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     from functools import partial
 
-    from niriss_eestep.pipeline.cluster import DaskCrew
+    from niriss_eestep.pipeline.cluster import DaskWorkers
 
     with (
         distributed.LocalCluster(
@@ -188,7 +188,7 @@ def test_local_cluster_makes_the_same(programs, expected, tmp_path):
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        run_campaign(programs, tmp_path / "out", make_crew=partial(DaskCrew, client=client))
+        run_campaign(programs, tmp_path / "out", make_executor=partial(DaskWorkers, client=client))
     assert_same_products(tmp_path / "out", expected)
 
 
@@ -234,7 +234,7 @@ def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
         raise TimeoutError(110, "Connection timed out")
 
     with distributed.Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False) as client:
-        crew = cluster.DaskCrew("worker", client)
+        crew = cluster.DaskWorkers("worker", client)
         for task, told in ((stale, "OSError: [Errno 116] Stale file handle"), (slow, "Connection timed out")):
             outcome, _ = crew.result(None, client.submit(task, pure=False))
             assert told in outcome.failure

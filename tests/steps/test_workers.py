@@ -1,12 +1,14 @@
 """Several processes give the products of one, whatever happens to the processes."""
 
+import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from functools import partial
+import time
 from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,8 +19,7 @@ import pytest
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError
 from niriss_eestep.exposures.inputs import Member
-from niriss_eestep.pipeline.executor import AHEAD, ProcessCrew, Worker, hand_out, measure_by_workers
-from niriss_eestep.pipeline.exposure_job import Outcome
+from niriss_eestep.pipeline.executor import AHEAD, Measurement, Outcome, Processes, outcomes
 from niriss_eestep.steps import FluxCalPipeline
 
 # what differs from run to run
@@ -137,7 +138,7 @@ def test_a_full_disk_stops_the_run(paths, tmp_path):
         FluxCalPipeline.call([str(p) for p in paths], output_dir=str(out), save_results=True, workers=2)
 
 
-class Dying(Worker):
+class Dying(Measurement):
     """Its process is killed over one exposure: the first time, or each time."""
 
     def __init__(self, pipeline, name, marker):
@@ -158,18 +159,17 @@ def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, monkeypa
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
     pipeline = FluxCalPipeline(save_results=True, output_dir=str(tmp_path))
     members = [Member(path.name.removesuffix("_rate.fits"), path) for path in paths]
-    worker = Dying(pipeline, members[2].name, tmp_path / "died" if once else None)
-    crew = ProcessCrew(worker, 2)
+    processes = Processes(Dying(pipeline, members[2].name, tmp_path / "died" if once else None), 2)
     with caplog.at_level(logging.INFO, "niriss_eestep"):
-        outcomes = list(measure_by_workers(crew, members))
-    crew.dismiss()
+        found = list(outcomes(processes, members))
+    processes.shutdown()
     assert "a worker process died" in caplog.text
-    failed = [member.name for member, outcome in zip(members, outcomes, strict=True) if outcome.failure]
+    failed = [member.name for member, outcome in zip(members, found, strict=True) if outcome.failure]
     assert failed == ([] if once else [members[2].name])
     measured = [member for member in members if member.name not in failed]
     assert {path.name for path in tmp_path.glob("*_eeprofile.asdf")} == {f"{m.name}_eeprofile.asdf" for m in measured}
     if not once:
-        assert "died twice" in outcomes[2].failure
+        assert "died twice" in found[2].failure
 
 
 def test_no_more_is_handed_out_than_needed(paths):
@@ -177,45 +177,6 @@ def test_no_more_is_handed_out_than_needed(paths):
 
     class Counting:
         n_workers = 2
-        worker = Worker(FluxCalPipeline())
-
-        def submit(self, member):
-            handed_out.append(member)
-            return partial(self.worker, member)
-
-        def result(self, member, future):
-            return future()
-
-    members = [Member(f"{k}", paths[0]) for k in range(2 * (2 + AHEAD))]
-    outcomes = measure_by_workers(Counting(), members)
-    next(outcomes)
-    assert len(handed_out) == 2 * (1 + AHEAD)
-
-
-def test_the_crew_is_dismissed_whatever_happens(paths, monkeypatch):
-    dismissed = []
-
-    class Idle:
-        n_workers = 1
-
-        def submit(self, member):
-            raise KeyboardInterrupt
-
-        def dismiss(self):
-            dismissed.append(True)
-
-    pipeline = FluxCalPipeline()
-    pipeline.make_crew = lambda worker: Idle()
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.run([str(path) for path in paths])
-    assert dismissed == [True]
-
-
-def test_what_was_handed_out_early_comes_in_its_place():
-    handed_out = []
-
-    class Echo:
-        n_workers = 1
 
         def submit(self, member):
             handed_out.append(member)
@@ -224,10 +185,93 @@ def test_what_was_handed_out_early_comes_in_its_place():
         def result(self, member, future):
             return future, []
 
-    members = [Member(f"{k}", Path(f"{k}.fits")) for k in range(3 * (1 + AHEAD))]
-    begun = hand_out(Echo(), members)
-    assert list(begun) == members[: 1 + AHEAD]
-    by_group = members[::-1]
-    outcomes = list(measure_by_workers(Echo(), by_group, begun))
-    assert [outcome.products[0] for outcome in outcomes] == by_group
-    assert len(handed_out) == len(set(handed_out)) == len(members)
+    members = [Member(f"{k}", paths[0]) for k in range(3 * AHEAD)]
+    found = outcomes(Counting(), members)
+    first = next(found)
+    assert len(handed_out) == 2 * AHEAD
+    assert [outcome.products[0] for outcome in (first, *found)] == members
+
+
+def test_the_executor_is_shut_down_whatever_happens(paths):
+    ended = []
+
+    class Idle:
+        n_workers = 1
+
+        def submit(self, member):
+            raise KeyboardInterrupt
+
+        def shutdown(self):
+            ended.append(True)
+
+    pipeline = FluxCalPipeline()
+    pipeline.make_executor = lambda measurement: Idle()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run([str(path) for path in paths])
+    assert ended == [True]
+
+
+def _calibrate_in_a_pool(path):
+    return len(FluxCalPipeline.call([str(path)] * 1 + [str(path).replace("00001", "00002")], workers=2).exposures)
+
+
+def test_a_daemonic_process_measures_by_itself(paths, capfd):
+    # the processes of a pool may not have any of their own
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_calibrate_in_a_pool, (paths[0],)) == 2
+    assert "workers=2: a daemonic process" in "".join(capfd.readouterr())
+
+
+#: a run with workers whose first exposure takes for ever
+ENDLESS = """
+import sys, time
+from niriss_eestep.steps import FluxCalPipeline, SBProfileStep
+
+def endless(*args):
+    open(sys.argv[2], "w").close()
+    time.sleep(600)
+
+SBProfileStep.process = endless
+sys.argv[0] = "strun"
+FluxCalPipeline.call(sys.argv[1], workers=2)
+"""
+
+
+def children(pid):
+    """Processes of a parent."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def running(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_worker_outlives_its_parent(paths, tmp_path, end):
+    command = [sys.executable, "-c", ENDLESS, str(_association(paths[:2], tmp_path)), str(tmp_path / "begun")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists():
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = children(run.pid)
+        assert len(workers) == 2
+        os.kill(run.pid, end)
+        started = time.monotonic()
+        output = run.stdout.read()  # ends when nobody has the pipe any more
+        assert time.monotonic() - started < 5
+    assert not [pid for pid in workers if running(pid)]
+    assert "Traceback" not in output
+    if end != signal.SIGKILL:
+        assert output.rstrip().endswith("interrupted")
+        assert run.returncode == -signal.SIGINT

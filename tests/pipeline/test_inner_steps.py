@@ -1,0 +1,191 @@
+"""Hooks, skip, save_results, output_dir and suffix of the pipeline's steps do what they do alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from niriss_eestep import products
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.steps import FluxCalPipeline
+
+HOOKS = """
+from pathlib import Path
+
+def note(given):
+    with open(Path(__file__).with_name("noted"), "a") as file:
+        models = given if isinstance(given, (list, tuple)) else [given]
+        file.write("".join(f"{type(model).__name__} {model.meta.filename}\\n" for model in models))
+
+def double_image(model):
+    model = model.copy()
+    model.data = model.data * 2
+    return model
+
+def double_profile(model):
+    model.count_rate = model.count_rate * 2
+    return model
+
+def double_mean(models):
+    for model in models:
+        if type(model).__name__ == "CombinedEEModel":
+            model.count_rate = model.count_rate * 2
+            model.exposure_count_rate = model.exposure_count_rate * 2
+    return models
+
+def strange(model):
+    return "no profile"
+"""
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+
+
+@pytest.fixture(scope="module")
+def paths(simulate):
+    return [str(path) for path in simulate((("F090W", "SUB64"), ("F480M", "SUB64")))[1]]
+
+
+@pytest.fixture
+def hooks(tmp_path, monkeypatch):
+    (tmp_path / "eehooks.py").write_text(HOOKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("eehooks", None)
+    yield tmp_path / "noted"
+    sys.modules.pop("eehooks", None)
+
+
+def run(paths, out, workers, **settings):
+    return FluxCalPipeline.call(paths, output_dir=str(out), save_results=True, workers=workers, steps=settings)
+
+
+def names(directory):
+    return sorted(path.name for path in directory.glob("*.asdf"))
+
+
+@pytest.fixture(scope="module")
+def plain(paths, tmp_path_factory):
+    out = tmp_path_factory.mktemp("plain")
+    run(paths, out, 1)
+    return out
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("step", "hook", "seen"),
+    [
+        ("ee_photometry", "pre_hooks", ["ImageModel"] * 2),
+        ("ee_photometry", "post_hooks", ["EEProfileModel"] * 2),
+        ("sb_profile", "pre_hooks", ["ImageModel"] * 2),
+        ("sb_profile", "post_hooks", ["SBProfileModel"] * 2),
+        ("combine_profiles", "pre_hooks", ["EEProfileModel"] * 2 + ["SBProfileModel"] * 2),
+        ("combine_profiles", "post_hooks", ["CombinedEEModel"] * 2 + ["CombinedSBModel"] * 2),
+        ("abs_flux", "pre_hooks", ["CombinedEEModel"] * 2),
+        ("abs_flux", "post_hooks", ["AbsFluxModel"]),
+    ],
+)
+def test_hooks_are_called(paths, plain, hooks, tmp_path, workers, step, hook, seen):
+    run(paths, tmp_path / "out", workers, **{step: {hook: ["eehooks.note"]}})
+    assert sorted(line.split()[0] for line in hooks.read_text().splitlines()) == seen
+    assert names(tmp_path / "out") == names(plain)
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("step", "hook", "function"),
+    [
+        ("ee_photometry", "pre_hooks", "double_image"),
+        ("ee_photometry", "post_hooks", "double_profile"),
+        ("combine_profiles", "post_hooks", "double_mean"),
+    ],
+)
+def test_what_a_hook_gives_goes_on(paths, plain, hooks, tmp_path, workers, step, hook, function):
+    result = run(paths, tmp_path / "out", workers, **{step: {hook: [f"eehooks.{function}"]}})
+    before = products.open(next(plain.glob("*_absflux.asdf")))
+    np.testing.assert_allclose(result.table["count_rate"], 2 * before.table["count_rate"], rtol=3e-3)
+    # the other step has the image as it is in the file
+    for path in plain.glob("*_sbprofile.asdf"):
+        other = products.open(tmp_path / "out" / path.name)
+        np.testing.assert_array_equal(other.surface_brightness, products.open(path).surface_brightness)
+
+
+def test_a_hook_that_gives_no_profile_is_told(paths, hooks, tmp_path):
+    with pytest.raises(ExposureError, match="post-hook gave a str"):
+        run(paths[:1], tmp_path / "out", 1, ee_photometry={"post_hooks": ["eehooks.strange"]})
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("step", "suffixes"),
+    [
+        ("ee_photometry", ("eeprofile",)),
+        ("sb_profile", ("sbprofile",)),
+        ("combine_profiles", ("eecombined", "sbcombined")),
+    ],
+)
+def test_results_that_are_not_saved_or_go_elsewhere(paths, plain, tmp_path, workers, step, suffixes):
+    theirs = [name for name in names(plain) if name.endswith(tuple(f"_{suffix}.asdf" for suffix in suffixes))]
+    others = [name for name in names(plain) if name not in theirs]
+    run(paths, tmp_path / "out", workers, **{step: {"save_results": False}})
+    assert names(tmp_path / "out") == others
+    run(paths, tmp_path / "out2", workers, **{step: {"output_dir": str(tmp_path / "elsewhere")}})
+    assert names(tmp_path / "out2") == others
+    assert names(tmp_path / "elsewhere") == theirs
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("step", "suffix"),
+    [("ee_photometry", "eeprofile"), ("sb_profile", "sbprofile"), ("combine_profiles", "eecombined")],
+)
+def test_suffix(paths, plain, tmp_path, workers, step, suffix):
+    result = run(paths, tmp_path / "out", workers, **{step: {"suffix": "mine"}})
+    assert names(tmp_path / "out") == sorted(name.replace(f"_{suffix}.", "_mine.") for name in names(plain))
+    # the exposures keep their names
+    before = products.open(next(plain.glob("*_absflux.asdf")))
+    assert result.exposures["exposure"].tolist() == before.exposures["exposure"].tolist()
+
+
+def test_suffix_and_directory_of_the_last_step(paths, plain, tmp_path):
+    settings = {"suffix": "mine", "output_dir": str(tmp_path / "elsewhere")}
+    run(paths, tmp_path / "out", 1, abs_flux=settings)
+    assert names(tmp_path / "out") == names(plain)  # the pipeline saves its own result
+    assert [name.rpartition("_")[2] for name in names(tmp_path / "elsewhere")] == ["mine.asdf"]
+
+
+def test_a_step_that_saves_where_the_pipeline_does_not(paths, tmp_path):
+    settings = {"save_results": True, "output_dir": str(tmp_path)}
+    FluxCalPipeline.call(paths[:1], steps={"ee_photometry": settings})
+    assert [name.rpartition("_")[2] for name in names(tmp_path)] == ["eeprofile.asdf"]
+
+
+@WORKERS
+def test_skip(paths, plain, tmp_path, workers):
+    run(paths, tmp_path / "out", workers, sb_profile={"skip": True})
+    assert names(tmp_path / "out") == [name for name in names(plain) if "_sb" not in name]
+    for step in ("ee_photometry", "combine_profiles", "abs_flux"):
+        with pytest.raises(ParameterError, match=rf"steps\.{step}\.skip: the pipeline needs this step"):
+            run(paths, tmp_path / "none", workers, **{step: {"skip": True}})
+
+
+@WORKERS
+def test_what_a_hook_has_done_is_kept_and_not_done_again(paths, hooks, tmp_path, workers):
+    settings = {"ee_photometry": {"post_hooks": ["eehooks.double_profile"]}}
+    first = run(paths, tmp_path / "out", workers, **settings)
+    pipeline = {"output_dir": str(tmp_path / "out"), "save_results": True, "workers": workers, "skip_existing": True}
+    again = FluxCalPipeline.call(paths, **pipeline, steps=settings)
+    assert again.table["count_rate"].tobytes() == first.table["count_rate"].tobytes()
+    without = FluxCalPipeline.call(paths, **pipeline)
+    np.testing.assert_allclose(without.table["count_rate"], first.table["count_rate"] / 2, rtol=3e-3)
+
+
+def test_on_the_command_line(paths, hooks, tmp_path):
+    options = ["--workers=2", "--steps.ee_photometry.post_hooks=eehooks.note,", "--steps.combine_profiles.suffix=mean"]
+    options += ["--steps.sb_profile.save_results=false", f"--output_dir={tmp_path / 'out'}"]
+    command = [str(Path(sys.executable).parent / "strun"), "niriss_fluxcal", paths[0], *options]
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert hooks.read_text().startswith("EEProfileModel")
+    found = sorted(name.rpartition("_")[2] for name in names(tmp_path / "out"))
+    assert found == ["absflux.asdf", "eeprofile.asdf", "mean.asdf", "sbcombined.asdf"]
