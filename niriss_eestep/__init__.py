@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from niriss_eestep.moved import install
+
 __all__ = [
     "AbsFluxStep",
     "CalibrateVisitsStep",
@@ -26,3 +28,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+install()

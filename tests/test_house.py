@@ -20,6 +20,7 @@ PACKAGE = Path(niriss_eestep.__file__).parent
 FLOORS = {
     "errors": 0,
     "guard": 0,
+    "moved": 0,
     "instrument": 0,
     "measure": 1,
     "measure.integrations": 2,
