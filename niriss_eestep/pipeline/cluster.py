@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import pickle
 import threading
-from functools import cache, lru_cache
+import time
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from functools import cache, lru_cache, partial
 from importlib.metadata import version
-from uuid import uuid4
 
 from niriss_eestep.errors import ClusterError
 from niriss_eestep.pipeline.executor import Outcome
@@ -19,10 +20,11 @@ log = logging.getLogger(__name__)
 
 # How long the scheduler may take to answer [s]; one on the same network does within 0.1 s
 TIMEOUT = 10
-# How often to look whether there are workers while waiting for one [s]
-NOTICE = 30
+# How long a connection may be lost before the scheduler is taken for lost, and how often to look [s]
+LOST, NOTICE = 5, 1
 
 
+@contextmanager
 def connect(address, timeout=TIMEOUT):
     """Connect to the scheduler of a Dask cluster.
 
@@ -33,8 +35,8 @@ def connect(address, timeout=TIMEOUT):
     timeout : float
         How long it may take to answer [s].
 
-    Returns
-    -------
+    Yields
+    ------
     distributed.Client
 
     Raises
@@ -47,11 +49,19 @@ def connect(address, timeout=TIMEOUT):
     except ImportError as error:
         raise ClusterError(f"a scheduler needs Dask: pip install 'niriss_eestep[dask]' ({error})") from error
     try:
-        return Client(address, timeout=timeout, set_as_default=False)
+        client = Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError
         raise ClusterError(
             f"{address}: no Dask scheduler answers there within {timeout:g} s ({type(error).__name__}: {error})"
         ) from error
+    try:
+        yield client
+    finally:
+        # Dask tells of a lost connection with tracebacks; what matters has been told by then
+        for name in logging.root.manager.loggerDict:
+            if name.startswith(("distributed", "tornado")):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        client.close(timeout=2)
 
 
 class DaskWorkers:
@@ -67,29 +77,18 @@ class DaskWorkers:
     """
 
     def __init__(self, measurement, client):
-        self.client = client
+        self.client, self.executor = client, client.get_executor(pure=False)
         # as bytes, which a process unpacks once: 20 kB with each exposure
-        self.packed = pickle.dumps(measurement)
+        self.task = partial(_measure, pickle.dumps(measurement), _version())
 
     @property
     def n_workers(self):
         """Threads of all workers; they may come and go."""
         return max(1, sum(self.client.nthreads().values()))
 
-    def submit(self, member):
-        """Hand an exposure out.
-
-        Parameters
-        ----------
-        member : Member
-
-        Returns
-        -------
-        distributed.Future
-        """
-        # Dask keeps statistics by what stands before the first digit
-        key = f"measure_exposure-{member.name}-{uuid4().hex}"
-        return self.client.submit(_measure, self.packed, member, _version(), key=key, pure=False)
+    def submit(self, member) -> Future:
+        """Hand an exposure out."""
+        return self.executor.submit(self.task, member)
 
     def result(self, member, future):
         """Wait for an outcome; where a worker is lost, the scheduler has given its exposures to others.
@@ -97,7 +96,7 @@ class DaskWorkers:
         Parameters
         ----------
         member : Member
-        future : distributed.Future
+        future : concurrent.futures.Future
 
         Returns
         -------
@@ -111,30 +110,29 @@ class DaskWorkers:
         """
         from distributed import KilledWorker
 
+        idle = 0
         while True:
             try:
                 return future.result(timeout=NOTICE)
             except KilledWorker as error:
                 return Outcome((), f"the workers that measured it died: {error}"), []
-            except (concurrent.futures.CancelledError, OSError) as error:  # TimeoutError is an OSError
-                if future.status == "error":  # what the exposure's file system raised, not the cluster
-                    return Outcome((), f"{type(error).__name__}: {error}"), []
-                if isinstance(error, TimeoutError):
-                    self._check()
-                    continue
-                raise ClusterError(
-                    f"the Dask scheduler is lost ({type(error).__name__}); run again with --skip-existing"
-                ) from error
             except ImportError as error:
                 raise ClusterError(f"the workers of the cluster cannot import what they need: {error}") from error
+            except CancelledError as error:
+                raise ClusterError("the Dask scheduler is lost; run again with --skip-existing") from error
+            except OSError as error:  # TimeoutError is an OSError
+                if future.done():  # what the exposure's file system raised, not the cluster
+                    return Outcome((), f"{type(error).__name__}: {error}"), []
+            self._check(idle := idle + 1)
 
-    def _check(self):
+    def _check(self, idle):
         """Say why nothing moves."""
-        if self.client.status != "running":
-            raise ClusterError(
-                f"the Dask scheduler is lost (client {self.client.status}); run again with --skip-existing"
-            )
-        if not self.client.nthreads():
+        deadline = time.monotonic() + LOST
+        while self.client.status != "running":
+            if time.monotonic() > deadline:
+                raise ClusterError("the Dask scheduler is lost; run again with --skip-existing")
+            time.sleep(0.1)
+        if idle % 30 == 0 and not self.client.nthreads():
             log.warning("the cluster has no workers; waiting for one")
 
     def shutdown(self):
@@ -156,7 +154,7 @@ def _unpack(packed):
     return pickle.loads(packed)
 
 
-def _measure(packed, member, client_version):
+def _measure(packed, client_version, member):
     if _version() != client_version:
         raise ClusterError(f"a worker has niriss_eestep {_version()}, the client {client_version}; install the same")
     with _one_at_a_time:

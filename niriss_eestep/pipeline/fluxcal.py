@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.combine.step import CombineProfilesStep
-from niriss_eestep.errors import ExposureError, NirissEEError, OutputError, ParameterError
+from niriss_eestep.errors import ClusterError, ExposureError, NirissEEError, OutputError, ParameterError
 from niriss_eestep.exposures.inputs import file_metadata, group_members, metadata_of, nothing_in
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
@@ -200,6 +200,8 @@ class FluxCalPipeline(FluxPipeline):
         ------
         OutputError
             If a product cannot be written.
+        ClusterError
+            If the scheduler of a cluster is lost.
         NirissEEError
             With ``on_error='raise'``, at the first failure.
         """
@@ -212,7 +214,7 @@ class FluxCalPipeline(FluxPipeline):
                 self.several_targets = len({target for target, *_ in groups if target}) > 1
                 try:
                     result = self.calibrate(product, list(groups.values()), own)
-                except OutputError:
+                except (OutputError, ClusterError):
                     raise
                 except NirissEEError as error:
                     if self.on_error == "raise":

@@ -214,11 +214,45 @@ def test_a_scheduler_out_of_reach_is_a_clear_error(programs, tmp_path, capsys):
 
     address = f"tcp://127.0.0.1:{free_port()}"
     started = time.monotonic()
-    with pytest.raises(ClusterError, match=f"{address}: no Dask scheduler answers there within 1 s"):
-        connect(address, timeout=1)
+    told = f"{address}: no Dask scheduler answers there within 1 s"
+    with pytest.raises(ClusterError, match=told), connect(address, timeout=1):
+        pass
     assert time.monotonic() - started < 5
-    with pytest.raises(ClusterError, match="no Dask scheduler answers"):
-        connect("no address", timeout=1)
+    with pytest.raises(ClusterError, match="no Dask scheduler answers"), connect("no address", timeout=1):
+        pass
+
+
+def test_a_scheduler_that_is_lost_is_told_soon_and_without_tracebacks(programs, tmp_path):
+    pytest.importorskip("distributed")
+    address = f"tcp://127.0.0.1:{free_port()}"
+    command = [BIN / "niriss-ee", "campaign", *programs, "--output-dir", tmp_path / "out", "--scheduler", address]
+    with processes() as start:
+        options = ("--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard")
+        scheduler = start(BIN / "dask", "scheduler", *options)
+        start(
+            BIN / "dask",
+            "worker",
+            address,
+            "--nthreads",
+            1,
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            tmp_path,
+        )
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as campaign:
+            deadline = time.monotonic() + 60
+            while not list((tmp_path / "out").glob("*_eeprofile.asdf")):
+                assert campaign.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            scheduler.kill()
+            started = time.monotonic()
+            output = campaign.communicate()[0]
+            assert time.monotonic() - started < 10
+    assert campaign.returncode == 1
+    assert "the Dask scheduler is lost; run again with --skip-existing" in output
+    assert "Traceback" not in output
 
 
 def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
@@ -234,7 +268,7 @@ def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
         raise TimeoutError(110, "Connection timed out")
 
     with distributed.Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False) as client:
-        crew = cluster.DaskWorkers("worker", client)
+        workers = cluster.DaskWorkers("measurement", client)
         for task, told in ((stale, "OSError: [Errno 116] Stale file handle"), (slow, "Connection timed out")):
-            outcome, _ = crew.result(None, client.submit(task, pure=False))
+            outcome, _ = workers.result(None, workers.executor.submit(task))
             assert told in outcome.failure
