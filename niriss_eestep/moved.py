@@ -31,7 +31,7 @@ calibrate.synthetic=flux.synthetic calibrate.apcorr=calibration.apcorr
 calibrate.observed_ee=calibration.observed_ee calibrate.visits=calibration.visits optics=psf
 optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffraction=psf.diffraction
 optics.build=psf.build optics.psf_image=psf.image optics.image_ee=psf.image_ee
-products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.files
+products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.models
 products.complete=products.foreign simulate.instrument=simulate.detector simulate.accuracy=validate.accuracy
 report.accuracy=validate.figure
 """

@@ -126,14 +126,6 @@ def test_an_import_upward_is_found(tmp_path):
     assert list(upward("measure", imports_of(path))) == ["niriss_eestep.steps", "niriss_eestep.pipeline.campaign"]
 
 
-#: circles that are to go
-KNOWN_CIRCLES = {
-    frozenset(f"products.{name}" for name in ("models", "files", "convert", "summary"))
-    | {"report.figures", "report.profiles"},
-    frozenset({"reference.psfee", "psf.radtab", "psf.stpsf"}),
-}
-
-
 def circles(graph):
     """Strongly connected parts of a graph, of more than one node."""
 
@@ -159,7 +151,7 @@ def test_no_import_circles():
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         graph[module] = ({name.removeprefix("niriss_eestep.") for name in names} & set(MODULES)) - {module}
-    assert circles(graph) <= KNOWN_CIRCLES
+    assert circles(graph) == set()
 
 
 def test_a_circle_is_found():

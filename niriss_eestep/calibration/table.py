@@ -15,8 +15,8 @@ from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_correctio
 from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, photom_model
 from niriss_eestep.calibration.visits import VisitCalibration
 from niriss_eestep.errors import ParameterError, ProductError
-from niriss_eestep.products.files import open as open_product
 from niriss_eestep.products.models import AbsFluxModel
+from niriss_eestep.products.models import open as open_product
 from niriss_eestep.psf.ee_table import PSFEE
 
 __all__ = ["read_visits", "reference_models"]

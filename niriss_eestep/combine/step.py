@@ -10,8 +10,9 @@ from niriss_eestep.combine.mean import combine_profiles, common_covariance, grow
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
-from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, ee_profile, group_of
+from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, ee_profile
 from niriss_eestep.products.foreign import completed
+from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
 __all__ = ["CombineProfilesStep", "group_file_name"]

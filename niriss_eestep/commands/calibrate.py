@@ -145,7 +145,8 @@ def _psfee(args, directory):
 def _observed(model, curve, curve_err, psfee, join_radius):
     """Return a filter's observed EE as a table."""
     from niriss_eestep.calibration.observed_ee import splice_ee
-    from niriss_eestep.products.convert import combined_profile, exposure_backgrounds
+    from niriss_eestep.products.convert import combined_profile
+    from niriss_eestep.products.groups import exposure_backgrounds
     from niriss_eestep.reference import EETable
 
     edges, coverage = zip(*exposure_backgrounds(model), strict=True)

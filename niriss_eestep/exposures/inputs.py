@@ -18,7 +18,7 @@ from stpipe.library import AbstractModelLibrary
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading
 from niriss_eestep.exposures.fits_check import check_fits, primary_header
 from niriss_eestep.guard import regular_file
-from niriss_eestep.products.convert import group_names, group_of
+from niriss_eestep.products.groups import group_names, group_of
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
 

@@ -10,7 +10,7 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep.errors import ExposureError, reading
 from niriss_eestep.exposures.fits_check import SIZE_MAX, check_fits
 from niriss_eestep.exposures.fits_image import check_metadata, fits_image
-from niriss_eestep.products.files import open as open_product
+from niriss_eestep.products.models import open as open_product
 
 __all__ = ["open_exposure"]
 

@@ -15,8 +15,9 @@ from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, P
 from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, total_rate
 from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
-from niriss_eestep.products.convert import abs_flux_model, combined_profile, exposure_backgrounds
+from niriss_eestep.products.convert import abs_flux_model, combined_profile
 from niriss_eestep.products.foreign import completed_group
+from niriss_eestep.products.groups import exposure_backgrounds
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
 

@@ -19,7 +19,7 @@ from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_
 from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
 from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
 from niriss_eestep.pipeline.progress import progress
-from niriss_eestep.products.convert import group_names, group_of
+from niriss_eestep.products.groups import group_names, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 __all__ = ["FluxCalPipeline"]

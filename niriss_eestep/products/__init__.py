@@ -2,24 +2,13 @@
 
 from importlib import import_module
 
-_HOMES = {
-    "AbsFluxModel": "models",
-    "CombinedEEModel": "models",
-    "CombinedSBModel": "models",
-    "EEProfileModel": "models",
-    "ProductModel": "models",
-    "SBProfileModel": "models",
-    "open": "files",
-    "save_product": "files",
-}
-
-__all__ = [  # noqa: RUF022
-    "EEProfileModel",
-    "SBProfileModel",
+__all__ = [
+    "AbsFluxModel",
     "CombinedEEModel",
     "CombinedSBModel",
-    "AbsFluxModel",
+    "EEProfileModel",
     "ProductModel",
+    "SBProfileModel",
     "open",
     "save_product",
 ]
@@ -27,10 +16,10 @@ __all__ = [  # noqa: RUF022
 
 def __getattr__(name):
     # lazy: asdf asks this package for its schemas at start-up, long before a model is wanted
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        return getattr(import_module("niriss_eestep.products.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(__all__)
+    return __all__

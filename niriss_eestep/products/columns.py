@@ -16,6 +16,7 @@ from stdatamodels.schema import merge_property_trees
 from niriss_eestep.errors import ProductError
 
 __all__ = [
+    "KINDS",
     "Field",
     "array_fields",
     "empty_value",
@@ -28,6 +29,15 @@ __all__ = [
 
 SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
 VERSION = "1.0.0"
+
+#: class of the data model: kind of product
+KINDS = {
+    "EEProfileModel": "ee_profile",
+    "SBProfileModel": "sb_profile",
+    "CombinedEEModel": "combined_ee",
+    "CombinedSBModel": "combined_sb",
+    "AbsFluxModel": "abs_flux",
+}
 
 
 @dataclass(frozen=True, slots=True)

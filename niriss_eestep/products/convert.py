@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.errors import ProductError, printable
+from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 from niriss_eestep.products.columns import make_table, table_fields
+from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import (
     AbsFluxModel,
     CombinedEEModel,
@@ -31,10 +32,6 @@ __all__ = [
     "combined_sb_model",
     "ee_profile",
     "ee_profile_model",
-    "exposure_backgrounds",
-    "group_names",
-    "group_of",
-    "sb_profile",
     "sb_profile_model",
 ]
 
@@ -134,30 +131,6 @@ def sb_profile_model(profile, exposure=None):
     return _with_metadata(SBProfileModel(tree), exposure)
 
 
-def sb_profile(model):
-    """Give the SB profile that a product holds.
-
-    Parameters
-    ----------
-    model : SBProfileModel
-
-    Returns
-    -------
-    SBProfile
-    """
-    record = model._instance["meta"]["sb"]
-    return SBProfile(
-        radius=model.radius,
-        half_width=model.half_width,
-        surface_brightness=model.surface_brightness,
-        covariance=model.covariance,
-        n_used=model.n_used,
-        n_clipped=model.n_clipped,
-        photmjsr=record.get("photmjsr"),
-        **_star(model, record),
-    )
-
-
 def combined_ee_model(combined, members, *, product=""):
     """Make the product of a group's EE.
 
@@ -244,24 +217,6 @@ def combined_profile(model):
     )
 
 
-def exposure_backgrounds(model):
-    """Give the annulus that each exposure of a group had its background from.
-
-    Parameters
-    ----------
-    model : CombinedEEModel or CombinedSBModel
-
-    Returns
-    -------
-    list of tuple of ndarray
-        For each exposure the edges of the rings [pix] and their coverage, 0 to 1; both empty where there is no annulus.
-    """
-    return [
-        (edges[np.isfinite(edges)], coverage[np.isfinite(coverage)])
-        for edges, coverage in zip(model.exposure_ring_edges, model.exposure_ring_coverage, strict=True)
-    ]
-
-
 def abs_flux_model(rows, *, radius, radius_used, total_count_rate, total_count_rate_err, ee_effective, exposures=()):
     """Make the product of the absolute flux calibration.
 
@@ -304,48 +259,6 @@ def abs_flux_model(rows, *, radius, radius_used, total_count_rate, total_count_r
             "meta": {},
         }
     )
-
-
-def group_of(model):
-    """Say which group an exposure, or its product, belongs to.
-
-    Parameters
-    ----------
-    model : JwstDataModel
-
-    Returns
-    -------
-    dict
-        ``target``, ``filter`` (the science filter, whichever wheel holds it), ``pupil`` and ``subarray``.
-    """
-    meta = model.meta
-    return group_names(
-        meta.target.proposer_name or meta.target.catalog_name,
-        meta.instrument.filter,
-        meta.instrument.pupil,
-        meta.subarray.name,
-    )
-
-
-def group_names(target, filter_wheel, pupil_wheel, subarray):
-    """Name a group by what the headers of its exposures say.
-
-    Parameters
-    ----------
-    target, filter_wheel, pupil_wheel, subarray : str or None
-
-    Returns
-    -------
-    dict
-        As `group_of`.
-    """
-    wheels = [printable(value or "").upper() for value in (filter_wheel, pupil_wheel)]
-    return {
-        "target": printable(target or ""),
-        "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0],
-        "pupil": wheels[1],
-        "subarray": printable(subarray or ""),
-    }
 
 
 def _floats(values):

@@ -12,37 +12,10 @@ from pathlib import Path
 
 from niriss_eestep.errors import OutputError, ProductError
 from niriss_eestep.guard import read_asdf
-from niriss_eestep.products.models import MODELS, ProductModel
+from niriss_eestep.products.columns import KINDS, schema_url
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
-__all__ = ["open", "read_tree", "save_product", "write_atomically"]
-
-
-def open(source):
-    """Open a product.
-
-    Parameters
-    ----------
-    source : str, Path or ProductModel
-        File; a model is handed back as it is.
-
-    Returns
-    -------
-    ProductModel
-        Of the class that the file names, its arrays in memory.
-
-    Raises
-    ------
-    ProductError
-        The file is missing, not ASDF, not a product of this package, damaged, or written by a newer version.
-    """
-    if isinstance(source, ProductModel):
-        return source
-    path = Path(source)
-    tree = read_tree(path)
-    model = MODELS[tree["meta"]["model_type"]](tree)
-    model.meta.filename = path.name
-    return model
+__all__ = ["read_tree", "write_atomically"]
 
 
 def read_tree(path, *, model_type=None):
@@ -62,7 +35,7 @@ def read_tree(path, *, model_type=None):
     Raises
     ------
     ProductError
-        As `open`.
+        The file is missing, not ASDF, not a product of this package, damaged, or written by a newer version.
     """
     path = Path(path)
     load_asdf_plugins()
@@ -78,11 +51,11 @@ def _check_kind(path, tree, model_type):
     """Find the schema of the product, by the class and the version that the file names."""
     meta = tree.get("meta") if isinstance(tree, dict) else None
     found = meta.get("model_type") if isinstance(meta, dict) else None
-    if found not in MODELS or not isinstance(meta.get("eestep"), dict):
+    if found not in KINDS or not isinstance(meta.get("eestep"), dict):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
-    if model_type not in (None, found, ProductModel.__name__):
+    if model_type not in (None, found, "ProductModel"):
         raise ProductError(f"{path}: holds {found}, expected {model_type}")
-    url = MODELS[found].schema_url
+    url = schema_url(KINDS[found])
     written = str(meta["eestep"].get("schema"))
     if written != url:
         raise ProductError(
@@ -155,28 +128,3 @@ def _is_running(pid):
     except (PermissionError, OverflowError):  # another user's, or no process number at all: not ours to judge
         return True
     return True
-
-
-def save_product(model, path):
-    """Validate a product and write it, whole or not at all.
-
-    Parameters
-    ----------
-    model : ProductModel
-    path : str or Path
-        Its name ends in ``.asdf``.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ProductError
-        The product does not agree with its schema, or the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix != ".asdf":
-        raise ProductError(f"{path}: a product's name ends in .asdf")
-    model.to_asdf(path)
-    return path

@@ -8,7 +8,7 @@ import numpy as np
 
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
-from niriss_eestep.products.convert import group_of
+from niriss_eestep.products.groups import group_of
 
 __all__ = ["completed", "completed_group"]
 

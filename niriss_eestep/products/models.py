@@ -10,8 +10,10 @@ from asdf import AsdfFile
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
+from niriss_eestep.products import summary
 from niriss_eestep.products.asdf_bytes import asdf_bytes
 from niriss_eestep.products.columns import merged_schema, schema_url
+from niriss_eestep.products.files import read_tree, write_atomically
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "EEProfileModel",
     "ProductModel",
     "SBProfileModel",
+    "open",
+    "save_product",
 ]
 
 
@@ -46,8 +50,6 @@ class ProductModel(JwstDataModel):
     def __init__(self, init=None, **kwargs):
         filename = None
         if isinstance(init, (str, Path)):
-            from niriss_eestep.products.files import read_tree
-
             filename = Path(init).name
             init = read_tree(init, model_type=type(self).__name__)
         kwargs.setdefault("strict_validation", True)
@@ -74,18 +76,14 @@ class ProductModel(JwstDataModel):
         -------
         str
         """
-        from niriss_eestep.products.summary import outline
-
-        return outline(self)
+        return summary.outline(self)
 
     def info(self, *args, **kwargs):
         """Print a summary; with any argument, the tree as `asdf.AsdfFile.info` shows it."""
         if args or kwargs:
             super().info(*args, **kwargs)
             return
-        from niriss_eestep.products.summary import summary
-
-        print(summary(self))
+        print(summary.summary(self))
 
     def to_table(self):
         """Give the profile, or the table of groups, as a table with units.
@@ -142,8 +140,6 @@ class ProductModel(JwstDataModel):
         ProductError
             When the tree does not agree with the schema, or cannot be written.
         """
-        from niriss_eestep.products.files import write_atomically
-
         name = self._instance["meta"].get("filename")
         self.on_save(str(init) if isinstance(init, (str, Path)) else None)
         try:
@@ -243,3 +239,55 @@ class AbsFluxModel(ProductModel):
 MODELS = {
     model.__name__: model for model in (EEProfileModel, SBProfileModel, CombinedEEModel, CombinedSBModel, AbsFluxModel)
 }
+
+
+def open(source):
+    """Open a product.
+
+    Parameters
+    ----------
+    source : str, Path or ProductModel
+        File; a model is handed back as it is.
+
+    Returns
+    -------
+    ProductModel
+        Of the class that the file names, its arrays in memory.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, not ASDF, not a product of this package, damaged, or written by a newer version.
+    """
+    if isinstance(source, ProductModel):
+        return source
+    path = Path(source)
+    tree = read_tree(path)
+    model = MODELS[tree["meta"]["model_type"]](tree)
+    model.meta.filename = path.name
+    return model
+
+
+def save_product(model, path):
+    """Validate a product and write it, whole or not at all.
+
+    Parameters
+    ----------
+    model : ProductModel
+    path : str or Path
+        Its name ends in ``.asdf``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ProductError
+        The product does not agree with its schema, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".asdf":
+        raise ProductError(f"{path}: a product's name ends in .asdf")
+    model.to_asdf(path)
+    return path

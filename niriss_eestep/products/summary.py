@@ -6,6 +6,7 @@ import numpy as np
 
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.groups import group_of
 
 __all__ = ["outline", "summary"]
 
@@ -76,8 +77,6 @@ def summary(model):
 
 def _setup(model):
     """Target, filter and subarray, of a group or an exposure."""
-    from niriss_eestep.products.convert import group_of
-
     group = model._instance["meta"].get("group") or group_of(model)
     return printable(" ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray")))))
 

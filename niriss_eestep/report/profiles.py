@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from niriss_eestep.products.convert import exposure_backgrounds, group_of
+from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.report.curves import model_curve
 from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
 
