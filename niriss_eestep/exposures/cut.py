@@ -367,16 +367,18 @@ def image_layers(name, model):
 
 
 def _variance(layers, cut, scale):
-    """Sum of the variances within a cut, the flat field's part where it is known [(DN/s)^2], and what was odd."""
-    warnings, flat = [], None
+    """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
+
+    A part is None where it is not known.
+    """
+    warnings, parts = [], {}
     if len(layers.variances) >= 2:
         terms = {key: np.asarray(term[cut], dtype=float) for key, term in layers.variances.items()}
         total = np.sum(list(terms.values()), axis=0)
         usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
         if layers.err is not None and not (total > 0).any():
             usable[:] = False  # arrays that nobody filled
-        if "var_flat" in terms:
-            flat = np.where(usable, terms["var_flat"], 0.0) * scale**2
+        parts = {key: np.where(usable, term, 0.0) * scale**2 for key, term in terms.items()}
         # a pixel that lost its variances may still have its error
         other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
         total = np.where(usable, total, other)
@@ -389,7 +391,7 @@ def _variance(layers, cut, scale):
     else:
         warnings.append("neither variances nor ERR: the errors are unknown")
         total = np.zeros(layers.data[cut].shape)
-    return total * scale**2, flat, tuple(warnings)
+    return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), tuple(warnings)
 
 
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
@@ -464,7 +466,7 @@ def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
     ny, nx = layers.data.shape
     i0, j0 = max(0, round(x) - half_size), max(0, round(y) - half_size)
     cut = (slice(j0, min(ny, round(y) + half_size + 1)), slice(i0, min(nx, round(x) + half_size + 1)))
-    variance, flat_variance, more = _variance(layers, cut, scale)
+    variance, flat_variance, photon_variance, more = _variance(layers, cut, scale)
     bad = layers.bad(bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     return StarExposure(
         name=name,
@@ -481,4 +483,5 @@ def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
         photmjsr=photmjsr,
         warnings=warnings + more,
         flat_variance=flat_variance,
+        photon_variance=photon_variance,
     )

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.measure.background import Sky, given_covariance
+from niriss_eestep.measure.background import Background, Sky, given_covariance
 from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
+from niriss_eestep.measure.noise import correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.surroundings import Surroundings
 
 __all__ = [
     "Apertures",
+    "Sums",
     "aperture_reach",
     "apertures_about",
     "covariance_of_centring",
@@ -47,6 +50,31 @@ class Apertures:
     radii: NDArray[np.float64]
     weights: NDArray[np.float64]
     area: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Sums over apertures.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_sums,)
+        Background-subtracted [DN/s].
+    covariance : ndarray, shape (n_sums, n_sums)
+        [(DN/s)^2].
+    common : ndarray, shape (n_sums, n_sums)
+        Its part that is the same in every integration of an exposure [(DN/s)^2].
+    sky_covariance : ndarray, shape (n_sums, n_sums)
+        What the error of the sky's level and shape brings to it [(DN/s)^2].
+    background : Background
+        With the error that correlated noise gives it.
+    """
+
+    values: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    common: NDArray[np.float64]
+    sky_covariance: NDArray[np.float64]
+    background: Background
 
 
 def apertures_about(shape: tuple[int, int], x: float, y: float, radii: NDArray[np.float64]) -> Apertures:
@@ -89,7 +117,8 @@ def sum_apertures(
     sky: Sky,
     repairs: list[Repair],
     bad: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    around: Surroundings | None = None,
+) -> Sums:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
     Parameters
@@ -101,34 +130,60 @@ def sum_apertures(
     repairs : list of Repair
     bad : ndarray of bool, shape (ny, nx)
         Pixels whose own values are not used.
+    around : Surroundings, optional
+        How the noise is correlated, and what the sky needs; by default pixels are independent and the sky is flat.
 
     Returns
     -------
-    sums : ndarray, shape (n_sums,)
-        [DN/s].
-    covariance : ndarray, shape (n_sums, n_sums)
-        [(DN/s)^2].
-    common : ndarray, shape (n_sums, n_sums)
-        Its part that is the same in every integration of an exposure [(DN/s)^2].
+    Sums
     """
-    area = weights.sum(axis=(1, 2))
-    flat = weights.reshape(len(weights), -1)
-    variance = np.where(bad, 0.0, exposure.variance).ravel()
-    reach = aperture_reach(weights, sky, repairs, bad)
-    given = given_covariance(sky.background, area)
-    covariance, common = covariance_of_sums(reach, variance) + given, given.copy()
+    n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
+    values = weighted_sums(flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value
+    # the background is one sum more, whose variance is its own
+    reach = np.concatenate([aperture_reach(weights, sky, repairs, bad), sky.weights.reshape(1, -1)])
+    reach = reach.reshape(-1, *weights.shape[1:])
+    covariance, sky_covariance = given_covariance(sky.background, area), np.zeros((n, n))
+    common = covariance.copy()
+    if around is not None:
+        reach[:n], change, slope = around.corrected(reach[:n])
+        values += change
+        if around.shape is not None:
+            sky_covariance += slope @ around.shape.covariance @ slope.T
+            covariance += np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
+    noise = _noise_of_sums(exposure, reach, bad, around)
+    sky_covariance += common + noise[n, n] * np.outer(area, area)
+    covariance += noise[:n, :n]
     for repair in repairs:
         touched = flat[:, repair.index]
         one = weighted_sums(touched, repair.common_err)
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + np.outer(one, one)
         common += covariance_of_sums(touched, repair.variance) + np.outer(one, one)
     if exposure.flat_variance is not None:
-        common += covariance_of_sums(reach, np.where(bad, 0.0, exposure.flat_variance).ravel())
-    return (
-        weighted_sums(flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value,
-        covariance,
-        common,
-    )
+        common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
+    background = sky.background
+    if background.method == "annulus":
+        background = replace(background, err=float(np.sqrt(noise[n, n])))
+    return Sums(values, covariance, common, sky_covariance, background)
+
+
+def _noise_of_sums(
+    exposure: Stamp, reach: NDArray[np.float64], bad: NDArray[np.bool_], around: Surroundings | None
+) -> NDArray[np.float64]:
+    """Covariance that the pixels' noise gives to sums that reach them so."""
+    n = len(reach)
+    variance, photons = np.where(bad, 0.0, exposure.variance), np.zeros(bad.shape)
+    if around is not None and exposure.photon_variance is not None:
+        photons = np.where(bad, 0.0, exposure.photon_variance)
+    covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
+    if photons.any():
+        # a photon's charge is seen in the neighbours too, which are read with noise of their own
+        covariance += covariance_of_sums(seen_through_ipc(reach).reshape(n, -1), photons.ravel())
+    if around is not None:
+        covariance += correlated_covariance(reach, around.correlation)
+    if exposure.flat_variance is not None and exposure.flat_scale > 0:
+        sigma = np.sqrt(np.where(bad, 0.0, exposure.flat_variance))
+        covariance += flat_covariance(reach, sigma, exposure.flat_scale) - flat_covariance(reach, sigma)
+    return covariance
 
 
 def repaired_image(exposure: Stamp, repairs: list[Repair], bad: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -253,7 +253,8 @@ def hold_to_growth(
     # a bad pixel that awaits its fill is as dark as the sky
     dark = replace(core, value=np.full_like(core.value, background.value), weights=np.zeros_like(core.weights))
     dark = replace(dark, variance=np.zeros_like(core.variance))
-    count_rate, covariance, _ = sum_apertures(exposure, weights, sky, [dark, *others], bad)
+    sums = sum_apertures(exposure, weights, sky, [dark, *others], bad)
+    count_rate, covariance = sums.values, sums.covariance
     kept = psf.effective_ee(apertures.radii, apertures.area, background.ring_edges, background.ring_coverage)
     scale = fill_scale(
         apertures.radii,

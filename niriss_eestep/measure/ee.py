@@ -27,7 +27,8 @@ from niriss_eestep.measure.profile import EEProfile
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.quality import core_report, ee_warnings
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import Stamp, with_flat_error
+from niriss_eestep.measure.surroundings import study_surroundings
 
 __all__ = ["EEOptions", "EEProfile", "failed_ee", "measure_ee"]
 
@@ -62,6 +63,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     background's, the repaired pixels' own, and what the position's error moves into the aperture.
     """
     options = options or EEOptions()
+    exposure = with_flat_error(exposure, options.flat_err, options.flat_err_scale)
     radii = np.array(options.radii)
     centroid, core_is_bad = locate_star(exposure, options, psf)
     x, y = centroid.x, centroid.y
@@ -80,7 +82,9 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     if in_core and psf is not None and psf.effective_ee is not None:
         in_core = [hold_to_growth(exposure, apertures, lost, sky, in_core + outside, bad, psf)]
     repairs = in_core + outside
-    count_rate, covariance, common = sum_apertures(exposure, weights, sky, repairs, bad)
+    around = study_surroundings(exposure, bad, sky, x, y, psf, options)
+    sums = sum_apertures(exposure, weights, sky, repairs, bad, around)
+    count_rate, covariance = sums.values, sums.covariance
     star = repaired_stamp(exposure, repairs, sky, bad)
     covariance += covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
     unusable = _without(lost, count_rate, covariance)
@@ -94,14 +98,17 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         n_bad=n_bad,
         n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=sky.background,
+        background=sums.background,
         core=core_report(exposure.dq, distance, options.core_radius),
         gain=exposure.gain,
         pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method,
         failure=failure,
         pixels=pixel_map(exposure, x, y, bad, sky, repairs, reach=radii[-1]),
-        common=common,
+        common=sums.common,
+        sky_covariance=sums.sky_covariance,
+        noise=around.correlation,
+        sky_shape=around.shape,
     )
     warnings = ee_warnings(exposure, profile, star, sky, apertures, options)
     return replace(profile, warnings=exposure.warnings + warnings)

@@ -6,14 +6,13 @@ The annulus gives the sky at its own radius. Where the sky is curved the star st
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-__all__ = ["SkyShape", "flat_sky", "fit_sky"]
+__all__ = ["N_TERMS", "SkyShape", "fit_sky", "judged"]
 
 #: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
 #: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm
@@ -22,6 +21,8 @@ _PROBABILITY = 0.0124
 _WING_ERROR = 0.2
 #: length in which the fit is done [pix]; of no effect
 _UNIT = 25.0
+#: 1, x, y, r^2, x^2 - y^2, xy
+N_TERMS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,8 @@ class SkyShape:
         [DN/s/pix].
     covariance : ndarray, shape (n_terms, n_terms)
         Of the coefficients: of the pixels' noise, and of the star's wing [(DN/s/pix)^2].
+    wing : ndarray, shape (n_terms,)
+        What an error of the star's wing adds to the coefficients: part of ``covariance`` [DN/s/pix].
     is_needed : bool
         Whether the sky's shape stands out.
     """
@@ -46,6 +49,7 @@ class SkyShape:
     weights: NDArray[np.float64]
     coefficient: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    wing: NDArray[np.float64]
     is_needed: bool = False
 
     @property
@@ -59,9 +63,7 @@ class SkyShape:
         return self.coefficient[3] / _UNIT**2, float(np.sqrt(self.covariance[3, 3])) / _UNIT**2
 
 
-def fit_sky(
-    residual: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: float, r_min: float
-) -> SkyShape | None:
+def fit_sky(residual: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: float, r_min: float) -> SkyShape | None:
     """Fit the shape of the sky.
 
     Parameters
@@ -91,14 +93,10 @@ def fit_sky(
     weights = np.zeros_like(terms)
     weights[:, use] = np.einsum("ij,jp->ip", np.linalg.inv(matrix), seen)
     coefficient = np.einsum("kp,p->k", weights[:, use], residual[use])
-    return SkyShape(terms, weights, coefficient, np.zeros((len(terms), len(terms))))
+    return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS))
 
 
-def flat_sky(
-    shape: SkyShape,
-    light: NDArray[np.float64],
-    covariance_of: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-) -> SkyShape:
+def judged(shape: SkyShape, light: NDArray[np.float64], noise: NDArray[np.float64]) -> SkyShape:
     """Test whether the sky is flat.
 
     Parameters
@@ -107,8 +105,8 @@ def flat_sky(
         From `fit_sky`.
     light : ndarray, shape (ny, nx)
         Model of the star's light, of which a fifth may be wrong [DN/s].
-    covariance_of : callable
-        ``covariance_of(weights)``: covariance of weighted sums of pixels, from their noise.
+    noise : ndarray, shape (n_terms, n_terms)
+        Covariance of the coefficients, from the noise of the pixels.
 
     Returns
     -------
@@ -116,14 +114,12 @@ def flat_sky(
         With errors and verdict.
     """
     wing = _WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
-    covariance = covariance_of(shape.weights) + np.outer(wing, wing)
-    asked = shape.coefficient[1:]
-    variance = np.diagonal(covariance)[1:]
+    covariance = noise + np.outer(wing, wing)
+    asked, variance = shape.coefficient[1:], np.diagonal(covariance)[1:]
     if not np.all(variance > 0):
-        return SkyShape(shape.terms, shape.weights, shape.coefficient, covariance, bool(np.any(asked != 0)))
-    chi2 = float(asked @ np.linalg.solve(covariance[1:, 1:], asked))
+        return replace(shape, covariance=covariance, wing=wing)
+    # pixels without noise may leave the matrix singular
+    chi2 = float(asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked)
     # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
-    is_needed = min(
-        scipy.special.chdtrc(len(asked), chi2), scipy.special.chdtrc(1, asked[2] ** 2 / variance[2])
-    ) < _PROBABILITY
-    return SkyShape(shape.terms, shape.weights, shape.coefficient, covariance, bool(is_needed))
+    chances = scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]])
+    return replace(shape, covariance=covariance, wing=wing, is_needed=bool(chances.min() < _PROBABILITY))

@@ -15,7 +15,18 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-__all__ = ["SHAPES", "PixelCorrelation", "correlated_covariance", "destriped", "estimate_correlation", "sky_pixels"]
+from niriss_eestep.instrument import IPC_KERNEL
+
+__all__ = [
+    "SHAPES",
+    "PixelCorrelation",
+    "correlated_covariance",
+    "destriped",
+    "estimate_correlation",
+    "flat_covariance",
+    "seen_through_ipc",
+    "sky_pixels",
+]
 
 SHAPES = ("column", "column_trend", "columns_drift", "row", "row_trend", "rows_drift", "neighbours", "excess")
 """What the noise of two pixels has in common: an offset of each column; what changes slowly along it; what changes
@@ -101,14 +112,14 @@ def _lag_shapes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     shapes = _shapes(*np.broadcast_arrays(dy, dx))
     weight = 1 / (1 + (dy**2 + dx**2) / _NEAR**2)
     weight[:_REACH, 0] = 0.0
-    # the products of pixels with themselves scatter twice as much
-    weight[_REACH, 0] = 0.5
-    return np.concatenate([shapes, np.ones((1, *dy.shape[:1], dx.shape[1]))]), weight
+    # the products of pixels with themselves hold their own noise, and are looked at apart
+    weight[_REACH, 0] = 0.0
+    return np.concatenate([shapes[:-1], np.ones((1, *shapes.shape[1:]))]), weight
 
 
 def _pair_sums(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of the products of all pairs of pixels by their separation, shape (2 reach + 1, reach + 1)."""
-    shape = [scipy.fft.next_fast_len(n + _REACH, real=True) for n in image.shape]
+    shape = [scipy.fft.next_fast_len(max(n, _REACH + 1) + _REACH, real=True) for n in image.shape]
     transform = scipy.fft.rfft2(image, shape)
     sums = scipy.fft.irfft2(transform.real**2 + transform.imag**2, shape)
     return np.asarray(np.roll(sums, _REACH, axis=0)[: 2 * _REACH + 1, : _REACH + 1])
@@ -139,8 +150,9 @@ def sky_pixels(
     sky = ~bad & (_WING_ERROR * light < 0.5 * noise)
     if not sky.any():
         return sky
-    centred = residual - np.median(residual[sky])
-    hit = sky & (np.abs(centred) > _OUTLIER_SIGMA * noise * max(1.0, 1.4826 * np.median(np.abs(centred / noise)[sky])))
+    centred = np.abs(residual - np.median(residual[sky]))
+    scatter = 1.4826 * np.median(centred[sky])
+    hit = sky & (centred > _OUTLIER_SIGMA * np.maximum(noise, scatter))
     return sky & ~scipy.ndimage.binary_dilation(hit, np.ones((3, 3), dtype=bool)) if hit.any() else sky
 
 
@@ -166,8 +178,8 @@ def estimate_correlation(
     Notes
     -----
     The mean product of pairs of each separation is fitted by the shapes and a constant, by least squares with
-    amplitudes of zero or more (Lawson & Hanson 1974, NNLS). The constant takes up what the subtraction of the mean does.
-    The shapes are made of logarithms since 1/f noise has them; whatever its slope, the covariance of sums at the
+    amplitudes of zero or more (Lawson & Hanson 1974, NNLS). The constant takes up what the subtraction of the mean
+    does. The shapes are made of logarithms since 1/f noise has them; whatever its slope, the covariance of sums at the
     scale of an aperture comes out within a few per cent.
 
     Examples
@@ -184,19 +196,20 @@ def estimate_correlation(
     level = float(variance[use].mean())
     values = np.where(use, residual - residual[use].mean(), 0.0)
     products, pairs = _pair_sums(values), _pair_sums(use.astype(float))
-    products[_REACH, 0] -= n * level
     shapes, weight = _lag_shapes()
     flat, count = shapes.reshape(len(shapes), -1), (np.rint(pairs) * weight).ravel()
     matrix = np.einsum("ip,jp->ij", flat * count, flat)
     vector = np.einsum("ip,p->i", flat, (products * weight).ravel())
     # a free constant, eliminated
     by_constant = matrix[:-1, -1] / matrix[-1, -1]
-    vector = vector[:-1] - by_constant * vector[-1]
-    matrix = matrix[:-1, :-1] - np.outer(by_constant, matrix[-1, :-1])
-    scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
-    root = np.linalg.cholesky(matrix / np.outer(scale, scale) + 1e-9 * np.eye(len(scale)))
-    target = np.linalg.solve(root, vector / scale - _SHRINK * level)
+    reduced = matrix[:-1, :-1] - np.outer(by_constant, matrix[-1, :-1])
+    scale = np.sqrt(np.maximum(np.diagonal(reduced), 1e-12))
+    root = np.linalg.cholesky(reduced / np.outer(scale, scale) + 1e-9 * np.eye(len(scale)))
+    target = np.linalg.solve(root, (vector[:-1] - by_constant * vector[-1]) / scale - _SHRINK * level)
     amplitude = scipy.optimize.nnls(root.T, target)[0] / scale
+    constant = (vector[-1] - matrix[-1, :-1] @ amplitude) / matrix[-1, -1]
+    excess = products[_REACH, 0] / n - level - constant - _SHRINK * np.sqrt(2 / n) * level
+    amplitude = np.append(amplitude, max(excess, 0.0))
     if shape_removed:
         amplitude[[SHAPES.index("columns_drift"), SHAPES.index("rows_drift")]] /= _DRIFT_LEFT
     return PixelCorrelation(amplitude, level, n)
@@ -261,3 +274,53 @@ def destriped(
         share = np.where(use & (count >= _MIN_LINE), 1 / np.maximum(count, 1), 0.0)
         reach = reach - reach.sum(axis=1 + axis, keepdims=True) * share
     return reach, np.einsum("iyx,yx->i", reach - before, np.where(use, residual, 0.0))
+
+
+def seen_through_ipc(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How sums depend on the charge of each pixel, of which the neighbours show some.
+
+    Parameters
+    ----------
+    reach : ndarray, shape (n_sums, ny, nx)
+        How they depend on each pixel as it is read.
+
+    Returns
+    -------
+    ndarray, shape (n_sums, ny, nx)
+    """
+    result = IPC_KERNEL[1][1] * reach
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if dy or dx:
+                read, charge = (
+                    (slice(None), *(slice(max(0, s * d), min(0, s * d) or None) for d in (dy, dx))) for s in (1, -1)
+                )
+                result[charge] += IPC_KERNEL[1 + dy][1 + dx] * reach[read]
+    return result
+
+
+def flat_covariance(reach: NDArray[np.float64], sigma: NDArray[np.float64], scale: float = 0.0) -> NDArray[np.float64]:
+    """Covariance that the error of the flat field gives to weighted sums of pixels.
+
+    Parameters
+    ----------
+    reach : ndarray, shape (n_sums, ny, nx)
+        How each sum depends on each pixel.
+    sigma : ndarray, shape (ny, nx)
+        Standard error of each pixel from the flat field [DN/s].
+    scale : float
+        The errors of two pixels d apart have a correlation of exp(-d^2 / 2 scale^2) [pix]; 0 for independent ones.
+
+    Returns
+    -------
+    ndarray, shape (n_sums, n_sums)
+        [(DN/s)^2].
+    """
+    each = reach * sigma
+    near = each
+    if scale > 0:
+        lag = np.arange(-int(np.ceil(4 * scale)), int(np.ceil(4 * scale)) + 1)
+        kernel = np.exp(-0.5 * (lag / scale) ** 2)
+        for axis in (1, 2):
+            near = scipy.ndimage.correlate1d(near, kernel, axis=axis, mode="constant")
+    return np.asarray(np.einsum("iyx,jyx->ij", each, near))

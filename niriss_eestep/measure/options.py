@@ -21,6 +21,7 @@ __all__ = [
     "check_radii",
 ]
 
+DESTRIPE_METHODS = ("none", "rows", "columns", "both")
 BACKGROUND_METHODS = ("annulus", "constant", "none")
 BAD_PIXEL_METHODS = ("surface", "median", "psf", "none")
 CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
@@ -133,6 +134,12 @@ class EEOptions:
         The star is looked for within this distance of the first position [pix].
     max_shift : float
         A centroid further from the first position is worth a warning [pix].
+    flat_err : float
+        Fractional error of a pixel's response, where the exposure does not state it.
+    flat_err_scale : float
+        The errors of the response of two pixels d apart have a correlation of exp(-d^2 / 2 scale^2) [pix].
+    destripe : {'none', 'rows', 'columns', 'both'}
+        Lines whose mean noise, by their sky pixels, is taken out.
     """
 
     radii: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
@@ -150,16 +157,24 @@ class EEOptions:
     centroid_box: int = 7
     search_radius: float = 5.0
     max_shift: float = 3.0
+    flat_err: float = 0.0
+    flat_err_scale: float = 0.0
+    destripe: str = "none"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
-        for name, choices in (("background_method", BACKGROUND_METHODS), ("bad_pixel_method", BAD_PIXEL_METHODS)):
+        choices_of = {
+            "background_method": BACKGROUND_METHODS,
+            "bad_pixel_method": BAD_PIXEL_METHODS,
+            "destripe": DESTRIPE_METHODS,
+        }
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ParameterError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         check_centroid(self.centroid_method, self.centroid_box)
         for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
             check_number(name, getattr(self, name), positive=True)
-        for name in ("background_skip", "background_value_err", "max_shift"):
+        for name in ("background_skip", "background_value_err", "max_shift", "flat_err", "flat_err_scale"):
             check_number(name, getattr(self, name))
         for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
             if reach > REACH_MAX:

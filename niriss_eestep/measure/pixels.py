@@ -48,6 +48,10 @@ class PixelMap:
         Bits of `PIXEL_KINDS`.
     x_origin, y_origin : int
         Position of the first pixel in the exposure's array [pix].
+    flat_err : ndarray, shape (ny, nx), optional
+        Error of each pixel from the flat field [DN/s]; None where that is not known.
+    flat_scale : float
+        Scale over which those errors are correlated [pix].
     """
 
     image: NDArray[np.float32]
@@ -55,6 +59,8 @@ class PixelMap:
     kind: NDArray[np.uint8]
     x_origin: int
     y_origin: int
+    flat_err: NDArray[np.float32] | None = None
+    flat_scale: float = 0.0
 
 
 def _kinds(
@@ -121,7 +127,10 @@ def pixel_map(
     (j, rows), (i, columns) = (_cut(at, reach, size) for at, size in zip((y, x), bad.shape, strict=True))
     with np.errstate(over="ignore"):  # a pixel brighter than single precision can hold is infinite in a figure
         before, after = (image[rows, columns].astype(np.float32) for image in (exposure.image, repaired))
-    return PixelMap(before, after, kind[rows, columns], exposure.x_origin + i, exposure.y_origin + j)
+    flat = exposure.flat_variance
+    flat_err = None if flat is None or not flat.any() else np.sqrt(flat[rows, columns]).astype(np.float32)
+    origin = exposure.x_origin + i, exposure.y_origin + j
+    return PixelMap(before, after, kind[rows, columns], *origin, flat_err, exposure.flat_scale)
 
 
 def _cut(at: float, reach: float, size: int) -> tuple[int, slice]:

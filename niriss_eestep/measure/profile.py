@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.flatness import SkyShape
+from niriss_eestep.measure.noise import PixelCorrelation
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
 
@@ -115,6 +117,12 @@ class EEProfile(Profile):
         How bad pixels were repaired.
     pixels : PixelMap, optional
         What became of each pixel.
+    sky_covariance : ndarray, shape (n_radii, n_radii), optional
+        The part of ``covariance`` that comes from the sky's level and shape [(DN/s)^2].
+    noise : PixelCorrelation, optional
+        How the pixels' noise is correlated.
+    sky_shape : SkyShape, optional
+        Gradient and curvature of the sky; None where they were not sought.
     """
 
     count_rate: NDArray[np.float64]
@@ -125,6 +133,9 @@ class EEProfile(Profile):
     gain: float
     bad_pixel_method: str
     pixels: PixelMap | None = None
+    sky_covariance: NDArray[np.float64] | None = None
+    noise: PixelCorrelation | None = None
+    sky_shape: SkyShape | None = None
 
     @property
     def count_rate_err(self) -> NDArray[np.float64]:

@@ -130,12 +130,12 @@ def _means(
         available.flat[repair.index] = True
     weights = mean_weights(annuli, available)
     weights[annuli.coverage(~missing) == 0] = np.nan
-    values, covariance, common = sum_apertures(exposure, weights, sky, repairs, missing)
+    sums = sum_apertures(exposure, weights, sky, repairs, missing)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
     unseen = np.diag(unseen_variance(annuli, available, image - trend, variance))
     around = annuli_about(image.shape, annuli.x, annuli.y, *np.array([[background.r_in], [background.r_out]]))
     unseen += unseen_variance(around, available & (sky.weights > 0), image - trend, variance)
-    return values, covariance + unseen, common + unseen
+    return sums.values, sums.covariance + unseen, sums.common + unseen
 
 
 def _warnings(

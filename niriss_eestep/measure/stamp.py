@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["Stamp", "StarExposure"]
+__all__ = ["Stamp", "StarExposure", "with_flat_error"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,10 @@ class Stamp:
     flat_variance : ndarray, shape (ny, nx), optional
         The flat field's part of ``variance``, the same in all integrations of an exposure [(DN/s)^2]; None where that
         is not known.
+    flat_scale : float
+        Scale over which the flat field's error is correlated [pix].
+    photon_variance : ndarray, shape (ny, nx), optional
+        The photons' part of ``variance`` [(DN/s)^2]; None where that is not known.
     """
 
     name: str
@@ -62,12 +66,14 @@ class Stamp:
     photmjsr: float | None = None
     warnings: tuple[str, ...] = ()
     flat_variance: NDArray[np.float64] | None = None
+    flat_scale: float = 0.0
+    photon_variance: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
         if self.image.ndim != 2 or 0 in shape:
             raise ParameterError(f"{self.name}: image must be two-dimensional and not empty, got shape {shape}")
-        for label in ("variance", "dq", "bad", "flat_variance"):
+        for label in ("variance", "dq", "bad", "flat_variance", "photon_variance"):
             array = getattr(self, label)
             if array is not None and array.shape != shape:
                 raise ParameterError(f"{self.name}: {label} has shape {array.shape}, the image has {shape}")
@@ -78,3 +84,27 @@ class Stamp:
 
 #: its former name
 StarExposure = Stamp
+
+
+def with_flat_error(stamp: Stamp, flat_err: float, scale: float) -> Stamp:
+    """Give an exposure whose flat field has no known error one.
+
+    Parameters
+    ----------
+    stamp : Stamp
+    flat_err : float
+        Fractional error of each pixel's response; not used where the exposure states its own.
+    scale : float
+        Scale over which the flat field's errors are correlated, stated or not [pix].
+
+    Returns
+    -------
+    Stamp
+    """
+    flat, variance = stamp.flat_variance, stamp.variance
+    if flat is None or not np.any(flat > 0):
+        if flat_err == 0:
+            return stamp
+        flat = np.where(stamp.bad, 0.0, (flat_err * stamp.image) ** 2)
+        variance = variance + flat
+    return replace(stamp, flat_variance=flat, variance=variance, flat_scale=scale)

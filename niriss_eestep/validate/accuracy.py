@@ -135,6 +135,7 @@ def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated
         pixel_scale=PIXEL_SCALE,
         gain=scene.readout.gain,
         flat_variance=np.asarray(image.var_flat, dtype=float),
+        photon_variance=np.asarray(image.var_poisson, dtype=float),
     )
 
 
