@@ -168,6 +168,8 @@ def read_fits_table(
         with fits.open(io.BytesIO(data), memmap=False, disable_image_compression=True) as hdus:
             header = {card.keyword: card.value for card in hdus[0].header.cards}
             table = hdus[extension]
+            if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
+                raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence not {_a(what)}")
             units = {name: table.columns[name].unit for name in table.columns.names}
             columns = {
                 name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))

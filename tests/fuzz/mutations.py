@@ -19,9 +19,25 @@ from pathlib import Path
 
 import numpy as np
 
+import asdf
+from astropy.io import fits
+from astropy.table import Table
+
 from niriss_eestep import products
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
+from niriss_eestep.flux.synthetic import expected_rate
+from niriss_eestep.reference import (
+    load_apcorr,
+    load_psf_images,
+    load_psfee,
+    load_spectrum,
+    load_throughput,
+)
+from niriss_eestep.reference.gain import mean_gain
+from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
+from niriss_eestep.reference.psfee import PACKAGED_PSFEE
+from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, SBProfileStep
 
@@ -92,8 +108,35 @@ def mutate(data, rng, text_regions):
     return bytes(data)
 
 
+def change_card(data, rng):
+    """Give one card of a FITS header another value: a number, a text, a logical, or nothing."""
+    data = bytearray(data)
+    starts = [start + 80 * i for start, end in _text_regions(bytes(data)) for i in range((end - start) // 80)]
+    starts = [start for start in starts if data[start + 8 : start + 10] == b"= "]
+    start = starts[rng.integers(len(starts))]
+    value = (b"0", b"1", b"-1", b"T", b"F", b"''", b"'x'", b"1.5", b"99999999999", b"", b"'1PD(9)'", b"'A'")
+    data[start + 10 : start + 80] = value[rng.integers(len(value))].rjust(20).ljust(70)
+    return bytes(data)
+
+
+def change_block(data, rng):
+    """Damage the header or the content of one array block of an ASDF file."""
+    data = bytearray(data)
+    blocks, at = [], data.find(b"\xd3BLK")
+    while at >= 0:
+        blocks.append(at)
+        at = data.find(b"\xd3BLK", at + 4)
+    start = blocks[rng.integers(len(blocks))]
+    if rng.random() < 0.7:
+        data[start + 38 : start + 54] = bytes(16)  # no checksum
+    end = min(len(data), start + (60 if rng.random() < 0.5 else 4000))
+    for _ in range(rng.choice([1, 2, 8])):
+        data[rng.integers(start, end)] = rng.choice([0, 1, 127, 255, int(rng.integers(256))])
+    return bytes(data)
+
+
 class Files:
-    """An exposure, its products and an association, whole.
+    """An exposure, its products, an association and the references, whole.
 
     Parameters
     ----------
@@ -113,8 +156,60 @@ class Files:
             "exposure": exposure.read_bytes(),
             "product": product.read_bytes(),
             "association": json.dumps(association).encode(),
+            "spectrum": next((folder / "sim").glob("calspec/*.fits")).read_bytes(),
+            "psfee": PACKAGED_PSFEE.read_bytes(),
+            "throughput": PACKAGED_THROUGHPUT.read_bytes(),
+            "psfimages": self._few_images(),
+            "psfee table": self._table("radius", 20.0, ee=True),
+            "throughput table": self._table("wavelength", 3.0, unit="micron"),
+            "apcorr": self._apcorr(),
+            "gain": self._gain(),
+            "packed exposure": self._packed(exposure),
         }
         self.text = {name: _text_regions(data) for name, data in self.originals.items()}
+        self.names = {"exposure": "x_rate.fits", "product": "y_eeprofile.asdf", "association": "x.json"}
+        suffixes = {"spectrum": "fits", "apcorr": "fits", "gain": "fits", "packed exposure": "fits"}
+        self.names |= {
+            name: f"{name.replace(' ', '_')}.{'ecsv' if 'table' in name else suffixes.get(name, 'asdf')}"
+            for name in self.originals
+            if name not in self.names
+        }
+
+    def _few_images(self):
+        path = self.folder / "few.asdf"
+        with asdf.open(PACKAGED_PSF_IMAGES) as file:
+            tree = {"images": {"F480M": dict(file["images"]["F480M"])}, "radius": file["radius"], "meta": {"a": 1}}
+            asdf.AsdfFile(tree).write_to(path, all_array_compression="zlib")
+        return path.read_bytes()
+
+    def _table(self, first, end, *, unit=None, ee=False):
+        path = self.folder / "table.ecsv"
+        x = np.linspace(0.1, end, 60)
+        table = Table({first: x, "F200W": 1 - np.exp(-x) if ee else np.where((x > 1.7) & (x < 2.3), 0.5, 0.0)})
+        table[first].unit = unit
+        table.write(path, overwrite=True)
+        return path.read_bytes()
+
+    def _apcorr(self):
+        path = self.folder / "apcorr.fits"
+        names, radius = np.array(["CLEAR"] * 4), np.array([2.0, 3, 5, 9])
+        rows = {"filter": names, "pupil": np.array(["F200W"] * 4), "eefraction": radius / 10, "radius": radius}
+        rows |= {"apcorr": 1 + 1 / radius, "skyin": np.full(4, 20.0), "skyout": np.full(4, 25.0)}
+        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(Table(rows), name="APCORR")]).writeto(path)
+        return path.read_bytes()
+
+    def _gain(self):
+        path = self.folder / "gain.fits"
+        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.full((64, 64), 1.6, "f4"), name="SCI")]).writeto(path)
+        return path.read_bytes()
+
+    def _packed(self, exposure):
+        """The exposure with its science image compressed by tiles."""
+        path = self.folder / "packed.fits"
+        with fits.open(exposure) as hdus:
+            sci = fits.CompImageHDU(hdus["SCI"].data, hdus["SCI"].header, name="SCI", compression_type="GZIP_1")
+            fits.HDUList([sci if hdu.name == "SCI" else hdu for hdu in hdus]).writeto(path)
+        return path.read_bytes()
 
     def check(self, target, case):
         """Read one damaged file; what became of it.
@@ -125,16 +220,62 @@ class Files:
             Anything but the package's own, a warning, or numbers without errors.
         """
         rng = np.random.default_rng([list(self.originals).index(target), case])
-        path = self.folder / {"exposure": "x_rate.fits", "product": "y_eeprofile.asdf", "association": "x.json"}[target]
-        path.write_bytes(mutate(self.originals[target], rng, self.text[target]))
+        path = self.folder / self.names[target]
+        path.write_bytes(self._damaged(target, rng))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                return getattr(self, f"_read_{target}")(path, case)
+                return getattr(self, f"_read_{target.replace(' ', '_')}")(path, case)
             except NirissEEError as error:
                 told = error
         assert str(told).isprintable(), told
         return type(told).__name__
+
+    def _damaged(self, target, rng):
+        data, kind = self.originals[target], rng.random()
+        if data.startswith(b"SIMPLE") and kind < 0.5:
+            return change_card(data, rng)
+        if b"\xd3BLK" in data and kind < 0.5:
+            return change_block(data, rng)
+        return mutate(data, rng, self.text[target])
+
+    def _read_spectrum(self, path, _):
+        rate = expected_rate(load_spectrum(path), *load_throughput().curve("F200W"))
+        assert np.isfinite(rate.electron_rate)
+        return "read"
+
+    def _read_psfee(self, path, _):
+        psfee = load_psfee(path)
+        for name in psfee.filters:
+            assert np.all(np.diff(psfee.ee(name, [0, 2, 5, 9])) >= 0)
+        return "read"
+
+    _read_psfee_table = _read_psfee
+
+    def _read_throughput(self, path, _):
+        for wavelength, pce in load_throughput(path).curves.values():
+            assert np.all(np.isfinite(wavelength)) and np.all(pce <= 1)
+        return "read"
+
+    _read_throughput_table = _read_throughput
+
+    def _read_psfimages(self, path, _):
+        images = load_psf_images(path)
+        for name in images:
+            assert np.all(np.isfinite(images[name].render(20.0, 20.0, (41, 41))))
+        return "read"
+
+    def _read_apcorr(self, path, _):
+        assert np.all(load_apcorr(path).effective("F200W", 20, 25).curve([2.0, 4.0]) > 0)
+        return "read"
+
+    def _read_gain(self, path, _):
+        subarray = products.open(self.folder / "x_eeprofile.asdf").meta.subarray
+        assert mean_gain(path, subarray) > 0
+        return "read"
+
+    def _read_packed_exposure(self, path, case):
+        return self._read_exposure(path, case)
 
     def _read_exposure(self, path, case):
         step = self.steps[case % 2]
@@ -171,9 +312,8 @@ def _text_regions(data):
         starts = [0]
         while (found := data.find(b"XTENSION", starts[-1] + 1)) > 0:
             starts.append(found)
-        return [(start, data.index(b"END" + b" " * 77, start)) for start in starts] + [
-            (data.rindex(b"#ASDF"), len(data)),
-        ]
+        metadata = [(data.rindex(b"#ASDF"), len(data))] if b"#ASDF" in data else []
+        return [(start, data.index(b"END" + b" " * 77, start)) for start in starts] + metadata
     return [(0, data.index(b"\n...")) if data.startswith(b"#ASDF") else (0, len(data))]
 
 
@@ -182,13 +322,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000, help="cases of each target [%(default)s]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case [%(default)s]")
-    parser.add_argument("--targets", nargs="+", default=["exposure", "product", "association"])
+    parser.add_argument("--targets", nargs="+", metavar="TARGET", help="all by default")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         files = Files(Path(folder))
-        for target in args.targets:
+        for target in args.targets or files.originals:
             outcomes, start = Counter(), time.monotonic()
             for case in range(args.first, args.first + args.cases):
                 try:
