@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ __all__ = [
     "ReferenceDataError",
     "printable",
     "reading",
+    "regular_file",
+    "with_article",
 ]
 
 
@@ -126,3 +129,42 @@ def _raised_here(fault: BaseException) -> bool:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     return last is not None and last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def with_article(what: str) -> str:
+    """Put "a" or "an" before a noun."""
+    return f"{'an' if what[0] in 'aeiouAEIOU' else 'a'} {what}"
+
+
+def regular_file(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> int:
+    """Make sure that a path is a regular file with something in it; a FIFO or a device would block the reader.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What it should be, for the message.
+    error : type
+        Class of the error.
+
+    Returns
+    -------
+    int
+        Its size [bytes].
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given.
+    """
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError) as missing:  # ValueError: a NUL in the name
+        said = "no such file" if isinstance(missing, FileNotFoundError) else getattr(missing, "strerror", missing)
+        raise error(f"{path}: {said} ({what})") from missing
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a device, pipe or socket"
+        raise error(f"{path}: is {kind}, not a file ({what})")
+    if found.st_size == 0:
+        raise error(f"{path}: empty file; fetch it again ({what})")
+    return found.st_size

@@ -18,10 +18,10 @@ from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.schema import walk_schema
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.exposures.fits_check import Extension
+from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits
 from niriss_eestep.products.columns import merged_schema
 
-__all__ = ["FitsImage", "Pixels", "check_metadata", "fits_image"]
+__all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image"]
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,35 @@ def _add_arrays():
 
 
 _add_arrays()
+
+
+def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extension]:
+    """Extensions of an exposure's file; see `niriss_eestep.guards.fits_file.check_fits`.
+
+    Parameters
+    ----------
+    path : Path
+    max_size : float
+        Largest exposure that is opened, when it is unpacked [MB].
+
+    Returns
+    -------
+    list of Extension
+
+    Raises
+    ------
+    ExposureError
+        Naming the file and what is wrong with it.
+    """
+    extensions = check_fits(path, "FITS image of the JWST pipeline", ExposureError, max_size=max_size)
+    if not any(extension.name == "SCI" for extension in extensions):
+        raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
+    for extension in extensions:
+        if extension.name == "DQ" and extension.header["BITPIX"] < 0:
+            raise ExposureError(
+                f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
+            )
+    return extensions
 
 
 def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:

@@ -15,9 +15,8 @@ from jwst.lib.suffix import remove_suffix
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
-from niriss_eestep.errors import AssociationError, ExposureError, printable, reading
-from niriss_eestep.exposures.fits_check import check_fits, primary_header
-from niriss_eestep.guard import regular_file
+from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
+from niriss_eestep.guards.fits_file import primary_header
 from niriss_eestep.products.groups import group_names, group_of
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
@@ -303,7 +302,7 @@ def _group_key(source):
         return tuple(group_of(source).values())
     try:
         with reading(source, "a FITS file", ExposureError):
-            header = primary_header(source)
+            header = primary_header(source, "exposure", ExposureError)
         target = header.get("TARGPROP") or header.get("TARGNAME")
         return tuple(group_names(target, *(header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY"))).values())
     except ExposureError as error:
@@ -387,12 +386,12 @@ def file_metadata(path):
     """
     from stdatamodels.jwst.datamodels import read_metadata
 
-    from niriss_eestep.exposures.fits_image import fits_image
+    from niriss_eestep.exposures.fits_image import exposure_extensions, fits_image
 
     try:
         regular_file(path, "exposure", ExposureError)
         with reading(path, "a JWST exposure", ExposureError):
-            image = None if path.suffix == ".asdf" else fits_image(path, check_fits(path))
+            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path))
             found = read_metadata(path) if image is None else image.get_crds_parameters()
     except ExposureError as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell

@@ -8,8 +8,8 @@ from pathlib import Path
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError, reading
-from niriss_eestep.exposures.fits_check import SIZE_MAX, check_fits
-from niriss_eestep.exposures.fits_image import check_metadata, fits_image
+from niriss_eestep.exposures.fits_image import check_metadata, exposure_extensions, fits_image
+from niriss_eestep.guards.fits_file import SIZE_MAX
 from niriss_eestep.products.models import open as open_product
 
 __all__ = ["open_exposure"]
@@ -43,7 +43,7 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
     with reading(source, "a JWST exposure", ExposureError), warnings.catch_warnings():
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
-        extensions = check_fits(source, max_size)
+        extensions = exposure_extensions(source, max_size)
         model = None if whole else fits_image(source, extensions)
         if model is None:
             model = datamodels.open(source)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from niriss_eestep.errors import OutputError, ProductError
-from niriss_eestep.guard import read_asdf
+from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.products.columns import KINDS, schema_url
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 

@@ -11,7 +11,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
+from niriss_eestep.errors import ParameterError, ReferenceDataError
+from niriss_eestep.guards.asdf_file import numbers
 from niriss_eestep.instrument import FILTERS
 
 __all__ = ["PSFEE", "EETable"]
@@ -166,8 +167,7 @@ def _interpolator(table: EETable) -> Callable[[NDArray[np.float64]], NDArray[np.
 def _checked(source: str, filter_name: str, table: EETable) -> EETable:
     """Return a table as read-only arrays that start at radius 0, or say what is wrong with it."""
     where = f"{source}: encircled energy of {filter_name}"
-    with reading(source, f"a table of numbers for {filter_name}"):
-        radius, ee, error = (np.array(a, dtype=np.float64) for a in (table.radius, table.ee, table.ee_err))
+    radius, ee, error = numbers(source, f"encircled energy of {filter_name}", table.radius, table.ee, table.ee_err)
     if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
         raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
     if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):

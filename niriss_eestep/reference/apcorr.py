@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
-from niriss_eestep.guard import read_fits_table
+from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import filter_facts
 
 __all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]

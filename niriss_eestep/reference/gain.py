@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guard import regular_file
+from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["mean_gain"]
@@ -43,10 +43,12 @@ def mean_gain(path: str | os.PathLike[str], subarray) -> float:
 @read_once
 def _median_gain(path: Path, xstart: int, ystart: int, xsize: int, ysize: int) -> float:
     """Median gain of a region."""
-    regular_file(path, "gain reference")
+    check_fits(path, "gain reference")
     with reading(path, "a gain reference"):
-        with fits.open(path, memmap=True, disable_image_compression=True) as hdus:
+        with Path(path).open("rb") as file, fits.open(file, memmap=True, disable_image_compression=True) as hdus:
             name = "SCI" if "SCI" in hdus else 0
+            if not isinstance(hdus[name], (fits.PrimaryHDU, fits.ImageHDU)):
+                raise ReferenceDataError(f"{path}: its extension {name} is not an image of the gain")
             x0 = xstart - (hdus[0].header.get("SUBSTRT1") or 1)
             y0 = ystart - (hdus[0].header.get("SUBSTRT2") or 1)
             image = np.asarray(hdus[name].section[y0 : y0 + ysize, x0 : x0 + xsize], dtype=np.float64)

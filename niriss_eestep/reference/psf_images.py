@@ -6,10 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guard import read_asdf
+from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.reference.cache import read_once
 
@@ -46,11 +44,14 @@ class PSFImages(Mapping[str, PSFImage]):
         if filter_name not in self.filters:
             raise KeyError(filter_name)
         if filter_name not in self._images:
-            with reading(self.path, f"a file of PSF images (those of {filter_name})"):
-                image = self._tree["images"][filter_name]
-                values = {name: np.asarray(image[name], dtype=np.float64) for name in ("light", "ee")}
-                oversample, radius = int(image["oversample"]), np.asarray(self._tree["radius"], dtype=np.float64)
-            self._images[filter_name] = PSFImage(oversample=oversample, radius=radius, **values)
+            with reading(self.path, "a file of PSF images"):
+                image, oversample = (
+                    dict(self._tree["images"][filter_name]),
+                    int(self._tree["images"][filter_name]["oversample"]),
+                )
+            where = f"PSF image of {filter_name}"
+            light, ee, radius = numbers(self.path, where, image.get("light"), image.get("ee"), self._tree["radius"])
+            self._images[filter_name] = PSFImage(light=light, oversample=oversample, radius=radius, ee=ee)
         return self._images[filter_name]
 
     def __iter__(self) -> Iterator[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guard import read_asdf, regular_file
+from niriss_eestep.errors import ReferenceDataError, reading, regular_file
+from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.radtab import psfee_from_radtabs

@@ -13,7 +13,7 @@ import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.flux.synthetic import StandardSpectrum
-from niriss_eestep.guard import read_fits_table
+from niriss_eestep.guards.fits_file import primary_header, read_fits_table
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
@@ -237,6 +237,8 @@ def _make_spectrum(
 ) -> StandardSpectrum:
     """Return a spectrum in Angstrom and FLAM from a table's columns."""
     wavelength = _in_angstrom(path, values["WAVELENGTH"], units["WAVELENGTH"])
+    if not np.all(np.isfinite(wavelength)):
+        raise ReferenceDataError(f"{path}: wavelengths that are not finite")
     order = np.argsort(wavelength, kind="stable")
     order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
     wavelength = wavelength[order]
@@ -332,10 +334,7 @@ def _key(name: str) -> str:
 
 def _target_id(path: Path) -> str:
     """Return TARGETID of a file's header; empty where there is none."""
-    from astropy.io import fits
-
     try:
-        with reading(path, "a FITS file"):
-            return str(fits.getheader(path, 0).get("TARGETID", "")) if path.is_file() else ""
+        return str(primary_header(path, "spectrum").get("TARGETID", ""))
     except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
         return ""

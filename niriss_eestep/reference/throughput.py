@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guard import read_asdf, read_fits_table, regular_file
+from niriss_eestep.errors import ReferenceDataError, reading, regular_file
+from niriss_eestep.guards.asdf_file import numbers, read_asdf
+from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
 
@@ -175,8 +176,9 @@ def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
     what = "synphot throughput with the columns WAVELENGTH and THROUGHPUT"
     _, columns = read_fits_table(path, what)
-    with reading(path, f"a {what}"):
-        wavelength, pce = (np.asarray(columns[name][0], dtype=np.float64) for name in ("WAVELENGTH", "THROUGHPUT"))
+    if not {"WAVELENGTH", "THROUGHPUT"} <= set(columns):
+        raise ReferenceDataError(f"{path}: not a {what}; it has {', '.join(columns)}")
+    wavelength, pce = numbers(path, what, columns["WAVELENGTH"][0], columns["THROUGHPUT"][0])
     # synphot's convention: Angstrom where a file does not say
     unit = (columns["WAVELENGTH"][1] or "angstrom").lower()
     scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
@@ -200,8 +202,7 @@ def _from_table(path: Path) -> Throughput:
     with reading(path, "a table with a column 'wavelength' in a unit of length"):
         wavelength = np.asarray(table["wavelength"].to_value("micron"), dtype=np.float64)
     names = [name for name in table.colnames if name.upper() in FILTERS]
-    with reading(path, "a table of throughputs, which are numbers"):
-        curves = {name: (wavelength, np.asarray(table[name], dtype=np.float64)) for name in names}
+    curves = {name: (wavelength, np.asarray(table[name])) for name in names}
     return Throughput(curves, str(path), {"source": source or str(path)})
 
 
@@ -219,7 +220,7 @@ def _checked_curve(
     source: str, filter_name: str, wavelength: ArrayLike, pce: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a curve as read-only arrays, or raise."""
-    wave, values = np.array(wavelength, dtype=np.float64), np.array(pce, dtype=np.float64)
+    wave, values = numbers(source, f"throughput of {filter_name}", wavelength, pce)
     where = f"{source}: throughput of {filter_name}"
     if wave.ndim != 1 or wave.shape != values.shape or wave.size < 2:
         raise ReferenceDataError(f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies")

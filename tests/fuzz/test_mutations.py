@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from mutations import Files
+from mutations import REFERENCES, Files
 
 #: cases of each target: a few thousand in all, in less than a minute
-CASES = {"exposure": 400, "product": 800, "association": 2000}
+CASES = {"exposure": 300, "product": 500, "association": 1500} | dict.fromkeys(REFERENCES, 60)
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,12 @@ def _quiet():
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize(
-    ("target", "part"), [(target, part) for target in CASES for part in range(1 if target == "association" else 4)]
-)
+PARTS = {"exposure": 4, "product": 4}
+
+
+@pytest.mark.parametrize(("target", "part"), [(t, part) for t in CASES for part in range(PARTS.get(t, 1))])
 def test_damage_is_told(files, target, part):
-    parts = 1 if target == "association" else 4
+    parts = PARTS.get(target, 1)
     outcomes = [files.check(target, case) for case in range(part, CASES[target], parts)]
     # damage that matters and damage that does not both occur
     assert len(set(outcomes)) > 1

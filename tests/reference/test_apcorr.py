@@ -62,7 +62,7 @@ def test_a_missing_filter_is_named(write):
 def test_other_files_are_refused(tmp_path, write):
     text = tmp_path / "text.fits"
     text.write_text("no FITS")
-    with pytest.raises(ReferenceDataError, match="not an apcorr reference"):
+    with pytest.raises(ReferenceDataError, match="not a FITS file"):
         load_apcorr(text)
     with pytest.raises(ReferenceDataError, match="not positive numbers"):
         load_apcorr(write([(*ROWS[0][:4], -1.0, 20.0, 25.0)], "negative.fits"))

@@ -92,7 +92,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ReferenceDataError, match="no such file"):
         load_spectrum(tmp_path / "gone.fits")
     (tmp_path / "text.fits").write_text("not FITS")
-    with pytest.raises(ReferenceDataError, match="not a spectrum"):
+    with pytest.raises(ReferenceDataError, match="not a FITS file"):
         load_spectrum(tmp_path / "text.fits")
     fits.HDUList(
         [fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column(name="FLUX", format="D", array=[1.0])])]

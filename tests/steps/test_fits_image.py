@@ -6,7 +6,6 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.exposures.fits_check import check_fits
 from niriss_eestep.exposures.fits_image import ARRAYS, FitsImage
 from niriss_eestep.exposures.reading import open_exposure
 
@@ -138,10 +137,10 @@ def test_the_wcs_is_that_of_the_file(rate, tmp_path):
     ids=["another model", "scaled", "two images", "a cube"],
 )
 def test_anything_unusual_is_left_to_stdatamodels(edited, change):
-    from niriss_eestep.exposures.fits_image import fits_image
+    from niriss_eestep.exposures.fits_image import exposure_extensions, fits_image
 
     path = edited(change)
-    assert fits_image(path, check_fits(path)) is None
+    assert fits_image(path, exposure_extensions(path)) is None
 
 
 def test_a_compressed_file_is_left_to_stdatamodels(rate, tmp_path):

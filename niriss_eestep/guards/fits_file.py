@@ -1,18 +1,23 @@
-"""A look at a FITS file before anything large, or anything that it refers to, is read."""
+"""FITS files, whose headers are read before any data."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
 from astropy.io import fits
 
-from niriss_eestep.errors import ExposureError
-from niriss_eestep.guard import check_asdf, regular_file
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file, with_article
+from niriss_eestep.guards.asdf_file import check_asdf
 
-__all__ = ["Extension", "check_fits", "primary_header"]
+__all__ = ["SIZE_MAX", "Extension", "check_fits", "primary_header", "read_fits_table"]
 
 #: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
 BLOCK, CARD = 2880, 80
@@ -25,8 +30,6 @@ SIZE_MAX = 600
 
 #: ASDF metadata with WCS and logs have 0.2 MB [bytes]
 ASDF_MAX = 64 * 1024**2
-
-KIND = "FITS image of the JWST pipeline"
 
 #: BZERO of unsigned integers, which need no scaling (FITS standard 4.0, section 4.4.2.5)
 UNSIGNED_ZERO = 2**31
@@ -55,15 +58,21 @@ class Extension:
     text: bytes = b""
 
 
-def check_fits(path, max_size=SIZE_MAX):
-    """Reject what is no FITS image of the JWST pipeline, is cut off, or would exhaust the memory.
+def check_fits(
+    path: Path, what: str, error: type[NirissEEError] = ReferenceDataError, *, max_size: float = SIZE_MAX
+) -> list[Extension]:
+    """Reject what is no FITS file, is cut off, or would exhaust the memory.
 
-    Only headers and the ASDF extension are kept; a compressed file is unpacked piece by piece, and no further than an
-    exposure reaches.
+    Only headers and the ASDF extension are kept; a compressed file is unpacked piece by piece, and no further than the
+    limit.
 
     Parameters
     ----------
     path : Path
+    what : str
+        What it should be, for messages.
+    error : type
+        Class of the errors.
     max_size : float
         Its extensions may have this size when they are unpacked [MB].
 
@@ -73,30 +82,67 @@ def check_fits(path, max_size=SIZE_MAX):
 
     Raises
     ------
-    ExposureError
-        Naming the file and what is wrong with it.
-    Exception
-        Whatever the libraries raise on damaged files; for `niriss_eestep.errors.reading`.
+    NirissEEError
+        Of the class given.
     """
-    size = regular_file(path, KIND, ExposureError)
-    with _opened(path) as (file, packed):
-        extensions = list(_extensions(path, file, None if packed else size, max_size))
-    if not any(extension.name == "SCI" for extension in extensions):
-        raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
-    for extension in extensions:
-        if extension.name == "DQ" and extension.header["BITPIX"] < 0:
-            raise ExposureError(
-                f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
-            )
-    return extensions
+    size = regular_file(path, what, error)
+    with reading(path, with_article(what), error), _opened(path) as (file, packed):
+        return list(_extensions(path, file, None if packed else size, (what, error, max_size)))
 
 
-def primary_header(path):
+def read_fits_table(
+    path: str | os.PathLike[str], what: str, extension: int | str = 1
+) -> tuple[dict[str, Any], dict[str, tuple[Any, str | None]]]:
+    """Read a table of a FITS file, compressed by gzip or not.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What it should be, for messages.
+    extension : int or str
+
+    Returns
+    -------
+    header : dict
+        Keywords of the primary header.
+    columns : dict of str to (ndarray, str or None)
+        Values and unit by the column's name in capitals, in the file's order.
+
+    Raises
+    ------
+    ReferenceDataError
+        The file is missing, not a regular file, too large, or damaged.
+    """
+    path = Path(path)
+    check_fits(path, what)
+    with (
+        reading(path, with_article(what)),
+        # closed here, since astropy leaves a file open that it cannot read
+        _opened(path) as (file, _),
+        # an image that is compressed by tiles is no table
+        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
+    ):
+        header = {card.keyword: card.value for card in hdus[0].header.cards}
+        table = hdus[extension]
+        if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
+            raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence not {with_article(what)}")
+        units = {name: table.columns[name].unit for name in table.columns.names}
+        columns = {
+            name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))
+            for name, unit in units.items()
+        }
+    return header, columns
+
+
+def primary_header(path: Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> fits.Header:
     """Read the first header of a FITS file, and nothing else.
 
     Parameters
     ----------
     path : Path
+    what, error
+        As for `check_fits`.
 
     Returns
     -------
@@ -104,18 +150,16 @@ def primary_header(path):
 
     Raises
     ------
-    ExposureError
-        If it is no FITS file.
-    Exception
-        As `check_fits`.
+    NirissEEError
+        Of the class given, if it is no FITS file.
     """
-    regular_file(path, KIND, ExposureError)
-    with _opened(path) as (file, _):
-        return _header(_header_text(path, file, first=True))[0]
+    regular_file(path, what, error)
+    with reading(path, with_article(what), error), _opened(path) as (file, _):
+        return _header(_header_text(path, file, error, first=True) or b"")[0]
 
 
 @contextmanager
-def _opened(path):
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
     """Open a file, compressed or not."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
@@ -127,55 +171,60 @@ def _opened(path):
             yield file, False
 
 
-def _extensions(path, file, size, max_size):
+def _extensions(
+    path: Path, file: IO[bytes], size: int | None, limits: tuple[str, type[NirissEEError], float]
+) -> Iterator[Extension]:
     """Go through the extensions; ``size`` is the file's, None where it is compressed."""
+    what, error, max_size = limits
     position, total = 0, 0
-    while (text := _header_text(path, file, first=position == 0)) is not None:
+    while (text := _header_text(path, file, error, first=position == 0)) is not None:
         header, length, unpacked = _header(text)
         name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
         position += len(text)
         total += max(length, unpacked)
         if total > 1e6 * max_size:
-            raise ExposureError(
-                f"{path}: with extension {name} the exposure has {total / 1e6:.0f} MB when unpacked; "
-                f"max_size={max_size:g} [MB] is the limit, which can be raised"
+            raise error(
+                f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
+                f"the limit is max_size={max_size:g} [MB]"
             )
         data = b""
         if name == "ASDF" and length <= ASDF_MAX:
             data = file.read(length)
             found = len(data)
-            check_asdf(path, data, "exposure", ExposureError, foreign=True, size_max=ASDF_MAX)
+            check_asdf(path, data, what, error, foreign=True, size_max=ASDF_MAX)
         else:
             found = _skip(file, length) if size is None else min(length, size - position)
         if found < length:
-            raise ExposureError(
-                f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again"
-            )
+            raise error(f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again")
         yield Extension(name, header, None if size is None else position, data)
         position += -(-length // BLOCK) * BLOCK
         file.seek(position)
 
 
-def _header_text(path, file, *, first):
+def _header_text(path: Path, file: IO[bytes], error: type[NirissEEError], *, first: bool) -> bytes | None:
     """Read the next header; None at the end of the file."""
     text = b""
     while len(text) <= HEADER_MAX:
         block = file.read(BLOCK)
         if first and not text and not block.startswith(b"SIMPLE  ="):
-            raise ExposureError(f"{path}: not a FITS file")
+            raise error(f"{path}: not a FITS file")
         if not first and not text and not block.startswith(b"XTENSION"):
             return None  # the end of the file, or what the standard calls special records
         if len(block) < BLOCK:
-            raise ExposureError(f"{path}: truncated within a header; fetch it again")
+            raise error(f"{path}: truncated within a header; fetch it again")
         text += block
         if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
             return text
-    raise ExposureError(f"{path}: a header without END in {HEADER_MAX} bytes")
+    raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
 
 
-def _header(text):
+def _header(text: bytes) -> tuple[fits.Header, int, int]:
     """Header, length of its data in the file without padding, and when they are unpacked and scaled [bytes]."""
     header = fits.Header.fromstring(text)
+    for key in ("NAXIS", "TFIELDS"):
+        # FITS standard 4.0, sections 4.4.1 and 7.3.1; astropy goes through as many as a header names
+        if not 0 <= _integer(header, key, 0) <= 999:
+            raise ValueError(f"{key} is {header[key]}; FITS knows 0 to 999")
     lengths = []
     # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
     for z in ("", "Z"):
@@ -190,14 +239,14 @@ def _header(text):
     return header, lengths[0], max(lengths)
 
 
-def _integer(header, key, default=None):
+def _integer(header: fits.Header, key: str, default: int | None = None) -> int:
     value = header.get(key, default)
     if not isinstance(value, int):
         raise ValueError(f"{key} is {value!r}, not an integer")
     return value
 
 
-def _skip(file, length):
+def _skip(file: IO[bytes], length: int) -> int:
     """Read on without keeping anything; how far it went."""
     left = length
     while left and (piece := file.read(min(left, 2**20))):

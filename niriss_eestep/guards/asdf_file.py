@@ -1,4 +1,4 @@
-"""Reading files of others: regular files only, ASDF that holds all its data, nothing that expands without end."""
+"""ASDF that holds all its data itself, and does not expand without end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import math
 import os
 import re
-import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -14,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["check_asdf", "read_asdf", "read_fits_table", "regular_file"]
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file, with_article
+
+__all__ = ["SIZE_MAX", "check_asdf", "numbers", "read_asdf"]
 
 #: products have 1 MB, references 3 MB; a file, or an array in it, beyond this is neither [bytes]
 SIZE_MAX = 256 * 1024**2
@@ -27,44 +29,6 @@ DEPTH_MAX, ENTRIES_MAX = 200, 1_000_000
 
 CORE_TAGS = "tag:stsci.edu:asdf/core/"
 _BLOCK_MAGIC = b"\xd3BLK"
-
-
-def _a(what: str) -> str:
-    return f"{'an' if what[0] in 'aeiouAEIOU' else 'a'} {what}"
-
-
-def regular_file(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> int:
-    """Make sure that a path is a regular file with something in it; a FIFO or a device would block the reader.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        What it should be, for the message.
-    error : type
-        Class of the error.
-
-    Returns
-    -------
-    int
-        Its size [bytes].
-
-    Raises
-    ------
-    NirissEEError
-        Of the class given.
-    """
-    try:
-        found = Path(path).stat()
-    except (OSError, ValueError) as missing:  # ValueError: a NUL in the name
-        said = "no such file" if isinstance(missing, FileNotFoundError) else getattr(missing, "strerror", missing)
-        raise error(f"{path}: {said} ({what})") from missing
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a device, pipe or socket"
-        raise error(f"{path}: is {kind}, not a file ({what})")
-    if found.st_size == 0:
-        raise error(f"{path}: empty file; fetch it again ({what})")
-    return found.st_size
 
 
 def read_asdf(
@@ -96,10 +60,10 @@ def read_asdf(
     size = regular_file(path, what, error)
     if size > SIZE_MAX:
         raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
-    with reading(path, _a(what), error):
+    with reading(path, with_article(what), error):
         data = Path(path).read_bytes()
     check_asdf(path, data, what, error)
-    with reading(path, _a(what), error), warnings.catch_warnings(), asdf.config_context() as config:
+    with reading(path, with_article(what), error), warnings.catch_warnings(), asdf.config_context() as config:
         # asdf warns of unknown tags and other versions; what matters is checked where it is used
         warnings.simplefilter("ignore")
         config.validate_on_read = False
@@ -109,9 +73,34 @@ def read_asdf(
         return _plain(path, file.tree, error)
 
 
+def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[NDArray[np.float64]]:
+    """Take values of a reference file as arrays of numbers.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What they are, such as 'throughput of F090W'.
+    *values : array_like
+
+    Returns
+    -------
+    list of ndarray
+        New arrays in double precision.
+
+    Raises
+    ------
+    ReferenceDataError
+        If one of them is something else.
+    """
+    try:
+        return [np.array(value, dtype=np.float64) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
+
+
 def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError]) -> Any:
     """Copy a tree into plain containers and native ndarrays, which outlive the file."""
-    import numpy as np
     from asdf.tags.core import HistoryEntry, NDArrayType
 
     if isinstance(value, (NDArrayType, np.ndarray)):
@@ -125,57 +114,6 @@ def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError])
     if isinstance(value, list):
         return [_plain(path, entry, error) for entry in value]
     return value
-
-
-def read_fits_table(
-    path: str | os.PathLike[str], what: str, extension: int | str = 1
-) -> tuple[dict[str, Any], dict[str, tuple[Any, str | None]]]:
-    """Read a table of a FITS file, compressed by gzip or not.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        What it should be, for messages.
-    extension : int or str
-
-    Returns
-    -------
-    header : dict
-        Keywords of the primary header.
-    columns : dict of str to (ndarray, str or None)
-        Values and unit by the column's name in capitals, in the file's order.
-
-    Raises
-    ------
-    ReferenceDataError
-        The file is missing, not a regular file, too large, or damaged.
-    """
-    import gzip
-
-    import numpy as np
-    from astropy.io import fits
-
-    regular_file(path, what)
-    with reading(path, _a(what)):
-        with Path(path).open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else Path(path).open("rb") as file:
-            data = file.read(SIZE_MAX + 1)
-        if len(data) > SIZE_MAX:
-            raise ReferenceDataError(f"{path}: more than {SIZE_MAX} bytes; a {what} has less")
-        # an image that is compressed by tiles may be a bomb, and is no table
-        with fits.open(io.BytesIO(data), memmap=False, disable_image_compression=True) as hdus:
-            header = {card.keyword: card.value for card in hdus[0].header.cards}
-            table = hdus[extension]
-            if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
-                raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence not {_a(what)}")
-            units = {name: table.columns[name].unit for name in table.columns.names}
-            columns = {
-                name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))
-                for name, unit in units.items()
-            }
-    return header, columns
 
 
 @dataclass(slots=True)
@@ -297,7 +235,7 @@ def _check_text(
 def _events(path: str | os.PathLike[str], text: bytes, what: str, error: type[NirissEEError]) -> Iterator[Any]:
     import yaml
 
-    with reading(path, _a(what), error):
+    with reading(path, with_article(what), error):
         yield from yaml.parse(io.BytesIO(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 

@@ -1,0 +1,129 @@
+"""Files that would block the reader, or expand beyond the memory: rejected before anything is unpacked."""
+
+import os
+import resource
+import socket
+import time
+
+import asdf
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from niriss_eestep.errors import ExposureError, NirissEEError, ReferenceDataError
+from niriss_eestep.exposures.inputs import Member
+from niriss_eestep.reference import load_psf_images, load_psfee, load_spectrum, load_throughput
+from niriss_eestep.steps import EEPhotometryStep
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # [MB]
+
+
+@pytest.fixture
+def measure():
+    """Measure a file, which must fail within a second and without memory."""
+    step = EEPhotometryStep()
+
+    def measure(path, match):
+        before, start = peak_memory(), time.process_time()
+        with pytest.raises(ExposureError, match=match) as error:
+            step.measure(Member("bomb", path))
+        assert path.name in str(error.value)
+        assert peak_memory() - before < 100
+        assert time.process_time() - start < 2
+
+    return measure
+
+
+@pytest.fixture
+def exposure(simulate):
+    return simulate()[1][0]
+
+
+def _with_sci(exposure, path, header, size):
+    """Copy an exposure with another SCI header, whose data are a hole in the file."""
+    with fits.open(exposure) as hdus, path.open("wb") as file:
+        file.write(hdus[0].header.tostring().encode())
+        file.write(header.tostring().encode())
+        file.truncate(file.tell() + -(-size // 2880) * 2880)
+
+
+def test_image_compressed_by_tiles(exposure, tmp_path, measure):
+    side, tiles = 20_000, 20_000
+    header = fits.Header([("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 8), ("NAXIS2", tiles)])
+    header.extend(
+        [("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 1), ("TTYPE1", "COMPRESSED_DATA"), ("TFORM1", "1PB(60)")],
+        strip=False,
+    )
+    header.extend(
+        [("ZIMAGE", True), ("ZBITPIX", -32), ("ZNAXIS", 2), ("ZNAXIS1", side), ("ZNAXIS2", side)], strip=False
+    )
+    header.extend([("ZCMPTYPE", "GZIP_1"), ("EXTNAME", "SCI")], strip=False)
+    path = tmp_path / "tiles_rate.fits"
+    _with_sci(exposure, path, header, 8 * tiles)
+    measure(path, r"extension SCI it has 1600 MB when unpacked; the limit is max_size=600 \[MB\]")
+
+
+def test_scaled_image_with_holes(exposure, tmp_path, measure):
+    side = 30_000
+    header = fits.Header([("XTENSION", "IMAGE"), ("BITPIX", 16), ("NAXIS", 2), ("NAXIS1", side), ("NAXIS2", side)])
+    header.extend([("PCOUNT", 0), ("GCOUNT", 1), ("BZERO", 32768), ("BSCALE", 1), ("EXTNAME", "SCI")], strip=False)
+    path = tmp_path / "holes_rate.fits"
+    _with_sci(exposure, path, header, 2 * side * side)
+    measure(path, "it has 7200 MB when unpacked")
+
+
+def test_array_in_the_metadata(exposure, tmp_path, measure):
+    bomb = tmp_path / "bomb.asdf"
+    asdf.AsdfFile({"meta": {"wcs": np.zeros(200_000_000, np.uint8)}}).write_to(bomb, all_array_compression="zlib")
+    path = tmp_path / "metadata_rate.fits"
+    with fits.open(exposure) as hdus:
+        text = np.frombuffer(bomb.read_bytes(), np.uint8)
+        column = fits.Column("ASDF_METADATA", f"{text.size}B", array=text[None])
+        hdus["ASDF"] = fits.BinTableHDU.from_columns([column], name="ASDF")
+        hdus.writeto(path)
+    assert path.stat().st_size < 2e6
+    measure(path, "its arrays expand to 200000000 bytes")
+
+
+def test_array_whose_strides_repeat_a_value(tmp_path):
+    path = tmp_path / "strides.asdf"
+    path.write_bytes(
+        b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
+        b"meta: {}\npsfee: {F200W: {ee: !core/ndarray-1.1.0 {source: 0, datatype: float64, byteorder: little, "
+        b"shape: [100000, 100000], strides: [0, 0]}}}\n...\n"
+    )
+    with pytest.raises(ReferenceDataError, match="an array of 100000 x 100000 values is larger"):
+        load_psfee(path)
+
+
+@pytest.mark.parametrize("load", [load_psfee, load_throughput, load_psf_images])
+@pytest.mark.parametrize("source", [b"source: other.asdf", b"source: http://127.0.0.1:9/x.asdf"])
+def test_references_do_not_follow_others(tmp_path, load, source):
+    path = tmp_path / "follows.asdf"
+    key = {load_psfee: "psfee", load_throughput: "throughput"}.get(load, "images")
+    asdf.AsdfFile({"meta": {}, key: {"F200W": {"x": np.zeros(3)}}, "radius": np.zeros(3)}).write_to(path)
+    path.write_bytes(path.read_bytes().replace(b"source: 0", source, 1))
+    with pytest.raises(ReferenceDataError, match=r"follows\.asdf: refers to another file"):
+        load(path)
+
+
+@pytest.mark.parametrize("load", [load_psfee, load_throughput, load_psf_images, load_spectrum])
+@pytest.mark.parametrize("suffix", ["asdf", "ecsv", "fits"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, monkeypatch, load, suffix):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(f"pipe.{suffix}")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"socket.{suffix}")
+        for kind in ("pipe", "socket"):
+            with pytest.raises(ReferenceDataError, match=rf"{kind}\.{suffix}: is a device, pipe or socket"):
+                load(f"{kind}.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "asdf"])
+def test_a_pipe_is_no_exposure(tmp_path, suffix):
+    path = tmp_path / f"pipe_rate.{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(NirissEEError, match="is a device, pipe or socket"):
+        EEPhotometryStep().measure(Member("pipe", path))
