@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.combine.mean import CombinedProfile, combine_profiles
+from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, weighted_sum
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.position import Centroid
@@ -115,7 +115,8 @@ def _mean_profile(
         return replace(
             first,
             count_rate=combined.value,
-            area=np.mean([profile.area for profile in used], axis=0),
+            # of the integrations that the mean of a radius is of
+            area=weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used])),
             n_bad=np.max([profile.n_bad for profile in used], axis=0),
             n_repaired=np.max([profile.n_repaired for profile in used], axis=0),
             core=CoreReport(*(max(getattr(c, k) for c in cores) for k in ("saturated", "do_not_use", "flagged"))),

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.combine.mean import combine_profiles
+from niriss_eestep.combine.mean import SCATTER_PROBABILITY, combine_profiles
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import annulus_light, effective_ee
 from niriss_eestep.flux.total_rate import (
     UJA2_PER_MJYSR,
     Stimulus,
+    _excess_spread,
     calibrate_rate,
     total_rate,
 )
@@ -194,3 +195,35 @@ def test_without_spectrum_only_the_rates_have_values():
     found = calibrate_rate(total_rate(combined, ee, np.zeros_like, **rings), None, gain=1.61, pixar_sr=1e-13)
     assert np.isfinite([found.count_rate, found.count_rate_err, found.electron_rate]).all()
     assert np.isnan([found.ratio, found.ratio_err, found.photmjsr, found.photmjsr_err, found.zeropoint_ab]).all()
+
+
+def test_the_scatter_of_two_exposures_is_unbiased():
+    """Its square is the variance of one total on the mean: n - 1 degrees of freedom."""
+    squares, totals = [], []
+    for seed in range(1500):
+        combined, rings = group(2, noise=30.0, seed=seed)
+        total = total_rate(combined, ee, np.zeros_like, **rings)
+        found = calibrate_rate(total, None, gain=1.61, pixar_sr=1e-13)
+        squares.append(found.count_rate_scatter**2)
+        totals.append(total.exposure_total)
+    # chi-squared of 1 degree of freedom: its mean has a relative error of sqrt(2 / n)
+    assert np.mean(squares) == pytest.approx(np.var(totals), rel=4 * np.sqrt(3 / 1500))
+
+
+def test_a_spread_over_radii_is_called_more_than_chance_as_rarely_as_stated():
+    """Independent radii of equal noise: chi-squared exactly, and 0.0027 of the draws; correlated ones about so."""
+    rng, n = np.random.default_rng(13), 60_000
+    draws = rng.standard_normal((n, 4))
+    calls = np.mean([_excess_spread(draw, np.eye(4)) > 0 for draw in draws])
+    assert calls == pytest.approx(SCATTER_PROBABILITY, abs=4 * np.sqrt(SCATTER_PROBABILITY / n))
+
+
+def test_the_gain_s_error_is_in_the_electron_rate_s():
+    """The standard deviation of the product of a count rate and a gain, both drawn by their errors."""
+    combined, rings = group(2, noise=300.0)
+    total = total_rate(combined, ee, np.zeros_like, **rings)
+    found = calibrate_rate(total, None, gain=1.61, gain_err=0.02, pixar_sr=1e-13)
+    rng, n = np.random.default_rng(14), 100_000
+    rates = total.count_rate + total.count_rate_err * rng.standard_normal(n)
+    electrons = rates * (1.61 + 0.02 * rng.standard_normal(n))
+    assert found.electron_rate_err == pytest.approx(electrons.std(), rel=4 / np.sqrt(2 * n))

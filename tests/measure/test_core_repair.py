@@ -135,3 +135,25 @@ def test_noise_is_no_misfit():
     quiet = model_misfit(image, 0 * variance, use, light, 0.5)
     # the noise, 0.1 to 0.2 of the light, would double it
     assert np.mean(square) == pytest.approx(quiet**2, rel=0.15)
+
+
+@pytest.mark.parametrize("n_radii", [3, 6])
+def test_an_error_that_honours_the_misfit_is_the_scatter_of_the_factor(n_radii):
+    """All noise ten times what is claimed, the model's too: the claimed variance becomes that of the factor.
+
+    There are n radii and the model's own word, and two unknowns: n - 1 degrees of freedom.
+    """
+    rng, n, k, misfit = np.random.default_rng(12), 4000, 10.0, 0.05
+    radius = RADIUS[2 : 2 + n_radii]
+    fill, noise = np.full(n_radii, 3e3), np.diag(np.full(n_radii, 5.0**2))
+    square, claimed = np.empty((2, n))
+    # what the pixel phase may do to the apertures is part of what is claimed
+    phase = (1e4 * (0.02 * np.abs(np.gradient(ee(radius), radius)) + 2e-4)) ** 2
+    for i in range(n):
+        truth = 1 + k * misfit * rng.standard_normal()
+        rate = 1e4 * ee(radius) - truth * fill + k * np.sqrt(25.0 + phase) * rng.standard_normal(n_radii)
+        scale = fill_scale(radius, rate, noise, fill, ee(radius), misfit)
+        square[i] = (scale.value - truth) ** 2
+        claimed[i] = scale.err**2 + scale.slope @ noise @ scale.slope
+    # where chi2 happens to be small the formal error stands: a little more, never less
+    assert np.mean(claimed) == pytest.approx(np.mean(square), rel=0.1)

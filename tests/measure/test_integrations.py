@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
+from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.sb import SBOptions, measure_sb
@@ -16,8 +17,12 @@ OPTIONS = EEOptions(radii=(1, 2, 3))
 RATE, SKY, VARIANCE = 5000.0, 1.0, 4.0
 
 
-def integration(rng=None, *, name="x", extra=0.0, **changes):
-    image = RATE * (1 + extra) * GaussianPSF(1.5).render(30.0, 30.0, (61, 61)) + SKY
+def image_at(x, extra=0.0):
+    return RATE * (1 + extra) * GaussianPSF(1.5).render(x, 30.0, (61, 61)) + SKY
+
+
+def integration(rng=None, *, name="x", extra=0.0, image=None, **changes):
+    image = image_at(30.0, extra) if image is None else image
     if rng is not None:
         image = image + rng.normal(0, np.sqrt(VARIANCE), image.shape)
     settings = {"dq": np.zeros(image.shape, np.uint32), "bad": np.zeros(image.shape, bool), "gain": 1.6}
@@ -130,3 +135,55 @@ def test_bad_pixels_are_those_of_the_worst_integration():
     assert flawed.n_bad[-1] > 0
     mean, _ = combine_integrations([clean, flawed])
     np.testing.assert_array_equal(mean.n_bad, flawed.n_bad)
+
+
+def test_the_position_of_the_mean_errs_as_positions_scatter():
+    """The error of a mean of 16 positions: the standard deviation of such means, over 60 exposures of them."""
+    rng, n = np.random.default_rng(11), 16
+    means, claimed = [], []
+    for _ in range(60):
+        mean, _ = combine_integrations([measure_ee(integration(rng), OPTIONS) for _ in range(n)])
+        means += [mean.centroid.x, mean.centroid.y]
+        claimed += [mean.centroid.x_err, mean.centroid.y_err]
+    # 120 values give a standard deviation to 6 %
+    assert np.mean(claimed) == pytest.approx(np.std(means), rel=0.2)
+
+
+def test_the_annulus_of_the_mean_is_that_of_all_integrations():
+    """The inner half of the annulus is lost in one integration, the outer half in the other: what the mean used.
+
+    The profile of the mean, corrected by the annulus that it records, is the star's.
+    """
+    wide = GaussianPSF(7.0).render(30.0, 30.0, (61, 61))
+    distance = np.hypot(*(np.indices(wide.shape) - 30.0))
+    options = EEOptions(radii=(5, 8, 10), background_skip=3.0, background_width=6.0)
+    star = integration(image=RATE * wide, bad=np.zeros(wide.shape, bool))
+    parts = [(distance > 12.5) & (distance < 16), (distance >= 16) & (distance < 19.5)]
+    profiles = [measure_ee(replace(star, bad=part), options) for part in parts]
+    mean, _ = combine_integrations(profiles)
+
+    def ee(r):
+        return -np.expm1(-0.5 * np.square(r) / (7.0**2 + 2 / 12))
+
+    def total(profile):
+        background = profile.background
+        kept = effective_ee(ee, profile.radius, profile.area, background.ring_edges, background.ring_coverage)
+        return profile.count_rate / kept
+
+    for profile in (*profiles, mean):
+        np.testing.assert_allclose(total(profile), RATE, rtol=0.01)
+    # the two see 3 % and more of different light within 10 pix
+    first = replace(mean, background=replace(mean.background, ring_coverage=profiles[0].background.ring_coverage))
+    assert abs(total(first)[-1] / RATE - 1) > 0.02
+
+
+def test_the_area_of_the_mean_is_that_of_the_apertures_it_is_the_mean_of():
+    """An aperture that leaves the image in one integration is not measured there: the mean has the others' area."""
+    options = EEOptions(radii=(5, 12), background_method="none")
+    inside, cut = (measure_ee(integration(x=x, image=image_at(x)), options) for x in (45.0, 52.0))
+    assert np.isfinite(inside.count_rate).all()
+    assert np.isnan(cut.count_rate[1])
+    assert cut.area[1] < 0.95 * np.pi * 144
+    for order in ([inside, cut], [cut, inside]):
+        mean, _ = combine_integrations(order)
+        np.testing.assert_allclose(mean.area, np.pi * np.square(options.radii), rtol=1e-9)
