@@ -14,14 +14,16 @@ from pathlib import Path
 
 import asdf
 import numpy as np
+from astropy.io import fits
 from stdatamodels.jwst.datamodels import ImageModel
 from stdatamodels.schema import walk_schema
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits
+from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits, primary_header
 from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.reference.cache import REMEMBERED, read_once
 
-__all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image"]
+__all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image", "group_header"]
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ def _add_arrays():
 _add_arrays()
 
 
+@read_once
 def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extension]:
     """Extensions of an exposure's file; see `niriss_eestep.guards.fits_file.check_fits`.
 
@@ -153,6 +156,24 @@ def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extensio
                 f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
             )
     return extensions
+
+
+def group_header(path: Path, n_files: int) -> fits.Header:
+    """Read the first header of an exposure; of one among few, all are read and remembered for its measurement.
+
+    Parameters
+    ----------
+    path : Path
+    n_files : int
+        How many there are.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+    """
+    if n_files <= REMEMBERED:
+        return exposure_extensions(path, SIZE_MAX)[0].header
+    return primary_header(path, "exposure", ExposureError)
 
 
 def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:

@@ -16,7 +16,7 @@ from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
-from niriss_eestep.guards.fits_file import primary_header
+from niriss_eestep.guards.fits_file import SIZE_MAX
 from niriss_eestep.products.groups import group_names, group_of
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
@@ -293,16 +293,18 @@ def group_members(members):
     """
     groups = {}
     for member in members:
-        groups.setdefault(_group_key(member.source), []).append(member)
+        groups.setdefault(_group_key(member.source, len(members)), []).append(member)
     return groups
 
 
-def _group_key(source):
+def _group_key(source, n_files):
     if not isinstance(source, Path):
         return tuple(group_of(source).values())
+    from niriss_eestep.exposures.fits_image import group_header
+
     try:
         with reading(source, "a FITS file", ExposureError):
-            header = primary_header(source, "exposure", ExposureError)
+            header = group_header(source, n_files)
         target = header.get("TARGPROP") or header.get("TARGNAME")
         return tuple(group_names(target, *(header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY"))).values())
     except ExposureError as error:
@@ -391,7 +393,7 @@ def file_metadata(path):
     try:
         regular_file(path, "exposure", ExposureError)
         with reading(path, "a JWST exposure", ExposureError):
-            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path))
+            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, SIZE_MAX))
             found = read_metadata(path) if image is None else image.get_crds_parameters()
     except ExposureError as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from contextlib import contextmanager
 
 __all__ = ["progress"]
 
@@ -37,10 +36,12 @@ def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
         yield from iterable
         return
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
+    loggers = [logging.root, *(x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger))]
     with (
+        logging_redirect_tqdm([logger for logger in loggers if any(map(_is_shown, logger.handlers))]),
         tqdm(iterable, total=total, desc=desc, unit=unit, dynamic_ncols=True, leave=False) as bar,
-        _log_lines_above(tqdm),
     ):
         yield from bar
 
@@ -50,29 +51,5 @@ def _is_terminal(stream):
     return stream is not None and not stream.closed and stream.isatty()
 
 
-class _AboveBar:
-    """A stream that writes above the bar."""
-
-    def __init__(self, stream, tqdm):
-        self.stream, self.tqdm = stream, tqdm
-
-    def write(self, text):
-        self.tqdm.write(text, file=self.stream, end="")
-
-    def flush(self):
-        self.stream.flush()
-
-
-@contextmanager
-def _log_lines_above(tqdm):
-    """Have the log handlers that print to a terminal print above the bar."""
-    loggers = [logging.root, *(x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger))]
-    handlers = {handler for logger in loggers for handler in logger.handlers}
-    ours = {h: h.stream for h in handlers if isinstance(h, logging.StreamHandler) and _is_terminal(h.stream)}
-    for handler, stream in ours.items():
-        handler.setStream(_AboveBar(stream, tqdm))
-    try:
-        yield
-    finally:
-        for handler, stream in ours.items():
-            handler.setStream(stream)
+def _is_shown(handler):
+    return isinstance(handler, logging.StreamHandler) and _is_terminal(handler.stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 from astropy.io import fits
@@ -13,8 +14,6 @@ from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
 
 __all__ = ["FORMATS", "export", "product_table"]
-
-_FITS_FORMATS = {"float64": "D", "int64": "K", "int8": "I"}
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
 LATEX_COLUMNS = (
@@ -159,17 +158,17 @@ def _csv(table):
 
 def _fits(table):
     """One binary table."""
-    columns = []
+    plain = Table(meta={key.upper(): _card(value) for key, value in table.meta.items()})
     for name in table.colnames:
-        values, unit = table[name], table[name].unit
-        if values.dtype.kind == "U":
-            values = np.array([_card(value, 500) for value in values], dtype=str)
-        form = f"{values.dtype.itemsize // 4}A" if values.dtype.kind == "U" else _FITS_FORMATS[values.dtype.name]
-        array = np.asarray(getattr(values, "value", values))
-        columns.append(fits.Column(name=name, format=form, unit=_fits_unit(unit) if unit else None, array=array))
-    hdu = fits.BinTableHDU.from_columns(columns, name="TABLE")
-    for key, value in table.meta.items():
-        hdu.header[f"HIERARCH {key.upper()}"] = _card(value)
+        values = table[name]
+        text = values.dtype.kind == "U"
+        plain[name] = [_card(value, 500) for value in values] if text else np.asarray(getattr(values, "value", values))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # keys of more than 8 letters become HIERARCH cards
+        hdu = fits.table_to_hdu(plain, name="TABLE")
+    for name in table.colnames:
+        if table[name].unit:
+            hdu.columns.change_unit(name, _fits_unit(table[name].unit))
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
     return buffer.getvalue()

@@ -56,7 +56,7 @@ def test_show_aligns_its_columns(product, capsys):
 def test_show_goes_on_after_a_file_that_is_no_product(product, tmp_path, capsys):
     assert _run(show, tmp_path / "missing.asdf", product) == 1
     captured = capsys.readouterr()
-    assert "missing.asdf: cannot be read: No such file" in captured.err
+    assert "missing.asdf: no such file" in captured.err
     assert "P330E" in captured.out
 
 
