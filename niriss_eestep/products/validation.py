@@ -12,7 +12,7 @@ from asdf.schema import load_schema, validate
 from niriss_eestep.errors import ProductError, reading
 from niriss_eestep.products.columns import array_fields, table_fields
 
-__all__ = ["check_tree", "load_asdf_plugins"]
+__all__ = ["check_sense", "check_tree", "load_asdf_plugins"]
 
 
 def load_asdf_plugins():
@@ -66,6 +66,67 @@ def check_tree(tree, url, label):
             if length != expected:
                 raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")
     _check_rings(lengths, label)
+
+
+#: numbers that a product holds twice agree to this, whatever computed them
+SAME = 1e-6
+
+
+def check_sense(tree, label):
+    """Reject the profiles of a file whose numbers contradict each other.
+
+    Parameters
+    ----------
+    tree : dict
+        A product that agrees with its schema.
+    label : str
+        What to call the product in messages.
+
+    Raises
+    ------
+    ProductError
+        Radii that do not rise, a rate without a positive error, a covariance that is none or not that of the errors,
+        electron rates that are not gain times count rates, or nothing measured where the status says so.
+    """
+    radius = tree.get("radius")
+    if radius is None:
+        return
+    if not (np.all(np.isfinite(radius)) and np.all(radius > 0) and np.all(np.diff(radius) > 0)):
+        raise ProductError(f"{label}: radius: the radii must be finite, positive and rising")
+    for name in ("count_rate", "electron_rate", "surface_brightness", "exposure_count_rate"):
+        if name in tree:
+            _check_errors(tree[name], tree.get(f"{name}_err"), f"{label}: {name}")
+    if {"count_rate", "electron_rate"} <= set(tree):
+        usable = np.isfinite(tree["count_rate"]) & (tree["count_rate"] != 0)
+        gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
+        if gain.size and not np.allclose(gain, gain[0], rtol=SAME):
+            raise ProductError(f"{label}: electron_rate is not count_rate times one gain")
+    name = next((name for name in ("count_rate", "surface_brightness") if name in tree), None)
+    failures = [part["failure"] for part in tree["meta"].values() if isinstance(part, dict) and "failure" in part]
+    if name and failures == [""] and not np.any(np.isfinite(tree[name])):
+        raise ProductError(f"{label}: {name}: nothing was measured, though the product does not say that it failed")
+    if name and "covariance" in tree:
+        _check_covariance(tree["covariance"], tree[f"{name}_err"], f"{label}: covariance")
+
+
+def _check_errors(value, err, label):
+    """Every finite value has a finite error that is not negative."""
+    good = np.isfinite(value)
+    if np.any(np.isinf(value)) or (err is not None and not np.all(np.isfinite(err[good]) & (err[good] >= 0))):
+        raise ProductError(f"{label}: infinite values, or values without a finite, positive error")
+
+
+def _check_covariance(covariance, err, label):
+    """A covariance is symmetric and positive semi-definite, and has the squared errors on its diagonal."""
+    good = np.isfinite(np.diagonal(covariance))
+    found = covariance[np.ix_(good, good)]
+    scale = np.max(np.abs(found), initial=0.0)
+    if not np.all(np.isfinite(found)) or np.any(np.abs(found - found.T) > SAME * scale):
+        raise ProductError(f"{label}: not symmetric, or not finite")
+    if np.any(np.abs(np.diagonal(found) - err[good] ** 2) > SAME * err[good] ** 2):
+        raise ProductError(f"{label}: its diagonal is not the square of the errors")
+    if scale and np.linalg.eigvalsh(found / scale)[0] < -SAME:
+        raise ProductError(f"{label}: not positive semi-definite")
 
 
 def _checked_shape(value, field, url, label):

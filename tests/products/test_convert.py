@@ -20,6 +20,8 @@ from niriss_eestep.products import open as open_product
 
 # NaN stands for "not measured" in every float
 number = st.floats(allow_nan=True, allow_infinity=False, width=64)
+# gain times a rate stays finite
+rate = st.floats(-1e9, 1e9) | st.just(np.nan)
 positive = st.floats(1e-6, 1e6)
 count = st.integers(0, 10**9)
 # what YAML cannot hold (control characters, surrogates) is not in a header either
@@ -51,7 +53,8 @@ def commons(draw):
         "background": draw(backgrounds()),
         "pixel_scale": draw(positive),
         "warnings": tuple(draw(st.lists(words, max_size=3))),
-        "failure": draw(words),
+        # one without anything measured must have failed
+        "failure": draw(words.filter(bool)),
     }
 
 
@@ -60,12 +63,23 @@ def _array(n, elements, dtype=np.float64):
 
 
 @st.composite
+def radii(draw, n):
+    return np.cumsum(draw(_array(n, st.floats(0.5, 9.0))))
+
+
+@st.composite
+def covariances(draw, n):
+    root = draw(_array((n, n), st.floats(-10, 10)))
+    return root @ root.T + np.diag(draw(_array(n, st.floats(1, 10))))
+
+
+@st.composite
 def ee_profiles(draw):
     n = draw(st.integers(0, 5))
     return EEProfile(
-        radius=draw(_array(n, number)),
-        count_rate=draw(_array(n, number)),
-        covariance=draw(_array((n, n), positive)),
+        radius=draw(radii(n)),
+        count_rate=draw(_array(n, rate)),
+        covariance=draw(covariances(n)),
         area=draw(_array(n, number)),
         n_bad=draw(_array(n, count, np.int64)),
         n_repaired=draw(_array(n, count, np.int64)),
@@ -80,10 +94,10 @@ def ee_profiles(draw):
 def sb_profiles(draw):
     n = draw(st.integers(0, 5))
     return SBProfile(
-        radius=draw(_array(n, number)),
+        radius=draw(radii(n)),
         half_width=draw(positive),
-        surface_brightness=draw(_array(n, number)),
-        covariance=draw(_array((n, n), positive)),
+        surface_brightness=draw(_array(n, rate)),
+        covariance=draw(covariances(n)),
         n_used=draw(_array(n, count, np.int64)),
         n_clipped=draw(_array(n, count, np.int64)),
         photmjsr=draw(st.none() | positive),
@@ -98,7 +112,8 @@ def assert_same(first, second):
         one, other = getattr(first, field.name), getattr(second, field.name)
         if is_dataclass(one):
             assert_same(one, other)
-        elif isinstance(one, np.ndarray):
+        elif any(isinstance(value, (np.ndarray, tuple)) for value in (one, other)):
+            assert type(one) is type(other), (field.name, one, other)
             np.testing.assert_array_equal(one, other, err_msg=field.name, strict=True)
         else:
             assert one == other or (one != one and other != other), field.name
