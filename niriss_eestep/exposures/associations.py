@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from niriss_eestep.errors import AssociationError, ParameterError
+from niriss_eestep.errors import AssociationError, OutputError, ParameterError
+from niriss_eestep.products.files import write_atomically
 
 __all__ = [
     "SUFFIXES",
@@ -366,8 +367,6 @@ def _refuse_to_replace(path: Path) -> None:
 def _write(path: Path, association: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(association, indent=4) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
+        write_atomically(path, (json.dumps(association, indent=4) + "\n").encode())
+    except (OSError, OutputError) as error:
         raise AssociationError(f"{path}: cannot be written ({error})") from error

@@ -16,11 +16,10 @@ import asdf
 import numpy as np
 from astropy.io import fits
 from stdatamodels.jwst.datamodels import ImageModel
-from stdatamodels.schema import walk_schema
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits, primary_header
-from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.reference.cache import REMEMBERED, read_once
 
 __all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image", "group_header"]
@@ -223,16 +222,10 @@ def _is_plain(name, header):
 @cache
 def _keywords():
     """Keywords of the data model: (extension, keyword), path in the tree, allowed types, allowed values."""
-    found = {}
-
-    def note(schema, path, combiner, ctx, recurse):
-        if "fits_keyword" in schema:
-            types = TYPES.get(schema["type"]) if isinstance(schema.get("type"), str) else None
-            where = schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper()
-            found.setdefault((*where, tuple(path)), (types, schema.get("enum")))
-
-    walk_schema(merged_schema(ImageModel.schema_url), note)
-    return found
+    return {
+        where: (TYPES.get(entry["type"]) if isinstance(entry.get("type"), str) else None, entry.get("enum"))
+        for where, entry in keywords(ImageModel.schema_url).items()
+    }
 
 
 def check_metadata(path, tree):

@@ -21,8 +21,7 @@ from niriss_eestep.measure.repair import BOX
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.pipeline.base import FluxStep
-from niriss_eestep.products.convert import ee_profile_model, sb_profile_model
-from niriss_eestep.products.integrations import add_integrations
+from niriss_eestep.products.convert import add_integrations, ee_profile_model, sb_profile_model
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.products.provenance import exposure_record, fingerprint
 

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 from asdf.schema import load_schema
-from stdatamodels.schema import merge_property_trees
+from stdatamodels.schema import merge_property_trees, walk_schema
 
 from niriss_eestep.errors import ProductError
 
@@ -21,6 +21,7 @@ __all__ = [
     "array_fields",
     "empty_value",
     "field_dtype",
+    "keywords",
     "make_table",
     "merged_schema",
     "schema_url",
@@ -96,6 +97,30 @@ def merged_schema(url):
         Not to be changed.
     """
     return merge_property_trees(load_schema(url, resolve_references=True))
+
+
+@cache
+def keywords(url):
+    """List the metadata that FITS keywords stand for.
+
+    Parameters
+    ----------
+    url : str
+        The schema.
+
+    Returns
+    -------
+    dict of (str, str, tuple of str) to dict
+        Schema of each entry by extension, keyword and path in the tree.
+    """
+    found = {}
+
+    def note(schema, path, combiner, ctx, recurse):
+        if "fits_keyword" in schema and all(isinstance(key, str) for key in path):
+            found.setdefault((schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper(), tuple(path)), schema)
+
+    walk_schema(merged_schema(url), note)
+    return found
 
 
 @cache

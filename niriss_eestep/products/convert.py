@@ -27,6 +27,7 @@ from niriss_eestep.products.provenance import copy_metadata
 
 __all__ = [
     "abs_flux_model",
+    "add_integrations",
     "combined_ee_model",
     "combined_profile",
     "combined_sb_model",
@@ -129,6 +130,25 @@ def sb_profile_model(profile, exposure=None):
         record["photmjsr"] = float(profile.photmjsr)
     tree["meta"] = {"sb": record}
     return _with_metadata(SBProfileModel(tree), exposure)
+
+
+def add_integrations(model, integrations):
+    """Put the profiles of an exposure's integrations into its product.
+
+    Parameters
+    ----------
+    model : EEProfileModel or SBProfileModel
+        Product of their mean; changed in place.
+    integrations : Integrations
+        From `niriss_eestep.measure.integrations.combine_integrations`.
+    """
+    name = model.y_name
+    for key, value in (
+        (f"integration_{name}", integrations.value),
+        (f"integration_{name}_err", integrations.err),
+        ("integration_scatter", integrations.scatter),
+    ):
+        model._instance[key] = np.array(value, dtype=np.float64)
 
 
 def combined_ee_model(combined, members, *, product=""):

@@ -12,10 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from stdatamodels.schema import walk_schema
 
 from niriss_eestep.errors import printable
-from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.columns import keywords, merged_schema
 
 __all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
 
@@ -56,18 +55,8 @@ def copy_metadata(model, exposure):
 def _copied(product_url, exposure_url):
     """Paths of the entries that a product takes over: a keyword stands for them, and both schemas know their parent."""
     product = merged_schema(product_url)
-    extensions, paths = {"PRIMARY"}, []
-
-    def note_extension(schema, path, combiner, ctx, recurse):
-        extensions.add(schema.get("fits_hdu", "PRIMARY"))
-
-    def note_path(schema, path, combiner, ctx, recurse):
-        if "fits_keyword" in schema and schema.get("fits_hdu", "PRIMARY") in extensions:
-            paths.append(tuple(path))
-
-    walk_schema(product, note_extension)
-    walk_schema(merged_schema(exposure_url), note_path)
-    paths = [path for path in dict.fromkeys(paths) if all(isinstance(key, str) for key in path)]
+    extensions = {"PRIMARY", *(hdu for hdu, _, _ in keywords(product_url))}
+    paths = dict.fromkeys(path for hdu, _, path in keywords(exposure_url) if hdu in extensions)
     return [path for path in paths if path not in NOT_COPIED and _knows(product, path[:-1])]
 
 

@@ -11,8 +11,6 @@ from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.psf.ee_table import PSFEE, EETable
-from niriss_eestep.psf.radtab import psfee_from_radtabs
-from niriss_eestep.psf.stpsf import psfee_from_images
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
@@ -90,6 +88,9 @@ def _from_asdf(path: Path) -> PSFEE:
 @read_once
 def _from_directory(path: Path) -> PSFEE:
     """Read a directory of STPSF FITS images, or of radtab tables."""
+    from niriss_eestep.psf.radtab import psfee_from_radtabs
+    from niriss_eestep.psf.stpsf import psfee_from_images
+
     names = [p.name for p in path.iterdir()]
     if any(name.endswith((".fits", ".fits.gz")) for name in names):
         return psfee_from_images(path, load_psfee())
