@@ -75,7 +75,6 @@ def combined():
         radius=RADIUS,
         value=value.mean(axis=0),
         covariance=np.diag([4.0, 9.0, 16.0]),
-        exposure_covariance=np.array([[[4.0, 3, 2], [3, 9, 8], [2, 8, 25]]] * 2),
         err_formal=np.array([1.5, 3.0, 4.0]),
         inflation=np.array([4 / 3, 1.0, 1.0]),
         scatter=value.std(axis=0, ddof=1),
