@@ -72,7 +72,10 @@ def main(argv=None):
     """
     args = make_parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what is wrong with standard output shows here, not at the interpreter's end
+        return code
     except NirissEEError as error:
         print(f"niriss-ee {args.command}: {error}", file=sys.stderr)
         return 1
@@ -80,9 +83,10 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"niriss-ee {args.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = error.filename or "standard output"
+        print(f"niriss-ee {args.command}: {where}: {error.strerror or error}", file=sys.stderr)
+        if error.filename is None and sys.stdout is not None:
+            sys.stdout = None  # else the interpreter would try once more at its end
         return 1
     except KeyboardInterrupt:
         print(f"niriss-ee {args.command}: interrupted", file=sys.stderr)

@@ -25,9 +25,13 @@ def count(text):
     return _checked(text, int, lambda value: value >= 0, "an integer, 0 or more")
 
 
+#: more exposures, workers or realisations than anybody wants: a slip of the keyboard
+MANY = 1_000_000
+
+
 def positive_count(text):
     """Take an integer above zero; see `count`."""
-    return _checked(text, int, lambda value: value > 0, "an integer, 1 or more")
+    return _checked(text, int, lambda value: 0 < value <= MANY, f"an integer from 1 to {MANY}")
 
 
 def number(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -257,7 +258,8 @@ def run_campaign(
     OutputError
         If the products cannot be written.
     """
-    output_dir = Path(output_dir).resolve()
+    # as stpipe does it for a single step
+    output_dir = Path(os.path.expandvars(output_dir)).expanduser().resolve()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -153,6 +153,13 @@ def _ecsv(table):
 
 def _csv(table):
     """Names in the first line; CSV has no place for units, which the ECSV has."""
+    table = Table(table)
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            # a spreadsheet would take text that begins like this for a formula
+            table[name] = [
+                f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text for text in table[name]
+            ]
     return _text(table, format="ascii.csv")
 
 

@@ -1,6 +1,9 @@
 """`niriss-ee show` and `niriss-ee export`."""
 
 import argparse
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +37,26 @@ def _abs_flux(target="P330E"):
 @pytest.fixture
 def product(tmp_path):
     return _abs_flux().save(tmp_path / "p330e_absflux.asdf")
+
+
+def test_text_is_no_formula_in_a_spreadsheet(tmp_path):
+    from niriss_eestep.products.tables import FORMATS
+
+    table = Table({"target": ["=HYPERLINK(1)", "@SUM(A1)", "WD1057+719"], "x": [-1.0, 2, 3]})
+    lines = FORMATS["csv"](table).decode().splitlines()
+    assert lines == ["target,x", "'=HYPERLINK(1),-1.0", "'@SUM(A1),2.0", "WD1057+719,3.0"]
+    assert list(table["target"]) == ["=HYPERLINK(1)", "@SUM(A1)", "WD1057+719"]
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
+def test_no_traceback_where_nothing_can_be_printed(tmp_path, redirect):
+    script = Path(sys.executable).with_name("niriss-ee")
+    done = subprocess.run(
+        f"{script} expect --help {redirect}; {script} simulate x --filters F200W --subarrays SUB64 {redirect}",
+        shell=True, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_show_names_product_numbers_and_status(product, capsys):
