@@ -20,7 +20,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.errors import OutputError, ParameterError, ReferenceDataError
+from niriss_eestep.errors import OutputError, ReferenceDataError
 from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
 from niriss_eestep.pipeline import crds
 from niriss_eestep.pipeline.parameters import plain, plain_numbers, reference_config, selection_of, was_given
@@ -45,10 +45,6 @@ _BOOKKEEPING = frozenset(
         "input_dir",
     )
 )
-
-
-#: entries of a configuration that are no parameters
-_OF_A_CONFIGURATION = ("class", "name", "steps")
 
 
 class FluxStep(JwstStep):
@@ -111,7 +107,7 @@ class FluxStep(JwstStep):
         config = cls._empty_config()
         for name, step in getattr(cls, "step_defs", {}).items():
             config["steps"][name] = step._reference_config(exposure, ask_crds=ask_crds)
-        reference_config(cls.get_config_reftype(), exposure, config, ask_crds=ask_crds)
+        reference_config(cls, exposure, config, ask_crds=ask_crds)
         return config
 
     @classmethod
@@ -159,11 +155,6 @@ class FluxStep(JwstStep):
         if self.in_pipeline:
             config = config["steps"].get(self.name, {})
         spec = self.load_spec_file()
-        unknown = [key for key in config if key not in spec and key not in _OF_A_CONFIGURATION]
-        if unknown:
-            raise ParameterError(
-                f"{self.class_alias}: a parameter reference gives {', '.join(unknown)}, which this step does not have"
-            )
         known = {key: config[key] for key in config if key in spec and key not in self.given}
         looked_up = config_parser.config_from_dict(known, spec)
         current = {key: plain(value) for key, value in self.get_pars().items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from stpipe import config_parser
 
-from niriss_eestep.errors import ParameterError, reading
+from niriss_eestep.errors import ParameterError, reading, regular_file
 from niriss_eestep.pipeline.crds import ON, best_reference, crds_state
 from niriss_eestep.reference.cache import read_once, state_of
 
@@ -72,9 +72,11 @@ def _files(directory, reference_type):
 
     found = []
     for path in sorted(Path(directory).glob(f"{reference_type}*.asdf")):
-        with reading(path, "a parameter file"):
-            meta = asdf.util.load_yaml(path).get("meta", {})
-            selection = dict(meta.get("selection") or {})
+        regular_file(path, "parameter file", ParameterError)
+        with reading(path, "a parameter file", ParameterError):
+            tree = asdf.util.load_yaml(path)
+            meta = tree.get("meta") if isinstance(tree, dict) else None
+            selection = dict((meta if isinstance(meta, dict) else {}).get("selection") or {})
         unknown = set(selection) - set(SELECTORS) - {"filter"}
         if unknown:
             raise ParameterError(
@@ -114,9 +116,18 @@ def selection_of(exposure):
 
 
 @read_once
-def _load(path):
-    """Read a parameter file once."""
-    return config_parser.load_config_file(str(path))
+def _load(path, step):
+    """Read a parameter file of a step class once; every value is checked by itself, so that the file can be named."""
+    with reading(path, "a parameter file", ParameterError):
+        config = config_parser.load_config_file(str(path))
+        spec = step.load_spec_file()
+        unknown = [key for key in config if key not in spec and key not in ("class", "name", "steps")]
+        for key in config.scalars:
+            if key in spec:
+                config_parser.config_from_dict({key: config[key]}, spec)
+    if unknown:
+        raise ParameterError(f"{path}: {step.class_alias} has no parameter {', '.join(map(str, unknown))}")
+    return config
 
 
 def mark_reference(config):
@@ -182,21 +193,21 @@ def plain_numbers(config):
         plain_numbers(config[key])
 
 
-def _merge_directory(directory, reference_type, exposure, config):
+def _merge_directory(directory, step, exposure, config):
     """Merge a directory's files that hold for an exposure."""
-    for path, selection in _files(directory, reference_type):
+    for path, selection in _files(directory, step.get_config_reftype()):
         if _fits(selection, exposure):
-            log.debug("%s parameters found: %s", reference_type.upper(), path)
-            config_parser.merge_config(config, _load(path))
+            log.debug("%s parameters found: %s", step.get_config_reftype().upper(), path)
+            config_parser.merge_config(config, _load(path, step))
 
 
-def reference_config(reference_type, exposure, config, *, ask_crds=True):
+def reference_config(step, exposure, config, *, ask_crds=True):
     """Merge the parameter references that hold for an exposure.
 
     Parameters
     ----------
-    reference_type : str
-        Such as 'pars-eephotometrystep'.
+    step : type
+        The step's class.
     exposure : dict
         Flat metadata (``meta.instrument.filter``, ...).
     config : configobj.ConfigObj
@@ -205,14 +216,14 @@ def reference_config(reference_type, exposure, config, *, ask_crds=True):
         Whether CRDS may be asked.
     """
     packaged, *user = _directories()
-    _merge_directory(packaged, reference_type, exposure, config)
+    _merge_directory(packaged, step, exposure, config)
     if ask_crds and exposure and crds_state() == ON:
-        path = best_reference(exposure, reference_type)
+        path = best_reference(exposure, step.get_config_reftype())
         if path is not None:
-            log.info("%s parameters found: %s", reference_type.upper(), path)
-            config_parser.merge_config(config, config_parser.load_config_file(path))
+            log.info("%s parameters found: %s", step.get_config_reftype().upper(), path)
+            config_parser.merge_config(config, _load(path, step))
     for directory in user:
-        _merge_directory(directory, reference_type, exposure, config)
+        _merge_directory(directory, step, exposure, config)
     for key in ("class", "name"):
         config.pop(key, None)
     mark_reference(config)

@@ -196,7 +196,7 @@ def test_an_unknown_parameter_for_some_exposures_fails_them(program, own, write_
     exposures = FluxCalPipeline.call([str(p) for p in paths], configure_log=False).exposures
     status = dict(zip(exposures["filter"], exposures["status"], strict=True))
     assert status["F090W"] == "measured"
-    assert status["F480M"].startswith("failed: ee_photometry: a parameter reference gives radi, which this step")
+    assert status["F480M"].endswith("_some.asdf: ee_photometry has no parameter radi")
 
 
 def test_a_damaged_file_is_an_error_that_names_it(program, own):
