@@ -6,6 +6,7 @@ PHOTMJSR to about 3 %). They serve to compare with, not to calibrate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from niriss_eestep.errors import ParameterError
@@ -14,6 +15,7 @@ __all__ = [
     "AB_ZERO_FLUX",
     "CLEARP_FILTERS",
     "COLLECTING_AREA",
+    "DETECTOR_SIZE",
     "DO_NOT_USE",
     "FILTERS",
     "GAIN",
@@ -23,6 +25,7 @@ __all__ = [
     "PIXEL_SOLID_ANGLE",
     "REFERENCE_PIXEL",
     "SATURATED",
+    "SR_TO_ARCSEC2",
     "ImagingFilter",
     "filter_facts",
 ]
@@ -47,6 +50,13 @@ IPC_KERNEL = (
 )
 """Inter-pixel capacitance: share of a pixel's charge that is read in it and its neighbours, rows y-1 to y+1 (SUB80;
 L. Desdoigts, amigo); what is beyond sums to 2e-4."""
+
+SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
+"""Square arcseconds in a steradian."""
+
+DETECTOR_SIZE = 2048
+"""Pixels along each axis, reference pixels included."""
+
 
 DO_NOT_USE = 1
 SATURATED = 2

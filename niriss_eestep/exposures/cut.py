@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,28 +10,36 @@ import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.errors import ExposureError, ParameterError, reading
-from niriss_eestep.instrument import FILTERS, PIXEL_SCALE, PIXEL_SOLID_ANGLE
+from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_size, target_positions
+from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
 
 __all__ = [
+    "Field",
     "Layers",
     "bad_dq_mask",
     "check_exposure",
-    "first_position",
     "image_layers",
     "image_scale",
     "is_resampled",
-    "pixel_ratio",
     "science_filter",
     "star_exposures",
+    "star_field",
 ]
 
-#: what a measurement reads of a data model
-ARRAYS = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wht")
+log = logging.getLogger(__name__)
 
-#: exposure types in which a star is imaged through the filters alone
-EXP_TYPES = ("NIS_IMAGE",)
+#: what a measurement reads of a data model
+ARRAYS = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wht", "area")
+
+#: exposure types in which a star may be imaged through the filters alone; FILTER and PUPIL say whether it was
+EXP_TYPES = ("NIS_IMAGE", "NIS_EXTCAL", "NIS_AMI", "NIS_TACQ", "NIS_TACONFIRM")
+
+#: the star is looked for this far from each position where the target may be [pix]
+SEARCH_RADIUS = 5.0
+#: another position than the header's is believed where its source is brighter by this factor
+BRIGHTER = 3.0
 
 RATE_UNITS = ("DN/s", "DN / s")
 SB_UNITS = ("MJy/sr", "MJy / sr")
@@ -112,7 +121,10 @@ def check_exposure(name, meta, *, allow_nrm=False):
     if instrument != "NIRISS":
         raise ExposureError(f"{name}: instrument is {instrument}; this pipeline measures NIRISS imaging")
     if meta.exposure.type not in EXP_TYPES:
-        raise ExposureError(f"{name}: EXP_TYPE is {meta.exposure.type}; this pipeline measures {', '.join(EXP_TYPES)}")
+        raise ExposureError(
+            f"{name}: EXP_TYPE is {meta.exposure.type}; this pipeline measures {', '.join(EXP_TYPES)}; if a star was "
+            "imaged through a filter, set EXP_TYPE to NIS_IMAGE"
+        )
     if meta.target.type == "MOVING":
         raise ExposureError(f"{name}: TARGTYPE is MOVING; a flux standard does not move")
     wheels = (meta.instrument.filter, meta.instrument.pupil)
@@ -180,111 +192,6 @@ def is_resampled(meta):
     bool
     """
     return meta.cal_step.resample == "COMPLETE" or meta.resample.pixel_scale_ratio is not None
-
-
-def pixel_ratio(meta):
-    """Side of the image's pixels over that of the detector's.
-
-    Parameters
-    ----------
-    meta : stdatamodels node
-
-    Returns
-    -------
-    float
-        1 for an image of the detector's own pixels.
-    """
-    if not is_resampled(meta):
-        return 1.0
-    if meta.resample.pixel_scale_ratio:
-        return float(meta.resample.pixel_scale_ratio)
-    area = meta.photometry.pixelarea_steradians
-    return float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area else 1.0
-
-
-def pixel_scale(meta):
-    """Mean pixel scale [arcsec/pix]: of the header's WCS, of its pixel area, else the nominal one."""
-    steps = meta.wcsinfo.cdelt1, meta.wcsinfo.cdelt2
-    areas = [3600**2 * abs(steps[0] * steps[1])] if None not in steps else []
-    areas.append(meta.photometry.pixelarea_arcsecsq or 0.0)
-    return next((float(np.sqrt(area)) for area in areas if 0 < area < np.inf), PIXEL_SCALE)
-
-
-def _by_gwcs(name, wcs, ra, dec):
-    """Position of a point of the sky by the gwcs."""
-    try:
-        x, y = wcs.invert(ra, dec, with_bounding_box=False)
-        return float(x), float(y)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # whatever its transforms raise
-        raise ExposureError(
-            f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
-        ) from error
-
-
-def _by_keywords(name, info, ra, dec):
-    """Position of a point of the sky by the FITS keywords in meta.wcsinfo; None where they are not all there."""
-    from astropy.wcs import WCS
-
-    keys = [f"{key}{axis}" for key in ("crpix", "crval", "cdelt") for axis in (1, 2)]
-    keys += [f"pc{i}_{j}" for i in (1, 2) for j in (1, 2)]
-    values = {key: getattr(info, key) for key in keys}
-    if any(value is None for value in values.values()):
-        return None
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = [info.ctype1 or "RA---TAN", info.ctype2 or "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    for key in ("crpix", "crval", "cdelt"):
-        setattr(wcs.wcs, key, [values[f"{key}1"], values[f"{key}2"]])
-    wcs.wcs.pc = [[values["pc1_1"], values["pc1_2"]], [values["pc2_1"], values["pc2_2"]]]
-    try:
-        x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
-    except (TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
-        raise ExposureError(
-            f"{name}: the WCS keywords make no WCS ({str(error).strip().splitlines()[-1]}); give source_x and source_y"
-        ) from error
-    return float(x), float(y)
-
-
-def first_position(name, model, data, bad_at):
-    """First position of the star: the target through the WCS, else the brightest compact source.
-
-    Parameters
-    ----------
-    name : str
-    model : stdatamodels model
-    data : ndarray, shape (ny, nx)
-    bad_at : callable
-        Gives the bad pixels of the whole image; called only to look for the brightest source.
-
-    Returns
-    -------
-    x, y : float
-        0-indexed [pix].
-    how : str
-        'gwcs', 'keywords' or 'brightest'.
-
-    Raises
-    ------
-    ExposureError
-        If the target falls outside the image, or there is no source.
-    """
-    ra, dec = model.meta.target.ra, model.meta.target.dec
-    found, how = None, ""
-    if ra is not None and dec is not None:
-        if model.meta.hasattr("wcs") and model.meta.wcs is not None:
-            found, how = _by_gwcs(name, model.meta.wcs, ra, dec), "gwcs"
-        else:
-            found, how = _by_keywords(name, model.meta.wcsinfo, ra, dec), "keywords"
-    if found is None or not np.all(np.isfinite(found)):
-        return (*find_star(np.asarray(data, dtype=float), bad_at()), "brightest")
-    ny, nx = data.shape
-    if not (-0.5 <= found[0] <= nx - 0.5 and -0.5 <= found[1] <= ny - 0.5):
-        raise ExposureError(
-            f"{name}: by its WCS ({how}) the target falls on x={found[0]:.1f}, y={found[1]:.1f}, outside the "
-            f"{nx}x{ny} image; give source_x and source_y if the WCS is wrong"
-        )
-    return *found, how
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -394,31 +301,56 @@ def _variance(layers, cut, scale):
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), tuple(warnings)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """What an exposure shows, and where in it the star should be.
+
+    Parameters
+    ----------
+    layers : list of Layers
+        One for an image; one for each integration of a cube.
+    bad_dq : int
+        DQ bits that make a pixel bad.
+    x, y : float
+        First position of the star [pix of the image, 0-indexed].
+    wcs : ImageWCS
+    pixels : PixelSize
+    resampled : bool
+        The image has other pixels than the detector's.
+    warnings : tuple of str
+        What is odd about the exposure as a whole.
+    """
+
+    layers: list[Layers]
+    bad_dq: int
+    x: float
+    y: float
+    wcs: ImageWCS
+    pixels: PixelSize
+    resampled: bool
+    warnings: tuple[str, ...]
+
+
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
 @np.errstate(invalid="ignore", over="ignore")
-def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow_nrm=False):
-    """Cut the stamp around the star out of an exposure.
+def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
+    """Find the star in an exposure.
 
     Parameters
     ----------
     name : str
     model : stdatamodels model
         Image, or cube of integrations, with its metadata; not changed.
-    half_size : int
-        The stamp reaches this far from the first position [pix of the image].
     bad_dq : int
         DQ bits that make a pixel bad.
-    gain : float
-        [e-/DN].
     position : (float, float), optional
-        First position of the star, 0-indexed; found by `first_position` if not given.
+        First position of the star, 0-indexed; by default the target's by the WCS, else the brightest compact source.
     allow_nrm : bool
         Accept the non-redundant mask.
 
     Returns
     -------
-    list of StarExposure
-        One for an image; one for each integration of a cube, all with the same stamp.
+    Field
 
     Raises
     ------
@@ -431,57 +363,122 @@ def star_exposures(name, model, *, half_size, bad_dq, gain, position=None, allow
         )
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
     layers = image_layers(name, model)
-    first = layers[0]
-    ny, nx = first.data.shape
+    ny, nx = layers[0].data.shape
+    wcs = image_wcs(name, model, (ny, nx))
     if position is None:
-        x, y, how = first_position(name, model, first.data, partial(first.bad, bad_dq))
+        x, y, warnings = _first_position(name, layers[0], bad_dq, target_positions(name, model.meta, wcs))
     else:
-        (x, y), how = position, "given"
+        (x, y), warnings = position, ()
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
         raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
-    warnings = _first_warnings(first, how, pixel_ratio(model.meta))
-    make = partial(_stamp, model, x, y, half_size=half_size, bad_dq=bad_dq, gain=gain, warnings=warnings)
-    if len(layers) == 1:
-        return [make(name, first)]
-    return [make(f"{name} integration {k}", layer) for k, layer in enumerate(layers, start=1)]
-
-
-def _first_warnings(layers, how, scale):
-    """What is odd about the exposure as a whole."""
-    warnings = ()
-    if layers.weight is not None:
-        warnings += (f"resampled to pixels {scale:.3g} times the detector's: its PSF is broader; prefer _cal images",)
-    if layers.dq is None and layers.weight is None:
+    pixels = pixel_size(name, model.meta, wcs, x, y, given=position is not None)
+    resampled = pixels.ratio != 1 or is_resampled(model.meta)
+    if resampled:
+        warnings += (
+            f"resampled to pixels {pixels.ratio:.3g} times the detector's: its PSF is broader; prefer _cal images",
+        )
+    if layers[0].dq is None and layers[0].weight is None:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
-    if how == "brightest":
-        warnings += ("no WCS or target coordinates: the star is the brightest compact source",)
-    return warnings
+    return Field(layers, bad_dq, x, y, wcs, pixels, resampled, wcs.warnings + pixels.warnings + warnings)
 
 
-def _stamp(model, x, y, name, layers, *, half_size, bad_dq, gain, warnings):
+def _first_position(name, layers, bad_dq, positions):
+    """First position of the star, and what is odd about it: the target's, else the brightest compact source's."""
+    if not positions:
+        x, y = find_star(np.asarray(layers.data, dtype=float), layers.bad(bad_dq))
+        return x, y, ("no WCS or target coordinates: the star is the brightest compact source",)
+    ny, nx = layers.data.shape
+    inside = [p for p in positions if -0.5 <= p[0] <= nx - 0.5 and -0.5 <= p[1] <= ny - 0.5]
+    if not inside:
+        x, y, how = positions[0]
+        raise ExposureError(
+            f"{name}: by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image; give "
+            "source_x and source_y if the WCS is wrong"
+        )
+    if len(positions) == 1:
+        return (*positions[0][:2], ())
+    return _by_star(name, layers, bad_dq, positions[0], inside)
+
+
+def _by_star(name, layers, bad_dq, own, inside):
+    """Of several positions where the target may be, the one where a star is; the header's own if both have one."""
+    data, bad = np.asarray(layers.data, dtype=float), layers.bad(bad_dq)
+    light = []
+    for x, y, _ in inside:
+        try:
+            i, j = find_star(data, bad, near=(x, y), radius=SEARCH_RADIUS)
+        except ExposureError:
+            light.append(0.0)
+            continue
+        around = np.where(bad, np.nan, data)[max(0, j - 10) : j + 11, max(0, i - 10) : i + 11]
+        box = np.where(bad, np.nan, data)[max(0, j - 1) : j + 2, max(0, i - 1) : i + 2]
+        light.append(max(0.0, float(np.nanmean(box) - np.nanmedian(around))))
+    best = int(np.argmax(light))
+    if inside[0] is own and light[best] <= BRIGHTER * light[0]:
+        best = 0
+    x, y, how = inside[best]
+    if inside[best] is own:
+        return x, y, ()
+    log.info("%s: the star is at x=%.1f, y=%.1f: %s; not at x=%.1f, y=%.1f", name, x, y, how, *own[:2])
+    return x, y, (f"the star is not where {own[2]} and TARG_RA, TARG_DEC say, but where {how} puts it",)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def star_exposures(name, model, field, *, half_size, gain):
+    """Cut the stamp around the star out of an exposure.
+
+    Parameters
+    ----------
+    name : str
+    model : stdatamodels model
+        As given to `star_field`.
+    field : Field
+    half_size : int
+        The stamp reaches this far from the first position [pix of the image].
+    gain : float
+        [e-/DN].
+
+    Returns
+    -------
+    list of StarExposure
+        One for an image; one for each integration of a cube, all with the same stamp.
+
+    Raises
+    ------
+    ExposureError
+        Naming the exposure and what is wrong with it.
+    """
+    make = partial(_stamp, model, field, half_size=half_size, gain=gain)
+    if len(field.layers) == 1:
+        return [make(name, field.layers[0])]
+    return [make(f"{name} integration {k}", layer) for k, layer in enumerate(field.layers, start=1)]
+
+
+def _stamp(model, field, name, layers, *, half_size, gain):
     """Cut the stamp out of one image."""
     scale, photmjsr = image_scale(name, model.meta)
     # a resampled pixel of another size holds other counts at the same surface brightness
-    scale *= pixel_ratio(model.meta) ** 2
+    scale *= field.pixels.ratio**2
     ny, nx = layers.data.shape
-    i0, j0 = max(0, round(x) - half_size), max(0, round(y) - half_size)
-    cut = (slice(j0, min(ny, round(y) + half_size + 1)), slice(i0, min(nx, round(x) + half_size + 1)))
+    i, j = round(field.x), round(field.y)
+    i0, j0 = max(0, i - half_size), max(0, j - half_size)
+    cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     variance, flat_variance, photon_variance, more = _variance(layers, cut, scale)
-    bad = layers.bad(bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
+    bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     return StarExposure(
         name=name,
         image=np.asarray(layers.data[cut], dtype=float) * scale,
         variance=variance,
         dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
         bad=bad,
-        x=x,
-        y=y,
+        x=field.x,
+        y=field.y,
         x_origin=i0,
         y_origin=j0,
-        pixel_scale=pixel_scale(model.meta),
+        pixel_scale=field.pixels.scale,
         gain=gain,
         photmjsr=photmjsr,
-        warnings=warnings + more,
+        warnings=field.warnings + more,
         flat_variance=flat_variance,
         photon_variance=photon_variance,
     )

@@ -35,6 +35,7 @@ ARRAYS = {
     "var_rnoise": "VAR_RNOISE",
     "var_flat": "VAR_FLAT",
     "wht": "WHT",
+    "area": "AREA",
 }
 
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31

@@ -305,12 +305,36 @@ def _group_key(source, n_files):
     try:
         with reading(source, "a FITS file", ExposureError):
             header = group_header(source, n_files)
-        target = header.get("TARGPROP") or header.get("TARGNAME")
-        return tuple(group_names(target, *(header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY"))).values())
     except ExposureError as error:
         # opening it will tell
         log.debug("no header: %s", error)
         return ("", "", "", "")
+    found = [
+        header.get("TARGPROP") or header.get("TARGNAME"),
+        *(header.get(k) for k in ("FILTER", "PUPIL", "SUBARRAY")),
+    ]
+    if all(isinstance(value, str) for value in found):
+        return tuple(group_names(*found).values())
+    # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
+    return tuple(metadata_group(file_metadata(source)).values())
+
+
+def metadata_group(metadata):
+    """Name the group of an exposure by its flat metadata.
+
+    Parameters
+    ----------
+    metadata : dict
+        ``meta.instrument.filter`` and so on.
+
+    Returns
+    -------
+    dict
+        As `group_of`.
+    """
+    target = metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name")
+    keys = ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name")
+    return group_names(target, *(metadata.get(key) for key in keys))
 
 
 def science_metadata(dataset):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
-from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_resampled, pixel_ratio, star_exposures
+from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, metadata_of, nothing_in
-from niriss_eestep.instrument import GAIN
+from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.psf_model import PSFModel
@@ -113,29 +113,28 @@ class ExposureStep(FluxStep):
             parameters = _with_numbers(self.parameters_for(metadata), "source_x", "source_y")
             references = self.find_references(metadata, parameters)
             options = self.options(parameters)
-            # radii are in detector pixels, and a resampled image may have others
-            scale = pixel_ratio(model.meta)
-            in_image = image_options(options, scale) if is_resampled(model.meta) else options
-            exposures = star_exposures(
+            field = star_field(
                 member.name,
                 model,
-                half_size=self.half_size(in_image),
                 bad_dq=bad_dq_mask(parameters["bad_dq"]),
-                gain=_gain(model, parameters["gain"], references["gain"]),
                 position=_position(member, parameters),
                 allow_nrm=parameters["allow_nrm"],
             )
+            # radii are in detector pixels, and a resampled image may have others
+            in_image = image_options(options, field.pixels.ratio) if field.resampled else options
+            gain = _gain(model, parameters["gain"], references["gain"])
+            exposures = star_exposures(member.name, model, field, half_size=self.half_size(in_image), gain=gain)
             record = exposure_record(member.filename, metadata, exposures)
             kept = self._existing(member, parameters, record)
             if kept is not None:
                 return kept
             profile, integrations = self._profile_of(exposures, in_image, model, references)
             if in_image is not options:
-                profile = native_profile(profile, options, scale)
+                profile = native_profile(profile, options, field.pixels.ratio)
             result = self.product(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
-        _give_native_area(result, scale)
+        _give_native_area(result, field.pixels)
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [record], parameters)
         (log.warning if profile.failure or profile.warnings else log.info)(
@@ -301,13 +300,12 @@ def _with_numbers(parameters, *names):
     return found
 
 
-def _give_native_area(result, scale):
-    """Record the area of the detector's pixels, which the flux calibration goes with, not a resampled image's."""
+def _give_native_area(result, pixels):
+    """Record the area of the detector's pixels, which the flux calibration goes with, where the header has another."""
     photometry = result.meta.photometry
-    for name in ("pixelarea_steradians", "pixelarea_arcsecsq"):
-        area = getattr(photometry, name)
-        if scale != 1 and area:
-            setattr(photometry, name, area / scale**2)
+    if pixels.pixar_sr is not None and photometry.pixelarea_steradians:
+        photometry.pixelarea_steradians = pixels.pixar_sr
+        photometry.pixelarea_arcsecsq = pixels.pixar_sr * SR_TO_ARCSEC2
 
 
 def failure_of(result):

@@ -14,13 +14,13 @@ import numpy as np
 
 from niriss_eestep.combine.step import CombineProfilesStep
 from niriss_eestep.errors import ClusterError, ExposureError, NirissEEError, OutputError, ParameterError
-from niriss_eestep.exposures.inputs import file_metadata, group_members, metadata_of, nothing_in
+from niriss_eestep.exposures.inputs import file_metadata, group_members, metadata_group, metadata_of, nothing_in
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
 from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
 from niriss_eestep.pipeline.progress import progress
-from niriss_eestep.products.groups import group_names, group_of
+from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 __all__ = ["FluxCalPipeline"]
@@ -313,7 +313,4 @@ def _lost_record(member, reason):
     record = {"exposure": member.name, "filename": member.filename, "status": f"failed: {reason}"}
     if not isinstance(member.source, Path):
         return record | group_of(member.source)
-    metadata = file_metadata(member.source)
-    target = metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name")
-    keys = ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name")
-    return record | group_names(target, *(metadata.get(key) for key in keys))
+    return record | metadata_group(file_metadata(member.source))

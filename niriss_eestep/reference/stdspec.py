@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from niriss_eestep.flux.synthetic import StandardSpectrum
 from niriss_eestep.guards.fits_file import primary_header, read_fits_table
 from niriss_eestep.reference.cache import read_once
 
-__all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "write_spectrum"]
+__all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "same_star", "write_spectrum"]
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = N
     """
     folder = calspec_directory(directory)
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
-    wanted = _same_star(target)
+    wanted = same_star(target)
     found = [path for path in files if _key(_file_parts(path)[0]) in wanted]
     if not found:
         found = [path for path in files if _key(_target_id(path)) in wanted]
@@ -309,14 +310,24 @@ def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
     return match["star"], source != "mod", n_instruments, int(match["version"]), path.name
 
 
-def _same_star(target: str) -> set[str]:
-    """Return the keys under which a star may be filed."""
+@cache
+def same_star(target: str) -> frozenset[str]:
+    """Return the keys under which a star may be filed, in whatever way its name is spelled.
+
+    Parameters
+    ----------
+    target : str
+
+    Returns
+    -------
+    frozenset of str
+    """
     key = _key(target)
     same = {key}
     for star, others in ALIASES.items():
         if key in _keys((star, *others)):
             same |= _keys((star, *others))
-    return same - {""}
+    return frozenset(same - {""})
 
 
 def _keys(names: Iterable[str]) -> set[str]:

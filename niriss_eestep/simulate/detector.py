@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import GAIN, filter_facts
+from niriss_eestep.instrument import DETECTOR_SIZE, GAIN, filter_facts
 
 __all__ = [
     "SUBARRAYS",
@@ -40,7 +40,6 @@ _SKY_MJYSR = {
     "F480M": 0.45,
 }
 
-_DETECTOR_SIZE = 2048  # pixels along each axis
 _REFERENCE_PIXELS = 4  # rows and columns of reference pixels at each edge of the detector
 _PIXEL_TIME = 1e-5  # time to read one pixel [s]
 
@@ -80,7 +79,7 @@ class Subarray:
     @property
     def noutputs(self) -> int:
         """Amplifiers that read the region."""
-        return 4 if self.size == _DETECTOR_SIZE else 1
+        return 4 if self.size == DETECTOR_SIZE else 1
 
     @cached_property
     def frame_time(self) -> float:
@@ -96,7 +95,7 @@ class Subarray:
     def reference_border(self) -> tuple[int, int, int, int]:
         """Reference pixels at the left, right, bottom and top edge of the image."""
         low = max(0, _REFERENCE_PIXELS - self.start + 1)
-        high = max(0, self.start + self.size - 1 - (_DETECTOR_SIZE - _REFERENCE_PIXELS))
+        high = max(0, self.start + self.size - 1 - (DETECTOR_SIZE - _REFERENCE_PIXELS))
         return low, high, low, high
 
 

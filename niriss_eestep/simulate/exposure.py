@@ -15,7 +15,7 @@ from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
 from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel, RampModel
 
-from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2, filter_facts
 from niriss_eestep.simulate.detector import ExposureName, Readout, Subarray
 from niriss_eestep.simulate.scene import SimulatedImage, SimulatedRamps
 
@@ -34,7 +34,6 @@ __all__ = [
 _X_SCALE, _Y_SCALE = 0.06539297, 0.06588855
 _V3_IDL_Y_ANGLE = 0.56987018
 _V_IDL_PARITY = -1
-_SR_TO_ARCSEC2 = (180 * 3600 / np.pi) ** 2
 # Steps of calwebb_detector1 that a NIRISS `_rate` file has seen, and those of calwebb_image2 that a `_cal` file has
 _DETECTOR1_STEPS = ("dq_init", "saturation", "superbias", "refpix", "linearity", "dark_sub", "jump", "ramp_fit")
 _IMAGE2_STEPS = ("assign_wcs", "flat_field", "photom")
@@ -372,9 +371,9 @@ def _fill_photometry(model: ImageModel, photmjsr: float) -> None:
     photometry = model.meta.photometry
     photometry.conversion_megajanskys = photmjsr
     photometry.pixelarea_steradians = PIXEL_SOLID_ANGLE
-    photometry.pixelarea_arcsecsq = PIXEL_SOLID_ANGLE * _SR_TO_ARCSEC2
-    # 1 MJy/sr is 1e12 microjansky over _SR_TO_ARCSEC2 square arcseconds
-    photometry.conversion_microjanskys = photmjsr * 1e12 / _SR_TO_ARCSEC2
+    photometry.pixelarea_arcsecsq = PIXEL_SOLID_ANGLE * SR_TO_ARCSEC2
+    # 1 MJy/sr is 1e12 microjansky over SR_TO_ARCSEC2 square arcseconds
+    photometry.conversion_microjanskys = photmjsr * 1e12 / SR_TO_ARCSEC2
 
 
 def _gwcs(wcs: WCS, shape: tuple[int, int]):  # type: ignore[no-untyped-def]

@@ -1,0 +1,395 @@
+"""Where an exposure's pixels lie on the sky: its WCS, the target's position, the scale of its pixels."""
+
+from __future__ import annotations
+
+import re
+import warnings as python_warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
+from niriss_eestep.reference.proper_motion import proper_motion
+
+__all__ = ["ImageWCS", "PixelSize", "image_wcs", "pixel_size", "relative_area", "target_positions"]
+
+#: keywords of a celestial WCS with SIP distortion (FITS standard 4.0, section 8; Shupe et al. 2005, ASPC 347, 491)
+WCS_KEYWORDS = re.compile(
+    r"(crpix|crval|cdelt|ctype|cunit)[12]|(pc|cd)[12]_[12]|[ab]_(order|\d_\d)|lonpole|latpole|radesys"
+)
+
+#: side of the nominal pixel [arcsec]
+NOMINAL_SIDE = float(np.sqrt(PIXEL_SOLID_ANGLE * SR_TO_ARCSEC2))
+
+#: keywords may state another pixel scale than the WCS by this fraction, which is 2 % in a count rate
+SCALE_TOLERANCE = 0.01
+#: pixels within this fraction of the nominal side are the detector's: distortion changes them by less than 1 % (SIAF)
+DISTORTION = 0.02
+#: beyond this fraction a WCS does not belong to the detector's pixels, and finds no target on them
+FOREIGN = 0.1
+
+#: positions closer than this are one: the search for the star reaches further [pix]
+SAME_PLACE = 2.0
+#: gwcs and header of one exposure agree within this: a header without distortion is some pixels off at the edge [pix]
+SAME_WCS = 10.0
+
+DAYS_OF_YEAR, MJD_OF_2000 = 365.25, 51544.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageWCS:
+    """World coordinates of an image.
+
+    Parameters
+    ----------
+    how : str
+        'gwcs' or 'keywords'; empty where the image has none.
+    to_pixel : callable, optional
+        ``to_pixel(ra, dec)`` [deg], gives x, y [pix, 0-indexed].
+    to_sky : callable, optional
+        ``to_sky(x, y)``, gives ra, dec [deg].
+    warnings : tuple of str
+        What was odd about it.
+    other : ImageWCS, optional
+        The header's, where a gwcs was taken.
+    """
+
+    how: str = ""
+    to_pixel: Callable | None = None
+    to_sky: Callable | None = None
+    warnings: tuple[str, ...] = ()
+    other: ImageWCS | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSize:
+    """The size of an image's pixels.
+
+    Parameters
+    ----------
+    scale : float
+        Side [arcsec].
+    ratio : float
+        Side over that of the detector's pixels; 1 for these.
+    pixar_sr : float or None
+        Area that the flux calibration goes with [sr]; None where the header's own is right.
+    warnings : tuple of str
+        Keywords that say otherwise.
+    """
+
+    scale: float
+    ratio: float
+    pixar_sr: float | None
+    warnings: tuple[str, ...]
+
+
+def image_wcs(name, model, shape):
+    """Find the WCS of an image: its gwcs, if that belongs to an image of this size, else the header's.
+
+    Tools that cut out a part of an image move the header's reference pixel, and leave the gwcs as it was
+    (spacetelescope/gwcs#422, astropy/astropy#6911).
+
+    Parameters
+    ----------
+    name : str
+        The exposure, for messages.
+    model : stdatamodels model
+    shape : (int, int)
+        The image's, (ny, nx).
+
+    Returns
+    -------
+    ImageWCS
+
+    Raises
+    ------
+    ExposureError
+        If the header's keywords make no WCS, or the only WCS is another image's.
+    """
+    meta = model.meta
+    found = meta.wcs if meta.hasattr("wcs") else None
+    if found is None:
+        return _header_wcs(name, meta.wcsinfo)
+    try:
+        header = _header_wcs(name, meta.wcsinfo)
+    except ExposureError:
+        header = ImageWCS()
+    nx, ny = _gwcs_size(found) or (meta.subarray.xsize, meta.subarray.ysize)
+    if {nx, ny} == {None} or (ny, nx) == tuple(shape):
+        return ImageWCS("gwcs", lambda ra, dec: _invert(name, found, ra, dec), _forward(found), (), header)
+    told = f"its gwcs is of an image of {nx}x{ny} pixels, SCI has {shape[1]}x{shape[0]}: a cut-out"
+    if header.to_pixel is None:
+        raise ExposureError(
+            f"{name}: {told}, and the header has no WCS (CRPIX, CRVAL, CD or PC); give source_x and source_y"
+        )
+    return replace(header, warnings=(f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",))
+
+
+def _gwcs_size(wcs):
+    """Numbers of pixels along x and y that a gwcs is for, by its bounding box; None where it has none."""
+    try:
+        box = wcs.bounding_box
+        return tuple(round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _forward(wcs):
+    return lambda x, y: wcs(np.asarray(x, dtype=float), np.asarray(y, dtype=float), with_bounding_box=False)
+
+
+def _invert(name, wcs, ra, dec):
+    """Position of a point of the sky by the gwcs."""
+    try:
+        x, y = wcs.invert(ra, dec, with_bounding_box=False)
+        return float(x), float(y)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # whatever its transforms raise
+        raise ExposureError(
+            f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
+        ) from error
+
+
+def _header_wcs(name, info):
+    """WCS by the FITS keywords in meta.wcsinfo, distortion included; an empty one where they are not all there."""
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS, NoConvergence
+
+    keys = {key: value for key, value in info.instance.items() if value is not None and WCS_KEYWORDS.fullmatch(key)}
+    by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
+    needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
+    if not all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
+        return ImageWCS()
+    with_sip = "a_order" in keys and "b_order" in keys
+    # one matrix: CDELT of 1 beside CD is what is left of an older one
+    unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
+    header = Header({k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)})
+    for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
+        kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
+        header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
+        header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            wcs = WCS(header, naxis=2, fix=False)
+            wcs.wcs.set()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
+        raise ExposureError(
+            f"{name}: the WCS keywords make no WCS ({str(error).strip().splitlines()[-1]}); give source_x and source_y"
+        ) from error
+
+    def to_pixel(ra, dec):
+        try:
+            x, y = wcs.all_world2pix(ra, dec, 0)
+        except NoConvergence:  # far outside, where the distortion is not defined
+            x, y = wcs.wcs_world2pix(ra, dec, 0)
+        return float(x), float(y)
+
+    return ImageWCS("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))
+
+
+def target_positions(name, meta, wcs):
+    """List the positions where the target may be.
+
+    TARG_RA and TARG_DEC lacked the proper motion until 23 May 2023, and had 0.365 of it until the end of that year
+    (spacetelescope/jwst#7697); what the header says later has it all. Where that matters, the star decides.
+
+    Parameters
+    ----------
+    name : str
+        The exposure, for messages.
+    meta : stdatamodels node
+        Its ``meta``.
+    wcs : ImageWCS
+
+    Returns
+    -------
+    list of (float, float, str)
+        x, y [pix, 0-indexed] and how each was found, the header's own first; empty where no WCS or target is known.
+
+    Raises
+    ------
+    ExposureError
+        If the WCS cannot be inverted.
+    """
+    target = meta.target
+    if wcs.to_pixel is None or target.ra is None or target.dec is None:
+        return []
+    found = [(*wcs.to_pixel(target.ra, target.dec), wcs.how)]
+    if not np.all(np.isfinite(found[0][:2])):
+        return []
+    if wcs.other is not None and wcs.other.to_pixel is not None:
+        header = (*wcs.other.to_pixel(target.ra, target.dec), "keywords, which disagree with the gwcs")
+        if _apart(header, found) > SAME_WCS:
+            found.append(header)
+    motion = _motion(target)
+    if motion is not None:
+        found += _moved(meta, wcs, found, motion)
+    return found
+
+
+def _motion(target):
+    """Proper motion of a target by the header, else by the table of standard stars; None where it has none."""
+    mu = target.proper_motion_ra, target.proper_motion_dec
+    if None not in mu and any(mu):
+        return (*mu, target.proper_motion_epoch)
+    mas = proper_motion(target.proposer_name, target.catalog_name)
+    return None if mas is None else (mas[0] / 1000, mas[1] / 1000, None)
+
+
+def _moved(meta, wcs, found, motion):
+    """Positions of the target with its proper motion from the epoch to the exposure, where they are others."""
+    exposure, target = meta.exposure, meta.target
+    mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m), None)
+    if mjd is None:
+        return []
+    years = (mjd - _epoch(motion[2])) / DAYS_OF_YEAR
+    places = [(target.ra, target.dec, "TARG_RA, TARG_DEC")]
+    if target.proposer_ra is not None and target.proposer_dec is not None:
+        places.insert(0, (target.proposer_ra, target.proposer_dec, "PROP_RA, PROP_DEC"))
+    moved = []
+    for ra, dec, keywords in places:
+        there = wcs.to_pixel(
+            ra + motion[0] * years / 3600 / np.cos(np.deg2rad(dec)),
+            dec + motion[1] * years / 3600,
+        )
+        if np.all(np.isfinite(there)) and _apart(there, [*found, *moved]) > SAME_PLACE:
+            moved.append((*there, f"{keywords} with the proper motion of {years:.1f} years"))
+    return moved
+
+
+def _epoch(text):
+    """MJD of an epoch that is a date, a year such as J2000.0, or missing: J2000."""
+    from astropy.time import Time
+
+    year = re.fullmatch(r"\s*[JB]?(\d{4}(\.\d*)?)\s*", str(text or "2000.0"))
+    if year:
+        return MJD_OF_2000 + (float(year[1]) - 2000) * DAYS_OF_YEAR
+    try:
+        return float(Time(str(text).strip()).mjd)
+    except ValueError:
+        return MJD_OF_2000
+
+
+def _apart(place, places):
+    """Distance to the nearest of some places [pix]."""
+    return min(float(np.hypot(place[0] - x, place[1] - y)) for x, y, *_ in places)
+
+
+def pixel_size(name, meta, wcs, x, y, *, given=False):
+    """Find the size of an image's pixels at a position: by its WCS, else by the keywords.
+
+    Parameters
+    ----------
+    name : str
+        The exposure, for messages.
+    meta : stdatamodels node
+        Its ``meta``.
+    wcs : ImageWCS
+    x, y : float
+        [pix, 0-indexed].
+    given : bool
+        The position is the user's, and needs no WCS.
+
+    Returns
+    -------
+    PixelSize
+
+    Raises
+    ------
+    ExposureError
+        If a resampled image does not say how large its pixels are, or a count-rate image's WCS is not the detector's.
+    """
+    resampled = meta.cal_step.resample == "COMPLETE" or meta.resample.pixel_scale_ratio is not None
+    area = meta.photometry.pixelarea_steradians
+    stated = {"PXSCLRT": meta.resample.pixel_scale_ratio}
+    stated["PIXAR_SR"] = float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area and 0 < area < np.inf else None
+    ratio = _area_at(wcs.to_sky, x, y) ** 0.5 / NOMINAL_SIDE if wcs.to_sky is not None else np.nan
+    warnings = ()
+    if not resampled:
+        if abs(ratio - 1) <= DISTORTION:
+            scale, ratio = ratio * NOMINAL_SIDE, 1.0
+        else:
+            scale, ratio, warnings = _unmarked(name, meta, ratio, given=given)
+    elif not 0 < ratio < np.inf:
+        ratio, warnings = _stated_ratio(name, stated), ("no WCS: the pixel scale is the one that its keywords state",)
+        scale = ratio * NOMINAL_SIDE
+    else:
+        scale = ratio * NOMINAL_SIDE
+    wrong = [key for key, value in stated.items() if value and not abs(value / ratio - 1) <= SCALE_TOLERANCE]
+    if wrong:
+        says = ", ".join(f"{key} says {stated[key] * NOMINAL_SIDE:.4g} arcsec/pix" for key in wrong)
+        warnings += (
+            f"{says}, and the image has {ratio * NOMINAL_SIDE:.4g}, which is used; correct {', '.join(wrong)}",
+        )
+    return PixelSize(scale, ratio, PIXEL_SOLID_ANGLE if wrong or ratio != 1 else None, warnings)
+
+
+def _unmarked(name, meta, ratio, *, given):
+    """Scale, ratio and warnings of an image that is not marked as resampled, and whose WCS has not NIRISS's pixels."""
+    if not 0 < ratio < np.inf:
+        return NOMINAL_SIDE, 1.0, ()
+    told = f"its WCS has {ratio * NOMINAL_SIDE:.4g} arcsec/pix, NIRISS's pixels {NOMINAL_SIDE:.4g}"
+    if "sr" in str(meta.bunit_data):
+        return ratio * NOMINAL_SIDE, ratio, (f"{told}: taken as resampled, though S_RESAMP does not say so",)
+    if abs(ratio - 1) > FOREIGN and not given:
+        raise ExposureError(
+            f"{name}: {told}: a count-rate image of the detector's own pixels is expected; correct CDELT, PC or CD in "
+            "the SCI header (or S_RESAMP, if it is resampled), or give source_x and source_y"
+        )
+    return NOMINAL_SIDE, 1.0, (f"{told}: taken as the detector's own pixels; correct CDELT, PC or CD",)
+
+
+def _stated_ratio(name, stated):
+    """Ratio of the pixels' sides that the keywords of a resampled image state, if they agree."""
+    values = [value for value in stated.values() if value and 0 < value < np.inf]
+    if not values:
+        raise ExposureError(
+            f"{name}: a resampled image without WCS, PXSCLRT and PIXAR_SR: the size of its pixels is not known; give "
+            "it a WCS (CRPIX, CRVAL, CD), or PXSCLRT"
+        )
+    if max(values) / min(values) > 1 + SCALE_TOLERANCE:
+        raise ExposureError(
+            f"{name}: a resampled image without WCS, whose keywords disagree about the size of its pixels: "
+            + ", ".join(f"{key} {value:.4g} detector pixels" for key, value in stated.items() if value)
+            + "; correct the wrong one"
+        )
+    return values[0]
+
+
+def _area_at(to_sky, x, y):
+    """Area of a pixel on the sky [arcsec2]."""
+    ra, dec = to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
+    right = (np.asarray(ra[1:] - ra[0]) + 180) % 360 - 180
+    u, v = 3600 * right * np.cos(np.deg2rad(dec[0])), 3600 * np.asarray(dec[1:] - dec[0])
+    return float(abs(u[0] * v[1] - u[1] * v[0]))
+
+
+def relative_area(wcs, subarray, cut):
+    """Areas of pixels on the sky over that of the detector's central one, by the distortion in the gwcs.
+
+    Parameters
+    ----------
+    wcs : ImageWCS
+    subarray : stdatamodels node
+        The exposure's ``meta.subarray``.
+    cut : (slice, slice)
+        Rows and columns.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
+    (j0, j1), (i0, i1) = ((piece.start, piece.stop) for piece in cut)
+    yy, xx = np.mgrid[j0 : j1 + 1, i0 : i1 + 1] - 0.5
+    ra, dec = (np.asarray(axis, dtype=float) for axis in wcs.to_sky(xx, yy))
+    ra = (ra - ra[0, 0] + 180) % 360 - 180
+    # each pixel by the diagonals between its corners
+    (u1, u2), (v1, v2) = ((a[1:, 1:] - a[:-1, :-1], a[1:, :-1] - a[:-1, 1:]) for a in (ra, dec))
+    middle = np.deg2rad((dec[1:, 1:] + dec[:-1, :-1]) / 2)
+    area = 3600**2 * np.abs(u1 * v2 - u2 * v1) / 2 * np.cos(middle)
+    centre = (DETECTOR_SIZE - 1) / 2
+    area /= _area_at(wcs.to_sky, centre - (subarray.xstart or 1) + 0.5, centre - (subarray.ystart or 1) + 0.5)
+    return np.ones_like(area) if np.all(np.abs(area - 1) < 1e-6) else area
