@@ -269,8 +269,10 @@ def test_no_worker_outlives_its_parent(paths, tmp_path, end):
         os.kill(run.pid, end)
         started = time.monotonic()
         output = run.stdout.read()  # ends when nobody has the pipe any more
+        # a process lets go of its files a moment before it is gone
+        while any(map(running, workers)) and time.monotonic() - started < 5:
+            time.sleep(0.01)
         assert time.monotonic() - started < 5
-    assert not [pid for pid in workers if running(pid)]
     assert "Traceback" not in output
     if end != signal.SIGKILL:
         assert output.rstrip().endswith("interrupted")
