@@ -10,7 +10,7 @@ import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.errors import ExposureError, ParameterError, reading
-from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_size, target_positions
+from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
@@ -207,6 +207,8 @@ class Layers:
         As many of ``var_poisson``, ``var_rnoise`` and ``var_flat`` as there are.
     weight : ndarray, shape (ny, nx), or None
         Of a resampled image.
+    area : ndarray, shape (ny, nx), or None
+        Areas of the pixels over the nominal one.
     """
 
     data: np.ndarray
@@ -214,6 +216,7 @@ class Layers:
     err: np.ndarray | None
     variances: dict[str, np.ndarray]
     weight: np.ndarray | None = None
+    area: np.ndarray | None = None
 
     def bad(self, bad_dq, cut=...):
         """Tell which pixels cannot be used: a chosen flag, no value, or no weight."""
@@ -251,7 +254,8 @@ def image_layers(name, model):
             f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
         )
     of_shape = {key: array for key, array in arrays.items() if array is not None and array.shape == data.shape}
-    weight = of_shape.get("wht")
+    weight, area = of_shape.get("wht"), arrays.get("area")
+    area = area if area is not None and area.shape == data.shape[-2:] else None
     # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
     dq = arrays.get("dq") if weight is None else None
     if dq is not None and dq.shape not in (data.shape, data.shape[1:]):
@@ -261,13 +265,14 @@ def image_layers(name, model):
     err = of_shape.get("err")
     variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
     if data.ndim == 2:
-        return [Layers(data, dq, err, variances, weight)]
+        return [Layers(data, dq, err, variances, weight, area)]
     return [
         Layers(
             data[k],
             dq if dq is None or dq.ndim == 2 else dq[k],
             None if err is None else err[k],
             {key: array[k] for key, array in variances.items()},
+            area=area,
         )
         for k in range(len(data))
     ]
@@ -454,6 +459,16 @@ def star_exposures(name, model, field, *, half_size, gain):
     return [make(f"{name} integration {k}", layer) for k, layer in enumerate(field.layers, start=1)]
 
 
+def _pixel_area(meta, field, layers, cut):
+    """Areas of pixels over the nominal one: a flat field makes the sky even, so that a star's counts want them."""
+    if meta.cal_step.flat_field == "SKIPPED":
+        return 1.0
+    if layers.area is not None:
+        area = np.asarray(layers.area[cut], dtype=float)
+        return np.where(area > 0, area, np.nan)
+    return relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0
+
+
 def _stamp(model, field, name, layers, *, half_size, gain):
     """Cut the stamp out of one image."""
     scale, photmjsr = image_scale(name, model.meta)
@@ -463,6 +478,8 @@ def _stamp(model, field, name, layers, *, half_size, gain):
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
+    if model.meta.bunit_data in SB_UNITS and not field.resampled:
+        scale = scale * _pixel_area(model.meta, field, layers, cut)
     variance, flat_variance, photon_variance, more = _variance(layers, cut, scale)
     bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     return StarExposure(

@@ -284,13 +284,24 @@ def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.nda
         ) from error
 
 
+def _flux_unit(text: str):
+    """Unit of a flux density: as it is written, else as synphot spells it (FLAM, FNU, PHOTLAM)."""
+    from astropy import units as u
+    from synphot.units import validate_unit
+
+    try:
+        return u.Unit(text)
+    except ValueError:
+        return validate_unit(text.lower())
+
+
 def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
     """Convert flux densities at wavelengths [Angstrom] to erg/s/cm2/Angstrom, or raise."""
     from astropy import units as u
-    from synphot.units import FLAM, convert_flux, validate_unit
+    from synphot.units import FLAM, convert_flux
 
     try:
-        given = validate_unit((unit or "").lower())
+        given = _flux_unit(unit or "")
         if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
             raise u.UnitsError(str(given))
         return convert_flux(wavelength * u.AA, flux * given, FLAM).value

@@ -1,0 +1,93 @@
+"""Where the star is by CD, PC and SIP, in cut-outs, and what the pixels' areas do."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.exposures.cut import star_field
+from niriss_eestep.exposures.reading import open_exposure
+from niriss_eestep.steps import EEPhotometryStep
+
+
+def rewritten(path, target, change):
+    with fits.open(path) as hdus:
+        change(hdus)
+        hdus.writeto(target, overwrite=True)
+    return target
+
+
+def as_pc_in_degrees(hdus):
+    header = hdus["SCI"].header
+    for i in (1, 2):
+        for j in (1, 2):
+            header[f"PC{i}_{j}"] *= header[f"CDELT{i}"]
+    header["CDELT1"] = header["CDELT2"] = 1.0
+
+
+def as_cd(hdus):
+    as_pc_in_degrees(hdus)
+    header = hdus["SCI"].header
+    for i in (1, 2):
+        for j in (1, 2):
+            header[f"CD{i}_{j}"] = header.pop(f"PC{i}_{j}")
+        del header[f"CDELT{i}"]
+
+
+@pytest.fixture(scope="module")
+def rate(simulate):
+    return simulate()[1][0]
+
+
+@pytest.fixture(scope="module")
+def cal(simulate):
+    return simulate(kinds=("cal",))[1][0]
+
+
+@pytest.mark.parametrize("change", [as_pc_in_degrees, as_cd])
+def test_one_wcs_written_in_other_keywords_is_the_same(rate, tmp_path, change):
+    field = star_field("a", open_exposure(rate), bad_dq=1)
+    other = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", change)), bad_dq=1)
+    assert (other.x, other.y) == pytest.approx((field.x, field.y), abs=1e-3)
+    assert other.pixels.scale == pytest.approx(field.pixels.scale, rel=1e-6)
+    assert not other.warnings
+
+
+def test_a_gwcs_of_the_full_frame_is_not_believed_in_a_cut_out(cal, tmp_path):
+    def cut(hdus):
+        for hdu in hdus[1:-1]:
+            hdu.data = hdu.data[5:60, 7:60]
+        hdus["SCI"].header["CRPIX1"] -= 7
+        hdus["SCI"].header["CRPIX2"] -= 5
+
+    field = star_field("a", open_exposure(cal), bad_dq=1)
+    part = star_field("a", open_exposure(rewritten(cal, tmp_path / "a_cal.fits", cut)), bad_dq=1)
+    assert (part.x, part.y) == pytest.approx((field.x - 7, field.y - 5), abs=0.01)
+    assert any("64x64" in warning and "53x55" in warning for warning in part.warnings)
+
+
+def test_stale_pixel_area_is_told_and_not_used(cal, tmp_path):
+    def stale(hdus):
+        hdus["SCI"].header["PIXAR_SR"] *= 4
+
+    field = star_field("a", open_exposure(rewritten(cal, tmp_path / "a_cal.fits", stale)), bad_dq=1)
+    assert field.pixels.ratio == 1
+    assert any("PIXAR_SR" in warning for warning in field.warnings)
+
+
+def test_a_count_rate_image_with_another_pixel_scale_is_refused(rate, tmp_path):
+    def coarse(hdus):
+        hdus["SCI"].header["CDELT1"] *= 2
+        hdus["SCI"].header["CDELT2"] *= 2
+
+    with pytest.raises(ExposureError, match="CDELT"):
+        star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", coarse)), bad_dq=1)
+
+
+def test_areas_multiply_a_flat_fielded_star(cal, tmp_path):
+    def area(hdus):
+        hdus.insert(2, fits.ImageHDU(np.full((64, 64), 0.9955, np.float32), name="AREA"))
+
+    plain = EEPhotometryStep.call(str(cal), configure_log=False)
+    weighed = EEPhotometryStep.call(str(rewritten(cal, tmp_path / "a_cal.fits", area)), configure_log=False)
+    np.testing.assert_allclose(weighed.count_rate / plain.count_rate, 0.9955, rtol=1e-5)
