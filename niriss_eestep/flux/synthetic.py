@@ -7,7 +7,7 @@ The integral of spectrum times throughput is synphot's. Definitions follow Bohli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
 LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
 UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
+GAP_MIN, GAP_STEPS = 0.01, 5.0  # a gap: step in ln(wavelength), and in steps of the grid beside it
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
@@ -175,6 +176,7 @@ def expected_rate(
     """
     wave, response = _checked_band(wavelength, pce, name)
     _check_area(collecting_area)
+    spectrum = _without_zeros(spectrum)
     wave, response = _covered_band(spectrum, wave, response, name)
     inside = _band_part(spectrum.wavelength, wave)
     _check_flux(spectrum, inside, name)
@@ -416,13 +418,45 @@ def _covered_band(
     per_wave = fine_response / fine
     covered = (fine >= first) & (fine <= last)
     inside = np.trapezoid(per_wave[covered], fine[covered]) if covered.sum() > 1 else 0.0
-    missing = 1.0 - inside / np.trapezoid(per_wave, fine)
+    whole = np.trapezoid(per_wave, fine)
+    missing = 1.0 - inside / whole
+    for low, high in _gaps(spectrum.wavelength):
+        part = np.union1d(fine[(fine > low) & (fine < high)], np.clip([low, high], fine[0], fine[-1]))
+        unseen = float(np.trapezoid(np.interp(part, fine, per_wave), part) / whole)
+        if unseen > UNCOVERED_MAX:
+            raise ReferenceDataError(
+                f"spectrum of {spectrum.name} has no values from {low / MICRON:.4g} to {high / MICRON:.4g} micron "
+                f"(none sampled, or zero): {unseen:.2%} of {name} is missing; give one that covers it"
+            )
     if missing > UNCOVERED_MAX:
         raise ReferenceDataError(
             f"spectrum of {spectrum.name} covers {first / MICRON:.4g} to {last / MICRON:.4g} micron: {missing:.2%} of "
             f"{name} ({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give one that covers it"
         )
     return fine[covered], fine_response[covered]
+
+
+def _without_zeros(spectrum: StandardSpectrum) -> StandardSpectrum:
+    """Return a spectrum without the points at which it is exactly zero: nothing was measured there."""
+    seen = spectrum.flux != 0
+    if seen.all() or seen.sum() < 2:
+        return spectrum
+    parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
+    return replace(spectrum, **parts)
+
+
+def _gaps(wavelength: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Return the steps of a spectrum's grid that are gaps: over 1 %, and five times the steps on both sides.
+
+    Over less, a linear interpolation of a star's continuum is good to 1e-3 of that part.
+    """
+    steps = np.diff(np.log(wavelength))
+    found = []
+    for k in np.nonzero(steps > GAP_MIN)[0]:
+        near = [np.median(side) for side in (steps[max(0, k - 10) : k], steps[k + 1 : k + 11]) if side.size]
+        if near and steps[k] > GAP_STEPS * max(near):
+            found.append((float(wavelength[k]), float(wavelength[k + 1])))
+    return found
 
 
 def _check_flux(spectrum: StandardSpectrum, inside: slice, name: str) -> None:

@@ -248,6 +248,11 @@ def _make_spectrum(
         if column in values:
             unit = units[column] or units["FLUX"]
             arrays[column] = _in_flam(path, column, wavelength, values[column][order], unit)
+    # what has no value is not covered; the rest may be
+    known = np.isfinite(arrays["FLUX"])
+    if not known.all() and known.sum() > 1:
+        log.warning("%s: %d values of FLUX are not finite: not covered there", path.name, (~known).sum())
+        wavelength, arrays = wavelength[known], {column: array[known] for column, array in arrays.items()}
     missing = [column for column in ("STATERROR", "SYSERROR") if column not in arrays]
     if missing:
         meta["errors"] = f"the file states no {' and no '.join(missing)}"

@@ -246,3 +246,21 @@ def test_sizes_must_be_positive(bell):
         predicted_photmjsr(*bell, gain=0.0, pixel_solid_angle=1e-13)
     with pytest.raises(ParameterError, match="temperature"):
         blackbody_spectrum("cold", temperature=0.0, v_mag=10.0)
+
+
+@pytest.mark.parametrize("kind", ["zeros", "unsampled"])
+def test_zeros_and_gaps_inside_a_band_are_not_covered(kind):
+    wave = np.geomspace(1.5e4, 3e4, 2001)
+    flux = 1e-13 * (wave / 2e4) ** -4
+    gap = (wave > 1.95e4) & (wave < 2.05e4)
+    star = (
+        StandardSpectrum("a", wave, np.where(gap, 0.0, flux))
+        if kind == "zeros"
+        else StandardSpectrum("a", wave[~gap], flux[~gap])
+    )
+    band = np.array([1.75, 1.8, 2.2, 2.25]), np.array([0.0, 0.5, 0.5, 0.0])
+    with pytest.raises(ReferenceDataError, match=r"no values from 1\.9.* to 2\.0.* micron"):
+        expected_rate(star, *band)
+    one = np.where(np.arange(wave.size) == np.argmin(np.abs(wave - 2e4)), 0.0, flux)
+    whole = expected_rate(StandardSpectrum("a", wave, flux), *band).electron_rate
+    assert expected_rate(StandardSpectrum("a", wave, one), *band).electron_rate == pytest.approx(whole, rel=1e-6)

@@ -80,7 +80,7 @@ def test_errors_that_are_none_are_zero_and_logged(tmp_path, caplog):
         ({"flux_unit": "m"}, "of FLUX"),
         ({"wave_unit": "s"}, "unit 's' of WAVELENGTH"),
         ({"wave_unit": None}, "unit None of WAVELENGTH"),
-        ({"flux": [1.0, np.nan, 1.0]}, "not finite"),
+        ({"flux": [1.0, np.nan, np.nan]}, "not finite"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, change, message):
