@@ -91,3 +91,27 @@ def test_areas_multiply_a_flat_fielded_star(cal, tmp_path):
     plain = EEPhotometryStep.call(str(cal), configure_log=False)
     weighed = EEPhotometryStep.call(str(rewritten(cal, tmp_path / "a_cal.fits", area)), configure_log=False)
     np.testing.assert_allclose(weighed.count_rate / plain.count_rate, 0.9955, rtol=1e-5)
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_the_star_decides_whether_the_header_has_the_proper_motion(rate, tmp_path, applied):
+    """1.5 arcsec in all: 23 pix, of which TARG_RA, TARG_DEC have all or nothing."""
+
+    def move(hdus):
+        header = hdus[0].header
+        header["MU_RA"], header["MU_DEC"], header["MU_EPOCH"] = 0.0, 0.075, "2002-05-01 00:00:00"
+        shift = header["MU_DEC"] * (header["EXPMID"] - 52395.0) / 365.25 / 3600
+        header["PROP_DEC"] = header["TARG_DEC"] - shift
+        if not applied:
+            header["TARG_DEC"] -= shift
+
+    field = star_field("a", open_exposure(rate), bad_dq=1)
+    moved = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", move)), bad_dq=1)
+    assert (moved.x, moved.y) == pytest.approx((field.x, field.y), abs=0.05)
+    assert any("proper motion" in warning for warning in moved.warnings) is not applied
+
+
+@pytest.mark.parametrize("kind", ["NIS_EXTCAL", "NIS_AMI", "NIS_TACQ"])
+def test_a_star_through_a_filter_is_measured_whatever_the_type(rate, tmp_path, kind):
+    path = rewritten(rate, tmp_path / "a_rate.fits", lambda hdus: hdus[0].header.set("EXP_TYPE", kind))
+    assert star_field("a", open_exposure(path), bad_dq=1).x > 0
