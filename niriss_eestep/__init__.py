@@ -8,6 +8,7 @@ __all__ = [
     "AbsFluxStep",
     "CalibrateVisitsStep",
     "CombineProfilesStep",
+    "CurveOfGrowth",
     "EEPhotometryStep",
     "FluxCalPipeline",
     "SBProfileStep",
@@ -21,6 +22,8 @@ def __getattr__(name):
         from importlib.metadata import version
 
         return version("niriss_eestep")
+    if name == "CurveOfGrowth":
+        return import_module("niriss_eestep.measure.curve_of_growth").CurveOfGrowth
     if name in __all__:
         return getattr(import_module("niriss_eestep.steps"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

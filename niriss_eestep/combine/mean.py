@@ -209,6 +209,23 @@ def _scatter(values: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np
     return np.where(n_good > 1, np.sqrt(square / np.maximum(n_good - 1, 1)), np.nan)
 
 
+def _check_lengths(
+    names: Sequence[str],
+    radius: NDArray[np.float64],
+    values: Sequence[NDArray[np.float64]],
+    covariances: Sequence[NDArray[np.float64]],
+) -> None:
+    """Raise ParameterError where there is no profile, or they differ in length."""
+    if not len(names) == len(values) == len(covariances) or not len(names):
+        raise ParameterError(
+            f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
+        )
+    if any(np.shape(v) != radius.shape for v in values):
+        raise ParameterError(
+            f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
+        )
+
+
 def combine_profiles(
     names: Sequence[str],
     radius: NDArray[np.float64],
@@ -250,14 +267,7 @@ def combine_profiles(
     with a probability below 0.0027); there it is multiplied by the square root of chi-squared per degree of freedom
     (the Birge ratio). Neither the weights nor chi-squared know what all share: it moves all alike.
     """
-    if not len(names) == len(values) == len(covariances) or not len(names):
-        raise ParameterError(
-            f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
-        )
-    if any(np.shape(v) != radius.shape for v in values):
-        raise ParameterError(
-            f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
-        )
+    _check_lengths(names, radius, values, covariances)
     order = sorted(range(len(names)), key=lambda k: names[k])
     value = np.array([values[k] for k in order], dtype=float)
     own, shared = _parts([covariances[k] for k in order], common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from niriss_eestep.measure.low_pixels import with_low_pixels
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
 from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, locate_star
-from niriss_eestep.measure.profile import EEProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.quality import core_report, ee_warnings
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
@@ -87,9 +88,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     count_rate, covariance = sums.values, sums.covariance
     star = repaired_stamp(exposure, repairs, sky, bad)
     covariance += covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
-    unusable = _without(lost, count_rate, covariance)
-    if unusable.all() and not failure:
-        failure = "no aperture could be measured: each leaves the image or holds bad pixels"
+    failure = _without(lost, count_rate, covariance, failure)
     profile = EEProfile(
         radius=radii,
         count_rate=count_rate,
@@ -99,10 +98,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=sums.background,
-        core=core_report(exposure.dq, distance, options.core_radius),
-        gain=exposure.gain,
-        pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method,
+        **_settings(exposure, options, core_report(exposure.dq, distance, options.core_radius)),
         failure=failure,
         pixels=pixel_map(exposure, x, y, bad, sky, repairs, reach=radii[-1]),
         common=sums.common,
@@ -137,15 +133,27 @@ def _repair(
     return repairs
 
 
+def _settings(exposure: Stamp, options: EEOptions, core: CoreReport) -> dict[str, Any]:
+    """What a profile keeps of the exposure and the options."""
+    return {
+        "core": core,
+        "gain": exposure.gain,
+        "pixel_scale": exposure.pixel_scale,
+        "bad_pixel_method": options.bad_pixel_method,
+    }
+
+
 def _without(
-    unusable: NDArray[np.bool_], count_rate: NDArray[np.float64], covariance: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Make NaN of what cannot be used, and of rates without error: of a repair that no good pixel could judge."""
+    unusable: NDArray[np.bool_], count_rate: NDArray[np.float64], covariance: NDArray[np.float64], failure: str
+) -> str:
+    """Make NaN of what cannot be used, and of rates without error; why the profile failed."""
     unusable = unusable | ~np.isfinite(np.diagonal(covariance))
     count_rate[unusable] = np.nan
     covariance[unusable, :] = np.nan
     covariance[:, unusable] = np.nan
-    return unusable
+    if unusable.all() and not failure:
+        return "no aperture could be measured: each leaves the image or holds bad pixels"
+    return failure
 
 
 def _core_failure(exposure: Stamp, distance: NDArray[np.float64], options: EEOptions, psf: PSFModel | None) -> str:
@@ -198,10 +206,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
         n_repaired=np.zeros(n, dtype=np.int64),
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=background,
-        core=core,
-        gain=exposure.gain,
-        pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method,
+        **_settings(exposure, options, core),
         warnings=exposure.warnings,
         failure=reason,
         pixels=pixel_map(
