@@ -24,7 +24,13 @@ __all__ = ["Factor", "Ratio", "Slope", "TimeDependence", "VisitCalibration", "co
 
 Array = NDArray[np.float64]
 
-OWN_TERMS = ("err_photon", "err_scatter", "err_radii")  # of the error budget: independent from visit to visit
+OWN_TERMS = (
+    "err_photon",
+    "err_scatter",
+    "err_radii",
+    "err_flat",
+    "err_sky",
+)  # of the error budget: independent from visit to visit
 TEXT_COLUMNS = ("target", "filter", "pupil", "subarray", "status")
 NUMBER_COLUMNS = (
     "photmjsr",
@@ -282,10 +288,11 @@ def _columns(table: Any) -> dict[str, Any]:
     """Return the columns needed as arrays, with each row's own fractional error."""
     try:
         rows: dict[str, Any] = {name: np.asarray(table[name]).astype(str) for name in TEXT_COLUMNS}
-        rows |= {name: np.asarray(table[name], dtype=np.float64) for name in (*NUMBER_COLUMNS, *OWN_TERMS)}
+        own = [name for name in OWN_TERMS if name in table.dtype.names or name not in ("err_flat", "err_sky")]
+        rows |= {name: np.asarray(table[name], dtype=np.float64) for name in (*NUMBER_COLUMNS, *own)}
     except (KeyError, ValueError, IndexError) as error:
         raise ParameterError(f"not a table of absolute fluxes: {error}") from error
-    rows["own"] = np.sqrt(sum(np.nan_to_num(rows[name]) ** 2 for name in OWN_TERMS))
+    rows["own"] = np.sqrt(sum(np.nan_to_num(rows[name]) ** 2 for name in own))
     return rows
 
 

@@ -56,6 +56,8 @@ class CombinedProfile:
         Weights of the mean; they add up to 1 at each radius that was measured.
     exposure_covariance : ndarray, shape (n_exposures, n_radii, n_radii), optional
         Covariance of each exposure's profile; None where a product does not keep it.
+    flat_covariance, sky_covariance : ndarray, shape (n_radii, n_radii), optional
+        The parts of the formal covariance that come from the flat field and from the sky; None where nobody knows.
     """
 
     radius: NDArray[np.float64]
@@ -72,6 +74,8 @@ class CombinedProfile:
     exposure_flag: NDArray[np.int64]
     exposure_weight: NDArray[np.float64]
     exposure_covariance: NDArray[np.float64] | None = None
+    flat_covariance: NDArray[np.float64] | None = None
+    sky_covariance: NDArray[np.float64] | None = None
 
     @property
     def err(self) -> NDArray[np.float64]:

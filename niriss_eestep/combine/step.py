@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from niriss_eestep.combine.mean import combine_profiles, common_covariance, growth_flags
+from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
@@ -54,6 +55,11 @@ def _exposure_name(member, model):
     if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
         name = made_of[0]["filename"]
     return exposure_root(name)
+
+
+def detector_corner(meta):
+    """Position (x, y) of an array's first pixel on the detector, 0-indexed; (0, 0) where the header does not say."""
+    return (meta.subarray.xstart or 1) - 1, (meta.subarray.ystart or 1) - 1
 
 
 class CombineProfilesStep(FluxStep):
@@ -144,9 +150,12 @@ class CombineProfilesStep(FluxStep):
         covariances = [model.covariance for model in models]
         common = flags = None
         if kind is EEProfileModel:
-            common = common_covariance([ee_profile(model) for model in models])
+            profiles = [ee_profile(model) for model in models]
+            common = common_covariance(profiles)
             flags = growth_flags(np.array(values), covariances, common)
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
+        if kind is EEProfileModel:
+            combined = with_shared_errors(combined, profiles, [detector_corner(model.meta) for model in models])
         make = combined_ee_model if kind is EEProfileModel else combined_sb_model
         result = make(combined, models, product=product)
         group, suffix = group_of(models[0]), self.suffix if kind is EEProfileModel else SUFFIXES[kind]

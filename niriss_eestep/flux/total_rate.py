@@ -39,6 +39,8 @@ class TotalRate:
     err_photon, err_scatter, err_radii, err_aperture : float
         Standard errors of ``count_rate`` [DN/s]: formal; what the scatter between dithers adds; what the spread over
         radii adds beyond chance; from the EE's own uncertainty.
+    err_flat, err_sky : float
+        From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
     exposure_total, exposure_total_err : ndarray, shape (n_exposures,)
         Each exposure's own total, over those of the radii used that it does not flag, and its standard error without
         the aperture correction's [DN/s]; NaN where it flags all of them.
@@ -56,6 +58,8 @@ class TotalRate:
     err_aperture: float
     exposure_total: NDArray[np.float64]
     exposure_total_err: NDArray[np.float64]
+    err_flat: float = 0.0
+    err_sky: float = 0.0
 
     @property
     def exposure_scatter(self) -> float:
@@ -66,7 +70,8 @@ class TotalRate:
     @property
     def count_rate_err(self) -> float:
         """Standard error from the combination and the spread over radii [DN/s]."""
-        return float(np.sqrt(self.err_photon**2 + self.err_scatter**2 + self.err_radii**2))
+        terms = self.err_photon, self.err_scatter, self.err_radii, self.err_flat, self.err_sky
+        return float(np.sqrt(sum(term**2 for term in terms)))
 
 
 def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
@@ -149,6 +154,10 @@ def total_rate(
     chosen = np.ix_(used, used)
     full = float(np.mean(covariance[chosen]))
     photon = float(np.mean((covariance / np.outer(combined.inflation, combined.inflation))[chosen]))
+    flat, sky = (
+        0.0 if part is None else float(np.mean((part / np.outer(mean_effective, mean_effective))[chosen]))
+        for part in (combined.flat_covariance, combined.sky_covariance)
+    )
     count_rate = float(np.mean(total[used]))
     exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
     return TotalRate(
@@ -158,7 +167,9 @@ def total_rate(
         total_err=np.sqrt(np.diagonal(covariance)),
         ee_effective=mean_effective,
         count_rate=count_rate,
-        err_photon=float(np.sqrt(photon)),
+        err_photon=float(np.sqrt(max(0.0, photon - flat - sky))),
+        err_flat=float(np.sqrt(flat)),
+        err_sky=float(np.sqrt(sky)),
         err_scatter=float(np.sqrt(max(0.0, full - photon))),
         err_radii=_excess_spread(total[used], covariance[chosen]),
         # a wrong wavefront moves the EE at all radii together
@@ -253,7 +264,7 @@ class AbsFlux:
         [Jy].
     pixar_sr : float
         Pixel area [sr].
-    err_photon, err_scatter, err_radii, err_aperture, err_gain, err_spectrum, err_throughput : float
+    err_photon, err_scatter, err_radii, err_aperture, err_gain, err_spectrum, err_throughput, err_flat, err_sky : float
         The error budget, as fractions.
     """
 
@@ -283,6 +294,8 @@ class AbsFlux:
     err_gain: float
     err_spectrum: float
     err_throughput: float
+    err_flat: float = 0.0
+    err_sky: float = 0.0
 
 
 def calibrate_rate(
@@ -309,7 +322,8 @@ def calibrate_rate(
     """
     nan = float("nan")
     rate = total.count_rate
-    terms = {k: getattr(total, k) / abs(rate) for k in ("err_photon", "err_scatter", "err_radii", "err_aperture")}
+    own = ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_flat", "err_sky")
+    terms = {k: getattr(total, k) / abs(rate) for k in own}
     terms["err_gain"] = gain_err / gain
     stimulus = stimulus or Stimulus(nan, nan, nan, nan, nan, nan)
     terms["err_spectrum"], terms["err_throughput"] = stimulus.spectrum_err, stimulus.throughput_err
@@ -317,9 +331,7 @@ def calibrate_rate(
     electron_rate = gain * rate
     ratio = electron_rate / stimulus.electron_rate
     photmjsr = stimulus.fnu_band / 1e6 / (rate * pixar_sr)
-    photmjsr_err = photmjsr * np.sqrt(
-        sum(terms[k] ** 2 for k in ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_spectrum"))
-    )
+    photmjsr_err = photmjsr * np.sqrt(sum(terms[k] ** 2 for k in (*own, "err_spectrum")))
     one_dn = stimulus.fnu_band / rate
     return AbsFlux(
         count_rate=rate,

@@ -65,9 +65,20 @@ def ee_profile_model(profile, exposure=None):
             "bad_pixel_method": profile.bad_pixel_method,
         }
     }
+    if profile.sky_covariance is not None:
+        tree["sky_covariance"] = _floats(profile.sky_covariance)
+    if profile.noise is not None:
+        tree["noise_correlation"] = _floats(profile.noise.amplitude)
+    if profile.sky_shape is not None:
+        value, err = profile.sky_shape.curvature
+        tree["meta"]["ee"] |= {"sky_curvature": float(value), "sky_curvature_err": float(err)}
+        tree["meta"]["ee"]["sky_is_flat"] = not profile.sky_shape.is_needed
     if profile.pixels is not None:
         pixels = profile.pixels
         tree |= {"stamp": pixels.image, "stamp_repaired": pixels.repaired, "stamp_kind": pixels.kind}
+        if pixels.flat_err is not None:
+            tree["stamp_flat_err"] = pixels.flat_err
+            tree["meta"]["ee"]["flat_err_scale"] = float(pixels.flat_scale)
         tree["meta"]["ee"] |= {"stamp_x0": int(pixels.x_origin), "stamp_y0": int(pixels.y_origin)}
     return _with_metadata(EEProfileModel(tree), exposure)
 
@@ -95,15 +106,25 @@ def ee_profile(model):
         gain=record["gain"],
         bad_pixel_method=record["bad_pixel_method"],
         pixels=_pixels(model, record),
+        sky_covariance=_optional(model, "sky_covariance"),
         **_star(model, record),
     )
+
+
+def _optional(model, name):
+    """Give an array that older products, and those of others, do not have; None there."""
+    return model[name] if name in model._instance else None
 
 
 def _pixels(model, record):
     """Give the pixels around the star; None where the product has none."""
     if "stamp" not in model._instance:
         return None
-    return PixelMap(model.stamp, model.stamp_repaired, model.stamp_kind, record["stamp_x0"], record["stamp_y0"])
+    flat = model.stamp_flat_err if "stamp_flat_err" in model._instance else None
+    origin = record["stamp_x0"], record["stamp_y0"]
+    return PixelMap(
+        model.stamp, model.stamp_repaired, model.stamp_kind, *origin, flat, record.get("flat_err_scale", 0.0)
+    )
 
 
 def sb_profile_model(profile, exposure=None):
@@ -175,6 +196,9 @@ def combined_ee_model(combined, members, *, product=""):
     """
     tree = _combined_tree(combined, members, "ee", "count_rate", product)
     tree["exposure_area"] = np.array([member.area for member in members], dtype=float)
+    for name in ("flat_covariance", "sky_covariance"):
+        if getattr(combined, name) is not None:
+            tree[name] = _floats(getattr(combined, name))
     tree["exposure_covariance"] = np.array([member.covariance for member in members], dtype=float)
     tree["meta"]["group"]["gain"] = members[0].meta.ee.gain
     return _with_metadata(CombinedEEModel(tree), members[0])
@@ -234,6 +258,8 @@ def combined_profile(model):
         exposure_flag=model.exposure_flag,
         exposure_weight=model.exposure_weight,
         exposure_covariance=model.exposure_covariance if value == "count_rate" else None,
+        flat_covariance=_optional(model, "flat_covariance"),
+        sky_covariance=_optional(model, "sky_covariance"),
     )
 
 

@@ -28,6 +28,8 @@ BUDGET = {
     "err_photon": "photon and read noise",
     "err_scatter": "scatter between exposures",
     "err_radii": "spread over radii",
+    "err_flat": "flat field",
+    "err_sky": "level and shape of the sky",
     "err_aperture": "aperture correction",
     "err_gain": "gain",
     "err_spectrum": "star's spectrum",

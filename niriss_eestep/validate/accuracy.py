@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance, growth_flags
+from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
@@ -165,6 +166,7 @@ def combine_exposures(
         common=common,
         flags=growth_flags(np.array(values), covariances, common),
     )
+    combined = with_shared_errors(combined, profiles, [(0, 0)] * len(profiles))
     total = total_rate(
         combined,
         curve,
