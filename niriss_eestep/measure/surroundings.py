@@ -26,6 +26,9 @@ __all__ = ["Surroundings", "study_surroundings"]
 #: the star's light within this radius scales the model of its wing [pix]
 _SCALE_RADIUS = 5.0
 
+#: without a model, the wing's structure (spikes) may be this many times its mean at a radius
+_STRUCTURE = 5.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
@@ -105,13 +108,17 @@ def study_surroundings(
     distance = distance_grid(bad.shape, x, y)
     variance = np.where(bad, 0.0, stamp.variance)
     star = np.where(bad, 0.0, stamp.image - sky.background.value)
-    light = np.zeros(bad.shape)
     model = None if psf is None else psf.as_seen(x, y, sky)
     if model is not None:
         near = ~bad & (distance <= _SCALE_RADIUS)
         light = model * max(0.0, star[near].sum()) / max(model[near].sum(), 1e-3)
-    residual = np.where(bad, 0.0, star - light)
-    use = sky_pixels(residual, variance, bad | (distance < (0.0 if model is not None else options.sky_radii[0])), light)
+        residual, outside = np.where(bad, 0.0, star - light), 0.0
+    else:
+        ring = np.rint(distance).astype(np.int64)
+        total, count = (np.bincount(ring.ravel(), values.ravel()) for values in (star, (~bad).astype(float)))
+        light = _STRUCTURE * np.maximum(total / np.maximum(count, 1), 0.0)[ring]
+        residual, outside = star, options.sky_radii[0]
+    use = sky_pixels(residual, variance, bad | (distance < outside), light)
     # without a model of the wing its fall looks like a curvature of the sky
     sought = model is not None and options.background_method == "annulus"
     shape = fit_sky(residual, use, x, y, options.sky_radii[0]) if sought else None
