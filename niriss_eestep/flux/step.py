@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, total_rate
+from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, rate_warnings, total_rate
 from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
@@ -43,8 +43,8 @@ class CalibratedGroup:
         By radius: ``radius_used``, ``total_count_rate``, ``total_count_rate_err``, ``ee_effective``.
     exposures : list of dict
         Rows of the table of exposures.
-    note : str
-        What is missing, where the rest could be done.
+    notes : tuple of str
+        What is odd about the rate; what is missing, where the rest could be done.
     failure : str
         Why there is no total count rate.
     """
@@ -54,7 +54,7 @@ class CalibratedGroup:
     row: dict
     arrays: dict
     exposures: list
-    note: str = ""
+    notes: tuple[str, ...] = ()
     failure: str = ""
 
 
@@ -225,9 +225,10 @@ class AbsFluxStep(FluxStep):
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
         }
-        arrays, total, note, failure = _empty(len(model.radius)), None, "", ""
+        arrays, total, notes, failure = _empty(len(model.radius)), None, (), ""
         try:
             total = self._total(model, names)
+            row |= {"significance": total.significance, "chi2_dof": total.chi2_dof}
             stimulus, note = self._stimulus(model, names)
             row |= asdict(
                 calibrate_rate(
@@ -238,6 +239,8 @@ class AbsFluxStep(FluxStep):
                     pixar_sr=model.meta.group.pixar_sr,
                 )
             )
+            notes = rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"])
+            notes += (note,) if note else ()
         except NirissEEError as error:
             total, failure = None, str(error)
         else:
@@ -247,7 +250,7 @@ class AbsFluxStep(FluxStep):
                 "total_count_rate_err": total.total_err,
                 "ee_effective": total.ee_effective,
             }
-        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, total), note, failure)
+        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, total), notes, failure)
 
     def _total(self, model, group):
         """Total count rate of a group."""
@@ -373,8 +376,7 @@ def _row(group, lost):
     n_warned = sum(status.startswith("measured with warnings") for status in statuses)
     if n_warned:
         warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")
-    if group.note:
-        warnings.append(group.note)
+    warnings += group.notes
     return group.row | {"n_exposures": n_exposures, "status": str(Status(group.failure, tuple(warnings)))}
 
 

@@ -14,7 +14,16 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
 
-__all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "total_rate"]
+__all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "rate_warnings", "total_rate"]
+
+#: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
+SIGNIFICANCE_MIN = 5.0
+
+#: dithers disagree beyond this many standard errors, and this share of the light that pixel phases are worth at most
+DISCREPANT_SIGMA, DISCREPANT_SHARE = 5.0, 0.002
+
+#: a ratio this far from 1 is worth a warning: published in-flight factors lie within 10 % of 1
+RATIO_FAR, RATIO_OFF, RATIO_SIGMA = 0.25, 0.10, 5.0
 
 #: microjansky per square arcsecond in 1 MJy/sr: 1e12 uJy/MJy * (pi / 648000)^2 sr/arcsec^2
 UJA2_PER_MJYSR = 1e12 * (np.pi / 648000) ** 2
@@ -72,6 +81,72 @@ class TotalRate:
         """Standard error from the combination and the spread over radii [DN/s]."""
         terms = self.err_photon, self.err_scatter, self.err_radii, self.err_flat, self.err_sky
         return float(np.sqrt(sum(term**2 for term in terms)))
+
+    @property
+    def significance(self) -> float:
+        """``count_rate`` over its standard error; infinite where there is none."""
+        return self.count_rate / self.count_rate_err if self.count_rate_err > 0 else float(np.inf * self.count_rate)
+
+    @property
+    def chi2_dof(self) -> float:
+        """Chi-squared of the exposures' own totals about their mean per degree of freedom; NaN for fewer than two."""
+        use = np.isfinite(self.exposure_total) & (self.exposure_total_err > 0)
+        value, weight = self.exposure_total[use], self.exposure_total_err[use] ** -2.0
+        if len(value) < 2:
+            return float("nan")
+        return float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2) / (len(value) - 1))
+
+    def discrepant(self) -> dict[int, float]:
+        """Find the exposures whose totals differ from those of the others.
+
+        Returns
+        -------
+        dict of int to float
+            Their numbers, and how far they are from the median of all the others as a fraction of it: of two exposures
+            that disagree, both, for nothing tells which is right.
+        """
+        found = {}
+        finite = np.flatnonzero(np.isfinite(self.exposure_total) & np.isfinite(self.exposure_total_err))
+        for k in finite[: len(finite) if len(finite) > 1 else 0]:
+            others = finite[finite != k]
+            level = float(np.median(self.exposure_total[others]))
+            # the error of a median of normal values is 1.25 times the mean's
+            err = 1.2533 * np.sqrt(np.sum(self.exposure_total_err[others] ** 2)) / len(others)
+            allowed = DISCREPANT_SIGMA * np.hypot(self.exposure_total_err[k], err) + DISCREPANT_SHARE * abs(level)
+            if abs(self.exposure_total[k] - level) > allowed:
+                found[int(k)] = float(self.exposure_total[k] / level - 1)
+        return found
+
+
+def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_err: float) -> tuple[str, ...]:
+    """What the user should know about a group's total count rate.
+
+    Parameters
+    ----------
+    total : TotalRate
+    names : sequence of str, length n_exposures
+        The exposures.
+    ratio, ratio_err : float
+        Measured over expected electron rate; NaN where nothing is expected.
+
+    Returns
+    -------
+    tuple of str
+    """
+    apart = total.discrepant()
+    worst = sorted(apart, key=lambda k: -abs(apart[k]))
+    # with one outlier of three or more the others agree once it is left out
+    told = worst[:1] if len(names) > 2 and len(worst) > 1 and abs(apart[worst[0]]) > 2 * abs(apart[worst[1]]) else worst
+    found = []
+    if told:
+        each = ", ".join(f"{names[k]} {100 * apart[k]:+.2g} %" for k in told)
+        found.append(f"the dithers disagree (chi2/dof {total.chi2_dof:.3g}): {each} from the others' median")
+    off = abs(ratio - 1)
+    if off > RATIO_FAR or (off > RATIO_OFF and off > RATIO_SIGMA * ratio_err):
+        found.append(
+            f"measured / expected = {ratio:.3g} +- {ratio_err:.2g}: another star, a wrong spectrum, or a damaged core?"
+        )
+    return tuple(found)
 
 
 def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
@@ -319,9 +394,19 @@ def calibrate_rate(
     Returns
     -------
     AbsFlux
+
+    Raises
+    ------
+    ExposureError
+        If the rate is not significant.
     """
     nan = float("nan")
     rate = total.count_rate
+    if not total.significance >= SIGNIFICANCE_MIN:
+        raise ExposureError(
+            f"no star: the total count rate is {rate:.3g} +- {total.count_rate_err:.2g} DN/s, less than "
+            f"{SIGNIFICANCE_MIN:g} standard errors; check the positions (source_x, source_y) and the WCS"
+        )
     own = ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_flat", "err_sky")
     terms = {k: getattr(total, k) / abs(rate) for k in own}
     terms["err_gain"] = gain_err / gain

@@ -98,8 +98,7 @@ def check_sense(tree, label):
             _check_errors(tree[name], tree.get(f"{name}_err"), f"{label}: {name}")
     if {"count_rate", "electron_rate"} <= set(tree):
         usable = np.isfinite(tree["count_rate"]) & (tree["count_rate"] != 0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
+        gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
         if gain.size and not np.allclose(gain, gain[0], rtol=SAME):
             raise ProductError(f"{label}: electron_rate is not count_rate times one gain")
     name = next((name for name in ("count_rate", "surface_brightness") if name in tree), None)

@@ -13,6 +13,7 @@ from niriss_eestep.flux.total_rate import (
     Stimulus,
     _excess_spread,
     calibrate_rate,
+    rate_warnings,
     total_rate,
 )
 
@@ -227,3 +228,56 @@ def test_the_gain_s_error_is_in_the_electron_rate_s():
     rates = total.count_rate + total.count_rate_err * rng.standard_normal(n)
     electrons = rates * (1.61 + 0.02 * rng.standard_normal(n))
     assert found.electron_rate_err == pytest.approx(electrons.std(), rel=4 / np.sqrt(2 * n))
+
+
+def with_totals(totals, errs):
+    combined, rings = group(len(totals))
+    total = total_rate(combined, ee, np.zeros_like, **rings)
+    return replace(total, exposure_total=np.array(totals), exposure_total_err=np.array(errs))
+
+
+@pytest.mark.parametrize(
+    ("totals", "told", "silent"),
+    [
+        ((1.0, 0.9), ("a +11 %", "b -10 %"), ()),
+        ((1.0, 1.03, 1.0), ("b +3 %",), ("a ", "c ")),
+        ((1.0,) * 5 + (1.05,) + (1.0,) * 2, ("f +5 %",), ("a ", "h ")),
+    ],
+)
+def test_the_dither_that_disagrees_is_named(totals, told, silent):
+    total = with_totals(RATE * np.array(totals), [1e-3 * RATE] * len(totals))
+    (warning,) = rate_warnings(total, "abcdefgh"[: len(totals)], np.nan, np.nan)
+    listed = warning.split(": ", 1)[1]
+    assert all(name in listed for name in told)
+    assert not any(name in listed for name in silent)
+    # chi-squared by hand
+    value = np.array(totals)
+    assert total.chi2_dof == pytest.approx(np.sum((value - value.mean()) ** 2) / 1e-6 / (len(value) - 1))
+
+
+def test_dithers_that_agree_are_not_told():
+    rng = np.random.default_rng(16)
+    alarms = 0
+    for _ in range(1000):
+        total = with_totals(RATE * rng.normal(1.0, 1e-3, 4), [1e-3 * RATE] * 4)
+        alarms += bool(rate_warnings(total, "abcd", np.nan, np.nan))
+    assert alarms == 0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "err", "told"),
+    [(1.3, 0.2, True), (0.7, 0.2, True), (1.15, 0.01, True), (1.15, 0.05, False), (0.92, 0.001, False)],
+)
+def test_a_ratio_far_from_one_is_told(ratio, err, told):
+    combined, rings = group(1)
+    found = rate_warnings(total_rate(combined, ee, np.zeros_like, **rings), "a", ratio, err)
+    assert (len(found) == 1) is told
+
+
+@pytest.mark.parametrize("rate", [-RATE, 0.0, 4.9, np.nan])
+def test_a_total_without_significance_is_not_calibrated(rate):
+    combined, rings = group(1)
+    total = replace(total_rate(combined, ee, np.zeros_like, **rings), count_rate=rate, err_photon=1.0)
+    with pytest.raises(ExposureError, match="no star: the total count rate"):
+        calibrate_rate(total, None, gain=1.61, pixar_sr=1e-13)
+    assert calibrate_rate(replace(total, count_rate=5.1), None, gain=1.61, pixar_sr=1e-13).count_rate == 5.1

@@ -36,8 +36,8 @@ def test_sums_of_repaired_pixels_scatter_as_claimed():
         sums[k] = np.einsum("kji,ji->k", apertures, image)
     repair = Repair(np.array([7, 12]), np.zeros(2), weights, own, common)
     zero = np.where(bad, np.nan, 0.0)
-    claimed = sum_apertures(stamp(zero, bad, variance), apertures, SKY, [repair], bad)
-    values, covariance = claimed.values, claimed.covariance
+    sums = sum_apertures(stamp(zero, bad, variance), apertures, SKY, [repair], bad)
+    values, covariance = sums.values, sums.covariance
     np.testing.assert_allclose(values, 0.0)
     np.testing.assert_allclose(np.cov(sums.T), covariance, rtol=4 * np.sqrt(2 / n))
     # and each repaired pixel's own variance
