@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.reference.cache import read_once
@@ -45,13 +45,16 @@ class PSFImages(Mapping[str, PSFImage]):
             raise KeyError(filter_name)
         if filter_name not in self._images:
             with reading(self.path, "a file of PSF images"):
-                image, oversample = (
-                    dict(self._tree["images"][filter_name]),
-                    int(self._tree["images"][filter_name]["oversample"]),
-                )
+                image = dict(self._tree["images"][filter_name])
+                oversample = int(image["oversample"])
             where = f"PSF image of {filter_name}"
             light, ee, radius = numbers(self.path, where, image.get("light"), image.get("ee"), self._tree["radius"])
-            self._images[filter_name] = PSFImage(light=light, oversample=oversample, radius=radius, ee=ee)
+            if light.ndim != 2 or radius.ndim != 1 or not radius.size or ee.shape != radius.shape or oversample < 1:
+                raise ReferenceDataError(f"{self.path}: {where}: its arrays do not belong together")
+            try:
+                self._images[filter_name] = PSFImage(light=light, oversample=oversample, radius=radius, ee=ee)
+            except ParameterError as error:
+                raise ReferenceDataError(f"{self.path}: {where}: {error}") from error
         return self._images[filter_name]
 
     def __iter__(self) -> Iterator[str]:

@@ -113,6 +113,9 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     for column in ("WAVELENGTH", "FLUX"):
         if column not in values:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
+    shapes = {name: value.shape for name, value in values.items()}
+    if any(len(shape) != 1 or shape[0] < 2 for shape in shapes.values()):
+        raise ReferenceDataError(f"{path}: columns of shape {shapes}; one value a row and two rows at least are needed")
     meta = {"file": str(path)}
     meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
     return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)

@@ -197,7 +197,7 @@ def _from_table(path: Path) -> Throughput:
     with reading(path, "a table of throughputs"):
         table = QTable.read(path, format="ascii.ecsv")
         source = "; ".join(table.meta.get("comments", []))
-    if "wavelength" not in table.colnames:
+    if getattr(table.columns.get("wavelength"), "unit", None) is None:
         raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length")
     with reading(path, "a table with a column 'wavelength' in a unit of length"):
         wavelength = np.asarray(table["wavelength"].to_value("micron"), dtype=np.float64)
