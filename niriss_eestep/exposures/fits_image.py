@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -172,7 +173,9 @@ def group_header(path: Path, n_files: int) -> fits.Header:
     astropy.io.fits.Header
     """
     if n_files <= REMEMBERED:
-        return exposure_extensions(path, SIZE_MAX)[0].header
+        # of a truncated file the first header may be whole: the file is missed in its group
+        with suppress(ExposureError):
+            return exposure_extensions(path, SIZE_MAX)[0].header
     return primary_header(path, "exposure", ExposureError)
 
 

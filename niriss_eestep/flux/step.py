@@ -373,6 +373,9 @@ def _row(group, lost):
     warnings = []
     if n_failed:
         warnings.append(f"{n_failed} of {n_exposures} exposures failed")
+    n_unknown = sum(not entry.get("filter") for entry in lost)
+    if n_unknown:
+        warnings.append(f"{n_unknown} exposures that cannot be read may be of this group")
     n_warned = sum(status.startswith("measured with warnings") for status in statuses)
     if n_warned:
         warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")

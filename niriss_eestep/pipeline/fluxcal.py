@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.combine.step import CombineProfilesStep
-from niriss_eestep.errors import ClusterError, ExposureError, NirissEEError, OutputError, ParameterError
-from niriss_eestep.exposures.inputs import file_metadata, group_members, metadata_group, metadata_of, nothing_in
+from niriss_eestep.errors import (
+    ClusterError,
+    ExposureError,
+    NirissEEError,
+    OutputError,
+    ParameterError,
+    ProductError,
+    ReferenceDataError,
+)
+from niriss_eestep.exposures.inputs import group_members, metadata_of, nothing_in
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
 from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
 from niriss_eestep.pipeline.progress import progress
-from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 __all__ = ["FluxCalPipeline"]
@@ -46,6 +53,7 @@ class FluxCalPipeline(FluxPipeline):
     on_error = option('record', 'raise', default='record')  # What to do about an exposure that cannot be measured
     workers = integer(min=1, default=1)      # Processes that measure exposures
     skip_existing = boolean(default=False)   # Keep products made from the same input, parameters and references
+    require_expected = boolean(default=False)  # Fail where no group of a product has an expected rate
     """
 
     step_defs = {  # noqa: RUF012 - stpipe reads the class attribute
@@ -98,6 +106,13 @@ class FluxCalPipeline(FluxPipeline):
             raise ExposureError(f"none of {len(products)} products could be calibrated; the log says why for each")
         for result in results:
             _log_outcome(result)
+        without = [result for result in results if np.isnan(result.table["ratio"]).all()]
+        if self.require_expected and without:
+            notes = dict.fromkeys(str(status) for result in without for status in result.table["status"])
+            raise ReferenceDataError(
+                f"require_expected: {', '.join(result.meta.filename for result in without)}: no group has an expected "
+                f"rate: {'; '.join(notes)}; set PYSYN_CDBS or give steps.abs_flux.override_stdspec"
+            )
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
 
@@ -148,8 +163,8 @@ class FluxCalPipeline(FluxPipeline):
         Parameters
         ----------
         product : Product
-        groups : sequence of list of Member
-            Its members, by group.
+        groups : dict of (str, str, str, str) to list of Member
+            Its members, by group; see `group_members`.
         measured : iterator of Outcome
             Of the members, in the order of the groups; in memory there are those of one group.
 
@@ -164,14 +179,16 @@ class FluxCalPipeline(FluxPipeline):
         """
         combined, shown, failed, lost = [], [], [], []
         self.product_name = product.name
-        for members in groups:
+        for key, members in groups.items():
             found = list(zip(members, itertools.islice(measured, len(members)), strict=True))
-            lost += [_lost_record(member, outcome.failure) for member, outcome in found if outcome.failure]
+            lost += [_lost_record(member, outcome.failure, key, groups) for member, outcome in found if outcome.failure]
             profiles = [model for _, outcome in found for model in outcome.products]
             if all(failure_of(model) for model in profiles):
                 failed.append(profiles)
                 continue
             self.product_name = self.product_name or default_product_name(profiles[0])
+            if not combined:
+                self._check_replaced(product.members)
             combined += self.combine_profiles.run(Models(profiles))
             shown += profiles if self.save_report else []
         if not combined:
@@ -187,6 +204,7 @@ class FluxCalPipeline(FluxPipeline):
         result = self.abs_flux.run(Models(model for model in combined if isinstance(model, CombinedEEModel)))
         _check_kind(result, AbsFluxModel)
         result.meta.filename = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
+        self._check_replaced(product.members)  # again: another run may have ended meanwhile
         if self.save_report:
             self._write_report(result, combined, shown + [model for profiles in failed for model in profiles])
         return result
@@ -221,7 +239,7 @@ class FluxCalPipeline(FluxPipeline):
                 own = itertools.islice(measured, len(product.members))
                 self.several_targets = len({target for target, *_ in groups if target}) > 1
                 try:
-                    result = self.calibrate(product, list(groups.values()), own)
+                    result = self.calibrate(product, groups, own)
                 except (OutputError, ClusterError):
                     raise
                 except NirissEEError as error:
@@ -230,6 +248,27 @@ class FluxCalPipeline(FluxPipeline):
                     result = error
                 deque(own, maxlen=0)  # those that a failure has left
                 yield product, result
+
+    def _check_replaced(self, members):
+        """Refuse to replace an absolute-flux product of other exposures, as of another job of an array.
+
+        One that is made of the same exposures, or of some of them, is replaced; where exposures are left out, a
+        warning says which.
+        """
+        path = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
+        if not (self.save_results and path.is_file()):
+            return
+        try:
+            before = set(AbsFluxModel(path).exposures["exposure"].tolist())
+        except ProductError as error:
+            log.warning("%s: replaced: %s", path.name, error)
+            return
+        now = {member.name for member in members}
+        left_out, text = sorted(before - now), f"{path}: was made of {_some(before)}, and this run is of {_some(now)}"
+        if left_out and now - before:
+            raise ParameterError(f"{text}: not replaced; give another output_dir, or product name (output_file)")
+        if left_out:
+            log.warning("%s: replaced, without %s", text, _some(left_out))
 
     def _check_settings(self, members):
         """Find out what is wrong with the settings before anything is measured."""
@@ -310,9 +349,22 @@ def _log_outcome(result):
     log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
 
 
-def _lost_record(member, reason):
-    """Row of the exposures' table for one that gave no product."""
+def _some(names):
+    """Name exposures, the first few of many."""
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _lost_record(member, reason, key, groups):
+    """Row of the exposures' table for one that gave no product.
+
+    Where its header cannot be read, it is counted in the group of its dithers, whose names differ in the number of the
+    exposure only, or in the only group there is.
+    """
+    if not any(key):
+        visit = member.name.rsplit("_", 2)[0]
+        known = {k: [m.name.rsplit("_", 2)[0] for m in found] for k, found in groups.items() if any(k)}
+        near = [k for k, visits in known.items() if visit in visits] or list(known)
+        key = near[0] if len(near) == 1 else key
     record = {"exposure": member.name, "filename": member.filename, "status": f"failed: {reason}"}
-    if not isinstance(member.source, Path):
-        return record | group_of(member.source)
-    return record | metadata_group(file_metadata(member.source))
+    return record | dict(zip(("target", "filter", "pupil", "subarray"), key, strict=True))

@@ -13,7 +13,7 @@ from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
-from niriss_eestep.errors import AssociationError, ExposureError, ParameterError
+from niriss_eestep.errors import AssociationError, ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
 from niriss_eestep.simulate.scene import Blemishes
@@ -249,6 +249,51 @@ def test_groups_without_an_expected_rate_are_counted(program, monkeypatch, caplo
     path = str(sorted(program.glob("*_rate.fits"))[0])
     FluxCalPipeline.call(path)
     assert "0 failed, 1 of 1 groups without expected rate" in caplog.text
+
+
+def test_require_expected_fails_where_no_group_has_an_expected_rate(program, monkeypatch, tmp_path):
+    path = str(sorted(program.glob("*_rate.fits"))[0])
+    settings = {"output_dir": str(tmp_path), "save_results": True, "require_expected": True}
+    FluxCalPipeline.call(path, **settings)
+    monkeypatch.delenv("PYSYN_CDBS")
+    with pytest.raises(ReferenceDataError, match=r"no group has an expected rate.*PYSYN_CDBS"):
+        FluxCalPipeline.call(path, **settings)
+
+
+@pytest.mark.parametrize("lost", ["missing", "truncated", "no header"])
+def test_a_member_that_cannot_be_read_counts_in_its_group(program, tmp_path, lost):
+    for path in program.glob("*.fits"):
+        shutil.copy(path, tmp_path)
+    victim = sorted(tmp_path.glob("*_rate.fits"))[0]
+    with fits.open(victim) as hdus:
+        group = hdus[0].header["SUBARRAY"]
+    whole = victim.read_bytes()
+    victim.unlink() if lost == "missing" else victim.write_bytes(whole[: 40000 if lost == "truncated" else 1000])
+    shutil.copy(program / "star_asn.json", tmp_path)
+    result = FluxCalPipeline.call(str(tmp_path / "star_asn.json"))
+    rows = {(row["filter"], row["subarray"]): row for row in result.table}
+    assert set(rows) == set(GROUPS)
+    lacking = [row for row in result.table if "1 of 2 exposures failed" in row["status"]]
+    assert len(lacking) == 1
+    assert lacking[0]["subarray"] == group
+    assert all(row["n_exposures"] == 2 for row in result.table)
+
+
+def test_jobs_of_other_exposures_do_not_replace_each_other(program, tmp_path, caplog):
+    first, second, *_ = sorted(str(path) for path in program.glob("*_rate.fits"))
+    settings = {"output_dir": str(tmp_path), "save_results": True}
+    name = FluxCalPipeline.call(first, **settings).meta.filename
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ParameterError, match=r"_00001_nis.*_00002_nis: not replaced"):
+        FluxCalPipeline.call(second, **settings)
+    assert (tmp_path / name).read_bytes() == before
+    assert not list(tmp_path.glob("*_00002_nis_eecombined.asdf"))
+    # the same again, and more, replace it; fewer too, with a word
+    FluxCalPipeline.call(first, **settings)
+    FluxCalPipeline.call([first, second], **settings)
+    assert "replaced, without" not in caplog.text
+    FluxCalPipeline.call(first, **settings)
+    assert "replaced, without" in caplog.text
 
 
 def test_rate_and_cal_give_the_same_rates(tmp_path):
