@@ -161,6 +161,8 @@ class CombineProfilesStep(FluxStep):
         group, suffix = group_of(models[0]), self.suffix if kind is EEProfileModel else SUFFIXES[kind]
         result.meta.filename = group_file_name(product, group, suffix, with_target=several)
         self.finish(result, [member.source for member, _ in members], self.parameters_for(models[0]))
-        log.info("%s: %d exposures, %d good at most", result.meta.filename, len(models), combined.n_good.max())
+        log.debug(
+            "%s: %d exposures, at most %d good at a radius", result.meta.filename, len(models), combined.n_good.max()
+        )
         self.keep_log(result, log_start)
         return result

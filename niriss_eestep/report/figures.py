@@ -1,6 +1,6 @@
 """The figures: one function each, which returns a `matplotlib.figure.Figure`."""
 
-from niriss_eestep.report.pixels import plot_repairs, plot_stamp
+from niriss_eestep.report.pixels import plot_stamp, plot_stamps
 from niriss_eestep.report.profiles import plot_combined_ee, plot_combined_sb, plot_ee_profile, plot_sb_profile
 from niriss_eestep.report.program import plot_abs_flux, plot_background, plot_plateau
 
@@ -11,7 +11,7 @@ __all__ = [
     "plot_combined_sb",
     "plot_ee_profile",
     "plot_plateau",
-    "plot_repairs",
     "plot_sb_profile",
     "plot_stamp",
+    "plot_stamps",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import printable
+from niriss_eestep.products.verdict import error_terms, not_included, verdict
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
@@ -24,17 +25,6 @@ __all__ = ["report_html", "write_report", "write_report_of_models"]
 UNFOLDED = 4
 
 GROUP = ("target", "filter", "pupil", "subarray")
-BUDGET = {
-    "err_photon": "photon and read noise",
-    "err_scatter": "scatter between exposures",
-    "err_radii": "spread over radii",
-    "err_flat": "flat field",
-    "err_sky": "level and shape of the sky",
-    "err_aperture": "aperture correction",
-    "err_gain": "gain",
-    "err_spectrum": "star's spectrum",
-    "err_throughput": "throughput",
-}
 
 
 def write_report(path, output_dir=None):
@@ -116,6 +106,9 @@ def report_html(bundle):
         facts=_facts(bundle.abs_flux),
         problems=_problems(groups, exposures, remarks),
         outcome=_outcome(exposures),
+        verdict=verdict(bundle.abs_flux),
+        terms=list(error_terms().values()),
+        not_included=", ".join(not_included(bundle.abs_flux)),
         groups=groups,
         exposures=exposures,
         overview=_overview(bundle.abs_flux),
@@ -178,19 +171,15 @@ def _group_figures(bundle, index, combined, psfee):
         )
     sb = bundle.combined_sb.get(combined.meta.filename) if combined is not None else None
     if sb is not None:
-        images.append(_image(figures.plot_combined_sb(sb), f"Surface brightness, {label}"))
+        images.append(_image(figures.plot_combined_sb(sb, psfee=psfee, total=total), f"Surface brightness, {label}"))
     return images
 
 
-def _exposure_figures(bundle, name):
-    """Stamp of an exposure, and the repair where there was one."""
-    model = bundle.ee_profiles.get(name)
-    if model is None or "stamp" not in model._instance:
-        return []
-    images = [_image(figures.plot_stamp(model), f"Stamp around the star, {name}")]
-    if np.any(model.n_repaired):
-        images.append(_image(figures.plot_repairs(model), f"Before and after the repair, {name}"))
-    return images
+def _stamps(bundle, names):
+    """One figure of all stamps of a group; None without any."""
+    models = [bundle.ee_profiles[name] for name in names if name in bundle.ee_profiles]
+    models = [model for model in models if "stamp" in model._instance]
+    return _image(figures.plot_stamps(models), f"Stamps of {', '.join(names)}") if models else None
 
 
 # ---- what the page says
@@ -212,12 +201,11 @@ def _group(bundle, index, psfee):
         "title": " ".join(row[name] for name in ("target", "filter", "subarray")),
         "row": row,
         "outcome": _kind(row["status"]),
-        "budget": [(label, 100 * row[name]) for name, label in BUDGET.items() if row[name] > 0],
+        "budget": [100 * row[name] for name in error_terms()],
         "figures": _group_figures(bundle, index, combined, psfee),
-        "stamps": [
-            {"name": printable(name), "figures": found} for name in names if (found := _exposure_figures(bundle, name))
-        ],
+        "stamps": _stamps(bundle, names),
         "unfolded": len(names) <= UNFOLDED,
+        "exposures": [_exposure(entry) for entry in mine],
     }
 
 
@@ -248,8 +236,9 @@ def _problems(groups, exposures, remarks):
         for group in groups
     ]
     found += [
-        {"outcome": entry["outcome"], "where": entry["exposure"], "what": entry["status"], "link": "exposures"}
+        {"outcome": entry["outcome"], "where": entry["exposure"], "what": entry["status"], "link": ""}
         for entry in exposures
+        if not any(entry["exposure"] in group["row"]["status"] for group in groups)
     ]
     found += [{"outcome": "warned", "where": "report", "what": printable(remark), "link": ""} for remark in remarks]
     found = [entry for entry in found if entry["outcome"] != "measured"]

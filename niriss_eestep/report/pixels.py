@@ -1,94 +1,161 @@
-"""Figures of the pixels around the star: the stamp, and the repair before and after."""
+"""Figures of the pixels around the star: the stamp, the repair before and after, the star's model and what is left."""
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass
 
 import numpy as np
 
 from niriss_eestep.measure.pixels import PIXEL_KINDS
-from niriss_eestep.report.style import COLOURS, new_figure, note, plain, styled
+from niriss_eestep.products.groups import group_of
+from niriss_eestep.report.style import COLOURS, new_figure, plain, styled
 
-__all__ = ["plot_repairs", "plot_stamp"]
+__all__ = ["neighbour_of", "plot_stamp", "plot_stamps"]
 
 #: marker and colour of each kind of pixel; in this order, so that a repaired pixel shows why it was repaired
 _KIND_STYLES = {
-    "repaired": {"marker": "s", "ms": 6.5, "mfc": "none", "mec": COLOURS[0], "mew": 1.3},
-    "flagged": {"marker": "x", "ms": 4, "mec": COLOURS[1], "mew": 1.2},
-    "no value": {"marker": "+", "ms": 5, "mec": COLOURS[1], "mew": 1.2},
-    "low": {"marker": "v", "ms": 4, "mfc": "none", "mec": COLOURS[3], "mew": 1.2},
-    "sky outlier": {"marker": "o", "ms": 6, "mfc": "none", "mec": COLOURS[2], "mew": 1.2},
-    "saturated": {"marker": "*", "ms": 6, "mfc": COLOURS[4], "mec": "black", "mew": 0.5},
+    "repaired": {"marker": "s", "ms": 4.5, "mfc": "none", "mec": COLOURS[0], "mew": 1.0},
+    "flagged": {"marker": "x", "ms": 3, "mec": COLOURS[1], "mew": 0.9},
+    "no value": {"marker": "+", "ms": 3.5, "mec": COLOURS[1], "mew": 0.9},
+    "low": {"marker": "v", "ms": 3, "mfc": "none", "mec": COLOURS[3], "mew": 0.9},
+    "sky outlier": {"marker": "o", "ms": 4, "mfc": "none", "mec": COLOURS[2], "mew": 0.9},
+    "saturated": {"marker": "*", "ms": 4, "mfc": COLOURS[4], "mec": "black", "mew": 0.4},
 }
+_NEIGHBOUR = {"marker": "D", "ms": 9, "mfc": "none", "mec": COLOURS[4], "mew": 1.3}
+
+PANELS = ("stamp", "as measured", "bad pixels repaired", "model of the star", "repaired - model")
+#: width and height of a panel with its margin, in panels
+_STEP, _ROW = 1.05, 1.42
+#: width of a panel [inch]
+_WIDE = 1.03
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A square of the figure: what it is centred on and how far it reaches [pix], and where it stands."""
+
+    x: float
+    y: float
+    reach: float
+    left: float
+    bottom: float
+
+    def place(self, x, y):
+        """Place of a pixel in the figure; NaN outside the panel."""
+        u, v = (np.asarray(x) - self.x) / (2 * self.reach), (np.asarray(y) - self.y) / (2 * self.reach)
+        inside = (np.abs(u) <= 0.5) & (np.abs(v) <= 0.5)
+        return np.where(inside, u + self.left + 0.5, np.nan), np.where(inside, v + self.bottom + 0.5, np.nan)
 
 
 def plot_stamp(model):
-    """Plot the stamp around the star: centre, apertures, sky annulus, and pixels marked by kind.
+    """Plot one exposure's stamp; see `plot_stamps`."""
+    return plot_stamps([model])
+
+
+def plot_stamps(models, images=None):
+    """Plot the stamps around the star of some exposures, one below the other.
 
     Parameters
     ----------
-    model : EEProfileModel
-        With its stamp.
+    models : sequence of EEProfileModel
+        With their stamps.
+    images : mapping of str to PSFImage, optional
+        The model star by filter; the packaged PSF by default.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The image with an asinh stretch; the sky annulus lies between the dashed circles.
+        In each row: the stamp with apertures (blue) and sky annulus (green, dashed); the pixels within the largest
+        aperture before and after the repair; the model PSF fitted to them, and what it leaves. One panel of axes holds
+        all the images, since axes take most of the time of drawing.
     """
+    from niriss_eestep.reference import load_psf_images
+
+    images = load_psf_images() if images is None else images
+    width, height = len(PANELS) * _STEP, len(models) * _ROW
     with styled():
-        figure, axis = new_figure(4.8, 4.4, left=0.65, right=0.95, bottom=0.8, top=0.3)
-        if _has_stamp(model, axis):
-            drawn = _show(axis, model, model.stamp, _stretch(model))
-            _colour_bar(axis, drawn)
-            _circles(axis, model)
-            if _mark_kinds(axis, model):
-                figure.legend(loc="lower center", ncols=4)
-        axis.set_title(plain(model.meta.filename or "in memory"), fontsize="small")
-        return figure
-
-
-def plot_repairs(model):
-    """Plot the pixels within the largest aperture before and after the repair.
-
-    Parameters
-    ----------
-    model : EEProfileModel
-        With its stamp.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Both images with the same asinh stretch; pixels marked by kind on the left, the repaired ones on the right.
-    """
-    with styled():
-        figure, (before, after) = new_figure(
-            5.6, 3.2, left=0.65, right=0.9, bottom=0.75, top=0.45, ncols=2, sharex=True, sharey=True
+        figure, axis = new_figure(
+            width * _WIDE + 0.1, height * _WIDE + 0.45, left=0.05, right=0.05, bottom=0.3, top=0.15
         )
-        if _has_stamp(model, before) and _has_stamp(model, after):
-            stretch = _stretch(model)
-            for axis, image, title in ((before, model.stamp, "as it came"), (after, model.stamp_repaired, "repaired")):
-                drawn = _show(axis, model, image, stretch)
-                axis.set_title(title, fontsize="small")
-            after.set_ylabel("")
-            _colour_bar(after, drawn)
-            marked = _mark_kinds(before, model)
-            _mark_kinds(after, model, ("repaired",), labels=False)
-            _zoom(before, model)
-            if marked:
-                figure.legend(loc="lower center", ncols=4)
-        figure.suptitle(plain(model.meta.filename or "in memory"), fontsize="small")
+        axis.set_axis_off()
+        for number, model in enumerate(models):
+            _row(axis, model, images, -number * _ROW)
+        axis.set(xlim=(0, width), ylim=(0.12 - height + 1.0, 1.12), aspect="equal")
+        for k, title in enumerate(PANELS):
+            axis.text(k * _STEP + 0.5, 1.04, title, ha="center", fontsize=8)
+        handles = {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
+        if handles:
+            figure.legend(handles.values(), handles, loc="lower center", ncols=7, handletextpad=0.1, columnspacing=1.0)
         return figure
 
 
-def _has_stamp(model, axis):
-    """Whether the product has a stamp with anything in it; else a note says so."""
+def neighbour_of(model):
+    """Where a measurement's warnings say that there is another source.
+
+    Parameters
+    ----------
+    model : EEProfileModel
+
+    Returns
+    -------
+    tuple of float or None
+        x and y [pix].
+    """
+    warnings = " ".join(map(str, model._instance["meta"]["ee"].get("warnings") or ()))
+    found = re.search(r"at x=(-?\d+), y=(-?\d+), is not the star's", warnings)
+    return found and (float(found[1]), float(found[2]))
+
+
+def _row(axis, model, images, bottom):
+    """One exposure."""
+    name = plain(model.meta.filename or "in memory").removesuffix("_eeprofile.asdf")
     stamp = model._instance.get("stamp")
-    if stamp is None:
-        note(axis, "the product holds no stamp")
-    elif not np.isfinite(stamp).any():
-        note(axis, "no pixel of the stamp has a value")
-    else:
-        return True
-    axis.set_axis_off()
-    return False
+    if stamp is None or not np.isfinite(stamp).any():
+        why = "the product holds no stamp" if stamp is None else "no pixel of the stamp has a value"
+        axis.text(0, bottom + 0.5, f"{name}: {why}", fontsize=8)
+        return
+    record = model._instance["meta"]["ee"]
+    star, bar = _model_star(model, images), _stretch(model)
+    left = np.nan_to_num(model.stamp_repaired - star) if star is not None else None
+    size, reach = max(stamp.shape) / 2, float(model.radius[-1]) + 2.0
+    panels = [
+        _Panel(record["x_center"], record["y_center"], size if k == 0 else reach, k * _STEP, bottom) for k in range(5)
+    ]
+    for panel, image in zip(panels, (stamp, stamp, model.stamp_repaired, star, left), strict=True):
+        residual = image is left and left is not None
+        _show(axis, panel, image, record, _about_zero(bar) if residual else bar, "RdBu_r" if residual else "gray_r")
+    _circles(axis, panels[0], model)
+    for panel, kinds in zip(
+        panels[:3], (("sky outlier", "saturated"), list(_KIND_STYLES)[1:], ["repaired"]), strict=True
+    ):
+        _mark_kinds(axis, panel, model, kinds)
+    if neighbour := neighbour_of(model):
+        axis.plot(*panels[0].place(*neighbour), ls="none", label="neighbour", **_NEIGHBOUR)
+    _compass(axis, panels[0], model)
+    grey = f"greys {_short(bar.vmin)} to {_short(bar.vmax)} DN/s; asinh from the sky {record['background']:.3g}"
+    colours = (
+        f"; blue below, red above the model, \N{PLUS-MINUS SIGN}{_short(bar.vmax / 50)} DN/s"
+        if star is not None
+        else ""
+    )
+    axis.text(0, bottom - 0.07, f"{name}: {plain(record['status'])[:90]}", fontsize=7, va="top")
+    axis.text(0, bottom - 0.17, grey + colours, fontsize=6, va="top", color="0.35")
+
+
+def _model_star(model, images):
+    """The model PSF scaled to the repaired pixels within the largest aperture, on the background; None without one."""
+    group, record = group_of(model), model._instance["meta"]["ee"]
+    if group["filter"] not in images or group["pupil"] == "NRM" or not np.isfinite(record["x_center"]):
+        return None
+    x, y = record["x_center"] - record["stamp_x0"], record["y_center"] - record["stamp_y0"]
+    unit = images[group["filter"]].render(x, y, model.stamp.shape)
+    j, i = np.indices(model.stamp.shape)
+    data = model.stamp_repaired - record["background"]
+    used = (np.hypot(i - x, j - y) < model.radius[-1]) & np.isfinite(data)
+    if not used.any():
+        return None
+    return unit * (np.sum(unit[used] * data[used]) / np.sum(unit[used] ** 2)) + record["background"]
 
 
 def _stretch(model):
@@ -102,89 +169,89 @@ def _stretch(model):
     return AsinhNorm(linear_width=2 * spread, vmin=low - spread, vmax=max(high, low + spread))
 
 
-def _show(axis, model, image, stretch):
-    """Show an image in the coordinates of the exposure's array."""
+def _about_zero(stretch):
+    """A stretch of differences: to two percent of the star's brightest pixel."""
+    from matplotlib.colors import AsinhNorm
+
+    return AsinhNorm(linear_width=stretch.linear_width, vmin=-stretch.vmax / 50, vmax=stretch.vmax / 50)
+
+
+def _show(axis, panel, image, record, stretch, colours):
+    """Show what of an image lies in a panel."""
     from matplotlib import colormaps
 
-    record = model._instance["meta"]["ee"]
-    ny, nx = image.shape
-    left, bottom = record["stamp_x0"] - 0.5, record["stamp_y0"] - 0.5
-    # greys, so that the marks' colours keep their meaning
-    colours = colormaps["gray_r"].with_extremes(bad="#dbe9f6")
+    edge = (panel.left, panel.left + 1, panel.bottom, panel.bottom + 1)
+    x, y = edge[0], edge[2]
+    axis.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color="0.5", lw=0.5)
+    if image is None:
+        axis.text(x + 0.5, y + 0.5, "no model PSF", ha="center", va="center", fontsize=7)
+        return
+    n = int(np.ceil(panel.reach))
+    padded = np.pad(np.asarray(image, dtype=float), n, constant_values=np.nan)
+    i, j = round(panel.x - record["stamp_x0"]) + n, round(panel.y - record["stamp_y0"]) + n
+    cut = padded[max(j - n, 0) : j + n + 1, max(i - n, 0) : i + n + 1]
+    extent = [
+        value
+        for at, size, start in ((round(panel.x) - panel.x, panel.reach, x), (round(panel.y) - panel.y, panel.reach, y))
+        for value in (start + 0.5 + (at - n - 0.5) / (2 * size), start + 0.5 + (at + n + 0.5) / (2 * size))
+    ]
     drawn = axis.imshow(
-        np.ma.masked_invalid(image),
+        np.ma.masked_invalid(cut),
         origin="lower",
-        extent=(left, left + nx, bottom, bottom + ny),
-        cmap=colours,
+        extent=extent,
+        # greys, so that the marks' colours keep their meaning
+        cmap=colormaps[colours].with_extremes(bad="#dbe9f6"),
         norm=stretch,
         interpolation="none",
+        aspect="auto",
     )
-    axis.grid(visible=False)
-    axis.locator_params(nbins=5)
-    axis.set_xlabel("x [pix]")
-    axis.set_ylabel("y [pix]")
-    return drawn
+    from matplotlib.patches import Rectangle
+
+    drawn.set_clip_path(Rectangle((x, y), 1, 1, transform=axis.transData))
 
 
-def _colour_bar(axis, drawn):
-    """Add a colour bar as high as the image."""
-    bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)))
-    bar.ax.minorticks_off()
-    bar.set_ticks(_bar_ticks(drawn.norm), labels=None)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
-    bar.set_label("Count rate [DN/s]")
-
-
-def _bar_ticks(stretch):
-    """Powers of ten, and zero, that stand apart on a stretched colour bar."""
-    top = int(np.floor(np.log10(max(stretch.vmax, np.finfo(np.float32).tiny))))
-    kept = []
-    for value in [*(10.0**power for power in range(top, top - 12, -1)), 0.0]:
-        place = float(stretch(value))
-        if stretch.vmin <= value <= stretch.vmax and all(abs(place - float(stretch(other))) > 0.08 for other in kept):
-            kept.append(value)
-    return kept
-
-
-def _circles(axis, model):
-    """Draw the centre, the apertures and the sky annulus."""
+def _circles(axis, panel, model):
+    """Draw the apertures and the sky annulus."""
     record = model._instance["meta"]["ee"]
-    centre = record["x_center"], record["y_center"]
-    axis.plot(*centre, "+", color=COLOURS[4], ms=9, mew=1.3, label="centre")
     sky = [radius for radius in (record["background_r_in"], record["background_r_out"]) if radius > 0]
-    limits = axis.axis()
     for radii, style in (
-        (model.radius[:-1], {"color": COLOURS[0], "lw": 0.4}),
-        (model.radius[-1:], {"color": COLOURS[0], "lw": 1.1}),
-        (sky, {"color": COLOURS[2], "lw": 1.1, "ls": "--"}),
+        (model.radius[:-1], {"color": COLOURS[0], "lw": 0.3}),
+        (model.radius[-1:], {"color": COLOURS[0], "lw": 0.8}),
+        (sky, {"color": COLOURS[2], "lw": 0.8, "ls": "--"}),
     ):
-        axis.plot(*_rings(centre, radii), **style)
-    axis.axis(limits)
+        # as one line with gaps: an artist for each circle would take longer to draw
+        angle = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
+        across = np.asarray(radii, dtype=float)[:, None]
+        x, y = panel.x + across * np.cos(angle), panel.y + across * np.sin(angle)
+        axis.plot(*panel.place(x.ravel(), y.ravel()), **style)
 
 
-def _rings(centre, radii):
-    """Points of concentric circles, as one line with gaps: an artist for each would take longer to draw."""
-    angle = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
-    radii = np.asarray(radii, dtype=float)[:, None]
-    return (centre[0] + radii * np.cos(angle)).ravel(), (centre[1] + radii * np.sin(angle)).ravel()
-
-
-def _mark_kinds(axis, model, kinds=tuple(_KIND_STYLES), *, labels=True):
-    """Mark the pixels of some kinds; gives whether there were any."""
+def _mark_kinds(axis, panel, model, kinds):
+    """Mark the pixels of some kinds."""
     record = model._instance["meta"]["ee"]
-    found = False
     for kind in kinds:
         j, i = np.nonzero(model.stamp_kind & PIXEL_KINDS[kind])
         if len(i):
-            label = f"{kind} ({len(i)})" if labels else None
-            axis.plot(i + record["stamp_x0"], j + record["stamp_y0"], ls="none", label=label, **_KIND_STYLES[kind])
-            found = True
-    return found
+            x, y = panel.place(i + record["stamp_x0"], j + record["stamp_y0"])
+            axis.plot(x, y, ls="none", label=kind, **_KIND_STYLES[kind])
 
 
-def _zoom(axis, model):
-    """Show what the largest aperture holds."""
-    record = model._instance["meta"]["ee"]
-    reach = float(model.radius[-1]) + 2.0
-    axis.set_xlim(record["x_center"] - reach, record["x_center"] + reach)
-    axis.set_ylim(record["y_center"] - reach, record["y_center"] + reach)
+def _compass(axis, panel, model):
+    """Draw north and east, where the header has them, and the length of an arcsecond."""
+    length = 1 / (model._instance["meta"]["ee"]["pixel_scale"] * 2 * panel.reach)
+    x, y = panel.left + 0.06, panel.bottom + 0.06
+    axis.plot([x, x + length], [y, y], color="black", lw=1.5, solid_capstyle="butt")
+    axis.text(x + length + 0.03, y, '1"', fontsize=7, va="center")
+    wcs = model._instance["meta"].get("wcsinfo", {})
+    sky = np.array([[wcs.get(f"pc{i}_{j}", np.nan) * wcs.get(f"cdelt{i}", np.nan) for j in (1, 2)] for i in (1, 2)])
+    if not np.isfinite(sky).all() or np.linalg.det(sky) == 0:
+        return
+    x, y = panel.left + 0.84, panel.bottom + 0.84
+    for name, (dx, dy) in zip("EN", np.linalg.inv(sky).T, strict=True):
+        dx, dy = 0.1 * np.array([dx, dy]) / np.hypot(dx, dy)
+        axis.plot([x, x + dx], [y, y + dy], color="black", lw=0.9)
+        axis.text(x + 1.5 * dx, y + 1.5 * dy, name, fontsize=6, ha="center", va="center")
+
+
+def _short(value):
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

@@ -6,7 +6,7 @@ import numpy as np
 
 from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.report.curves import model_curve
-from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
+from niriss_eestep.report.style import COLOURS, new_figure, note, plain, second_scale, series_style, styled
 
 __all__ = ["plot_combined_ee", "plot_combined_sb", "plot_ee_profile", "plot_sb_profile"]
 
@@ -107,12 +107,16 @@ def plot_sb_profile(model):
         return figure
 
 
-def plot_combined_sb(model):
-    """Plot the surface brightness of a group: each dither and their mean.
+def plot_combined_sb(model, *, psfee=None, total=None):
+    """Plot the surface brightness of a group: each dither, their mean and, with a total, the model PSF.
 
     Parameters
     ----------
     model : CombinedSBModel
+    psfee : PSFEE, optional
+        Encircled energy of the model PSF; the packaged one by default.
+    total : float, optional
+        Total count rate of the star [DN/s].
 
     Returns
     -------
@@ -128,9 +132,25 @@ def plot_combined_sb(model):
     with styled():
         figure, axis = new_figure(5.2, 3.4)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan)
-        axis.set_xlabel("Mid-radius of the annulus [pix]")
+        if total is not None:
+            _model_sb(axis, model, psfee, total)
+        axis.set_xlabel("Mid-radius of the annulus [pix]; below zero: fainter than the starlight in the sky annulus")
         axis.set_title(_title(model))
         return figure
+
+
+def _model_sb(axis, model, psfee, total):
+    """Draw the model star's surface brightness, less what the sky annulus holds of it."""
+    rings = next((ring for ring in exposure_backgrounds(model) if ring[0].size > 1), None)
+    fine = np.linspace(1.0, model.radius[-1], 200)
+    half = 0.5  # pix: a ring of one pixel's width at each radius
+    sky = (np.array([0.0, 0.0]), np.array([0.0])) if rings is None else rings
+    curve, _ = _curve(psfee, model.meta.group.filter, [sky], np.pi * (fine + half)[None] ** 2, fine + half)
+    if curve is not None:
+        inner, _ = _curve(psfee, model.meta.group.filter, [sky], np.pi * (fine - half)[None] ** 2, fine - half)
+        light = total * (curve.effective[0] - inner.effective[0]) / (4 * np.pi * fine * half)
+        axis.plot(fine, light, color=MODEL, zorder=1, label="model PSF, sky subtracted")
+        axis.legend(loc="lower left")
 
 
 class _Series:
@@ -142,9 +162,13 @@ class _Series:
 
 
 def _curve(psfee, filter_name, rings, area, radius):
+    return model_curve(psfee or _packaged(), filter_name, rings, area, radius)
+
+
+def _packaged():
     from niriss_eestep.reference import load_psfee
 
-    return model_curve(psfee or load_psfee(), filter_name, rings, area, radius)
+    return load_psfee()
 
 
 def _exposure_series(names, rates):
@@ -193,7 +217,7 @@ def _errorbars(axis, radius, value, err, series, label):
 
 
 def _ee_figure(model, title, series, effective, curve, total, reason):
-    figure, (top, below) = new_figure(5.2, 4.8, right=0.7, top=0.5, nrows=2, sharex=True, height_ratios=(2, 1))
+    figure, (top, below) = new_figure(5.2, 5.0, right=0.7, top=0.75, nrows=2, sharex=True, height_ratios=(2, 1))
     n, radius = len(series), model.radius
     for index, entry in enumerate(series):
         _errorbars(top, radius + _spread(index, n, 0.06), entry.value, entry.err, entry, entry.label)
@@ -202,8 +226,6 @@ def _ee_figure(model, title, series, effective, curve, total, reason):
         top.plot(
             curve.fine_radius, total * curve.fine_effective, color=MODEL, zorder=1, label="model PSF, sky subtracted"
         )
-        right = top.secondary_yaxis("right", functions=(lambda rate: rate / total, lambda part: part * total))
-        right.set_ylabel("Part of the total")
         for index, (entry, part) in enumerate(zip(series, effective, strict=True)):
             percent = 100 / (total * part)
             shifted = radius + _spread(index, n, 0.06)
@@ -218,10 +240,15 @@ def _ee_figure(model, title, series, effective, curve, total, reason):
         top.legend(loc="lower right")
         top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
     top.set_ylabel("Count rate within radius [DN/s]")
-    below.set_ylabel("Data from model [%]")
+    below.set_ylabel("Data / model - 1 [%]")
     below.set_xlabel("Aperture radius [pix]")
     below.set_xlim(0, 1.04 * radius[-1])
-    top.set_title(title)
+    scale = model._instance["meta"][model.meta_key].get("pixel_scale")
+    if scale:
+        second_scale(top, "top", scale, "Aperture radius [arcsec]")
+    if scaled:
+        second_scale(top, "right", 1 / total, "Fraction of the total")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

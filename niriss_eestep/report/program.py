@@ -79,10 +79,7 @@ def plot_plateau(model, row=0):
             axis.axhline(mean, color=COLOURS[1], lw=1, label=f"mean {measured(mean, mean_err)} DN/s")
             axis.axhspan(mean - mean_err, mean + mean_err, color=COLOURS[1], alpha=0.2, lw=0)
             _limit_plateau(axis, total[used], err[used], mean, mean_err)
-            right = axis.secondary_yaxis(
-                "right", functions=(lambda y: 100 * (y / mean - 1), lambda p: mean * (1 + p / 100))
-            )
-            right.set_ylabel("From the mean [%]")
+            _percent_scale(axis, mean)
             axis.legend(loc="best")
         else:
             note(axis, str(entry["status"]))
@@ -91,6 +88,22 @@ def plot_plateau(model, row=0):
         axis.set_ylabel("Total count rate [DN/s]")
         axis.set_title(plain("  ".join(str(entry[name]) for name in ("target", "filter", "subarray"))))
         return figure
+
+
+def _percent_scale(axis, mean):
+    """Label the right edge by the difference from the mean."""
+    from matplotlib.ticker import MaxNLocator
+
+    percent = np.array(axis.get_ylim()) / mean * 100 - 100
+    for value in MaxNLocator(4).tick_values(*percent)[1:-1]:
+        axis.text(
+            1.01,
+            mean * (1 + value / 100),
+            f"{value:g} %",
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
 
 
 def plot_background(model):

@@ -6,6 +6,8 @@ import io
 import re
 from contextlib import contextmanager
 
+import numpy as np
+
 from niriss_eestep.errors import printable
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "new_figure",
     "note",
     "plain",
+    "second_scale",
     "series_style",
     "styled",
 ]
@@ -128,6 +131,43 @@ def note(axis, text, *, size="small"):
     axis.text(
         0.5, 0.5, fill(plain(text), 60), transform=axis.transAxes, ha="center", va="center", fontsize=size, bbox=box
     )
+
+
+def second_scale(axis, side, factor, label):
+    """Label the upper or right edge of a panel in another unit: a second pair of axes takes ten times as long to draw.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        With its final limits.
+    side : {'top', 'right'}
+    factor : float
+        The other unit's value of one unit of the axis.
+    label : str
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    top = side == "top"
+    low, high = sorted(factor * value for value in (axis.get_xlim() if top else axis.get_ylim()))
+    ticks = [value for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    transform = axis.get_xaxis_transform() if top else axis.get_yaxis_transform()
+    ends = np.array([[value / factor, value / factor, np.nan] for value in ticks]).ravel()
+    marks = np.tile([0.98, 1.0, np.nan], len(ticks))
+    axis.plot(*((ends, marks) if top else (marks, ends)), color="black", lw=0.8, transform=transform)
+    style = {"transform": transform, "ha": "center" if top else "left", "va": "bottom" if top else "center"}
+    for value in ticks:
+        axis.text(*((value / factor, 1.01) if top else (1.01, value / factor)), f"{value:g}", fontsize=8, **style)
+    place = (0.5, 1.01 + 0.16 / _height(axis)) if top else (1.01 + 0.42 / _width(axis), 0.5)
+    centre = {"transform": axis.transAxes, "ha": "center", "va": "bottom" if top else "center"}
+    axis.text(*place, label, fontsize=8, rotation=0 if top else 270, **centre)
+
+
+def _height(axis):
+    return axis.get_position().height * axis.figure.get_figheight()
+
+
+def _width(axis):
+    return axis.get_position().width * axis.figure.get_figwidth()
 
 
 def series_style(index):

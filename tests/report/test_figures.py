@@ -27,7 +27,6 @@ def every_figure(program):
         yield model.plot()
     for model in program.ee:
         yield figures.plot_stamp(model)
-        yield figures.plot_repairs(model)
     for row in range(len(program.abs_flux.table)):
         yield figures.plot_plateau(program.abs_flux, row)
     yield figures.plot_background(program.abs_flux)
@@ -145,7 +144,7 @@ def test_stamp_marks_pixels_by_kind(program):
     for kind in ("repaired", "no value", "sky outlier"):
         number = np.count_nonzero(model.stamp_kind & PIXEL_KINDS[kind])
         assert number > 0
-        assert f"{kind} ({number})" in text
+        assert kind in text
 
 
 def test_profile_without_stamp(program):
@@ -153,7 +152,6 @@ def test_profile_without_stamp(program):
     for name in ("stamp", "stamp_repaired", "stamp_kind"):
         del model._instance[name]
     assert "holds no stamp" in draw(figures.plot_stamp(model))
-    assert "holds no stamp" in draw(figures.plot_repairs(model))
 
 
 def test_stamp_without_a_value(single):

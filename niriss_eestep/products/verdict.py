@@ -1,0 +1,82 @@
+"""What an absolute flux calibration comes to, in a line; and what its errors hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from niriss_eestep.products.columns import schema_url, table_fields
+
+__all__ = ["error_terms", "not_included", "verdict"]
+
+#: a ratio agrees with 1 within so many of its standard errors
+_AGREES = 3.0
+
+#: terms that are 0 until somebody gives them, with the parameter that does
+_GIVEN = {"err_gain": "gain_err", "err_throughput": "throughput_err", "err_flat": "flat_err"}
+
+
+def error_terms():
+    """Name the terms of the error budget.
+
+    Returns
+    -------
+    dict of str to str
+        What each column ``err_...`` of the table stands for.
+    """
+    fields = table_fields(schema_url("abs_flux"), "table")
+    return {
+        name: field.description.removeprefix("Fractional error of ratio from ").split(";")[0].removeprefix("the ")
+        for name, field in fields.items()
+        if name.startswith("err_")
+    }
+
+
+def not_included(model):
+    """Name the terms that the errors leave out, since nobody gave them.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    list of str
+        For example 'gain (gain_err is 0)'.
+    """
+    terms, table = error_terms(), model.table
+    return [
+        f"{terms[name]} ({parameter} is 0)"
+        for name, parameter in _GIVEN.items()
+        if name in terms and not np.any(table[name] > 0)
+    ]
+
+
+def verdict(model):
+    """Say in a line whether the ratios agree with 1.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    str
+    """
+    table = model.table
+    known = table[np.isfinite(table["ratio"]) & (table["ratio_err"] > 0)]
+    without = len(table) - len(known)
+    lacking = f"; {without} of {len(table)} without a ratio" if without else ""
+    if not len(known):
+        return f"no ratio in any of {len(table)} groups: the expected rate or the measurement is missing"
+    off = known["ratio"] - 1
+    sigma = np.abs(off) / known["ratio_err"]
+    agree = int(np.sum(sigma <= _AGREES))
+    k = int(np.argmax(sigma if agree < len(known) else np.abs(off)))
+    terms = {name: float(np.nanmean(np.square(known[name]))) for name in error_terms() if name in known.dtype.names}
+    largest = error_terms()[max(terms, key=terms.get)]
+    what = "filters" if len(set(known["filter"].tolist())) == len(known) else "groups"
+    where = " ".join(str(known[name][k]) for name in ("filter", "subarray"))
+    return (
+        f"{agree} of {len(known)} {what} agree with 1 within {_AGREES:g} standard errors; largest difference "
+        f"{100 * off[k]:+.2f} % ({where}, {sigma[k]:.1f} sigma); the largest error is that of the {largest}{lacking}"
+    )
