@@ -11,7 +11,7 @@ from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
-from niriss_eestep.products.convert import combined_ee_model, combined_sb_model, ee_profile
+from niriss_eestep.products.convert import combined_model, ee_profile
 from niriss_eestep.products.foreign import completed
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
@@ -156,8 +156,7 @@ class CombineProfilesStep(FluxStep):
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             combined = with_shared_errors(combined, profiles, [detector_corner(model.meta) for model in models])
-        make = combined_ee_model if kind is EEProfileModel else combined_sb_model
-        result = make(combined, models, product=product)
+        result = combined_model(combined, models, product=product)
         group, suffix = group_of(models[0]), self.suffix if kind is EEProfileModel else SUFFIXES[kind]
         result.meta.filename = group_file_name(product, group, suffix, with_target=several)
         self.finish(result, [member.source for member, _ in members], self.parameters_for(models[0]))

@@ -21,7 +21,7 @@ from niriss_eestep.measure.repair import BOX
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.pipeline.base import FluxStep
-from niriss_eestep.products.convert import add_integrations, ee_profile_model, sb_profile_model
+from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.products.provenance import exposure_record, fingerprint
 
@@ -131,7 +131,7 @@ class ExposureStep(FluxStep):
             profile, integrations = self._profile_of(exposures, in_image, model, references)
             if in_image is not options:
                 profile = native_profile(profile, options, field.pixels.ratio)
-            result = self.product(profile, model)
+            result = profile_model(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
         _give_native_area(result, field.pixels)
@@ -250,10 +250,6 @@ class ExposureStep(FluxStep):
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""
-        raise NotImplementedError
-
-    def product(self, profile, model):
-        """Make the data model of a profile."""
         raise NotImplementedError
 
 
@@ -403,10 +399,6 @@ class EEPhotometryStep(ExposureStep):
         """Profile of an exposure that could not be measured."""
         return failed_ee(exposure, options, reason)
 
-    def product(self, profile, model):
-        """Make the data model of a profile."""
-        return ee_profile_model(profile, model)
-
 
 class SBProfileStep(ExposureStep):
     """Measure the surface-brightness profile of a star in one or more exposures.
@@ -445,7 +437,3 @@ class SBProfileStep(ExposureStep):
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""
         return failed_sb(exposure, options, reason)
-
-    def product(self, profile, model):
-        """Make the data model of a profile."""
-        return sb_profile_model(profile, model)

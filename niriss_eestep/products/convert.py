@@ -1,9 +1,9 @@
-"""Conversion between the dataclasses of the measurement and the data models of the products."""
+"""Conversion between the dataclasses of the measurement and the data models of the products, by the schemas' names."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import MISSING, fields
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
-from niriss_eestep.products.columns import make_table, table_fields
+from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.products.columns import array_fields, make_table, merged_schema, table_fields
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import (
     AbsFluxModel,
@@ -25,62 +25,62 @@ from niriss_eestep.products.models import (
 )
 from niriss_eestep.products.provenance import copy_metadata
 
-__all__ = [
-    "abs_flux_model",
-    "add_integrations",
-    "combined_ee_model",
-    "combined_profile",
-    "combined_sb_model",
-    "ee_profile",
-    "ee_profile_model",
-    "sb_profile_model",
-]
+__all__ = ["abs_flux_model", "add_integrations", "combined_model", "combined_profile", "ee_profile", "profile_model"]
+
+#: where a profile has what its product holds under another name
+_PLACES = {
+    "x_center": "centroid.x",
+    "y_center": "centroid.y",
+    "x_center_err": "centroid.x_err",
+    "y_center_err": "centroid.y_err",
+    "shift": "centroid.shift",
+    "centroid_method": "centroid.method",
+    "background": "background.value",
+    "stamp": "pixels.image",
+    "stamp_x0": "pixels.x_origin",
+    "stamp_y0": "pixels.y_origin",
+    "flat_err_scale": "pixels.flat_scale",
+    "noise_correlation": "noise.amplitude",
+}
+_PLACES |= {f"core_{name}": f"core.{name}" for name in ("saturated", "do_not_use", "flagged")}
+_PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}
+_PLACES |= {
+    f"background_{name}": f"background.{name}"
+    for name in ("err", "std", "npix", "n_rejected", "r_in", "r_out", "method", "ring_edges", "ring_coverage")
+}
+
+#: Python's types of the schemas' scalars, and what stands for one that a product from elsewhere does not have
+_TYPES = {"number": float, "integer": int, "string": str, "array": list}
+_UNKNOWN = {"float": math.nan, "int": 0, "str": ""}
 
 
-def ee_profile_model(profile, exposure=None):
-    """Make the product of an EE profile.
+def profile_model(profile, exposure=None):
+    """Make the product of a profile.
 
     Parameters
     ----------
-    profile : EEProfile
+    profile : EEProfile or SBProfile
     exposure : JwstDataModel, optional
         What was measured; its core metadata is copied.
 
     Returns
     -------
-    EEProfileModel
+    EEProfileModel or SBProfileModel
     """
-    tree = _profile_arrays(profile)
-    for name in ("count_rate", "count_rate_err", "electron_rate", "electron_rate_err", "area"):
-        tree[name] = _floats(getattr(profile, name))
-    for name in ("n_bad", "n_repaired"):
-        tree[name] = _integers(getattr(profile, name))
-    tree["meta"] = {
-        "ee": _star_record(profile)
-        | {
-            "gain": float(profile.gain),
-            "core_saturated": int(profile.core.saturated),
-            "core_do_not_use": int(profile.core.do_not_use),
-            "core_flagged": int(profile.core.flagged),
-            "bad_pixel_method": profile.bad_pixel_method,
-        }
-    }
-    if profile.sky_covariance is not None:
-        tree["sky_covariance"] = _floats(profile.sky_covariance)
-    if profile.noise is not None:
-        tree["noise_correlation"] = _floats(profile.noise.amplitude)
-    if profile.sky_shape is not None:
+    kind = EEProfileModel if isinstance(profile, EEProfile) else SBProfileModel
+    properties = merged_schema(kind.schema_url)["properties"]
+    tree = _entries(profile, properties, _PLACES)
+    record = _entries(profile, properties["meta"]["properties"][kind.meta_key]["properties"], _PLACES)
+    if "stamp_flat_err" in tree:
+        record["flat_err_scale"] = float(profile.pixels.flat_scale)
+    if getattr(profile, "sky_shape", None) is not None:
         value, err = profile.sky_shape.curvature
-        tree["meta"]["ee"] |= {"sky_curvature": float(value), "sky_curvature_err": float(err)}
-        tree["meta"]["ee"]["sky_is_flat"] = not profile.sky_shape.is_needed
-    if profile.pixels is not None:
-        pixels = profile.pixels
-        tree |= {"stamp": pixels.image, "stamp_repaired": pixels.repaired, "stamp_kind": pixels.kind}
-        if pixels.flat_err is not None:
-            tree["stamp_flat_err"] = pixels.flat_err
-            tree["meta"]["ee"]["flat_err_scale"] = float(pixels.flat_scale)
-        tree["meta"]["ee"] |= {"stamp_x0": int(pixels.x_origin), "stamp_y0": int(pixels.y_origin)}
-    return _with_metadata(EEProfileModel(tree), exposure)
+        record |= {"sky_curvature": float(value), "sky_curvature_err": float(err)}
+        record["sky_is_flat"] = not profile.sky_shape.is_needed
+    model = kind(tree | {"meta": {kind.meta_key: record}})
+    if exposure is not None:
+        copy_metadata(model, exposure)
+    return model
 
 
 def ee_profile(model):
@@ -94,63 +94,16 @@ def ee_profile(model):
     -------
     EEProfile
     """
-    record = model._instance["meta"]["ee"]
-    return EEProfile(
-        radius=model.radius,
-        count_rate=model.count_rate,
-        covariance=model.covariance,
-        area=model.area,
-        n_bad=model.n_bad,
-        n_repaired=model.n_repaired,
-        core=CoreReport(record["core_saturated"], record["core_do_not_use"], record["core_flagged"]),
-        gain=record["gain"],
-        bad_pixel_method=record["bad_pixel_method"],
-        pixels=_pixels(model, record),
-        sky_covariance=_optional(model, "sky_covariance"),
-        **_star(model, record),
-    )
-
-
-def _optional(model, name):
-    """Give an array that older products, and those of others, do not have; None there."""
-    return model[name] if name in model._instance else None
-
-
-def _pixels(model, record):
-    """Give the pixels around the star; None where the product has none."""
-    if "stamp" not in model._instance:
-        return None
-    flat = model.stamp_flat_err if "stamp_flat_err" in model._instance else None
-    origin = record["stamp_x0"], record["stamp_y0"]
-    return PixelMap(
-        model.stamp, model.stamp_repaired, model.stamp_kind, *origin, flat, record.get("flat_err_scale", 0.0)
-    )
-
-
-def sb_profile_model(profile, exposure=None):
-    """Make the product of an SB profile.
-
-    Parameters
-    ----------
-    profile : SBProfile
-    exposure : JwstDataModel, optional
-        What was measured; its core metadata is copied.
-
-    Returns
-    -------
-    SBProfileModel
-    """
-    tree = _profile_arrays(profile)
-    for name in ("surface_brightness", "surface_brightness_err", "surface_brightness_mjysr"):
-        tree[name] = _floats(getattr(profile, name))
-    for name in ("n_used", "n_clipped"):
-        tree[name] = _integers(getattr(profile, name))
-    tree["half_width"] = float(profile.half_width)
-    record = _star_record(profile)
-    if profile.photmjsr is not None:
-        record["photmjsr"] = float(profile.photmjsr)
-    tree["meta"] = {"sb": record}
-    return _with_metadata(SBProfileModel(tree), exposure)
+    entries = _arrays(model) | model._instance["meta"]["ee"]
+    names = {place: name for name, place in _PLACES.items()}
+    parts = {
+        "centroid": _restored(Centroid, entries, names, "centroid."),
+        "background": _restored(Background, entries, names, "background."),
+        "core": _restored(CoreReport, entries, names, "core."),
+        "pixels": _restored(PixelMap, entries, names, "pixels.") if "stamp" in entries else None,
+        "warnings": tuple(entries.get("warnings", ())),
+    }
+    return _restored(EEProfile, entries | parts, names)
 
 
 def add_integrations(model, integrations):
@@ -163,23 +116,22 @@ def add_integrations(model, integrations):
     integrations : Integrations
         From `niriss_eestep.measure.integrations.combine_integrations`.
     """
-    name = model.y_name
-    for key, value in (
-        (f"integration_{name}", integrations.value),
-        (f"integration_{name}_err", integrations.err),
-        ("integration_scatter", integrations.scatter),
-    ):
-        model._instance[key] = np.array(value, dtype=np.float64)
+    found = {
+        f"integration_{model.y_name}": integrations.value,
+        f"integration_{model.y_name}_err": integrations.err,
+        "integration_scatter": integrations.scatter,
+    }
+    model._instance.update({name: np.array(value, dtype=np.float64) for name, value in found.items()})
 
 
-def combined_ee_model(combined, members, *, product=""):
-    """Make the product of a group's EE.
+def combined_model(combined, members, *, product=""):
+    """Make the product of a group's EE or SB.
 
     Parameters
     ----------
     combined : CombinedProfile
         The mean.
-    members : sequence of EEProfileModel
+    members : sequence of EEProfileModel or of SBProfileModel
         The group's exposures, one for each row of ``combined`` and in its order; the first one's core metadata is
         copied.
     product : str, optional
@@ -187,48 +139,39 @@ def combined_ee_model(combined, members, *, product=""):
 
     Returns
     -------
-    CombinedEEModel
+    CombinedEEModel or CombinedSBModel
 
     Raises
     ------
     ProductError
         When the members are not as many as the rows.
     """
-    tree = _combined_tree(combined, members, "ee", "count_rate", product)
-    tree["exposure_area"] = np.array([member.area for member in members], dtype=float)
-    for name in ("flat_covariance", "sky_covariance"):
-        if getattr(combined, name) is not None:
-            tree[name] = _floats(getattr(combined, name))
-    tree["exposure_covariance"] = np.array([member.covariance for member in members], dtype=float)
-    tree["meta"]["group"]["gain"] = members[0].meta.ee.gain
-    return _with_metadata(CombinedEEModel(tree), members[0])
-
-
-def combined_sb_model(combined, members, *, product=""):
-    """Make the product of a group's SB.
-
-    Parameters
-    ----------
-    combined : CombinedProfile
-        The mean.
-    members : sequence of SBProfileModel
-        As `combined_ee_model`.
-    product : str, optional
-        Name of the association's product.
-
-    Returns
-    -------
-    CombinedSBModel
-
-    Raises
-    ------
-    ProductError
-        When the members are not as many as the rows.
-    """
-    tree = _combined_tree(combined, members, "sb", "surface_brightness", product)
-    photmjsr = tree["meta"]["group"].get("photmjsr", math.nan)
-    tree["surface_brightness_mjysr"] = tree["surface_brightness"] * photmjsr
-    return _with_metadata(CombinedSBModel(tree), members[0])
+    if len(members) != len(combined.names) or not members:
+        raise ProductError(f"{len(members)} exposures do not belong to a combined profile of {len(combined.names)}")
+    first = members[0]
+    kind = CombinedEEModel if isinstance(first, EEProfileModel) else CombinedSBModel
+    records = [member._instance["meta"][member.meta_key] for member in members]
+    group = _group_record(members, records, product)
+    tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _mean_places(kind.y_name))
+    tree |= {
+        "exposure_mjd": np.array([_mjd(member) for member in members]),
+        "exposure_ring_edges": _stack([member.background_ring_edges for member in members]),
+        "exposure_ring_coverage": _stack([member.background_ring_coverage for member in members]),
+        "exposure_filenames": [_input_name(member) for member in members],
+        "exposure_status": [record["status"] for record in records],
+        "meta": {"group": group},
+    }
+    for name in ("x_center", "y_center", "background", "background_err"):
+        tree[f"exposure_{name}"] = np.array([record.get(name, math.nan) for record in records], dtype=float)
+    if kind is CombinedEEModel:
+        tree["exposure_area"] = np.array([member.area for member in members], dtype=float)
+        tree["exposure_covariance"] = np.array([member.covariance for member in members], dtype=float)
+        group["gain"] = first.meta.ee.gain
+    else:
+        tree["surface_brightness_mjysr"] = tree["surface_brightness"] * group.get("photmjsr", math.nan)
+    model = kind(tree)
+    copy_metadata(model, first)
+    return model
 
 
 def combined_profile(model):
@@ -242,28 +185,11 @@ def combined_profile(model):
     -------
     CombinedProfile
     """
-    value = model.y_name
-    return CombinedProfile(
-        radius=model.radius,
-        value=model[value],
-        covariance=model.covariance,
-        err_formal=model[f"{value}_err_formal"],
-        inflation=model.inflation,
-        scatter=model.scatter,
-        chi2_dof=model.chi2_dof,
-        n_good=model.n_good,
-        names=tuple(model._instance["exposure_names"]),
-        exposure_value=model[f"exposure_{value}"],
-        exposure_err=model[f"exposure_{value}_err"],
-        exposure_flag=model.exposure_flag,
-        exposure_weight=model.exposure_weight,
-        exposure_covariance=model.exposure_covariance if value == "count_rate" else None,
-        flat_covariance=_optional(model, "flat_covariance"),
-        sky_covariance=_optional(model, "sky_covariance"),
-    )
+    entries = _arrays(model) | {"exposure_names": tuple(model._instance["exposure_names"])}
+    return _restored(CombinedProfile, entries, {place: name for name, place in _mean_places(model.y_name).items()})
 
 
-def abs_flux_model(rows, *, radius, radius_used, total_count_rate, total_count_rate_err, ee_effective, exposures=()):
+def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     """Make the product of the absolute flux calibration.
 
     Parameters
@@ -272,14 +198,11 @@ def abs_flux_model(rows, *, radius, radius_used, total_count_rate, total_count_r
         One per group, with the columns of the schema's ``table``; a column left out is NaN, 0 or empty.
     radius : array_like, shape (n_radii,)
         [pix].
-    radius_used : array_like of bool or int, shape (n_groups, n_radii)
-        Whether the total was averaged over the radius.
-    total_count_rate, total_count_rate_err : array_like, shape (n_groups, n_radii)
-        Total from each radius and its standard error [DN/s].
-    ee_effective : array_like, shape (n_groups, n_radii)
-        Effective encircled energy.
     exposures : sequence of mapping, or structured ndarray
         One per exposure, with the columns of the schema's ``exposures``.
+    **arrays : array_like, shape (n_groups, n_radii)
+        ``radius_used``, whether the total was averaged over the radius; ``total_count_rate`` and
+        ``total_count_rate_err``, the total from each radius and its standard error [DN/s]; ``ee_effective``.
 
     Returns
     -------
@@ -290,129 +213,51 @@ def abs_flux_model(rows, *, radius, radius_used, total_count_rate, total_count_r
     ProductError
         When a row has a column that the table does not know.
     """
-    url = AbsFluxModel.schema_url
-    radius = _floats(radius)
-    shape = (len(rows), len(radius))
-    return AbsFluxModel(
-        {
-            "table": make_table(table_fields(url, "table"), rows),
-            "exposures": make_table(table_fields(url, "exposures"), exposures),
-            "radius": radius,
-            "radius_used": np.asarray(radius_used, dtype=np.int8).reshape(shape),
-            "total_count_rate": _floats(total_count_rate).reshape(shape),
-            "total_count_rate_err": _floats(total_count_rate_err).reshape(shape),
-            "ee_effective": _floats(ee_effective).reshape(shape),
-            "meta": {},
-        }
+    url, radius = AbsFluxModel.schema_url, np.array(radius, dtype=np.float64)
+    known, shape = array_fields(url), (len(rows), len(radius))
+    tree = {"table": make_table(table_fields(url, "table"), rows)}
+    tree |= {"exposures": make_table(table_fields(url, "exposures"), exposures), "radius": radius, "meta": {}}
+    for name, values in arrays.items():
+        tree[name] = np.array(values, dtype=known[name].datatype).reshape(shape)
+    return AbsFluxModel(tree)
+
+
+def _entries(profile, properties, places):
+    """Entries of a schema that a profile has."""
+    found = {}
+    for name, entry in properties.items():
+        value = profile
+        for attribute in places.get(name, name).split("."):
+            value = getattr(value, attribute, None)
+        if value is not None:
+            as_array = "datatype" in entry
+            found[name] = np.array(value, dtype=entry["datatype"]) if as_array else _TYPES[entry["type"]](value)
+    return found
+
+
+def _arrays(model):
+    """Arrays that a product has."""
+    return {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
+
+
+def _restored(kind, entries, names, prefix=""):
+    """Undo `_entries`: make a dataclass, or a part of one whose places begin with ``prefix``."""
+    values = {}
+    for field in fields(kind):
+        name = names.get(prefix + field.name, field.name)
+        if name in entries:
+            values[field.name] = entries[name]
+        elif field.default is MISSING:
+            values[field.name] = _UNKNOWN[field.type]
+    return kind(**values)
+
+
+def _mean_places(value):
+    """Where a mean has what its product holds under the name of the measured quantity."""
+    places = {value: "value", "exposure_names": "names", f"exposure_{value}": "exposure_value"}
+    return (
+        places | {f"{value}_{name}": name for name in ("err", "err_formal")} | {f"exposure_{value}_err": "exposure_err"}
     )
-
-
-def _floats(values):
-    return np.array(values, dtype=np.float64)
-
-
-def _integers(values):
-    return np.array(values, dtype=np.int64)
-
-
-def _with_metadata(model, source):
-    if source is not None:
-        copy_metadata(model, source)
-    return model
-
-
-def _profile_arrays(profile: EEProfile | SBProfile):
-    """Arrays that both kinds of profile have."""
-    return {
-        "radius": _floats(profile.radius),
-        "radius_arcsec": _floats(profile.radius_arcsec),
-        "covariance": _floats(profile.covariance),
-        "background_ring_edges": _floats(profile.background.ring_edges),
-        "background_ring_coverage": _floats(profile.background.ring_coverage),
-    }
-
-
-def _star_record(profile: EEProfile | SBProfile):
-    """Metadata that both kinds of profile have."""
-    centroid, background = profile.centroid, profile.background
-    return {
-        "x_center": float(centroid.x),
-        "y_center": float(centroid.y),
-        "x_center_err": float(centroid.x_err),
-        "y_center_err": float(centroid.y_err),
-        "shift": float(centroid.shift),
-        "centroid_method": centroid.method,
-        "pixel_scale": float(profile.pixel_scale),
-        "background": float(background.value),
-        "background_err": float(background.err),
-        "background_std": float(background.std),
-        "background_npix": int(background.npix),
-        "background_n_rejected": int(background.n_rejected),
-        "background_r_in": float(background.r_in),
-        "background_r_out": float(background.r_out),
-        "background_method": background.method,
-        "status": profile.status,
-        "warnings": list(profile.warnings),
-        "failure": profile.failure,
-    }
-
-
-def _star(model, record):
-    """Undo `_star_record`."""
-    return {
-        "centroid": Centroid(
-            x=record["x_center"],
-            y=record["y_center"],
-            x_err=record.get("x_center_err", math.nan),
-            y_err=record.get("y_center_err", math.nan),
-            shift=record.get("shift", math.nan),
-            method=record.get("centroid_method", ""),
-        ),
-        "background": Background(
-            value=record["background"],
-            err=record["background_err"],
-            std=record.get("background_std", math.nan),
-            npix=record.get("background_npix", 0),
-            n_rejected=record.get("background_n_rejected", 0),
-            r_in=record["background_r_in"],
-            r_out=record["background_r_out"],
-            ring_edges=model.background_ring_edges,
-            ring_coverage=model.background_ring_coverage,
-            method=record["background_method"],
-        ),
-        "pixel_scale": record["pixel_scale"],
-        "warnings": tuple(record.get("warnings", ())),
-        "failure": record.get("failure", ""),
-    }
-
-
-def _combined_tree(combined: CombinedProfile, members: Sequence, key, value, product):
-    """Tree that both kinds of combined product have."""
-    if len(members) != len(combined.names) or not members:
-        raise ProductError(f"{len(members)} exposures do not belong to a combined profile of {len(combined.names)}")
-    records = [member._instance["meta"][key] for member in members]
-    tree = {
-        "radius": _floats(combined.radius),
-        value: _floats(combined.value),
-        f"{value}_err": _floats(combined.err),
-        f"{value}_err_formal": _floats(combined.err_formal),
-        f"exposure_{value}": _floats(combined.exposure_value),
-        f"exposure_{value}_err": _floats(combined.exposure_err),
-        "exposure_flag": _integers(combined.exposure_flag),
-        "n_good": _integers(combined.n_good),
-        "exposure_mjd": _floats([_mjd(member) for member in members]),
-        "exposure_ring_edges": _stack([member.background_ring_edges for member in members]),
-        "exposure_ring_coverage": _stack([member.background_ring_coverage for member in members]),
-        "exposure_names": list(combined.names),
-        "exposure_filenames": [_input_name(member) for member in members],
-        "exposure_status": [record["status"] for record in records],
-        "meta": {"group": _group_record(members, records, product)},
-    }
-    for name in ("covariance", "inflation", "scatter", "chi2_dof", "exposure_weight"):
-        tree[name] = _floats(getattr(combined, name))
-    for name in ("x_center", "y_center", "background", "background_err"):
-        tree[f"exposure_{name}"] = _floats([record.get(name, math.nan) for record in records])
-    return tree
 
 
 def _stack(rows):

@@ -165,6 +165,6 @@ def _check_columns(table, dtype, url, label):
 def _check_rings(lengths, label):
     """There is one ring edge more than rings, or neither."""
     if "ring" in lengths:
-        edges, rings = lengths["ring_edge"][1], lengths["ring"][1]
+        edges, rings = lengths.get("ring_edge", ("", 0))[1], lengths["ring"][1]
         if (edges or 1) != rings + 1:
             raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")

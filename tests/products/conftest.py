@@ -91,8 +91,8 @@ def combined():
 @pytest.fixture
 def products(exposure, ee_profile, sb_profile, combined):
     """Give one product of each kind, by kind."""
-    ee = convert.ee_profile_model(ee_profile, exposure)
-    sb = convert.sb_profile_model(sb_profile, exposure)
+    ee = convert.profile_model(ee_profile, exposure)
+    sb = convert.profile_model(sb_profile, exposure)
     row = {"target": "P330E", "filter": "F090W", "pupil": "F090W", "subarray": "SUB128", "n_exposures": 2}
     rows = [
         row | {"n_measured": 2, "count_rate": 9800.0, "count_rate_err": 3.0, "ratio": 1.001, "status": "measured"},
@@ -110,7 +110,7 @@ def products(exposure, ee_profile, sb_profile, combined):
     return {
         "ee_profile": ee,
         "sb_profile": sb,
-        "combined_ee": convert.combined_ee_model(combined, [ee, ee], product="p330e"),
-        "combined_sb": convert.combined_sb_model(combined, [sb, sb], product="p330e"),
+        "combined_ee": convert.combined_model(combined, [ee, ee], product="p330e"),
+        "combined_sb": convert.combined_model(combined, [sb, sb], product="p330e"),
         "abs_flux": abs_flux,
     }

@@ -129,7 +129,7 @@ def test_ee_profile_survives_the_file(profile, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     # the product also holds what follows from the profile (gain times rate), which may overflow
     with np.errstate(over="ignore"):
-        assert_same(profile, convert.ee_profile(_through_file(convert.ee_profile_model(profile), folder)))
+        assert_same(profile, convert.ee_profile(_through_file(convert.profile_model(profile), folder)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -137,7 +137,7 @@ def test_ee_profile_survives_the_file(profile, tmp_path_factory):
 def test_sb_profile_survives_the_file(profile, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     with np.errstate(over="ignore"):
-        model = _through_file(convert.sb_profile_model(profile), folder)
+        model = _through_file(convert.profile_model(profile), folder)
     for name in ("radius", "surface_brightness", "covariance", "n_used", "n_clipped", "half_width"):
         np.testing.assert_array_equal(model[name], getattr(profile, name), err_msg=name)
     assert model.meta.sb.status == profile.status
@@ -181,8 +181,8 @@ def test_group_record(products):
 
 def test_pixel_area_of_the_header_wins(exposure, ee_profile, combined):
     exposure.meta.photometry.pixelarea_steradians = 1.0e-13
-    members = [convert.ee_profile_model(ee_profile, exposure)] * 2
-    assert convert.combined_ee_model(combined, members).meta.group.pixar_sr == 1.0e-13
+    members = [convert.profile_model(ee_profile, exposure)] * 2
+    assert convert.combined_model(combined, members).meta.group.pixar_sr == 1.0e-13
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_annuli_of_different_ring_numbers_are_stacked_and_recovered(combined, ee
     )
     values = {field.name: getattr(ee_profile, field.name) for field in fields(ee_profile)}
     second = EEProfile(**values | {"background": other})
-    members = [convert.ee_profile_model(profile, exposure) for profile in (ee_profile, second)]
-    annuli = groups.exposure_backgrounds(convert.combined_ee_model(combined, members))
+    members = [convert.profile_model(profile, exposure) for profile in (ee_profile, second)]
+    annuli = groups.exposure_backgrounds(convert.combined_model(combined, members))
     for (edges, coverage), profile in zip(annuli, (ee_profile, second), strict=True):
         np.testing.assert_array_equal(edges, profile.background.ring_edges)
         np.testing.assert_array_equal(coverage, profile.background.ring_coverage)
@@ -210,7 +210,7 @@ def test_annuli_of_different_ring_numbers_are_stacked_and_recovered(combined, ee
 
 def test_members_must_be_as_many_as_rows(products, combined):
     with pytest.raises(ProductError, match="1 exposures do not belong to a combined profile of 2"):
-        convert.combined_ee_model(combined, [products["ee_profile"]])
+        convert.combined_model(combined, [products["ee_profile"]])
 
 
 def test_abs_flux_survives_the_file(products, tmp_path):

@@ -39,7 +39,7 @@ FORGERIES = {
 def test_a_forged_profile_is_rejected(ee_profile, exposure, tmp_path, forgery):
     change, message = FORGERIES[forgery]
     assert isinstance(ee_profile, EEProfile)
-    model = convert.ee_profile_model(ee_profile, exposure)
+    model = convert.profile_model(ee_profile, exposure)
     path = save_product(model, tmp_path / "x_eeprofile.asdf")
     assert open_product(path).count_rate.size == ee_profile.count_rate.size
     change(model)

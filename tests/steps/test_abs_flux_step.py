@@ -46,7 +46,7 @@ def profiles(n, *, pixel_err, seed=0):
 
 
 def calibrated(members):
-    models = [convert.ee_profile_model(profile) for profile in members]
+    models = [convert.profile_model(profile) for profile in members]
     for model in models:
         model.meta.instrument.filter, model.meta.instrument.pupil = "CLEAR", "F200W"
         model.meta.target.proposer_name, model.meta.subarray.name = "P330E", "SUB64"
@@ -54,7 +54,7 @@ def calibrated(members):
     values, covariances = [p.count_rate for p in members], [p.covariance for p in members]
     flags = growth_flags(np.array(values), covariances)
     combined = combine_profiles(names, RADIUS, values, covariances, flags=flags)
-    return AbsFluxStep.call(convert.combined_ee_model(combined, models, product="x"), configure_log=False)
+    return AbsFluxStep.call(convert.combined_model(combined, models, product="x"), configure_log=False)
 
 
 def test_pulls_of_the_exposures_totals():
