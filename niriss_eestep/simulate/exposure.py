@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
-from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel, RampModel
+from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel
 
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2, filter_facts
 from niriss_eestep.simulate.detector import ExposureName, Readout, Subarray
-from niriss_eestep.simulate.scene import SimulatedImage, SimulatedRamps
+from niriss_eestep.simulate.scene import SimulatedImage
 
 __all__ = [
     "ExposureSetup",
     "Target",
     "cal_model",
-    "ramp_model",
     "rate_model",
     "rateints_model",
     "sky_wcs",
@@ -117,29 +116,6 @@ def rate_model(image: SimulatedImage, setup: ExposureSetup) -> ImageModel:
         data=image.data, err=image.err, dq=image.dq, var_poisson=image.var_poisson, var_rnoise=image.var_rnoise
     )
     _fill_header(model, setup)
-    return model
-
-
-def ramp_model(ramps: SimulatedRamps, setup: ExposureSetup) -> RampModel:
-    """Make an exposure as the ramp fit of calwebb_detector1 reads it.
-
-    Parameters
-    ----------
-    ramps : SimulatedRamps
-        Charge and flags.
-    setup : ExposureSetup
-        For the header.
-
-    Returns
-    -------
-    stdatamodels.jwst.datamodels.RampModel
-        In DN.
-    """
-    model = _dated(RampModel)(data=ramps.data, pixeldq=ramps.pixeldq, groupdq=ramps.groupdq)
-    _fill_header(model, setup)
-    model.meta.bunit_data = "DN"
-    model.meta.bunit_err = None
-    model.meta.cal_step.ramp_fit = None
     return model
 
 

@@ -27,14 +27,12 @@ __all__ = [
     "GaussianPSF",
     "Scene",
     "SimulatedImage",
-    "SimulatedRamps",
     "Star",
     "average",
     "draw_pattern",
     "expected_image",
     "simulate_image",
     "simulate_integrations",
-    "simulate_ramps",
 ]
 
 
@@ -216,28 +214,6 @@ class SimulatedImage:
     pattern: FixedPattern
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SimulatedRamps:
-    """What the ramp fit reads: the charge of each pixel in each group, corrected for all but the star.
-
-    Parameters
-    ----------
-    data : ndarray of float32, shape (nints, ngroups, ny, nx)
-        [DN]
-    pixeldq : ndarray of uint32, shape (ny, nx)
-        Flags of the pixels.
-    groupdq : ndarray of uint8, shape (nints, ngroups, ny, nx)
-        Flags of the groups: saturation, and the jumps of the pixels that `Blemishes` names.
-    pattern : FixedPattern
-        Where the blemishes are.
-    """
-
-    data: NDArray[np.float32]
-    pixeldq: NDArray[np.uint32]
-    groupdq: NDArray[np.uint8]
-    pattern: FixedPattern
-
-
 def expected_image(scene: Scene, psf: PSF) -> NDArray[np.float64]:
     """Noise-free count rate without blemishes.
 
@@ -398,47 +374,6 @@ def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
     # the flat field's error is the same in every integration and does not average out
     variances[2] *= number
     return SimulatedImage(mean("data"), np.sqrt(sum(variances)), first.dq, *variances, first.pattern)
-
-
-def simulate_ramps(scene: Scene, psf: PSF, rng: np.random.Generator) -> SimulatedRamps:
-    """Simulate the ramps of an exposure, as they are when the ramp fit gets them.
-
-    Electrons arrive as a Poisson process in each group; each read adds its own normal noise. A pixel that is to have a
-    jump gets one, flagged, of 20 times the read noise, somewhere in each integration.
-
-    Parameters
-    ----------
-    scene : Scene
-        What is in the exposure; low pixels and hits, which are defects of a slope, are left out.
-    psf : object with ``render(x, y, shape)``
-        Fraction of a star's light in each pixel.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    SimulatedRamps
-
-    Raises
-    ------
-    ParameterError
-        More blemishes than pixels in their ring.
-    """
-    expected, pattern, readout = expected_image(scene, psf), draw_pattern(scene, rng), scene.readout
-    shape = (readout.nints, readout.ngroups, *scene.shape)
-    arrivals = rng.poisson(np.maximum(expected * pattern.flat, 0) * readout.gain * readout.group_time, shape)
-    charge = np.cumsum(arrivals, axis=1, dtype=np.float64)
-    groupdq = np.zeros(shape, dtype=np.uint8)
-    for y, x in pattern.jump:
-        # the first group has no difference to the one before in which a jump could show
-        for integration, group in enumerate(rng.integers(1, readout.ngroups, readout.nints)):
-            charge[integration, group:, y, x] += 20 * readout.read_noise
-            groupdq[integration, group, y, x] = JUMP_DET
-    groupdq[charge > readout.full_well] |= np.uint8(SATURATED)
-    charge = np.minimum(charge, readout.full_well) + rng.normal(scale=readout.read_noise, size=shape)
-    pixeldq = _flags(np.zeros(scene.shape), pattern, scene)
-    pixeldq[tuple(pattern.jump.T)] = 0
-    return SimulatedRamps((charge / readout.gain).astype(np.float32), pixeldq, groupdq, pattern)
 
 
 def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -12,15 +12,7 @@ _HOMES = {
     "SBProfileStep": "measure.step",
 }
 
-__all__ = [
-    "AbsFluxStep",
-    "CalibrateVisitsStep",
-    "CombineProfilesStep",
-    "EEPhotometryHook",
-    "EEPhotometryStep",
-    "FluxCalPipeline",
-    "SBProfileStep",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name):

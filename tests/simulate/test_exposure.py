@@ -14,7 +14,6 @@ from niriss_eestep.simulate.exposure import (
     ExposureSetup,
     Target,
     cal_model,
-    ramp_model,
     rate_model,
     rateints_model,
     sky_wcs,
@@ -26,10 +25,10 @@ from niriss_eestep.simulate.scene import (
     Scene,
     Star,
     average,
+    draw_pattern,
     expected_image,
     simulate_image,
     simulate_integrations,
-    simulate_ramps,
 )
 
 TARGET = Target("WD1057+719", 165.142679, 71.634147)
@@ -177,13 +176,39 @@ def test_integrations_are_planes(tmp_path):
         assert (model.meta.exposure.integration_start, model.meta.exposure.integration_end) == (1, 3)
 
 
+def simulate_ramps(scene, psf, rng, setup):
+    """Make an exposure as the ramp fit of calwebb_detector1 reads it, and say where its blemishes are.
+
+    Electrons arrive as a Poisson process in each group; each read adds its own normal noise. A pixel that is to have a
+    jump gets one, flagged, of 20 times the read noise, somewhere in each integration.
+    """
+    expected, pattern, readout = expected_image(scene, psf), draw_pattern(scene, rng), scene.readout
+    shape = (readout.nints, readout.ngroups, *scene.shape)
+    arrivals = rng.poisson(np.maximum(expected * pattern.flat, 0) * readout.gain * readout.group_time, shape)
+    charge = np.cumsum(arrivals, axis=1, dtype=np.float64)
+    groupdq = np.zeros(shape, dtype=np.uint8)
+    for y, x in pattern.jump:
+        # the first group has no difference to the one before in which a jump could show
+        for integration, group in enumerate(rng.integers(1, readout.ngroups, readout.nints)):
+            charge[integration, group:, y, x] += 20 * readout.read_noise
+            groupdq[integration, group, y, x] = pixel["JUMP_DET"]
+    groupdq[charge > readout.full_well] |= np.uint8(pixel["SATURATED"])
+    charge = np.minimum(charge, readout.full_well) + rng.normal(scale=readout.read_noise, size=shape)
+    pixeldq = np.zeros(scene.shape, dtype=np.uint32)
+    pixeldq[tuple(pattern.nan.T)] = pixel["DO_NOT_USE"]
+    data = (charge / readout.gain).astype(np.float32)
+    model = datamodels.RampModel(data=data, pixeldq=pixeldq, groupdq=groupdq)
+    model.update(rate_model(simulate_image(scene, psf, np.random.default_rng(0)), setup), only="PRIMARY")
+    model.meta.cal_step.ramp_fit = None
+    return model, pattern
+
+
 def test_the_ramp_fit_of_jwst_finds_the_slopes_and_variances_that_are_simulated():
     # The scene's short cut from rates to slopes with variances, against the algorithm of calwebb_detector1
     readout = Readout(0.2, 20, 4)
     scene = make_scene(readout=readout, star=Star(30.0, 34.0, 2e4), background=30.0)
-    ramps = simulate_ramps(scene, GaussianPSF(1.5), np.random.default_rng(30))
     setup = ExposureSetup(NAME, TARGET, "F090W", SUBARRAYS["SUB64"], readout, 30.0, 34.0)
-    model = ramp_model(ramps, setup)
+    model, pattern = simulate_ramps(scene, GaussianPSF(1.5), np.random.default_rng(30), setup)
     # the reference holds the noise of a difference of two reads, in DN
     noise = np.full(scene.shape, np.sqrt(2) * readout.read_noise / readout.gain, dtype=np.float32)
     gain = np.full(scene.shape, readout.gain, dtype=np.float32)
@@ -192,7 +217,7 @@ def test_the_ramp_fit_of_jwst_finds_the_slopes_and_variances_that_are_simulated(
     expected = expected_image(scene, GaussianPSF(1.5))
     good = dq == 0
     assert (~good).sum() == 9 + 4  # NaN and jump pixels
-    assert (dq[tuple(ramps.pattern.jump.T)] == pixel["JUMP_DET"]).all()
+    assert (dq[tuple(pattern.jump.T)] == pixel["JUMP_DET"]).all()
     assert np.isnan(fitted["slope"][dq & 1 != 0]).all()
     pull = (fitted["slope"] - expected)[good] / np.sqrt(fitted["var_poisson"] + fitted["var_rnoise"])[good]
     # 4083 pixels: mean known to 0.016, standard deviation to 0.011; four of these. The fit's own variances are up to
