@@ -118,26 +118,16 @@ def compare(truth, result):
         ``ratio``, ``ratio_err``, ``photmjsr``, ``status``; NaN where a filter was not measured.
     """
     measured = {str(row["filter"]): row for row in result}
+    names = ("electron_rate", "electron_rate_err", "ratio", "ratio_err", "photmjsr")
+    missing = dict.fromkeys(names, float("nan")) | {"status": "missing"}
     rows = []
     for filter_name, injected in dict(zip(truth["filter"], truth["electron_rate"], strict=True)).items():
-        found = measured.get(filter_name)
-        values = {
-            name: float("nan") if found is None else float(found[name])
-            for name in ("electron_rate", "electron_rate_err", "ratio", "ratio_err", "photmjsr")
-        }
-        rows.append(
-            {
-                "filter": str(filter_name),
-                "injected": float(injected),
-                "measured": values["electron_rate"],
-                "measured_err": values["electron_rate_err"],
-                "ratio": values["electron_rate"] / injected,
-                # with the aperture correction's, as the product and the report have it
-                "ratio_err": values["ratio_err"] / values["ratio"] * values["electron_rate"] / injected,
-                "photmjsr": values["photmjsr"],
-                "status": "missing" if found is None else str(found["status"]),
-            }
-        )
+        found = measured.get(filter_name, missing)
+        rate, rate_err, ratio, ratio_err, photmjsr = (float(found[name]) for name in names)
+        # the ratio's error has the aperture correction's, as the product and the report have it
+        row = {"filter": str(filter_name), "injected": float(injected), "measured": rate, "measured_err": rate_err}
+        row |= {"ratio": rate / injected, "ratio_err": ratio_err / ratio * rate / injected}
+        rows.append(row | {"photmjsr": photmjsr, "status": str(found["status"])})
     return rows
 
 

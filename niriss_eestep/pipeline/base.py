@@ -193,10 +193,8 @@ class FluxStep(JwstStep):
         ReferenceDataError
             If an override does not exist, or CRDS is set up, does not answer, and ``allow_packaged`` is off.
         """
-        override = self.get_ref_override(reference_file_type)
-        if override is not None and override != "N/A":
-            if not Path(override).exists():
-                raise ReferenceDataError(f"override_{reference_file_type}: {override} does not exist")
+        override = self._checked_override(reference_file_type)
+        if override is not None:
             self._reference_files_used.append((reference_file_type, str(override)))
             return override
         found = None
@@ -210,6 +208,13 @@ class FluxStep(JwstStep):
             if found is not None:
                 self._reference_files_used.append((reference_file_type, f"crds://{Path(found).name}"))
         return found
+
+    def _checked_override(self, reference_type):
+        """Give the override of a reference, which must exist; None where there is none."""
+        override = self.get_ref_override(reference_type)
+        if isinstance(override, (str, Path)) and override != "N/A" and not Path(override).exists():
+            raise ReferenceDataError(f"override_{reference_type}: {override} does not exist")
+        return None if override == "N/A" else override
 
     def check_settings(self, exposure):
         """Find out what is wrong with the settings before anything is measured.
@@ -227,9 +232,7 @@ class FluxStep(JwstStep):
             If a parameter cannot be used.
         """
         for reference_type in self.reference_file_types:
-            override = self.get_ref_override(reference_type)
-            if override not in (None, "N/A") and isinstance(override, (str, Path)) and not Path(override).exists():
-                raise ReferenceDataError(f"override_{reference_type}: {override} does not exist")
+            self._checked_override(reference_type)
         self.check_parameters(self.parameters_for(exposure))
 
     def check_parameters(self, parameters):

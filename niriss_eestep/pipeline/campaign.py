@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
 
-from niriss_eestep.errors import AssociationError, NirissEEError, OutputError
+from niriss_eestep.errors import AssociationError, NirissEEError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.pipeline.base import check_directory
 from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
-from niriss_eestep.products.columns import table_fields
+from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
 
@@ -148,12 +148,10 @@ def _row(product, row, columns):
 
 def _ecsv(rows, columns, fields):
     """Give a table as ECSV: a row that lacks a column has NaN, 0 or nothing there."""
-    table = Table()
-    table["product"] = [str(row["product"]) for row in rows]
+    chosen = {name: fields[name] for name in columns}
+    table = Table(make_table(chosen, [{name: row.get(name) for name in columns} for row in rows]))
+    table.add_column([str(row["product"]) for row in rows], index=0, name="product")
     for name in columns:
-        dtype = np.dtype(str if fields[name].datatype == "str" else fields[name].datatype)
-        empty = {"f": np.nan, "U": ""}.get(dtype.kind, 0)
-        table[name] = np.array([row.get(name, empty) for row in rows], dtype=dtype)
         table[name].unit = fields[name].unit or None
         table[name].description = fields[name].title
     text = io.StringIO()
@@ -260,10 +258,7 @@ def run_campaign(
     """
     # as stpipe does it for a single step
     output_dir = Path(os.path.expandvars(output_dir)).expanduser().resolve()
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output_dir}: cannot be made: {error.strerror}") from error
+    check_directory(output_dir)
     associations = [str(path) for path in collect_associations([Path(path).resolve() for path in paths], output_dir)]
     given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
     config, config_file = CampaignPipeline.build_config(associations[0], **given)

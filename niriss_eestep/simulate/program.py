@@ -186,16 +186,9 @@ class Program:
         for filter_name, subarray in self.groups:
             filter_facts(filter_name)
             get_subarray(subarray)
-        limits = {
-            "n_dithers": 1,
-            "n_stars": 0,
-            "seed": 0,
-            "number": 1,
-            "flat_error": 0,
-            "pointing_error": 0,
-            "electrons": 1,
-        }
-        for label, least in limits.items():
+        least_of = {"n_dithers": 1, "number": 1, "electrons": 1}
+        least_of |= dict.fromkeys(("n_stars", "seed", "flat_error", "pointing_error"), 0)
+        for label, least in least_of.items():
             if not getattr(self, label) >= least:
                 raise ParameterError(f"{label} must be {least} or more, got {getattr(self, label)}")
 
@@ -314,29 +307,15 @@ def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mappin
         used[name] += 1
         rate = expected[filter_name] * program.ratio.get(filter_name, 1.0)
         readout = _choose_readout(name, psfs[filter_name], rate, program.electrons)
+        background = sky_background(filter_name) if program.background is None else program.background
         for dither in range(1, program.n_dithers + 1):
             exposure_name = ExposureName(
                 program.number, 1 + subarrays.index(name), visit_group=2 * used[name], exposure=dither
             )
-            x, y, header_x, header_y = _draw_position(program, len(planned), get_subarray(name))
-            planned.append(
-                PlannedExposure(
-                    index=len(planned),
-                    name=exposure_name,
-                    filter_name=filter_name,
-                    subarray=name,
-                    dither=dither,
-                    x=x,
-                    y=y,
-                    header_x=header_x,
-                    header_y=header_y,
-                    electron_rate=rate,
-                    expected_electron_rate=expected[filter_name],
-                    background=sky_background(filter_name) if program.background is None else program.background,
-                    readout=readout,
-                    start=start,
-                )
-            )
+            position = _draw_position(program, len(planned), get_subarray(name))
+            group = exposure_name, filter_name, name, dither
+            rates = rate, expected[filter_name]
+            planned.append(PlannedExposure(len(planned), *group, *position, *rates, background, readout, start))
             start += (readout.duration(get_subarray(name)) + _OVERHEAD) / _SECONDS_PER_DAY
     return planned
 
@@ -543,31 +522,20 @@ def _setup_of(planned: PlannedExposure, program: Program) -> ExposureSetup:
 
 def _truth_row(planned: PlannedExposure, program: Program, *, n_saturated: int) -> dict[str, Any]:
     facts, blemishes, readout = filter_facts(planned.filter_name), program.blemishes, planned.readout
-    return {
+    row = {
         "exposure": planned.name.root,
         "target": program.star.name,
         "filter": facts.name,
         "pupil": facts.header_pupil,
-        "subarray": planned.subarray,
-        "dither": planned.dither,
-        "x": planned.x,
-        "y": planned.y,
-        "header_x": planned.header_x,
-        "header_y": planned.header_y,
-        "electron_rate": planned.electron_rate,
-        "count_rate": planned.electron_rate / GAIN,
-        "expected_electron_rate": planned.expected_electron_rate,
-        "ratio": planned.electron_rate / planned.expected_electron_rate,
-        "background": planned.background,
-        "ngroups": readout.ngroups,
-        "nints": readout.nints,
-        "exposure_time": readout.exposure_time,
-        "n_nan": blemishes.nan,
-        "n_low": blemishes.low,
-        "n_jump": blemishes.jump,
-        "n_hits": blemishes.hits,
-        "n_saturated": n_saturated,
     }
+    same = ("subarray", "dither", "x", "y", "header_x", "header_y", "electron_rate")
+    row |= {name: getattr(planned, name) for name in same}
+    rate, expected = planned.electron_rate, planned.expected_electron_rate
+    row |= {"count_rate": rate / GAIN, "expected_electron_rate": expected, "ratio": rate / expected}
+    row |= {"background": planned.background, "ngroups": readout.ngroups, "nints": readout.nints}
+    row |= {"exposure_time": readout.exposure_time}
+    row |= {f"n_{kind}": getattr(blemishes, kind) for kind in ("nan", "low", "jump", "hits")}
+    return row | {"n_saturated": n_saturated}
 
 
 def _write_truth(directory: Path, rows: list[dict[str, Any]], program: Program) -> Table:
