@@ -21,11 +21,7 @@ def configure(parser):
         "-n", type=positive_count, default=20, metavar="N", help="realisations of each noise-free case (default 20)"
     )
     parser.add_argument(
-        "--pulls",
-        type=count,
-        default=0,
-        metavar="N",
-        help="noisy groups for the pulls in each filter (default: none)",
+        "--pulls", type=count, default=0, metavar="N", help="noisy groups for the pulls in each filter (default: none)"
     )
     parser.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels in each noisy exposure")
     parser.add_argument("--seed", type=count, default=0, help="equal seeds give equal figures")

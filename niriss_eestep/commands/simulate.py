@@ -92,11 +92,7 @@ def _configure_image(group):
         "--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
     )
     group.add_argument(
-        "--electrons",
-        type=positive,
-        default=1e6,
-        metavar="N",
-        help="of the star, in an exposure (default 1e6)",
+        "--electrons", type=positive, default=1e6, metavar="N", help="of the star, in an exposure (default 1e6)"
     )
 
 

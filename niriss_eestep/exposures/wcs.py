@@ -251,10 +251,7 @@ def _moved(meta, wcs, found, motion):
         places.insert(0, (target.proposer_ra, target.proposer_dec, "PROP_RA, PROP_DEC"))
     moved = []
     for ra, dec, keywords in places:
-        there = wcs.to_pixel(
-            ra + motion[0] * years / 3600 / np.cos(np.deg2rad(dec)),
-            dec + motion[1] * years / 3600,
-        )
+        there = wcs.to_pixel(ra + motion[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + motion[1] * years / 3600)
         if np.all(np.isfinite(there)) and _apart(there, [*found, *moved]) > SAME_PLACE:
             moved.append((*there, f"{keywords} with the proper motion of {years:.1f} years"))
     return moved

@@ -189,13 +189,7 @@ def _check_blocks(
 
 
 def _check_text(
-    path: str | os.PathLike[str],
-    text: bytes,
-    what: str,
-    error: type[NirissEEError],
-    *,
-    foreign: bool,
-    size_max: int,
+    path: str | os.PathLike[str], text: bytes, what: str, error: type[NirissEEError], *, foreign: bool, size_max: int
 ) -> None:
     """Go through the events of the YAML parser, of which nothing is made."""
     import yaml

@@ -18,15 +18,7 @@ from niriss_eestep.errors import ParameterError, reading, regular_file
 from niriss_eestep.pipeline.crds import ON, best_reference, crds_state
 from niriss_eestep.reference.cache import read_once, state_of
 
-__all__ = [
-    "cfg_directory",
-    "mark_reference",
-    "plain",
-    "plain_numbers",
-    "reference_config",
-    "selection_of",
-    "was_given",
-]
+__all__ = ["cfg_directory", "mark_reference", "plain", "plain_numbers", "reference_config", "selection_of", "was_given"]
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,7 @@ from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.products.columns import array_fields, make_table, merged_schema, table_fields
 from niriss_eestep.products.groups import group_of
-from niriss_eestep.products.models import (
-    AbsFluxModel,
-    CombinedEEModel,
-    CombinedSBModel,
-    EEProfileModel,
-    SBProfileModel,
-)
+from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
 from niriss_eestep.products.provenance import copy_metadata
 
 __all__ = ["abs_flux_model", "add_integrations", "combined_model", "combined_profile", "ee_profile", "profile_model"]
@@ -274,11 +268,7 @@ def _group_record(members, records, product):
     photometry = [member.meta.photometry for member in members]
     # where no photom step has run, the value that photom would give
     area = next((p.pixelarea_steradians for p in photometry if p.pixelarea_steradians), PIXEL_SOLID_ANGLE)
-    record = group_of(members[0]) | {
-        "product": product,
-        "pixel_scale": scale,
-        "pixar_sr": area,
-    }
+    record = group_of(members[0]) | {"product": product, "pixel_scale": scale, "pixar_sr": area}
     calibrations = [r.get("photmjsr") or p.conversion_megajanskys for r, p in zip(records, photometry, strict=True)]
     photmjsr = next((calibration for calibration in calibrations if calibration), None)
     if photmjsr is not None:

@@ -297,10 +297,7 @@ def _sb_avtab(model, _):
     for i, (value, err) in enumerate(rows):
         columns[f"sb{i}"] = ("10.5f", value)
         columns[f"sberr{i}"] = ("10.5f", err)
-    return columns | {
-        "av_sb": ("10.5f", model.surface_brightness),
-        "av_sberr": ("10.5f", model.surface_brightness_err),
-    }
+    return columns | {"av_sb": ("10.5f", model.surface_brightness), "av_sberr": ("10.5f", model.surface_brightness_err)}
 
 
 def _totfluxes(_, found):

@@ -9,15 +9,7 @@ from functools import cached_property
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DETECTOR_SIZE, GAIN, filter_facts
 
-__all__ = [
-    "SUBARRAYS",
-    "ExposureName",
-    "Readout",
-    "Subarray",
-    "choose_readout",
-    "get_subarray",
-    "sky_background",
-]
+__all__ = ["SUBARRAYS", "ExposureName", "Readout", "Subarray", "choose_readout", "get_subarray", "sky_background"]
 
 #: Noise of a single read [e-]; correlated double sampling gives about 16 e- (JDox, NIRISS detector performance).
 READ_NOISE = 11.5

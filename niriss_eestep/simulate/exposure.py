@@ -19,15 +19,7 @@ from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2, filter_fa
 from niriss_eestep.simulate.detector import ExposureName, Readout, Subarray
 from niriss_eestep.simulate.scene import SimulatedImage
 
-__all__ = [
-    "ExposureSetup",
-    "Target",
-    "cal_model",
-    "rate_model",
-    "rateints_model",
-    "sky_wcs",
-    "write_model",
-]
+__all__ = ["ExposureSetup", "Target", "cal_model", "rate_model", "rateints_model", "sky_wcs", "write_model"]
 
 # SIAF, aperture NIS_CEN: pixel scale along x and y [arcsec], angle from V3 to the ideal y axis [deg], parity
 _X_SCALE, _Y_SCALE = 0.06539297, 0.06588855
