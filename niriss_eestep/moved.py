@@ -28,7 +28,7 @@ measure.neighbours=measure.quality measure.sums=measure.geometry measure.dq=inst
 calibrate.combine=combine.mean calibrate.integrations=measure.integrations
 calibrate.aperture_correction=flux.aperture_correction calibrate.abs_flux=flux.total_rate
 calibrate.synthetic=flux.synthetic calibrate.apcorr=calibration.apcorr
-calibrate.observed_ee=calibration.observed_ee calibrate.visits=calibration.visits optics=psf
+calibrate.observed_ee=calibration.observed_ee calibrate.visits=calibration.effects optics=psf
 optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffraction=psf.diffraction
 optics.build=psf.build optics.psf_image=psf.image optics.image_ee=psf.image_ee
 products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.models

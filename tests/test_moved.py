@@ -29,7 +29,7 @@ NAMES = {
     "calibrate.combine": ["combine_profiles"],
     "calibrate.abs_flux": ["total_rate"],
     "calibrate.synthetic": ["expected_rate"],
-    "calibrate.visits": ["combine_visits"],
+    "calibrate.visits": ["calibrate"],
     "optics.psf_image": ["PSFImage"],
     "products.io": ["open", "save_product"],
     "simulate.accuracy": ["pulls"],

@@ -6,7 +6,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -14,11 +14,20 @@ import numpy as np
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
 from niriss_eestep.calibration.apcorr import ApertureCorrection
-from niriss_eestep.calibration.visits import Factor, TimeDependence
+from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
 
-__all__ = ["CONVENTIONS", "Provenance", "apcorr_model", "photom_model", "save_reference"]
+__all__ = [
+    "CONVENTIONS",
+    "Factor",
+    "Provenance",
+    "TimeDependence",
+    "apcorr_model",
+    "photom_model",
+    "save_reference",
+    "time_dependence",
+]
 
 CONVENTIONS = {"band": "photmjsr", "mono": "photmjsr_mono"}
 SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
@@ -31,6 +40,79 @@ STEADY = {
     "exponential": {"amplitude": 0.0, "tau": 365.0, "const": 1.0},
     "powerlaw": {"year1value": 1.0, "tsoft": 365.0, "alpha": 0.0},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class TimeDependence:
+    """How a filter's sensitivity changes, as `jwst.photom.time_dependence` has it; 1 on day ``t0``.
+
+    Parameters
+    ----------
+    form : str
+        ``constant``, ``linear``, ``exponential`` or ``powerlaw``.
+    t0 : float
+        Reference day [MJD].
+    parameters : mapping of str to float
+        The form's parameters; times in days.
+    status : str
+        What was found.
+    """
+
+    form: str
+    t0: float
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """The flux calibration of one filter.
+
+    Parameters
+    ----------
+    filter : str
+    photmjsr, photmjsr_err, photmjsr_mono : float
+        [MJy/sr per DN/s] on day ``time.t0``: from the band-averaged F_nu, its standard error, from the monochromatic.
+    time : TimeDependence
+    """
+
+    filter: str
+    photmjsr: float
+    photmjsr_err: float
+    photmjsr_mono: float
+    time: TimeDependence
+
+
+def time_dependence(shape: TimeShape, name: str) -> tuple[TimeDependence, float]:
+    """Give a filter's change in time in the form of the photom file.
+
+    Parameters
+    ----------
+    shape : TimeShape
+    name : str
+        Filter.
+
+    Returns
+    -------
+    time : TimeDependence
+        Its t0 is a whole day, which a photom file can keep in 32 bits.
+    response : float
+        On t0, relative to that on the date of the calibration.
+    """
+    if shape.form == "constant" or name not in shape.amplitude:
+        day = float(np.round(shape.date)) if np.isfinite(shape.date) else math.nan
+        return TimeDependence("constant", day, status="no change in time is claimed"), 1.0
+    a, t0 = shape.amplitude[name], float(np.floor(shape.first))
+    response = float(np.exp(shape.log_response(t0, a)))
+    if shape.form == "linear":
+        parameters = {"lossperyear": float(-a / (1 + a * shape.basis(t0)))}
+    elif shape.form == "exponential":
+        here = a * float(shape.basis(t0))
+        parameters = {"amplitude": here / (1 + here), "tau": shape.scale, "const": 1 / (1 + here)}
+    else:
+        tsoft = shape.scale + t0 - shape.first
+        parameters = {"year1value": (1 + YEAR / tsoft) ** a, "tsoft": tsoft, "alpha": a}
+    return TimeDependence(shape.form, t0, parameters, f"{shape.form}, found in the visits"), response
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.errors import ExposureError, ParameterError, ProductError
 from niriss_eestep.flux.aperture_correction import effective_ee
 
-__all__ = ["PRECISION", "ObservedEE", "splice_ee"]
+__all__ = ["PRECISION", "ObservedEE", "observed_psfee", "splice_ee"]
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -153,3 +153,66 @@ def _check_rise(radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
         raise ExposureError(
             f"the spliced EE falls by {-fall.min():.2%} at {at:g} pix: observation and model do not fit together there"
         )
+
+
+def observed_psfee(path, combined, join_radius, directory):
+    """Splice observed EE with a PSF's, and write the result.
+
+    Parameters
+    ----------
+    path : str, Path or None
+        The PSF's EE; None for the packaged one.
+    combined : sequence of str
+        Combined EE products, one per filter.
+    join_radius : float or None
+        As `splice_ee`.
+    directory : str, Path or None
+        Where ``niriss_psfee_observed.asdf`` is written.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ProductError
+        Where a file is of another kind, or a filter comes twice.
+    """
+    from dataclasses import replace
+    from functools import partial
+    from pathlib import Path
+
+    from niriss_eestep.products import CombinedEEModel
+    from niriss_eestep.products import open as open_product
+    from niriss_eestep.products.convert import combined_profile, exposure_backgrounds
+    from niriss_eestep.reference import EETable, load_psfee, write_psfee
+
+    psfee = load_psfee(path)
+    tables, sources = dict(psfee.tables), []
+    for source in combined:
+        model = open_product(source)
+        if not isinstance(model, CombinedEEModel):
+            raise ProductError(f"{source}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
+        name = model.meta.group.filter
+        if name in sources:
+            raise ProductError(f"{source}: a second profile of {name}; give one per filter")
+        edges, coverage = zip(*exposure_backgrounds(model), strict=True)
+        spliced = splice_ee(
+            combined_profile(model),
+            partial(psfee.ee, name),
+            partial(psfee.ee_err, name),
+            model_radius=psfee.table(name).radius,
+            area=model.exposure_area,
+            ring_edges=edges,
+            ring_coverage=coverage,
+            join_radius=join_radius,
+        )
+        tables[name] = EETable(spliced.radius, spliced.ee, spliced.ee_err)
+        sources.append(name)
+    if not sources:
+        return psfee
+    file = "niriss_psfee_observed.asdf"
+    meta = {"name": "observed", "source": f"{', '.join(sources)} observed, spliced with {psfee.name}"}
+    observed = replace(psfee, tables=tables, name=file, meta=meta)
+    write_psfee(observed, Path(directory or ".") / file)
+    return observed

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from niriss_eestep.calibration.crds_files import save_reference
-from niriss_eestep.calibration.table import read_visits, reference_models
-from niriss_eestep.calibration.visits import combine_visits
+from niriss_eestep.calibration.effects import OUTLIER, calibrate
+from niriss_eestep.calibration.observed_ee import observed_psfee
+from niriss_eestep.calibration.table import factor_tables, read_visits, reference_models, usable_visits
 from niriss_eestep.errors import ProductError
 from niriss_eestep.exposures.inputs import exposure_root, gather
 from niriss_eestep.pipeline.base import FluxStep
@@ -25,8 +26,10 @@ class CalibrateVisitsStep(FluxStep):
 
     spec = """
     output_ext = string(default='.fits')     # Reference files are FITS
-    clip_sigma = float(default=3.0)          # Leave out visits beyond this many standard deviations
-    delta_bic = float(default=10.0)          # Fall of the Bayesian information criterion asked for before a time dependence is taken
+    reference_subarray = string(default=None)  # Subarray for which the factors hold; None: FULL where it was used, else the one with most visits
+    keep_all = boolean(default=False)        # Leave out no visit as an outlier
+    observed_ee = list(default=list())       # Combined EE products to splice with the PSF's EE
+    join_radius = float(default=None)        # Where to splice [pix]; None: by signal-to-noise
     convention = option('band', 'mono', default='band')  # F_nu of the photom file: mean over the band, or monochromatic at the pivot wavelength
     fill_missing = boolean(default=False)    # Take filters without visits from the calibration of August 2022
     sky_inner = float(default=30.0)          # Inner radius of the sky annulus of the apcorr file [pix]
@@ -35,6 +38,10 @@ class CalibrateVisitsStep(FluxStep):
     pedigree = string(default=None)          # PEDIGREE; None: INFLIGHT and the dates of the visits
     useafter = string(default=None)          # USEAFTER, yyyy-mm-ddThh:mm:ss; None: the date of the first visit
     """  # noqa: E501 - stpipe takes one line per parameter
+
+    #: of the last calibration: its tables, and all of it
+    tables = None
+    calibration = None
 
     reference_file_types = ["psfee"]  # noqa: RUF012 - stpipe reads the class attribute
 
@@ -68,34 +75,37 @@ class CalibrateVisitsStep(FluxStep):
         return results
 
     def calibrate(self, visits):
-        """Make the reference files of some visits.
+        """Calibrate some visits and make their reference files.
 
         Parameters
         ----------
-        visits : list of AbsFluxModel
+        visits : list of AbsFluxModel, str or Path
 
         Returns
         -------
-        photom : NisImgPhotomModel
-        apcorr : NisImgApcorrModel
+        list of (NisImgPhotomModel or NisImgApcorrModel)
+            Without photom file where the visits give no flux densities.
         """
         table = read_visits(visits)
-        parameters = self.parameters_for(visits[0])
-        calibration = combine_visits(table, clip_sigma=parameters["clip_sigma"], delta_bic=parameters["delta_bic"])
-        for row, reason in zip(table, calibration.reason, strict=True):
-            if reason:
-                log.warning("%s %s %s: not used: %s", row["product"], row["filter"], row["subarray"], reason)
-        for factor in calibration.factors:
-            values = factor.filter, factor.photmjsr, factor.photmjsr_err, factor.n_visits, factor.time.status
-            log.info("%s: PHOTMJSR %.5f +- %.5f from %d visits; time dependence: %s", *values)
-        chosen = {name: parameters[name] for name in OF_THE_FILES}
-        return reference_models(table, calibration, self._psfee(visits[0]), **chosen)
-
-    def _psfee(self, visit):
-        """Encircled energy that the aperture corrections come from."""
-        from niriss_eestep.reference import load_psfee
-
-        return load_psfee(self.get_reference_file(visit, "psfee"))
+        usable, index, reason = usable_visits(table)
+        first = visits[0] if hasattr(visits[0], "get_crds_parameters") else None
+        parameters = self.parameters_for(first if first is not None else {"meta.instrument.name": "NIRISS"})
+        outlier = 0.0 if parameters["keep_all"] else OUTLIER
+        calibration = calibrate(usable, reference=parameters["reference_subarray"], outlier=outlier)
+        self.tables, self.calibration = factor_tables(table, index, calibration), calibration
+        shown = self.tables["visits"]
+        shown["reason"] = [given or str(why) for given, why in zip(reason, shown["reason"], strict=True)]
+        for row in shown[~shown["used"]]:
+            log.warning("%s %s %s: not used: %s", row["product"], row["filter"], row["subarray"], row["reason"])
+        for row in self.tables["calibration"]:
+            values = row["filter"], row["factor"], row["factor_err"], row["n_visits"], row["n_stars"]
+            log.info("%s: factor %.5f +- %.5f from %d visits of %d stars", *values)
+        for text in calibration.messages:
+            log.info("%s", text)
+        path = self.get_reference_file(first or {}, "psfee")
+        psfee = observed_psfee(path, parameters["observed_ee"], parameters["join_radius"], self.output_dir)
+        made = reference_models(table[index], calibration, psfee, {name: parameters[name] for name in OF_THE_FILES})
+        return [model for model in made if model is not None]
 
     def save_model(self, model, suffix=None, idx=None, output_file=None, force=False, **components):
         """Write a reference file under its own name, whole or not at all; see `stpipe.Step.save_model`."""

@@ -1,10 +1,11 @@
-"""Many visits' absolute-flux products in, the standard pipeline's `photom` and `apcorr` reference files out."""
+"""Many visits' measurements in, the standard pipeline's `photom` and `apcorr` reference files out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -12,110 +13,324 @@ from astropy.time import Time
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
 from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_corrections
-from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, photom_model
-from niriss_eestep.calibration.visits import VisitCalibration
+from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
+from niriss_eestep.calibration.effects import Calibration
+from niriss_eestep.calibration.model import Visits
 from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.psf.ee_table import PSFEE
 
-__all__ = ["read_visits", "reference_models"]
+__all__ = ["factor_tables", "read_visits", "reference_models", "usable_visits"]
 
-PER_AREA = ("photmjsr", "photmjsr_err", "photmjsr_mono", "photuja2", "photuja2_err")
-VISIT_KEYS = ("target", "filter", "subarray", "mjd", "count_rate")
+OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
+NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")
+VISIT_KEYS = ("target", "filter", "subarray", "mjd")
+LEAST_SIGNIFICANCE = 5.0  # total over its error: below, it may be no star
 
 
 def read_visits(sources: Sequence) -> Table:
-    """Read the rows of absolute-flux products.
+    """Read visits: the rows of absolute-flux products, or of ECSV tables.
 
     Parameters
     ----------
     sources : sequence of str, Path or DataModel
+        Files ending in ``.ecsv`` are tables of visits measured by anybody.
 
     Returns
     -------
     astropy.table.Table
-        All rows, with the column ``product``. PHOTMJSR goes with one pixel area, the first that is known.
+        All rows, with the columns ``own`` (fractional error without those of spectrum and aperture correction),
+        ``err_aperture``, ``spectrum_err`` and ``product``, the file.
 
     Raises
     ------
     ProductError
-        Where there is none, a source is no absolute-flux product, or a visit is given twice.
+        Where there is none, a source is no table of visits, or a visit is given twice.
     """
-    if not sources:
-        raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf)")
-    tables = []
-    for source in sources:
-        model = open_product(source) if isinstance(source, (str, Path)) else source
-        name = str(model.meta.filename or "a model in memory")
-        if not isinstance(model, AbsFluxModel):
-            label = source if isinstance(source, (str, Path)) else name
-            raise ProductError(f"{label}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed")
-        tables.append(Table(model.table))
-        tables[-1]["product"] = name
+    if not len(sources):
+        raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
+    tables = [_read_table(source) if str(source).endswith(".ecsv") else _read_product(source) for source in sources]
     table = vstack(tables, metadata_conflicts="silent")
+    for name in table.colnames:
+        if hasattr(table[name], "filled"):
+            table[name] = table[name].filled("" if table[name].dtype.kind in "UO" else np.nan)
     _refuse_repeats(table)
-    _to_one_pixel_area(table)
+    return table
+
+
+def _read_table(source: str | Path) -> Table:
+    """Read a table of visits."""
+    try:
+        table = Table.read(str(source), format="ascii.ecsv")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ProductError(f"{source}: cannot be read as an ECSV table: {error}") from error
+    missing = [name for name in NEEDED if name not in table.colnames]
+    if missing:
+        raise ProductError(f"{source}: no column {', '.join(missing)}; a table of visits has {', '.join(NEEDED)}")
+    for name in ("filter", "target", "subarray"):
+        table[name] = np.array([str(value) for value in table[name]])
+    try:
+        for name in NEEDED[3:]:
+            table[name] = _numbers(table[name])
+    except (ValueError, TypeError) as error:
+        raise ProductError(f"{source}: column {name} holds what is no number: {error}") from error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["own"] = np.abs(table["ratio_err"] / table["ratio"])
+    table["product"] = str(source)
+    return table
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """Return a column as numbers, NaN where it is masked."""
+    values = column.filled(np.nan) if hasattr(column, "filled") and column.dtype.kind == "f" else column
+    return np.array(np.asarray(values), dtype=np.float64)
+
+
+def _read_product(source: Any) -> Table:
+    """Read the rows of an absolute-flux product."""
+    given = isinstance(source, (str, Path))
+    model = open_product(source) if given else source
+    name = str(source) if given else str(model.meta.filename or "a model in memory")
+    if not isinstance(model, AbsFluxModel):
+        raise ProductError(f"{name}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed")
+    table = Table(model.table)
+    terms = [np.nan_to_num(table[term]) ** 2 for term in OWN_TERMS if term in table.colnames]
+    table["own"] = np.sqrt(np.sum(terms, axis=0))
+    table["spectrum_err"] = table["err_spectrum"]
+    table["product"] = name
+    exposures = Table(model.exposures)
+    keys = ("target", "filter", "pupil", "subarray")
+    table["exposures"] = [
+        " ".join(sorted(str(e["exposure"]) for e in exposures if all(e[key] == row[key] for key in keys)))
+        for row in table
+    ]
     return table
 
 
 def _refuse_repeats(table: Table) -> None:
-    """Refuse a visit that is given twice: it would count as two, with too small an error."""
+    """Reject a visit that is given twice: it would count as two, with too small an error."""
     seen: dict = {}
     for row in table[np.isfinite(table["count_rate"])]:
-        key = tuple(str(row[name]) for name in VISIT_KEYS)
-        if key in seen:
-            what = f"{row['target']} in {row['filter']} and {row['subarray']} at MJD {row['mjd']:.5f}"
-            raise ProductError(f"{row['product']} repeats a visit of {seen[key]}: {what}; give each visit once")
-        seen[key] = row["product"]
+        exposures = str(row["exposures"]) if "exposures" in table.colnames else ""
+        by_date = tuple(str(row[name]) for name in VISIT_KEYS)
+        keys = [("exposures", str(row["filter"]), exposures)] if exposures else [("date", *by_date)]
+        for key in keys:
+            if key in seen:
+                other = seen[key]
+                what = f"{row['target']} in {row['filter']} and {row['subarray']} at MJD {row['mjd']:.5f}"
+                differ = (
+                    ""
+                    if row["count_rate"] == other["count_rate"]
+                    else (f"; their count rates differ, {row['count_rate']:.6g} and {other['count_rate']:.6g} DN/s")
+                )
+                raise ProductError(
+                    f"{row['product']} repeats a visit of {other['product']}: {what}{differ}; give each visit once"
+                )
+            seen[key] = row
 
 
-def _to_one_pixel_area(table: Table) -> None:
-    """Bring PHOTMJSR to one pixel area, where headers state several: its product with the area is the star's flux."""
-    area = np.array(table["pixar_sr"])
-    known = area[np.isfinite(area)]
-    if known.size:
-        for name in PER_AREA:
-            table[name] *= area / known[0]
-        table["pixar_sr"] = known[0]
-
-
-def reference_models(
-    table: Table,
-    calibration: VisitCalibration,
-    psfee: PSFEE,
-    *,
-    author: str,
-    pedigree: str | None = None,
-    useafter: str | None = None,
-    convention: str = "band",
-    fill_missing: bool = False,
-    sky_inner: float = SKY_IN,
-    sky_outer: float = SKY_OUT,
-) -> tuple[NisImgPhotomModel, NisImgApcorrModel]:
-    """Make the models of the reference files.
+def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
+    """Choose the rows that a calibration can use.
 
     Parameters
     ----------
     table : astropy.table.Table
         From `read_visits`.
-    calibration : VisitCalibration
-        What `combine_visits` made of it.
-    psfee : PSFEE
-        Encircled energy that the aperture corrections come from.
-    author : str
-    pedigree : str, optional
-        By default ``INFLIGHT`` with the dates of the first and last visit used.
-    useafter : str, optional
-        By default the date of the first visit used.
-    convention, fill_missing
-        As `photom_model`.
-    sky_inner, sky_outer : float, optional
-        Sky annulus [pix].
 
     Returns
     -------
-    photom : NisImgPhotomModel
+    visits : Visits
+    index : ndarray of int
+        Their rows.
+    reason : list of str
+        Per row why it cannot be used; empty where it can.
+
+    Raises
+    ------
+    ParameterError
+        Where not one can be used.
+    """
+    reason = [_unusable(row) for row in table]
+    index = np.array([i for i, text in enumerate(reason) if not text], dtype=int)
+    if not index.size:
+        listed = "; ".join(sorted(set(reason))[:5])
+        raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")
+    rows = table[index]
+    covariates = {}
+    for name in ("count_rate", "well_depth", "background"):
+        if name in rows.colnames and np.isfinite(_numbers(rows[name])).all():
+            covariates[name] = _numbers(rows[name])
+    kind = np.array([str(k) for k in rows["star_type"]]) if "star_type" in rows.colnames else np.full(len(rows), "star")
+    spectrum = np.maximum(_numbers(rows["spectrum_err"]), 1e-4)
+    common = _numbers(rows["spectrum_err_common"]) if "spectrum_err_common" in rows.colnames else np.zeros(len(rows))
+    text = {name: np.array([str(value) for value in rows[name]]) for name in ("filter", "target", "subarray")}
+    visits = Visits(
+        **text,
+        mjd=_numbers(rows["mjd"]),
+        value=np.log(_numbers(rows["ratio"])),
+        err=_numbers(rows["own"]),
+        spectrum=spectrum,
+        common=np.minimum(np.nan_to_num(common), spectrum),
+        kind=kind,
+        covariates=covariates,
+        wavelength=_wavelengths(set(text["filter"])),
+    )
+    return visits, index, reason
+
+
+def _unusable(row: Any) -> str:
+    """Say why a row cannot be used; empty where it can."""
+    status = str(row["status"]) if "status" in row.colnames else ""
+    if status.startswith("failed"):
+        return status
+    rate, err = float(row["count_rate"]), float(row["count_rate_err"])
+    if not np.isfinite(rate):
+        return f"count rate is {rate:g}"
+    if not err > 0:
+        return "its count rate has no error"
+    if rate < LEAST_SIGNIFICANCE * err:
+        return f"total of {rate:.4g} +- {err:.2g} DN/s is below {LEAST_SIGNIFICANCE:g} sigma: no star"
+    if not np.isfinite(row["ratio"]):
+        return f"no expected rate: the spectrum of {row['target']} is not known"
+    if not row["ratio"] > 0:
+        return f"ratio is {row['ratio']:g}"
+    if not (np.isfinite(row["own"]) and row["own"] > 0):
+        return "no error of its own"
+    if not (np.isfinite(row["spectrum_err"]) and row["spectrum_err"] >= 0):
+        return f"spectrum of {row['target']} has no error: give spectrum_err"
+    return ""
+
+
+def _wavelengths(names: set[str]) -> Mapping[str, float]:
+    """Return the filters' wavelengths by their names, as all of JWST have them; empty where one has not."""
+    known = {name: FILTERS[name].pivot if name in FILTERS else _by_name(name) for name in map(str, names)}
+    return known if all(value > 0 for value in known.values()) else {}
+
+
+def _by_name(name: str) -> float:
+    digits = "".join(filter(str.isdigit, name))
+    return float(digits) / 100 if name.startswith("F") and len(digits) >= 3 else 0.0
+
+
+def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> dict[str, Table]:
+    """Return the results as tables.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+    index : ndarray of int
+        Rows that `usable_visits` chose.
+    calibration : Calibration
+
+    Returns
+    -------
+    dict of str to astropy.table.Table
+        ``calibration``, ``effects``, ``stars``, ``visits``.
+    """
+    rows = table[index]
+    kept = rows[calibration.kept]
+    factors = []
+    for i, name in enumerate(calibration.filters):
+        mine = kept[kept["filter"] == name]
+        aperture = _aperture_err(mine)
+        statistic = float(calibration.factor_err[i])
+        value = float(calibration.factor[i])
+        factors.append(
+            {
+                "filter": name,
+                "factor": value,
+                "factor_err": float(np.hypot(statistic, aperture * value)),
+                "n_visits": len(mine),
+                "n_stars": len(set(mine["target"])),
+                "scatter": float(calibration.scatter[i]),
+                "err_visits_stars": statistic,
+                "err_aperture": aperture * value,
+                "mjd": calibration.date,
+                "reference_subarray": calibration.reference,
+            }
+        )
+    effects = [
+        {
+            "effect": e.effect, "filter": e.filter, "level": e.level, "value": e.value if e.constrained else np.nan,
+            "value_err": e.err if e.constrained else np.nan, "significant": e.significant,
+            "constrained": e.constrained, "scale": e.scale, "scale_err": e.scale_err, "note": e.note,
+        }
+        for e in calibration.effects
+    ]  # fmt: skip
+    stars = [
+        {"target": star, "filter": name, "offset": value, "offset_err": calibration.star_offset_err[star, name]}
+        for (star, name), value in calibration.star_offset.items()
+    ]
+    visits = table.copy()
+    reason = [""] * len(table)
+    for i, why in zip(index, calibration.reason, strict=True):
+        reason[i] = why
+    used = np.zeros(len(table), dtype=bool)
+    used[index] = calibration.kept
+    visits["used"], visits["reason"] = used, reason
+    for name, part in calibration.parts.items():
+        full = np.full(len(table), np.nan)
+        full[index] = part
+        visits[f"part_{name}"] = full
+    tables = {"calibration": Table(factors), "effects": Table(effects), "stars": Table(stars), "visits": visits}
+    tables["calibration"].meta["covariance_of_ln_factor"] = calibration.covariance.tolist()
+    tables["calibration"].meta["messages"] = list(calibration.messages)
+    return tables
+
+
+def _aperture_err(rows: Table) -> float:
+    """Return the fractional error of the aperture correction, which a filter's visits share."""
+    if "err_aperture" not in rows.colnames:
+        return 0.0
+    return float(np.nanmean(np.append(_numbers(rows["err_aperture"]), 0.0)[: len(rows) or 1]))
+
+
+def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
+    """Return the factors of the filters that a photom file can hold, as PHOTMJSR."""
+    found = []
+    for i, name in enumerate(calibration.filters):
+        mine = kept[kept["filter"] == name]
+        if name not in FILTERS or "photmjsr" not in kept.colnames or not np.isfinite(mine["photmjsr"]).any():
+            continue
+        # PHOTMJSR x ratio is the throughput's, whatever the star
+        unit = float(np.nanmedian(mine["photmjsr"] * mine["ratio"] * mine["pixar_sr"])) / _pixel_area(kept)
+        mono = float(np.nanmedian(mine["photmjsr_mono"] / mine["photmjsr"]))
+        time, response = time_dependence(calibration.shape, name)
+        value = unit / (float(calibration.factor[i]) * response)
+        err = float(np.hypot(calibration.factor_err[i] / calibration.factor[i], _aperture_err(mine)))
+        found.append(Factor(name, value, value * err, value * mono, time))
+    return found
+
+
+def _pixel_area(table: Table) -> float:
+    """Return the pixel area that PHOTMJSR goes with, the first that is known [sr]."""
+    known = _numbers(table["pixar_sr"])[np.isfinite(_numbers(table["pixar_sr"]))]
+    return float(known[0]) if known.size else PIXEL_SOLID_ANGLE
+
+
+def reference_models(
+    table: Table, calibration: Calibration, psfee: PSFEE, options: Mapping[str, Any]
+) -> tuple[NisImgPhotomModel | None, NisImgApcorrModel]:
+    """Make the models of the reference files.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        The rows that the calibration was made of.
+    calibration : Calibration
+    psfee : PSFEE
+        Encircled energy that the aperture corrections come from.
+    options : mapping
+        ``author``; ``pedigree`` (by default ``INFLIGHT`` with the dates of the first and last visit used);
+        ``useafter`` (by default the date of the first visit used); ``convention`` and ``fill_missing`` as
+        `photom_model`; ``sky_inner``, ``sky_outer`` [pix].
+
+    Returns
+    -------
+    photom : NisImgPhotomModel or None
+        None where the visits have no flux densities, as those of tables, or are not of NIRISS.
     apcorr : NisImgApcorrModel
 
     Raises
@@ -123,27 +338,36 @@ def reference_models(
     ParameterError
         Where a parameter cannot be used, or no visit has a date and none is given.
     """
-    corrections = {
-        name: aperture_corrections(partial(psfee.ee, name), skyin=sky_inner, skyout=sky_outer) for name in psfee.filters
-    }
-    pedigree, useafter = _dates(table["mjd"][calibration.kept], pedigree, useafter)
-    provenance = partial(Provenance, author, pedigree, useafter)
-    photom = photom_model(
-        calibration.factors,
-        provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
-        convention=convention,
-        fill_missing=fill_missing,
-        pixel_solid_angle=float(table["pixar_sr"][0]),
-    )
+    sky = {"skyin": options.get("sky_inner", SKY_IN), "skyout": options.get("sky_outer", SKY_OUT)}
+    corrections = {name: aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
+    kept = table[calibration.kept]
+    pedigree, useafter = _dates(kept["mjd"], options.get("pedigree"), options.get("useafter"))
+    provenance = partial(Provenance, options.get("author", "niriss_eestep"), pedigree, useafter)
+    factors = _photom_factors(kept, calibration)
+    photom = None
+    if factors:
+        photom = photom_model(
+            factors,
+            provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
+            convention=options.get("convention", "band"),
+            fill_missing=options.get("fill_missing", False),
+            pixel_solid_angle=_pixel_area(kept),
+        )
     history = (f"Encircled energy: {psfee.name}",)
     return photom, apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
 
 
-def _history(table: Table, calibration: VisitCalibration) -> tuple[str, ...]:
-    """Tell which visits the factors rest on."""
-    inputs = [f"Visits: {name}" for name in dict.fromkeys(table["product"][calibration.kept])]
-    clipped = sum(factor.n_clipped for factor in calibration.factors)
-    return (*inputs, f"{calibration.kept.sum()} of {len(table)} rows used, {clipped} clipped.")
+def _history(table: Table, calibration: Calibration) -> tuple[str, ...]:
+    """Say which visits the factors rest on, and what the file cannot hold."""
+    inputs = [f"Visits: {Path(name).name}" for name in dict.fromkeys(table["product"][calibration.kept])]
+    lines = [*inputs, f"{calibration.kept.sum()} of {len(table)} rows used."]
+    lines.append(f"Factors hold for subarray {calibration.reference}.")
+    for effect in calibration.effects:
+        if effect.effect == "subarray" and effect.significant and effect.filter == "all":
+            lines.append(
+                f"Divide rates in {effect.level} by {np.exp(effect.value):.5f}: no column here holds subarrays."
+            )
+    return tuple(lines)
 
 
 def _dates(mjd: Sequence[float], pedigree: str | None, useafter: str | None) -> tuple[str, str]:

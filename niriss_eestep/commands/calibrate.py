@@ -3,11 +3,11 @@
 HELP = "calibration factors and reference files from many visits"
 
 NAMES = {
-    "factors": "niriss_calibration.ecsv",
-    "visits": "niriss_calibration_visits.ecsv",
-    "ratios": "niriss_calibration_ratios.ecsv",
-    "mjd": "niriss_calibration_date.png",
-    "count_rate": "niriss_calibration_count_rate.png",
+    "calibration": "calibration.ecsv",
+    "effects": "effects.ecsv",
+    "stars": "stars.ecsv",
+    "visits": "visits.ecsv",
+    "page": "calibration.html",
     "photom": "niriss_photom.fits",
     "apcorr": "niriss_apcorr.fits",
     "psfee": "niriss_psfee_observed.asdf",
@@ -22,7 +22,7 @@ def configure(parser):
     parser : argparse.ArgumentParser
     """
     parser.add_argument(
-        "absflux", nargs="+", metavar="ABSFLUX", help="*_absflux.asdf products, of any number of visits"
+        "visits", nargs="+", metavar="FILE", help="*_absflux.asdf products, or a table of visits (*.ecsv)"
     )
     parser.add_argument("--output-dir", default=".", metavar="DIR", help="made where it does not exist (default: here)")
     _configure_combination(parser.add_argument_group("combination"))
@@ -31,14 +31,12 @@ def configure(parser):
 
 
 def _configure_combination(group):
-    group.add_argument("--clip-sigma", type=float, default=3.0, metavar="N", help="leave out visits beyond (default 3)")
     group.add_argument(
-        "--delta-bic",
-        type=float,
-        default=10.0,
-        metavar="X",
-        help="fall of the Bayesian information criterion asked for before a time dependence is taken (default 10)",
+        "--reference-subarray", metavar="NAME", help="for which the factors hold (default: FULL where it was used)"
     )
+    group.add_argument("--keep-all", action="store_true", help="leave out no visit as an outlier")
+    group.add_argument("--compare", metavar="PHOTOM", nargs="+", default=[], help="photom files to compare with")
+    group.add_argument("--figures", choices=("png", "svg", "pdf"), help="write the figures as files, too")
     group.add_argument("--convention", choices=("band", "mono"), default="band", help="F_nu of the photom file")
     group.add_argument("--fill-missing", action="store_true", help="take filters without visits from August 2022")
 
@@ -71,31 +69,101 @@ def run(args):
     ----------
     args : argparse.Namespace
     """
-    from niriss_eestep.calibration.table import read_visits
-    from niriss_eestep.calibration.visits import combine_visits
+    from niriss_eestep.calibration.step import CalibrateVisitsStep
+    from niriss_eestep.products.files import write_atomically
+    from niriss_eestep.report.calibration import calibration_html, figures_of
 
-    table = read_visits(args.absflux)
-    calibration = combine_visits(table, clip_sigma=args.clip_sigma, delta_bic=args.delta_bic)
     directory = _directory(args.output_dir)
-    psfee = _psfee(args, directory)
+    sky_inner, sky_outer = args.sky_annulus
+    step = CalibrateVisitsStep(
+        reference_subarray=args.reference_subarray,
+        keep_all=args.keep_all,
+        convention=args.convention,
+        fill_missing=args.fill_missing,
+        sky_inner=sky_inner,
+        sky_outer=sky_outer,
+        observed_ee=list(args.observed_ee),
+        join_radius=args.join_radius,
+        author=args.author,
+        pedigree=args.pedigree,
+        useafter=args.useafter,
+        output_dir=str(directory),
+    )
+    if args.psfee:
+        step.override_psfee = args.psfee
+    models = step.calibrate(args.visits)
     written = [directory / NAMES["psfee"]] if args.observed_ee else []
-    written += _write_tables(directory, table, calibration)
-    written += _write_figures(directory, table, calibration)
-    written += _write_references(args, directory, table, calibration, psfee)
-    print(_as_text(calibration))
-    for line in _remarks(table, calibration, psfee):
-        print(line)
+    for name, table in step.tables.items():
+        table.write(directory / NAMES[name], format="ascii.ecsv", overwrite=True)
+        written.append(directory / NAMES[name])
+    for model in models:
+        model.meta.filename = NAMES[model.meta.reftype.lower()]
+        written.append(step.save_model(model, force=True))
+    comparison = compare(step.tables["calibration"], models, args.compare)
+    written.append(directory / NAMES["page"])
+    page = calibration_html(step.tables, step.calibration, comparison, [path.name for path in map(_path, written)])
+    write_atomically(written[-1], page.encode())
+    for name, figure in figures_of(step.tables, step.calibration) if args.figures else ():
+        written.append(directory / f"calibration_{name}.{args.figures}")
+        figure.savefig(written[-1], dpi=150)
+    print(_as_text(step.tables, step.calibration, comparison))
     print("\n".join(f"wrote {path}" for path in written))
 
 
-def _remarks(table, calibration, psfee):
-    """What the factors rest on that needs a person's eye."""
-    for row in table[calibration.kept]:
-        if str(row["status"]) != "measured":
-            yield f"used, {row['status']}: {row['target']} {row['filter']} {row['subarray']} of {row['product']}"
-    lacking = [factor.filter for factor in calibration.factors if factor.filter not in psfee.filters]
-    if lacking:
-        yield f"no aperture corrections for {', '.join(lacking)}: {psfee.name} does not have them"
+def _path(name):
+    from pathlib import Path
+
+    return Path(name)
+
+
+def compare(factors, models, paths):
+    """Compare the new PHOTMJSR with those of photom files.
+
+    Parameters
+    ----------
+    factors : astropy.table.Table
+        The calibration.
+    models : list of NisImgPhotomModel and NisImgApcorrModel
+    paths : list of str
+        Photom files of any instrument's imaging.
+
+    Returns
+    -------
+    list of dict
+        ``file``, ``filter``, ``new``, ``old``, ``percent``.
+    """
+    from stdatamodels.jwst import datamodels
+
+    from niriss_eestep.errors import ProductError
+
+    rows = []
+    tables = {}
+    for path in paths:
+        try:
+            with datamodels.open(path) as model:
+                table = model.phot_table
+                tables[path] = {_science(row): float(row["photmjsr"]) for row in table}
+        except Exception as error:  # whatever a file of another makes the library raise
+            raise ProductError(f"--compare {path}: cannot be read as a photom file: {error}") from error
+    new = {}
+    for model in models:
+        if model.meta.reftype == "PHOTOM":
+            new = {_science(row): float(row["photmjsr"]) for row in model.phot_table}
+    if not new and len(paths) > 1:
+        new = tables.pop(paths[0])
+    for path, old in tables.items():
+        for name in new:
+            if name in old:
+                percent = 100 * (new[name] / old[name] - 1)
+                rows.append({"file": path, "filter": name, "new": new[name], "old": old[name], "percent": percent})
+    return rows
+
+
+def _science(row):
+    """The science filter of a photom file's row."""
+    name = str(row["filter"]).strip()
+    pupil = str(row["pupil"]).strip() if "pupil" in row.array.names else ""
+    return pupil if name == "CLEAR" and pupil else name
 
 
 def _directory(name):
@@ -112,150 +180,24 @@ def _directory(name):
     return directory
 
 
-def _psfee(args, directory):
-    """Return the EE that the aperture corrections come from; write the observed one."""
-    from dataclasses import replace
-    from functools import partial
-
-    from niriss_eestep.errors import ProductError
-    from niriss_eestep.products import CombinedEEModel
-    from niriss_eestep.products import open as open_product
-    from niriss_eestep.reference import load_psfee, write_psfee
-
-    psfee = load_psfee(args.psfee)
-    tables = dict(psfee.tables)
-    sources = []
-    for path in args.observed_ee:
-        model = open_product(path)
-        if not isinstance(model, CombinedEEModel):
-            raise ProductError(f"{path}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
-        name = model.meta.group.filter
-        if name in sources:
-            raise ProductError(f"{path}: a second profile of {name}; give one per filter to --observed-ee")
-        tables[name] = _observed(model, partial(psfee.ee, name), partial(psfee.ee_err, name), psfee, args.join_radius)
-        sources.append(name)
-    if not sources:
-        return psfee
-    meta = {"name": "observed", "source": f"{', '.join(sources)} observed, spliced with {psfee.name}"}
-    observed = replace(psfee, tables=tables, name=NAMES["psfee"], meta=meta)
-    write_psfee(observed, directory / NAMES["psfee"])
-    return observed
-
-
-def _observed(model, curve, curve_err, psfee, join_radius):
-    """Return a filter's observed EE as a table."""
-    from niriss_eestep.calibration.observed_ee import splice_ee
-    from niriss_eestep.products.convert import combined_profile
-    from niriss_eestep.products.groups import exposure_backgrounds
-    from niriss_eestep.reference import EETable
-
-    edges, coverage = zip(*exposure_backgrounds(model), strict=True)
-    spliced = splice_ee(
-        combined_profile(model),
-        curve,
-        curve_err,
-        model_radius=psfee.table(model.meta.group.filter).radius,
-        area=model.exposure_area,
-        ring_edges=edges,
-        ring_coverage=coverage,
-        join_radius=join_radius,
-    )
-    return EETable(spliced.radius, spliced.ee, spliced.ee_err)
-
-
-def _write_tables(directory, table, calibration):
-    """Write factors, visits and ratios as ECSV."""
-    from dataclasses import asdict
-
-    from astropy.table import Table
-
-    visits = table.copy()
-    visits["kept"], visits["reason"] = calibration.kept, list(calibration.reason)
-    ratios = Table([asdict(ratio) for ratio in calibration.ratios]) if calibration.ratios else Table(names=["kind"])
-    ratios.meta["contents"] = "PHOTMJSR of the first over that of the second"
-    tables = {"factors": factor_table(calibration), "visits": visits, "ratios": ratios}
-    paths = [directory / NAMES[name] for name in tables]
-    for path, each in zip(paths, tables.values(), strict=True):
-        each.write(path, format="ascii.ecsv", overwrite=True)
-    return paths
-
-
-def factor_table(calibration):
-    """Return the factors as a table, one row per filter.
-
-    Parameters
-    ----------
-    calibration : niriss_eestep.calibration.visits.VisitCalibration
-
-    Returns
-    -------
-    astropy.table.Table
-        Time coefficients that a filter does not have are NaN.
-    """
-    from dataclasses import asdict
-
-    from astropy.table import Table
-
-    rows = []
-    for factor, slope in zip(calibration.factors, calibration.slopes, strict=True):
-        row = asdict(factor)
-        time = row.pop("time")
-        row |= {"targets": " + ".join(factor.targets), "subarrays": " + ".join(factor.subarrays)}
-        row |= {"time_form": time["form"], "t0": time["t0"], "time_status": time["status"]}
-        for name in ("lossperyear", "amplitude", "tau", "const", "year1value", "tsoft", "alpha"):
-            row[name] = time["parameters"].get(name, float("nan"))
-            row[f"{name}_err"] = time["errors"].get(name, float("nan"))
-        row |= {"count_rate_slope": slope.slope, "count_rate_slope_err": slope.err, "count_rate_status": slope.status}
-        rows.append(row)
-    table = Table(rows)
-    for name, unit in {"photmjsr": "MJy s / (DN sr)", "photuja2": "uJy s / (arcsec2 DN)"}.items():
-        for column in (name, f"{name}_err", f"{name}_mono"):
-            if column in table.colnames:
-                table[column].unit = unit
-    for column in ("t0", "tau", "tau_err", "tsoft", "tsoft_err"):
-        table[column].unit = "d"
-    return table
-
-
-def _write_figures(directory, table, calibration):
-    """Write the figures against date and count rate."""
-    from niriss_eestep.report.calibration import plot_against
-
-    paths = []
-    for quantity in ("mjd", "count_rate"):
-        paths.append(directory / NAMES[quantity])
-        plot_against(table, calibration, quantity).savefig(paths[-1], dpi=120)
-    return paths
-
-
-def _write_references(args, directory, table, calibration, psfee):
-    """Write the photom and apcorr files."""
-    from niriss_eestep.calibration.crds_files import save_reference
-    from niriss_eestep.calibration.table import reference_models
-
-    sky_inner, sky_outer = args.sky_annulus
-    models = reference_models(
-        table,
-        calibration,
-        psfee,
-        author=args.author,
-        pedigree=args.pedigree,
-        useafter=args.useafter,
-        convention=args.convention,
-        fill_missing=args.fill_missing,
-        sky_inner=sky_inner,
-        sky_outer=sky_outer,
-    )
-    return [save_reference(model, directory / NAMES[model.meta.reftype.lower()]) for model in models]
-
-
-def _as_text(calibration):
-    """Return the factors as text, one line per filter."""
-    lines = [f"{'filter':8}{'PHOTMJSR':>10}{'+-':>9}{'visits':>8}{'clipped':>8}{'scatter':>9}  time dependence"]
-    for factor in calibration.factors:
-        scatter = f"{100 * factor.scatter:8.2f}%" if factor.n_visits > 1 else f"{'-':>9}"
+def _as_text(tables, calibration, comparison):
+    """Return the result as text: factors, effects that are claimed, what is not constrained."""
+    lines = [f"{'filter':9}{'factor':>9}{'+-':>9}{'visits':>8}{'stars':>7}{'scatter':>9}"]
+    for row in tables["calibration"]:
+        scatter = f"{100 * row['scatter']:8.2f}%" if row["scatter"] == row["scatter"] else f"{'-':>9}"
+        values = f"{row['factor']:9.5f}{row['factor_err']:9.5f}{row['n_visits']:8d}{row['n_stars']:7d}"
+        lines.append(f"{row['filter']:9}{values}{scatter}")
+    for effect in calibration.effects:
+        if effect.significant and effect.filter == "all":
+            value = f"{100 * effect.value:+.3f} +- {100 * effect.err:.3f} %"
+            scale = f", {effect.scale:.0f} +- {effect.scale_err:.0f} d" if effect.scale == effect.scale else ""
+            lines.append(f"found: {effect.effect} {effect.level}: {value}{scale}")
+    lines += [f"note: {text}" for text in calibration.messages]
+    for row in tables["visits"][~tables["visits"]["used"]]:
+        lines.append(f"not used: {row['product']} {row['target']} {row['filter']} {row['subarray']}: {row['reason']}")
+    for row in comparison:
         lines.append(
-            f"{factor.filter:8}{factor.photmjsr:10.5f}{factor.photmjsr_err:9.5f}{factor.n_visits:8d}"
-            f"{factor.n_clipped:8d}{scatter}  {factor.time.status}"
+            f"{row['file']}: {row['filter']} PHOTMJSR {row['new']:.5f} against {row['old']:.5f}, "
+            f"{row['percent']:+.2f} %"
         )
     return "\n".join(lines)

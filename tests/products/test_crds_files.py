@@ -7,8 +7,14 @@ from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.calibration.apcorr import aperture_corrections
-from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, photom_model, save_reference
-from niriss_eestep.calibration.visits import Factor, TimeDependence
+from niriss_eestep.calibration.crds_files import (
+    Factor,
+    Provenance,
+    TimeDependence,
+    apcorr_model,
+    photom_model,
+    save_reference,
+)
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
@@ -23,25 +29,8 @@ T0 = 59800.0
 
 
 def factor(name, photmjsr=0.25, time=None):
-    return Factor(
-        filter=name,
-        pupil=FILTERS[name].header_pupil,
-        photmjsr=photmjsr,
-        photmjsr_err=0.01 * photmjsr,
-        photmjsr_mono=1.02 * photmjsr,
-        photuja2=23.5 * photmjsr,
-        photuja2_err=0.235 * photmjsr,
-        err_visits=0.001,
-        err_spectrum=0.009,
-        err_aperture=0.001,
-        scatter=0.003,
-        excess=0.0,
-        n_visits=4,
-        n_clipped=0,
-        targets=("A",),
-        subarrays=("SUB64",),
-        time=time or TimeDependence("constant", T0, status="not constrained: 1 epoch, at least 4 are needed"),
-    )
+    time = time or TimeDependence("constant", T0, status="no change in time is claimed")
+    return Factor(name, photmjsr, 0.01 * photmjsr, 1.02 * photmjsr, time)
 
 
 def plain_ee(radius):
@@ -77,7 +66,7 @@ def test_photom_file_is_valid_and_complete(tmp_path):
 def test_history_tells_inputs_version_and_what_is_missing(tmp_path):
     path = write_photom(tmp_path / "photom.fits", [factor("F090W")])
     history = " ".join(str(line) for line in fits.getheader(path)["HISTORY"])
-    for words in ("Made by niriss_eestep", "jw01094_absflux.asdf", "No standard star in F115W", "not constrained"):
+    for words in ("Made by niriss_eestep", "jw01094_absflux.asdf", "No standard star in F115W", "no change in time"):
         assert words in history
 
 
@@ -105,15 +94,16 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_pipeline_reads_the_time_dependence_as_it_was_meant(tmp_path, form):
-    from jwst.photom.time_dependence import get_correction_table
+    from jwst.photom import time_dependence
 
     time = TimeDependence(form, T0, FORMS[form], status="found")
     path = write_photom(tmp_path / "photom.fits", [factor("F090W"), factor("F277W", time=time)])
     with datamodels.NisImgPhotomModel(path, strict_validation=True) as model:
         for mjd in (T0, T0 + 500.0):
-            expected = [1.0, time.correction(mjd)]  # the first filter does not change
+            form_of = getattr(time_dependence, f"{form}_correction")
+            expected = [1.0, form_of(mjd, T0, **FORMS[form])]  # the first filter does not change
             # coefficients are kept in 32 bits
-            assert get_correction_table(model, mjd) == pytest.approx(expected, rel=2e-6)
+            assert time_dependence.get_correction_table(model, mjd) == pytest.approx(expected, rel=2e-6)
 
 
 def test_apcorr_file_is_valid_and_read_by_the_source_catalogue(tmp_path):

@@ -117,8 +117,8 @@ def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
     image.meta.filename = "a_rate.fits"
     with pytest.raises(ProductError, match=r"a_rate.fits: holds ImageModel, absolute flux"):
         call(image)
-    with pytest.raises(ParameterError, match="clip_sigma must be positive"):
-        call(visits, clip_sigma=0.0)
+    with pytest.raises(ParameterError, match="no visit used it"):
+        call(visits, reference_subarray="SUB80")
     with pytest.raises(ParameterError, match="sky annulus from 40 to 30 pix"):
         call(visits, sky_inner=40.0, sky_outer=30.0)
     with pytest.raises(ParameterError, match="useafter 'yesterday'"):

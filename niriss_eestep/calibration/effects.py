@@ -1,0 +1,558 @@
+"""The calibration of a program: factors, effects, what the design cannot tell, how far each star moves the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
+from scipy.stats import norm, t
+
+from niriss_eestep.calibration.constraints import constraints
+from niriss_eestep.calibration.fit import Scales, Solution, diagonal_of, estimate, excess, solve, widened
+from niriss_eestep.calibration.model import FREE, PRIORS, Problem, TimeShape, Visits, build, epochs_of
+from niriss_eestep.errors import ParameterError
+
+__all__ = ["Calibration", "Effect", "calibrate"]
+
+Array = NDArray[np.float64]
+
+#: probability that an effect of one kind is claimed where there is none, of all its levels together
+FALSE_ALARM = 0.002
+#: the same where a scatter is known from two degrees of freedom: the visits' own errors, which it cannot undercut, do
+#: the rest; Student's t alone would ask for 22 sigma
+FALSE_ALARM_OF_FEW = 0.02
+#: a visit is left out that lies further off than the furthest of all would once in this many calibrations
+OUTLIER = 0.002
+MOST_OUTLIERS = 0.2
+FORMS = ("exponential", "powerlaw")
+#: epochs asked for before a form with a time scale is tried
+EPOCHS_OF_FORMS = 6
+#: by how much -2 ln(likelihood) must fall for a form with a time scale: "very strong" evidence (Kass & Raftery 1995,
+#: JASA 90, 773) beyond the BIC's price of one parameter
+EVIDENCE = 10.0
+#: probability of a scatter by filter, were there none, below which it is in the model
+ASKED_FOR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect that was sought.
+
+    Parameters
+    ----------
+    effect, filter, level : str
+        What; ``all`` filters or one; which.
+    value, err : float
+        Fractional: of a subarray against the reference one, a star against its spectrum, scatter of epochs; per 365
+        days, or amplitude of a form in time; per factor of ten in count rate.
+    significant, constrained : bool
+    note : str
+        Why it is not constrained.
+    scale, scale_err : float
+        Of a form in time [d].
+    """
+
+    effect: str
+    filter: str
+    level: str
+    value: float
+    err: float
+    significant: bool
+    constrained: bool
+    note: str = ""
+    scale: float = np.nan
+    scale_err: float = np.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What many visits give together.
+
+    Parameters
+    ----------
+    filters : list of str
+    factor, factor_err, scatter : ndarray, shape (n_filters,)
+        Measured / expected response on ``date`` in ``reference``; its standard error; scatter of visits.
+    covariance : ndarray, shape (n_filters, n_filters)
+        Of the factors' logarithms.
+    effects : tuple of Effect
+    shape : TimeShape
+        Change in time that was found, ``constant`` where it is not claimed.
+    reference : str
+        Subarray.
+    date : float
+        [MJD]
+    kept : ndarray of bool, shape (n,)
+        Visits used.
+    reason : list of str
+        Why a visit was not.
+    parts : mapping of str to ndarray, shape (n,)
+        ``residual``, ``star``, ``subarray``, ``time``, ``count_rate``, ``epoch``: of each visit, in the logarithm.
+    epoch : ndarray of int, shape (n,)
+    star_offset, star_offset_err : mapping of (str, str) to float
+        By star and filter: from the factors, in the logarithm.
+    moved : mapping of (str, str) to ndarray, shape (n_filters,)
+        By ``star`` or ``epoch`` and its name: fractional change of the factors without it.
+    messages : tuple of str
+    """
+
+    filters: list[str]
+    factor: Array
+    factor_err: Array
+    scatter: Array
+    covariance: Array
+    effects: tuple[Effect, ...]
+    shape: TimeShape
+    reference: str
+    date: float
+    kept: NDArray[np.bool_]
+    reason: list[str]
+    parts: Mapping[str, Array]
+    epoch: NDArray[np.int64]
+    star_offset: Mapping[tuple[str, str], float]
+    star_offset_err: Mapping[tuple[str, str], float]
+    moved: Mapping[tuple[str, str], Array]
+    messages: tuple[str, ...] = field(default=())
+
+    def effect(self, name: str, level: str | None = None, filter_name: str = "all") -> Effect:
+        """Return one effect; the first of its name where no level is given."""
+        return next(e for e in self.effects if (e.effect, e.filter) == (name, filter_name) and level in (None, e.level))
+
+
+def _priors(p: Problem, *, free: bool) -> Array:
+    """Return standard deviations of the fixed effects: none in effect, or where the design leaves a level to guess."""
+    return np.array([c.prior if not free or c.effect in ("filter", "time scale") else FREE for c in p.fixed])
+
+
+def _of_scatter(p: Problem) -> Array:
+    """Return standard deviations of the fixed effects while variances are estimated: stars are no slope with rate."""
+    prior = _priors(p, free=True)
+    prior[p.index("count_rate")] = PRIORS["count_rate"]
+    return prior
+
+
+def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = OUTLIER) -> Calibration:
+    """Calibrate a program.
+
+    Parameters
+    ----------
+    visits : Visits
+        Those that can be used.
+    reference : str, optional
+        Subarray for which the factors hold; by default FULL where it was used, else the one with most visits.
+    outlier : float, optional
+        Probability that the furthest visit of a good table is left out; 0 leaves out not one.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    ParameterError
+        Where there is no visit, or the reference subarray was not used.
+
+    Examples
+    --------
+    >>> calibration = calibrate(visits, reference="SUB256")  # doctest: +SKIP
+    >>> calibration.effect("time").value, calibration.effect("time").significant  # doctest: +SKIP
+    (-0.0098, True)
+    """
+    if not visits.value.size:
+        raise ParameterError("no visit can be used")
+    reference = _reference(visits, reference)
+    dated = np.isfinite(visits.mjd).all()
+    first, date = (float(visits.mjd.min()), float(visits.mjd.mean())) if dated else (np.nan, np.nan)
+    linear = TimeShape("linear", first, date)
+    kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
+    used = visits.take(kept)
+    shape = _time_shape(used, reference, linear, screened)
+    problem, shape, raw = _fitted(used, reference, shape)
+    if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
+        problem, shape, raw = _fitted(used, reference, linear)
+    why = constraints(used, problem.fixed)
+    wide = widened(raw.scales, problem)
+    effects = _effects(used, problem, raw.scales, wide, why, shape)
+    claimed = any(e.significant for e in effects if e.effect == "time")
+    priors = _priors(problem, free=False)
+    if claimed:
+        priors[problem.index("time")] = FREE
+    best = solve(problem, wide, prior=priors)
+    n_filters = len(visits.filters)
+    covariance = best.covariance[:n_filters, :n_filters]
+    value = np.exp(best.coefficients[:n_filters])
+    parts = _parts(best, used, kept)
+    return Calibration(
+        visits.filters,
+        value,
+        value * np.sqrt(np.diagonal(covariance)),
+        _scatter(best, used),
+        covariance,
+        effects,
+        shape if claimed else replace(shape, form="constant", amplitude={}),
+        reference,
+        date,
+        kept,
+        reason,
+        parts,
+        epochs_of(visits.mjd),
+        *_star_offsets(best, used),
+        _moved(best, used, priors),
+        _messages(used, why, effects),
+    )
+
+
+def _reference(visits: Visits, wanted: str | None) -> str:
+    """Return the reference subarray."""
+    names, count = np.unique(visits.subarray, return_counts=True)
+    if wanted is not None and wanted not in names:
+        raise ParameterError(f"reference subarray {wanted}: no visit used it; there are {', '.join(map(str, names))}")
+    return wanted or ("FULL" if "FULL" in names else str(names[np.argmax(count)]))
+
+
+def _without_outliers(
+    visits: Visits, reference: str, shape: TimeShape, outlier: float
+) -> tuple[NDArray[np.bool_], list[str], Scales]:
+    """Leave out, one after the other, visits that nothing in the model explains."""
+    problem = build(
+        visits, reference=reference, shape=shape, flexible=len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
+    )
+    prior = _of_scatter(problem)
+    used = np.ones(visits.value.size, dtype=bool)
+    reason = [""] * visits.value.size
+    now = estimate(problem, prior=prior)
+    while outlier > 0:
+        # each row against what all others predict of it: the residual's own weight is in its variance
+        weighted = now.apply(now.residual)
+        pull = np.abs(weighted) / np.sqrt(np.maximum(diagonal_of(now), 1e-300)) * used
+        dof = np.maximum(now.scales.visit_dof[problem.filter], 1.5)
+        estimated = now.scales.visit[problem.filter] > 0.05 * problem.own
+        # a scatter that holds the outlier itself: Student's t of what is left without it
+        outside = np.where(pull**2 < 0.99 * dof, pull * np.sqrt((dof - 1) / np.maximum(dof - pull**2, 1e-6)), np.inf)
+        chance = np.where(estimated, 2 * t.sf(outside, np.maximum(dof - 1, 1)), 2 * norm.sf(pull))
+        far = (chance < outlier / used.sum()) & (pull > 0.7 * pull.max())
+        if not far.any() or (~used).sum() + 1 > MOST_OUTLIERS * used.size:
+            break
+        if used.sum() < 500:
+            far &= pull == pull[far].max()
+        for i in np.nonzero(far)[0]:
+            reason[i] = f"outlier: {pull[i]:.1f} sigma from what the other visits predict"
+        used &= ~far
+        now = estimate(problem, prior=prior, start=now.scales, used=used)
+    return used, reason, now.scales
+
+
+def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> TimeShape:
+    """Choose the form of the change in time."""
+    n_epochs = len(set(epochs_of(visits.mjd)))
+    if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
+        return linear
+    span = float(np.ptp(visits.mjd))
+    rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 6000]
+    part = visits.take(rows)
+    candidates = {("linear", np.nan): _misfit(part, reference, linear, scales)}
+    for form in FORMS:
+        for scale in np.geomspace(span / 30, 3 * span, 10):
+            candidates[form, float(scale)] = _misfit(part, reference, replace(linear, form=form, scale=scale), scales)
+    plain = candidates.pop(("linear", np.nan))
+    form, scale = min(candidates, key=lambda key: candidates[key])
+    gain = (plain - candidates[form, scale]) * len(visits.value) / len(rows)
+    price = EVIDENCE + np.log(n_epochs) + float(t.isf(_chance(scales.epoch_dof) / 2, max(scales.epoch_dof, 1.0))) ** 2
+    return replace(linear, form=form, scale=scale) if gain > price else linear
+
+
+def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) -> float:
+    """Return chi-squared of a form with given variances."""
+    amplitude: dict[str, float] = {}
+    for _ in range(2):
+        problem = build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
+        problem = replace(problem, fixed=problem.fixed)
+        given = {"time by filter": 0.03**2, "subarray by filter": 0.01**2, "star": 1.0}
+        block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
+        now = solve(problem, replace(scales, block=block), prior=_priors(problem, free=True))
+        amplitude = _amplitudes(now, visits)
+    return float(now.problem.value @ now.apply(now.residual))
+
+
+def _amplitudes(now: Solution, visits: Visits) -> dict[str, float]:
+    """Return the amplitude of the change in time by filter."""
+    index, span = now.problem.index("time"), now.problem.span("time by filter")
+    if not index:
+        return {}
+    each = now.coefficients[span] if span else np.zeros(len(visits.filters))
+    names = sorted(visits.filters) if span else visits.filters
+    return {
+        name: float(np.clip(now.coefficients[index[0]] + more, -0.9, 5.0))
+        for name, more in zip(names, each, strict=True)
+    }
+
+
+def _fitted(visits: Visits, reference: str, shape: TimeShape) -> tuple[Problem, TimeShape, Solution]:
+    """Fit everything together, about the amplitudes and the time scale of the turn before."""
+    now, start = None, None
+    for turn in range(4 if shape.form != "linear" else 2):
+        problem = build(visits, reference=reference, shape=shape)
+        prior = _of_scatter(problem)
+        now = estimate(problem, prior=prior, start=start) if turn < 3 else solve(problem, start, prior=prior)
+        start = _without_small(now, prior) if turn == 0 else now.scales
+        scale = problem.index("time scale")
+        if scale:
+            shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[scale[0]], -0.7, 0.7))))
+        if problem.index("time"):
+            shape = replace(shape, amplitude=_amplitudes(now, visits))
+    return problem, shape, now
+
+
+def _without_small(now: Solution, prior: Array) -> Scales:
+    """Set to 0 the scatters by filter that the data do not ask for: by chance they would only enlarge errors."""
+    p, s = now.problem, now.scales
+    block = s.block.copy()
+    for i, each in enumerate(p.blocks):
+        if each.name in ("subarray by filter", "time by filter"):
+            block[i] = 0.0
+            without = solve(p, replace(s, block=block), prior=prior)
+            if _likely(without, each.design) < ASKED_FOR:
+                block[i] = s.block[i]
+    without = solve(p, replace(s, cell=0.0, block=block), prior=prior)
+    return replace(s, block=block, cell=s.cell if _likely(without, p.cells) < ASKED_FOR else 0.0)
+
+
+def _likely(without: Solution, groups: Any) -> float:
+    """Return the chance of the scatter of groups that a solution leaves without its variance."""
+    ratio, dof = excess(without, groups)
+    return float(f_distribution.sf(ratio, dof, max(float(np.sum(without.scales.visit_dof)), 1.0)))
+
+
+def _chance(dof: float) -> float:
+    """Return the false-alarm probability asked for, of a scatter with so many degrees of freedom."""
+    return float(np.clip(FALSE_ALARM_OF_FEW * (2.0 / max(dof, 1.0)) ** 2, FALSE_ALARM, FALSE_ALARM_OF_FEW))
+
+
+def _effects(
+    visits: Visits,
+    problem: Problem,
+    raw: Scales,
+    wide: Scales,
+    why: Mapping[tuple[str, str], str],
+    shape: TimeShape,
+) -> tuple[Effect, ...]:
+    """Return every effect with value, error and significance."""
+    now = solve(problem, wide, prior=_priors(problem, free=True))
+    found: list[Effect] = []
+    scale = problem.index("time scale")
+    scale_err = float(np.sqrt(now.covariance[scale[0], scale[0]])) * shape.scale if scale else np.nan
+    wanted = [i for i, c in enumerate(problem.fixed) if c.effect not in ("filter", "time scale", "curve")]
+    for i in wanted:
+        column = problem.fixed[i]
+        kind = [j for j in wanted if problem.fixed[j].effect == column.effect]
+        pieces = [("all", [i]), *_by_filter(problem, i)]
+        for name, members in pieces:
+            value = float(np.sum(now.coefficients[members]))
+            err = float(np.sqrt(np.sum(now.covariance[np.ix_(members, members)])))
+            n_tests = len(kind) * (1 if name == "all" else len(pieces) - 1)
+            reason = why[column.effect, column.level]
+            if not reason and name != "all" and column.effect == "subarray":
+                mine = visits.filter == name
+                used = mine & (visits.subarray == column.level)
+                reason = "" if used.any() and (mine & ~used).any() else f"{name} was not observed in both subarrays"
+            far = abs(value) > _threshold(now, raw, members, n_tests)
+            found.append(
+                Effect(column.effect, name, column.level, value, err, bool(far and not reason), not reason, reason)
+            )
+            if column.effect == "time" and scale:
+                found[-1] = replace(found[-1], scale=shape.scale, scale_err=scale_err)
+    return (*found, *_of_stars(visits, problem, wide, why), _of_epochs(problem, raw))
+
+
+def _by_filter(problem: Problem, column: int) -> list[tuple[str, list[int]]]:
+    """Return which coefficients make up an effect in each filter."""
+    effect, level = problem.fixed[column].effect, problem.fixed[column].level
+    name = f"{effect} by filter"
+    span = problem.span(name)
+    if span is None:
+        return []
+    labels = next(block.labels for block in problem.blocks if block.name == name)
+    return [
+        (label[0], [column, span.start + j])
+        for j, label in enumerate(labels)
+        if effect == "time" or (len(label) > 1 and label[1] == level)
+    ]
+
+
+def _threshold(now: Solution, raw: Scales, members: list[int], n_tests: int) -> float:
+    """Return how large an effect must be to be claimed.
+
+    Its error's parts are each taken with the quantile of Student's t that goes with how well they are known: of epochs
+    from their scatter, at least what the visits give; of stars from their scatter, at least what is stated; visits.
+    """
+    p = now.problem
+    influence = np.sum(now.influence(members), axis=1)
+    in_cell = p.cells.T @ influence
+    in_epoch = p.epochs.T @ in_cell
+    own = raw.shrink[p.filter] * p.own + raw.visit[p.filter]
+    weight = p.epochs.T @ (p.cells.T @ (1.0 / own))
+    cells = float(np.sum(in_cell**2) * raw.cell)
+    visits = float(np.sum(influence**2 * own)) + cells
+    of_epochs = min(float(np.sum(in_epoch**2 / weight)), visits) + float(np.sum(in_epoch**2) * raw.epoch)
+    visits = max(visits + float(np.sum(in_epoch**2) * raw.epoch) - of_epochs, 0.0)
+    of_stars, of_filters = 0.0, 0.0
+    start = len(p.fixed)
+    for block, variance in zip(p.blocks, now.scales.block, strict=True):
+        part = float(np.sum((block.design.T @ influence) ** 2)) * variance
+        mine = np.zeros(len(block.labels))
+        start += mine.size
+        if block.name.startswith("star"):
+            of_stars += part
+        elif block.name == "kind":
+            visits += part
+        else:
+            of_filters += part
+    dof = {"star": float(raw.block_dof[0]) - 1.0 if raw.block_dof is not None else 1.0, "epoch": raw.epoch_dof}
+    known = float(np.sum(raw.visit_dof))
+
+    def quantile(degrees: float) -> float:
+        return float(t.isf(_chance(degrees) / n_tests / 2, max(degrees, 1.0)))
+
+    variance = quantile(known) ** 2 * visits + quantile(dof["epoch"]) ** 2 * of_epochs
+    variance += quantile(dof["star"]) ** 2 * of_stars
+    if len(members) == 1:
+        variance += quantile(max(raw.visit.size - 1.0, 1.0)) ** 2 * of_filters
+    return float(np.sqrt(variance))
+
+
+def _of_stars(visits: Visits, problem: Problem, wide: Scales, why: Mapping[tuple[str, str], str]) -> list[Effect]:
+    """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
+    now = solve(problem, wide, prior=_priors(problem, free=True))
+    stated = wide.block.copy()
+    of_stars = [i for i, b in enumerate(problem.blocks) if b.name.startswith("star")]
+    stated[of_stars] /= max(float(np.sum(stated[of_stars])), 1e-9)
+    strict = solve(problem, replace(wide, block=stated), prior=_priors(problem, free=True))
+    span = problem.span("star")
+    found = []
+    for j, (name,) in enumerate(problem.blocks[0].labels):
+        k = span.start + j
+        size = float(np.mean(np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))[visits.target == name]))
+        known = max(float(stated[0] - strict.covariance[k, k]), 1e-12)
+        far = abs(strict.coefficients[k]) / np.sqrt(known) > norm.isf(FALSE_ALARM / len(problem.blocks[0].labels) / 2)
+        reason = why["star", name]
+        value, err = now.coefficients[k] * size, np.sqrt(now.covariance[k, k]) * size
+        found.append(
+            Effect("star", "all", name, float(value), float(err), bool(far and not reason), not reason, reason)
+        )
+    return found
+
+
+def _of_epochs(problem: Problem, raw: Scales) -> Effect:
+    """Return the scatter of epochs, with the chance that there is none."""
+    n_epochs = problem.epochs.shape[1]
+    value = float(np.sqrt(raw.epoch))
+    if raw.epoch_dof < 1.5:
+        note = f"{n_epochs} epochs are too few to tell their scatter"
+        return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
+    now = solve(problem, replace(raw, epoch=0.0), prior=_priors(problem, free=True))
+    ratio, dof = excess(now, problem.cells @ problem.epochs)
+    chance = float(f_distribution.sf(ratio, dof, max(float(np.sum(raw.visit_dof)), 1.0)))
+    of_visits = float(np.mean(1.0 / (problem.epochs.T @ (problem.cells.T @ now.weight))))
+    err = ratio * of_visits * np.sqrt(2 / dof) / (2 * max(value, np.sqrt(of_visits)))
+    return Effect("epoch", "all", "scatter", value, float(err), chance < FALSE_ALARM, True)
+
+
+def _parts(best: Solution, visits: Visits, kept: NDArray[np.bool_]) -> dict[str, Array]:
+    """Return what each effect adds to each visit; NaN for those not used."""
+    p = best.problem
+    contribution = {name: np.zeros(visits.value.size) for name in ("star", "subarray", "time", "count_rate")}
+    start = len(p.fixed)
+    for i, column in enumerate(p.fixed):
+        if column.effect in contribution:
+            contribution[column.effect] += best.coefficients[i] * column.values
+    for block in p.blocks:
+        mine = best.coefficients[start : start + len(block.labels)]
+        start += len(block.labels)
+        name = "star" if block.name == "kind" else block.name.split()[0]
+        contribution[name] += block.design @ mine
+    contribution["time"] += visits.value - p.value  # the model is linear about the amplitudes
+    contribution["epoch"] = p.cells @ (p.epochs @ best.epoch_offsets)
+    contribution["residual"] = best.residual - contribution["epoch"]
+    full = {}
+    for name, values in contribution.items():
+        full[name] = np.full(kept.size, np.nan)
+        full[name][kept] = values
+    return full
+
+
+def _scatter(best: Solution, visits: Visits) -> Array:
+    """Return the standard deviation of each filter's visits about the model; NaN of a single one."""
+    residual = best.residual - best.problem.cells @ (best.problem.epochs @ best.epoch_offsets)
+    return np.array(
+        [
+            np.std(residual[visits.filter == name], ddof=1) if (visits.filter == name).sum() > 1 else np.nan
+            for name in visits.filters
+        ]
+    )
+
+
+def _star_offsets(best: Solution, visits: Visits) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    """Return each star's mean residual in each filter, from the factors, and the error of the visits alone."""
+    offset, err = {}, {}
+    p = best.problem
+    start, star = len(p.fixed), np.zeros(visits.value.size)
+    for block in p.blocks:
+        if block.name.startswith(("star", "kind")):
+            star = star + block.design @ best.coefficients[start : start + len(block.labels)]
+        start += len(block.labels)
+    residual = best.residual + star
+    for name in visits.filters:
+        for target in sorted(set(map(str, visits.target))):
+            mine = (visits.filter == name) & (visits.target == target)
+            if mine.any():
+                offset[target, name] = float(np.average(residual[mine], weights=best.weight[mine]))
+                err[target, name] = float(np.sum(best.weight[mine]) ** -0.5)
+    return offset, err
+
+
+def _moved(best: Solution, visits: Visits, priors: Array) -> dict[tuple[str, str], Array]:
+    """Return how far the factors move without a star, or without an epoch, with the same variances."""
+    n_filters = len(visits.filters)
+    epoch = epochs_of(visits.mjd)
+    # thousands of epochs are left out in thirty portions
+    portion = epoch * min(30, epoch.max() + 1) // (epoch.max() + 1)
+    groups = [("star", str(name), visits.target == name) for name in sorted(set(visits.target))[:60]]
+    for number in range(portion.max() + 1):
+        mine = portion == number
+        groups.append(("epoch", f"{visits.mjd[mine].mean():.2f}", mine))
+    moved = {}
+    for kind, name, mine in groups:
+        if mine.all():
+            continue
+        without = solve(best.problem, best.scales, prior=priors, used=~mine)
+        change = np.expm1(without.coefficients[:n_filters] - best.coefficients[:n_filters])
+        left = np.array([(~mine & (visits.filter == each)).any() for each in visits.filters])
+        moved[kind, name] = np.where(left, change, np.nan)
+    return moved
+
+
+def _messages(visits: Visits, why: Mapping[tuple[str, str], str], effects: Sequence[Effect]) -> tuple[str, ...]:
+    """Return what a user should know before the factors are used."""
+    found = []
+    stars, n_epochs = sorted(set(map(str, visits.target))), len(set(epochs_of(visits.mjd)))
+    if visits.value.size == 1:
+        found.append("one visit: how visits scatter is not known; the error is that of the visit and of the spectrum")
+    if len(stars) == 1:
+        found.append(f"one star: the factors rest on the spectrum of {stars[0]}, and no other star tests it")
+    if n_epochs == 1:
+        found.append("one epoch: a change in time, and errors common to the epoch, cannot be seen")
+    if len(visits.filters) == 1:
+        found.append(f"one filter ({visits.filters[0]}): what is common to filters cannot be told from it")
+    if not np.isfinite(visits.mjd).all():
+        found.append("some visits have no date: a change in time is not sought")
+    found += dict.fromkeys(reason for (effect, _), reason in why.items() if reason and effect != "star")
+    found += [
+        f"{e.level}: off by {100 * e.value:+.2f} %, beyond its spectrum's error"
+        for e in effects
+        if e.effect == "star" and e.significant
+    ]
+    return tuple(dict.fromkeys(found))

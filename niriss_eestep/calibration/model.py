@@ -1,0 +1,369 @@
+"""The linear model of many visits: ln(measured / expected) by filter, star, subarray, epoch, time and count rate.
+
+    ln(ratio) = factor(filter) + subarray + time + count rate (+ well depth, background)
+                + star (grey, sloping with wavelength, by filter) + epoch (common, by filter) + visit
+
+The first line is fitted without a prior; the second is random: a star's offset has the error of its spectrum as its
+standard deviation, the scatter of epochs and of visits is estimated. Differences of a subarray or of the change in
+time between filters are random as well, about what the filters have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+__all__ = ["FREE", "YEAR", "Block", "Column", "Problem", "TimeShape", "Visits", "build", "epochs_of", "fixed_columns"]
+
+Array = NDArray[np.float64]
+
+YEAR = 365.0  # [d] as jwst.photom.time_dependence has it
+#: an epoch ends where nothing was observed for this long, or when it has lasted this long [d]: a visit's filters, and
+#: the stars of one cycle of observations, are taken within a day or two
+EPOCH_GAP, EPOCH_LENGTH = 3.0, 10.0
+#: count rates of one star within this factor differ by noise rather than by the star: their mean is used, as what a
+#: visit's rate has too much its ratio has too much as well
+SAME_RATE = 2.0
+#: prior standard deviations where the design leaves a level to be guessed: MIRI's subarrays differ by up to 3.4 %
+#: (Gordon et al. 2025, AJ 169, 6); NIRISS is stable to better than 1 % (JDox); non-linearity is corrected to 0.2 %
+PRIORS = {"filter": 1e3, "subarray": 0.1, "time": 0.005, "count_rate": 0.002, "well_depth": 0.005, "background": 0.005}
+SEPARATOR = "\x1f"  # of two labels in one
+FREE = 10.0  # prior standard deviation of an effect that is to be measured: none, in effect
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """Measurements of standard stars: one row per filter of a visit.
+
+    Parameters
+    ----------
+    filter, target, subarray : ndarray of str, shape (n,)
+    mjd : ndarray, shape (n,)
+        Modified Julian date; NaN where not known.
+    value, err : ndarray, shape (n,)
+        ln(measured / expected), and its standard error without those of spectrum and aperture correction.
+    spectrum, common : ndarray, shape (n,)
+        Fractional standard error of the star's spectrum, and the part of it that stars of one kind share.
+    kind : ndarray of str, shape (n,)
+        Kind of star.
+    covariates : mapping of str to ndarray, shape (n,)
+        ``count_rate`` [DN/s], ``well_depth``, ``background``: those that are known of every visit.
+    wavelength : mapping of str to float
+        By filter [micron]; empty where not known of all.
+    """
+
+    filter: NDArray[np.str_]
+    target: NDArray[np.str_]
+    subarray: NDArray[np.str_]
+    mjd: Array
+    value: Array
+    err: Array
+    spectrum: Array
+    common: Array
+    kind: NDArray[np.str_]
+    covariates: Mapping[str, Array] = field(default_factory=dict)
+    wavelength: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def filters(self) -> list[str]:
+        """Filters, by the number in their names."""
+        names = set(map(str, np.unique(self.filter)))
+        return sorted(names, key=lambda name: (int("0" + "".join(filter(str.isdigit, name))), name))
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Visits:
+        """Return some of the rows."""
+        rows = {
+            name: getattr(self, name)[chosen]
+            for name in ("filter", "target", "subarray", "mjd", "value", "err", "spectrum", "common", "kind")
+        }
+        return replace(self, **rows, covariates={name: each[chosen] for name, each in self.covariates.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A fixed effect: its name, level, and what it adds to each row per unit; ``prior`` where the data do not tell."""
+
+    effect: str
+    level: str
+    values: Array
+    prior: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Random effects of one variance: one column per label; the variance is estimated where ``free``."""
+
+    name: str
+    labels: tuple[tuple[str, ...], ...]
+    design: sparse.csr_matrix
+    variance: float
+    free: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """What is solved: rows, design and groups.
+
+    Parameters
+    ----------
+    value, own : ndarray, shape (n,)
+        What is fitted, and the visits' own variances.
+    fixed : tuple of Column
+    blocks : tuple of Block
+    design : sparse matrix, shape (n, n_columns)
+        Fixed columns, then those of the blocks.
+    filter : ndarray of int, shape (n,)
+    cells : sparse matrix, shape (n, n_cells)
+        Which row is of which epoch and filter.
+    epochs : sparse matrix, shape (n_cells, n_epochs)
+        Which of these is of which epoch.
+    """
+
+    value: Array
+    own: Array
+    fixed: tuple[Column, ...]
+    blocks: tuple[Block, ...]
+    design: sparse.csr_matrix
+    filter: NDArray[np.int64]
+    cells: sparse.csr_matrix
+    epochs: sparse.csr_matrix
+
+    def index(self, effect: str) -> list[int]:
+        """Return the fixed columns of an effect."""
+        return [i for i, column in enumerate(self.fixed) if column.effect == effect]
+
+    def span(self, name: str) -> slice | None:
+        """Return the columns of a block; None where there is no such block."""
+        start = len(self.fixed)
+        for block in self.blocks:
+            if block.name == name:
+                return slice(start, start + len(block.labels))
+            start += len(block.labels)
+        return None
+
+
+def each_of(labels: NDArray[np.str_], values: Mapping[str, Any]) -> NDArray:
+    """Return each row's value by its label."""
+    names, number = np.unique(labels, return_inverse=True)
+    return np.array([values[str(name)] for name in names])[number]
+
+
+def epochs_of(mjd: Array) -> NDArray[np.int64]:
+    """Number the epochs: what was observed together.
+
+    Parameters
+    ----------
+    mjd : ndarray, shape (n,)
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        Rows without a date are an epoch of their own.
+
+    Examples
+    --------
+    >>> epochs_of(np.array([59800.0, 59990.0, 59800.9])).tolist()
+    [0, 1, 0]
+    """
+    order = np.argsort(mjd)
+    number = np.zeros(mjd.size, dtype=np.int64)
+    current, start, last = -1, -np.inf, -np.inf
+    for i in order:
+        day = mjd[i]
+        if current < 0 or (not (day - last <= EPOCH_GAP and day - start <= EPOCH_LENGTH) and not np.isnan(last)):
+            current, start = current + 1, day
+        number[i], last = current, day
+    return number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TimeShape:
+    """How the response changes, relative to that on a date.
+
+    linear ``1 + a (t - date) / 365``; exponential ``1 + a exp(-(t - first) / scale)``; powerlaw
+    ``(1 + (t - first) / scale)^a``: the forms of `jwst.photom.time_dependence`.
+
+    Parameters
+    ----------
+    form : str
+        ``constant``, ``linear``, ``exponential`` or ``powerlaw``.
+    first, date : float
+        First visit, and date on which the response is 1 [MJD].
+    scale : float
+        [d].
+    amplitude : mapping of str to float
+        a by filter.
+    """
+
+    form: str
+    first: float
+    date: float
+    scale: float = np.nan
+    amplitude: Mapping[str, float] = field(default_factory=dict)
+
+    def basis(self, mjd: Array | float) -> Array:
+        """Return what the amplitude is multiplied by; of a power law in the logarithm."""
+        days = np.asarray(mjd, dtype=np.float64) - self.first
+        if self.form == "exponential":
+            return np.exp(-days / self.scale)
+        if self.form == "powerlaw":
+            return np.log1p(np.maximum(days, -0.999 * self.scale) / self.scale)
+        return (days + self.first - self.date) / YEAR
+
+    def log_response(self, mjd: Array | float, amplitude: Array | float) -> Array:
+        """Return ln(response / response on the date)."""
+        here, then = self.basis(mjd), self.basis(self.date)
+        if self.form == "powerlaw":
+            return np.asarray(amplitude * (here - then))
+        return np.asarray(np.log1p(amplitude * here) - np.log1p(amplitude * then))
+
+    def slope(self, mjd: Array, amplitude: Array | float) -> Array:
+        """Return the derivative of `log_response` by the amplitude."""
+        here, then = self.basis(mjd), self.basis(self.date)
+        if self.form == "powerlaw":
+            return np.asarray(here - then)
+        return np.asarray(here / (1 + amplitude * here) - then / (1 + amplitude * then))
+
+    def scale_slope(self, mjd: Array, amplitude: Array | float) -> Array:
+        """Return the derivative of `log_response` by ln(scale)."""
+        up, down = (replace(self, scale=self.scale * factor) for factor in (1.001, 1 / 1.001))
+        change = up.log_response(mjd, amplitude) - down.log_response(mjd, amplitude)
+        return np.asarray(change / (2 * np.log(1.001)))
+
+    def amplitudes(self, filters: NDArray[np.str_]) -> Array:
+        """Return the amplitude of each row's filter; 0 where there is none yet."""
+        return each_of(filters, {str(name): self.amplitude.get(str(name), 0.0) for name in np.unique(filters)})
+
+
+def star_rate(visits: Visits) -> Array:
+    """Return log10 of the count rate, of each star in each filter, about the filter's mean."""
+    rate = np.log10(visits.covariates["count_rate"])
+    pair = np.unique(_pair(visits.filter, visits.target), return_inverse=True)[1]
+    for number in range(pair.max() + 1):
+        mine = pair == number
+        if np.ptp(rate[mine]) < np.log10(SAME_RATE):
+            rate[mine] = rate[mine].mean()
+    return _centred(rate, visits.filter)
+
+
+def _centred(values: Array, group: NDArray) -> Array:
+    """Return values less the mean of their group."""
+    number = np.unique(group, return_inverse=True)[1]
+    mean = np.bincount(number, values) / np.bincount(number)
+    return np.asarray(values - mean[number])
+
+
+def _indicator(labels: NDArray, loading: Array | None = None) -> tuple[tuple[tuple[str, ...], ...], sparse.csr_matrix]:
+    """Return the distinct labels, and a matrix that says which row has which."""
+    names, number = np.unique(labels, return_inverse=True)
+    loading = np.ones(len(number)) if loading is None else loading
+    matrix = sparse.csr_matrix((loading, (np.arange(len(number)), number)), shape=(len(number), len(names)))
+    return tuple(tuple(str(name).split(SEPARATOR)) for name in names), matrix
+
+
+def fixed_columns(visits: Visits, reference: str, shape: TimeShape) -> list[Column]:
+    """Return the fixed effects.
+
+    Parameters
+    ----------
+    visits : Visits
+    reference : str
+        Subarray that the others are compared with.
+    shape : TimeShape
+        With the amplitudes about which the model is linear.
+    """
+    columns = [
+        Column("filter", name, (visits.filter == name).astype(float), PRIORS["filter"]) for name in visits.filters
+    ]
+    for name in sorted(set(map(str, visits.subarray)) - {reference}):
+        columns.append(Column("subarray", name, (visits.subarray == name).astype(float), PRIORS["subarray"]))
+    if shape.form != "constant" and np.isfinite(visits.mjd).all() and np.ptp(visits.mjd) > EPOCH_GAP:
+        amplitude = shape.amplitudes(visits.filter)
+        prior = PRIORS["time"] if shape.form == "linear" else FREE
+        columns.append(Column("time", shape.form, shape.slope(visits.mjd, amplitude), prior))
+        if shape.form != "linear" and np.any(amplitude != 0):
+            columns.append(Column("time scale", shape.form, shape.scale_slope(visits.mjd, amplitude), 1.0))
+    for name in ("count_rate", "well_depth", "background"):
+        if name in visits.covariates:
+            rate = name == "count_rate"
+            values = star_rate(visits) if rate else _centred(visits.covariates[name], visits.filter)
+            if np.ptp(values) > (0.5 * np.log10(SAME_RATE) if rate else 0.0):
+                columns.append(Column(name, "per dex" if rate else "per unit", values, PRIORS[name]))
+    return columns
+
+
+def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = False) -> Problem:
+    """Make the linear problem.
+
+    Parameters
+    ----------
+    visits : Visits
+    reference, shape
+        As `fixed_columns`.
+    flexible : bool, optional
+        Let the response change in time by any smooth curve, by filter, as outliers want to be found before the form of
+        the change is known.
+
+    Returns
+    -------
+    Problem
+    """
+    fixed = fixed_columns(visits, reference, shape)
+    of_time = [column.values for column in fixed if column.effect == "time"]
+    if flexible and of_time:
+        span = float(np.ptp(visits.mjd))
+        for scale in (span / 10, span / 3):
+            of_time.append(replace(shape, form="exponential", scale=scale).slope(visits.mjd, 0.0))
+            fixed.append(Column("curve", f"{scale:.0f} d", of_time[-1], FREE))
+    blocks = [*_star_blocks(visits)]
+    several = len(visits.filters) > 1
+    if several and any(column.effect == "subarray" for column in fixed):
+        others = (visits.subarray != reference).astype(float)
+        blocks.append(Block("subarray by filter", *_indicator(_pair(visits.filter, visits.subarray), others), 1e-5))
+    for i, values in enumerate(of_time if several else ()):
+        blocks.append(
+            Block(f"curve {i} by filter" if i else "time by filter", *_indicator(visits.filter, values), 1e-5)
+        )
+    cell_labels, cells = _indicator(_pair(epochs_of(visits.mjd).astype(str), visits.filter))
+    of_epoch = np.array([int(label[0]) for label in cell_labels])
+    shape_of = len(of_epoch), int(of_epoch.max()) + 1
+    columns = sparse.csr_matrix(np.stack([column.values for column in fixed], axis=1))
+    value = visits.value
+    if of_time and shape.amplitude:
+        amplitude = shape.amplitudes(visits.filter)
+        value = value - shape.log_response(visits.mjd, amplitude) + amplitude * shape.slope(visits.mjd, amplitude)
+    return Problem(
+        value,
+        visits.err**2,
+        tuple(fixed),
+        tuple(blocks),
+        sparse.hstack([columns, *(block.design for block in blocks)], "csr"),
+        each_of(visits.filter, {name: i for i, name in enumerate(visits.filters)}),
+        cells,
+        sparse.csr_matrix((np.ones(len(of_epoch)), (np.arange(len(of_epoch)), of_epoch)), shape=shape_of),
+    )
+
+
+def _pair(first: NDArray, second: NDArray) -> NDArray:
+    """Return two labels as one."""
+    return np.char.add(np.char.add(first.astype(str), SEPARATOR), second.astype(str))
+
+
+def _star_blocks(visits: Visits) -> list[Block]:
+    """Return the stars' offsets: grey, sloping with the wavelength, by filter, and common to a kind of star."""
+    own = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
+    blocks = [Block("star", *_indicator(visits.target, own), 1.0)]
+    if len(visits.filters) > 2 and visits.wavelength:
+        colour = np.log(each_of(visits.filter, visits.wavelength))
+        colour = (colour - colour.mean()) / max(float(colour.std()), 1e-6)
+        blocks.append(Block("star slope", *_indicator(visits.target, own * colour), 0.1))
+    if len(visits.filters) > 1:
+        blocks.append(Block("star by filter", *_indicator(_pair(visits.filter, visits.target), own), 0.1))
+    if np.any(visits.common > 0):
+        blocks.append(Block("kind", *_indicator(visits.kind, visits.common), 1.0, free=False))
+    return blocks

@@ -1,0 +1,96 @@
+"""Programs whose truth is known: what is claimed, what is not, and whether the errors hold."""
+
+import numpy as np
+import pytest
+
+from niriss_eestep.calibration.effects import calibrate
+from niriss_eestep.calibration.model import YEAR, TimeShape, Visits
+from niriss_eestep.errors import ParameterError
+
+START = 59800.0
+
+
+def program(seed, *, trend=0.0, full=0.0, epoch=0.0, years=3.0, names=None, spectrum=0.015, n_epochs=4, n_filters=2):
+    """Visits to three stars; ``names(e, s)`` gives the subarrays of epoch e and star s."""
+    rng = np.random.default_rng(seed)
+    star, common = rng.normal(0, spectrum, 3), rng.normal(0, epoch, n_epochs)
+    rows = []
+    for e, start in enumerate(START + years * YEAR * np.linspace(0, 1, n_epochs)):
+        for s in range(3):
+            for name in names(e, s) if names else ("SUB64", "SUB128", "FULL"):
+                mjd = start + rng.uniform(0, 0.5)
+                for f in range(n_filters):
+                    value = star[s] + common[e] + full * (name == "FULL") + rng.normal(0, 0.003)
+                    rows.append((f"F{f}", f"star {s}", name, mjd, value + np.log1p(trend * (mjd - START) / YEAR)))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    n = len(rows)
+    given = np.full(n, spectrum), np.zeros(n), np.full(n, "")
+    return Visits(*columns, np.full(n, 0.003), *given, {"count_rate": 10.0 ** (3 + np.char.str_len(columns[2]) * 0)})
+
+
+def test_nothing_is_claimed_where_nothing_is():
+    for seed in range(6):
+        assert not any(e.significant for e in calibrate(program(seed)).effects)
+
+
+def test_a_trend_and_a_subarray_are_told_apart():
+    pulls = []
+    for seed in range(6):
+        result = calibrate(program(seed, trend=-0.01, full=0.015))
+        time, subarray = result.effect("time"), result.effect("subarray", "SUB64")
+        assert time.significant
+        assert subarray.significant
+        pulls += [(time.value + 0.01 / 0.985) / time.err, (subarray.value + 0.015) / subarray.err]
+    # 12 pulls of unit variance: their mean square is 1 within 4 sqrt(2 / 12)
+    assert np.mean(np.square(pulls)) < 1 + 4 * np.sqrt(2 / 12)
+
+
+def test_errors_common_to_an_epoch_are_no_trend():
+    claims = [calibrate(program(seed, epoch=0.003)).effect("time").significant for seed in range(8)]
+    assert sum(claims) <= 1
+
+
+def test_what_the_design_cannot_tell_is_named_and_not_claimed():
+    in_turn = calibrate(program(1, full=0.015, names=lambda e, s: (("SUB64", "SUB128", "FULL", "FULL")[e],) * 3))
+    own = calibrate(program(1, full=0.015, names=lambda e, s: (("SUB64", "SUB128", "FULL")[s],) * 3))
+    for result, others in ((in_turn, ("time",)), (own, ())):
+        for name in ("subarray", *others):
+            assert not result.effect(name).constrained
+            assert not result.effect(name).significant
+        assert any("cannot be separated" in text for text in result.messages)
+
+
+def test_a_bad_visit_is_left_out_and_no_good_one():
+    visits = program(3)
+    visits.value[17] += 0.08
+    result = calibrate(visits)
+    assert list(np.nonzero(~result.kept)[0]) == [17]
+    assert "sigma from what the other visits predict" in result.reason[17]
+    assert calibrate(visits, outlier=0.0).kept.all()
+
+
+def test_one_visit_has_the_error_of_its_spectrum():
+    result = calibrate(program(1).take(np.array([0])))
+    assert result.factor_err / result.factor == pytest.approx(np.hypot(0.003, 0.015), rel=0.5)
+    assert any(text.startswith("one visit") for text in result.messages)
+    assert any(text.startswith("one star") for text in result.messages)
+
+
+def test_bad_input_is_told():
+    with pytest.raises(ParameterError, match="reference subarray SUB80: no visit used it"):
+        calibrate(program(1), reference="SUB80")
+    with pytest.raises(ParameterError, match="no visit can be used"):
+        calibrate(program(1).take(np.zeros(0, dtype=int)))
+
+
+@pytest.mark.parametrize("form", ["linear", "exponential", "powerlaw"])
+def test_the_photom_file_has_the_form_that_was_fitted(form):
+    from jwst.photom import time_dependence as jwst_time
+
+    from niriss_eestep.calibration.crds_files import time_dependence
+
+    shape = TimeShape(form, START + 0.4, START + 300.0, 200.0, {"F0": -0.05})
+    time, response = time_dependence(shape, "F0")
+    for mjd in (START + 10.0, START + 700.0):
+        theirs = getattr(jwst_time, f"{form}_correction")(mjd, time.t0, **time.parameters)
+        assert response * theirs == pytest.approx(np.exp(shape.log_response(mjd, -0.05)), rel=1e-9)
