@@ -13,11 +13,14 @@ def abs_flux_row():
     from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
     def make(filter_name, photmjsr, mjd=MJD, *, subarray="SUB64", pixar_sr=PIXEL_SOLID_ANGLE):
-        rate, fnu = 1.0e4, photmjsr * 1e4 * pixar_sr * 1e6
-        one = np.ones(1)
-        errors = {"err_photon": 20.0, "err_scatter": 10.0, "err_radii": 10.0, "err_aperture": 5.0}
-        total = TotalRate(one, one > 0, rate * one, one, one, count_rate=rate, exposure_scatter=30.0, **errors)
-        stimulus = Stimulus(rate * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
+        # one star, whose light does not change: PHOTMJSR is what its count rate makes it
+        fnu = 2.5e9 * PIXEL_SOLID_ANGLE
+        rate = fnu / (photmjsr * pixar_sr * 1e6)
+        expected = fnu / (FILTERS[filter_name].photmjsr * PIXEL_SOLID_ANGLE * 1e6)
+        one, each = np.ones(1), rate + np.array([-30.0, 0.0, 30.0])
+        errors = 20.0, 10.0, 10.0, 5.0  # photon, scatter, radii, aperture [DN/s]
+        total = TotalRate(one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each)
+        stimulus = Stimulus(expected * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
         row = calibrate_rate(total, stimulus, gain=GAIN, pixar_sr=pixar_sr)
         group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}
         group |= {"subarray": subarray, "n_exposures": 4, "n_measured": 4, "status": "measured", "mjd": mjd}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.errors import ExposureError, ParameterError, ProductError
+from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 
-__all__ = ["PRECISION", "ObservedEE", "observed_psfee", "splice_ee"]
+__all__ = ["PRECISION", "ObservedEE", "splice_ee"]
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -54,9 +54,7 @@ def splice_ee(
     curve_err: Curve,
     *,
     model_radius: NDArray[np.float64],
-    area: NDArray[np.float64],
-    ring_edges: NDArray[np.float64],
-    ring_coverage: NDArray[np.float64],
+    rings: Iterable[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
     join_radius: float | None = None,
     precision: float = PRECISION,
 ) -> ObservedEE:
@@ -74,10 +72,8 @@ def splice_ee(
         EE of the model at radii [pix], 1 at infinity, and its standard error.
     model_radius : ndarray, shape (n_radii,)
         Radii of the result, rising [pix].
-    area : ndarray, shape (n_exposures, n_radii of ``combined``)
-        Areas of the apertures [pix].
-    ring_edges, ring_coverage : ndarray, shape (n_exposures, n_rings + 1) and (n_exposures, n_rings)
-        Which part of its annulus each exposure used.
+    rings : iterable of (ndarray, ndarray, ndarray)
+        Per exposure: areas of the apertures [pix], edges of the rings of its annulus [pix], fraction of each used.
     join_radius : float, optional
         One of the radii measured [pix], instead of the rule.
     precision : float, optional
@@ -98,7 +94,6 @@ def splice_ee(
     last = _join_index(combined, usable, join_radius, precision)
     chosen = np.nonzero(usable[: last + 1])[0]
     radius = combined.radius[chosen]
-    rings = zip(area, ring_edges, ring_coverage, strict=True)
     lost = np.array([curve(combined.radius) - effective_ee(curve, combined.radius, *ring) for ring in rings])
     weight = combined.exposure_weight[:, chosen] / combined.exposure_weight[:, chosen].sum(axis=0)
     # what has no weight, as all of an exposure that failed, may be NaN
@@ -153,66 +148,3 @@ def _check_rise(radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
         raise ExposureError(
             f"the spliced EE falls by {-fall.min():.2%} at {at:g} pix: observation and model do not fit together there"
         )
-
-
-def observed_psfee(path, combined, join_radius, directory):
-    """Splice observed EE with a PSF's, and write the result.
-
-    Parameters
-    ----------
-    path : str, Path or None
-        The PSF's EE; None for the packaged one.
-    combined : sequence of str
-        Combined EE products, one per filter.
-    join_radius : float or None
-        As `splice_ee`.
-    directory : str, Path or None
-        Where ``niriss_psfee_observed.asdf`` is written.
-
-    Returns
-    -------
-    PSFEE
-
-    Raises
-    ------
-    ProductError
-        Where a file is of another kind, or a filter comes twice.
-    """
-    from dataclasses import replace
-    from functools import partial
-    from pathlib import Path
-
-    from niriss_eestep.products import CombinedEEModel
-    from niriss_eestep.products import open as open_product
-    from niriss_eestep.products.convert import combined_profile, exposure_backgrounds
-    from niriss_eestep.reference import EETable, load_psfee, write_psfee
-
-    psfee = load_psfee(path)
-    tables, sources = dict(psfee.tables), []
-    for source in combined:
-        model = open_product(source)
-        if not isinstance(model, CombinedEEModel):
-            raise ProductError(f"{source}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
-        name = model.meta.group.filter
-        if name in sources:
-            raise ProductError(f"{source}: a second profile of {name}; give one per filter")
-        edges, coverage = zip(*exposure_backgrounds(model), strict=True)
-        spliced = splice_ee(
-            combined_profile(model),
-            partial(psfee.ee, name),
-            partial(psfee.ee_err, name),
-            model_radius=psfee.table(name).radius,
-            area=model.exposure_area,
-            ring_edges=edges,
-            ring_coverage=coverage,
-            join_radius=join_radius,
-        )
-        tables[name] = EETable(spliced.radius, spliced.ee, spliced.ee_err)
-        sources.append(name)
-    if not sources:
-        return psfee
-    file = "niriss_psfee_observed.asdf"
-    meta = {"name": "observed", "source": f"{', '.join(sources)} observed, spliced with {psfee.name}"}
-    observed = replace(psfee, tables=tables, name=file, meta=meta)
-    write_psfee(observed, Path(directory or ".") / file)
-    return observed

@@ -6,8 +6,7 @@ import logging
 
 from niriss_eestep.calibration.crds_files import save_reference
 from niriss_eestep.calibration.effects import OUTLIER, calibrate
-from niriss_eestep.calibration.observed_ee import observed_psfee
-from niriss_eestep.calibration.table import factor_tables, read_visits, reference_models, usable_visits
+from niriss_eestep.calibration.table import factor_tables, observed_psfee, read_visits, reference_models, usable_visits
 from niriss_eestep.errors import ProductError
 from niriss_eestep.exposures.inputs import exposure_root, gather
 from niriss_eestep.pipeline.base import FluxStep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_correctio
 from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import Visits
+from niriss_eestep.calibration.observed_ee import splice_ee
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
-from niriss_eestep.products.models import AbsFluxModel
+from niriss_eestep.products.convert import combined_profile
+from niriss_eestep.products.groups import exposure_backgrounds
+from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.psf.ee_table import PSFEE
+from niriss_eestep.psf.ee_table import PSFEE, EETable
+from niriss_eestep.reference import load_psfee, write_psfee
 
-__all__ = ["factor_tables", "read_visits", "reference_models", "usable_visits"]
+__all__ = ["factor_tables", "observed_psfee", "read_visits", "reference_models", "usable_visits"]
 
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
 NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")
@@ -78,7 +83,7 @@ def _read_table(source: str | Path) -> Table:
         raise ProductError(f"{source}: column {name} holds what is no number: {error}") from error
     with np.errstate(divide="ignore", invalid="ignore"):
         table["own"] = np.abs(table["ratio_err"] / table["ratio"])
-    table["product"] = str(source)
+    table["product"] = Path(source).name
     return table
 
 
@@ -92,7 +97,7 @@ def _read_product(source: Any) -> Table:
     """Read the rows of an absolute-flux product."""
     given = isinstance(source, (str, Path))
     model = open_product(source) if given else source
-    name = str(source) if given else str(model.meta.filename or "a model in memory")
+    name = Path(source).name if given else str(model.meta.filename or "a model in memory")
     if not isinstance(model, AbsFluxModel):
         raise ProductError(f"{name}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed")
     table = Table(model.table)
@@ -100,6 +105,11 @@ def _read_product(source: Any) -> Table:
     table["own"] = np.sqrt(np.sum(terms, axis=0))
     table["spectrum_err"] = table["err_spectrum"]
     table["product"] = name
+    # PHOTMJSR goes with a pixel area: brought to one, it is the star's flux density in all products
+    scale = np.where(np.isfinite(table["pixar_sr"]), table["pixar_sr"], PIXEL_SOLID_ANGLE) / PIXEL_SOLID_ANGLE
+    for column in ("photmjsr", "photmjsr_err", "photmjsr_mono"):
+        table[column] *= scale
+    table["pixar_sr"] = PIXEL_SOLID_ANGLE
     exposures = Table(model.exposures)
     keys = ("target", "filter", "pupil", "subarray")
     table["exposures"] = [
@@ -229,55 +239,48 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
     dict of str to astropy.table.Table
         ``calibration``, ``effects``, ``stars``, ``visits``.
     """
-    rows = table[index]
-    kept = rows[calibration.kept]
-    factors = []
-    for i, name in enumerate(calibration.filters):
-        mine = kept[kept["filter"] == name]
-        aperture = _aperture_err(mine)
-        statistic = float(calibration.factor_err[i])
-        value = float(calibration.factor[i])
-        factors.append(
-            {
-                "filter": name,
-                "factor": value,
-                "factor_err": float(np.hypot(statistic, aperture * value)),
-                "n_visits": len(mine),
-                "n_stars": len(set(mine["target"])),
-                "scatter": float(calibration.scatter[i]),
-                "err_visits_stars": statistic,
-                "err_aperture": aperture * value,
-                "mjd": calibration.date,
-                "reference_subarray": calibration.reference,
-            }
-        )
-    effects = [
-        {
-            "effect": e.effect, "filter": e.filter, "level": e.level, "value": e.value if e.constrained else np.nan,
-            "value_err": e.err if e.constrained else np.nan, "significant": e.significant,
-            "constrained": e.constrained, "scale": e.scale, "scale_err": e.scale_err, "note": e.note,
-        }
-        for e in calibration.effects
-    ]  # fmt: skip
+    effects = Table([asdict(effect) for effect in calibration.effects])
+    for column in ("value", "err"):
+        effects[column][~effects["constrained"]] = np.nan
+    effects.rename_column("err", "value_err")
     stars = [
         {"target": star, "filter": name, "offset": value, "offset_err": calibration.star_offset_err[star, name]}
         for (star, name), value in calibration.star_offset.items()
     ]
     visits = table.copy()
-    reason = [""] * len(table)
-    for i, why in zip(index, calibration.reason, strict=True):
-        reason[i] = why
-    used = np.zeros(len(table), dtype=bool)
-    used[index] = calibration.kept
-    visits["used"], visits["reason"] = used, reason
+    reason, used = np.full(len(table), "", dtype=object), np.zeros(len(table), dtype=bool)
+    reason[index], used[index] = calibration.reason, calibration.kept
+    visits["used"], visits["reason"] = used, list(reason)
     for name, part in calibration.parts.items():
-        full = np.full(len(table), np.nan)
-        full[index] = part
-        visits[f"part_{name}"] = full
-    tables = {"calibration": Table(factors), "effects": Table(effects), "stars": Table(stars), "visits": visits}
-    tables["calibration"].meta["covariance_of_ln_factor"] = calibration.covariance.tolist()
-    tables["calibration"].meta["messages"] = list(calibration.messages)
-    return tables
+        visits[f"part_{name}"] = np.full(len(table), np.nan)
+        visits[f"part_{name}"][index] = part
+    tables = {"calibration": _factors(table[index][calibration.kept], calibration), "effects": effects}
+    return tables | {"stars": Table(stars), "visits": visits}
+
+
+def _factors(kept: Table, calibration: Calibration) -> Table:
+    """Return the factors as a table."""
+    factors = []
+    for i, name in enumerate(calibration.filters):
+        mine = kept[kept["filter"] == name]
+        value, err = float(calibration.factor[i]), float(calibration.factor_err[i])
+        aperture = _aperture_err(mine) * value
+        factors.append(
+            {
+                "filter": name,
+                "factor": value,
+                "factor_err": float(np.hypot(err, aperture)),
+                "n_visits": len(mine),
+                "n_stars": len(set(mine["target"])),
+                "scatter": float(calibration.scatter[i]),
+                "err_visits_stars": err,
+                "err_aperture": aperture,
+                "mjd": calibration.date,
+                "reference_subarray": calibration.reference,
+            }
+        )
+    meta = {"covariance_of_ln_factor": calibration.covariance.tolist(), "messages": list(calibration.messages)}
+    return Table(factors, meta=meta)
 
 
 def _aperture_err(rows: Table) -> float:
@@ -295,19 +298,13 @@ def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
         if name not in FILTERS or "photmjsr" not in kept.colnames or not np.isfinite(mine["photmjsr"]).any():
             continue
         # PHOTMJSR x ratio is the throughput's, whatever the star
-        unit = float(np.nanmedian(mine["photmjsr"] * mine["ratio"] * mine["pixar_sr"])) / _pixel_area(kept)
+        unit = float(np.nanmedian(mine["photmjsr"] * mine["ratio"]))
         mono = float(np.nanmedian(mine["photmjsr_mono"] / mine["photmjsr"]))
         time, response = time_dependence(calibration.shape, name)
         value = unit / (float(calibration.factor[i]) * response)
         err = float(np.hypot(calibration.factor_err[i] / calibration.factor[i], _aperture_err(mine)))
         found.append(Factor(name, value, value * err, value * mono, time))
     return found
-
-
-def _pixel_area(table: Table) -> float:
-    """Return the pixel area that PHOTMJSR goes with, the first that is known [sr]."""
-    known = _numbers(table["pixar_sr"])[np.isfinite(_numbers(table["pixar_sr"]))]
-    return float(known[0]) if known.size else PIXEL_SOLID_ANGLE
 
 
 def reference_models(
@@ -351,7 +348,6 @@ def reference_models(
             provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
             convention=options.get("convention", "band"),
             fill_missing=options.get("fill_missing", False),
-            pixel_solid_angle=_pixel_area(kept),
         )
     history = (f"Encircled energy: {psfee.name}",)
     return photom, apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
@@ -380,3 +376,56 @@ def _dates(mjd: Sequence[float], pedigree: str | None, useafter: str | None) -> 
         raise ParameterError("no visit has a date; give pedigree and useafter")
     first, last = (Time(date, format="mjd").strftime("%Y-%m-%d") for date in (dates.min(), dates.max()))
     return pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"
+
+
+def observed_psfee(
+    path: str | Path | None, combined: Sequence[str], join_radius: float | None, directory: str | Path | None
+) -> PSFEE:
+    """Splice observed EE with a PSF's, and write the result.
+
+    Parameters
+    ----------
+    path : str, Path or None
+        The PSF's EE; None for the packaged one.
+    combined : sequence of str
+        Combined EE products, one per filter.
+    join_radius : float or None
+        As `splice_ee`.
+    directory : str, Path or None
+        Where ``niriss_psfee_observed.asdf`` is written.
+
+    Returns
+    -------
+    PSFEE
+
+    Raises
+    ------
+    ProductError
+        Where a file is of another kind, or a filter comes twice.
+    """
+    psfee = load_psfee(path)
+    tables, sources = dict(psfee.tables), []
+    for source in combined:
+        model = open_product(source)
+        if not isinstance(model, CombinedEEModel):
+            raise ProductError(f"{source}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
+        name = model.meta.group.filter
+        if name in sources:
+            raise ProductError(f"{source}: a second profile of {name}; give one per filter")
+        spliced = splice_ee(
+            combined_profile(model),
+            partial(psfee.ee, name),
+            partial(psfee.ee_err, name),
+            model_radius=psfee.table(name).radius,
+            rings=((area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)),
+            join_radius=join_radius,
+        )
+        tables[name] = EETable(spliced.radius, spliced.ee, spliced.ee_err)
+        sources.append(name)
+    if not sources:
+        return psfee
+    file = "niriss_psfee_observed.asdf"
+    meta = {"name": "observed", "source": f"{', '.join(sources)} observed, spliced with {psfee.name}"}
+    observed = replace(psfee, tables=tables, name=file, meta=meta)
+    write_psfee(observed, Path(directory or ".") / file)
+    return observed

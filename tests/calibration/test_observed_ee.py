@@ -7,8 +7,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 
 RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
-RINGS = {"ring_edges": [np.array([20.0, 25.0])] * 2, "ring_coverage": [np.ones(1)] * 2}
-AREA = np.tile(np.pi * RADIUS**2, (2, 1))
+RINGS = [(np.pi * RADIUS**2, np.array([20.0, 25.0]), np.ones(1))] * 2
 GRID = np.linspace(0.0, 60.0, 601)
 TOTAL = 5.0e4  # [DN/s]
 
@@ -29,10 +28,10 @@ def no_err(radius):
 
 def combined(curve, *, background_err=1e-4, seed=None, flag_from=None):
     """A group of two exposures, with photon noise and a common background error."""
-    effective = effective_ee(curve, RADIUS, AREA[0], RINGS["ring_edges"][0], RINGS["ring_coverage"][0])
+    effective = effective_ee(curve, RADIUS, *RINGS[0])
     light = TOTAL * effective
     shared = np.minimum.outer(light, light) / 1e4  # photons of the smaller aperture are in the larger one too
-    covariance = shared + np.outer(AREA[0], AREA[0]) * background_err**2
+    covariance = shared + np.outer(RINGS[0][0], RINGS[0][0]) * background_err**2
     value = light if seed is None else np.random.default_rng(seed).multivariate_normal(light, covariance)
     n_good = np.full(RADIUS.size, 2)
     if flag_from is not None:
@@ -56,9 +55,7 @@ def combined(curve, *, background_err=1e-4, seed=None, flag_from=None):
 
 
 def splice(profile, **kwargs):
-    return splice_ee(
-        profile, model_curve, kwargs.pop("curve_err", no_err), model_radius=GRID, area=AREA, **RINGS, **kwargs
-    )
+    return splice_ee(profile, model_curve, kwargs.pop("curve_err", no_err), model_radius=GRID, rings=RINGS, **kwargs)
 
 
 def test_the_true_curve_comes_back():
