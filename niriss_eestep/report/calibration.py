@@ -82,11 +82,7 @@ def plot_against(tables, calibration, quantity):
         for axis, name in zip(axes.flat, names, strict=False):
             for i, star in enumerate(stars):
                 mine = (visits["filter"] == name) & (visits["target"] == star)
-                at = (
-                    [levels.index(str(x)) for x in visits[quantity][mine]]
-                    if named
-                    else _position(visits, quantity, mine)
-                )
+                at = _position(visits, quantity, mine, levels)
                 if np.any(mine):
                     style = {"ls": "none", "ms": 3.0, "label": plain(star), **series_style(i)}
                     axis.errorbar(at, 100 * value[mine], 100 * np.array(visits["own"])[mine], elinewidth=0.6, **style)
@@ -94,10 +90,8 @@ def plot_against(tables, calibration, quantity):
             axis.axhspan(-err, err, color="0.85", lw=0, zorder=0)
             axis.axhline(0, color="0.5", lw=0.8, zorder=0)
             _draw_time(axis, calibration, name, visits, quantity)
-            axis.set_title(
-                plain(f"{name}: {calibration.factor[names.index(name)]:.4f} \N{PLUS-MINUS SIGN} {err:.2f} %"),
-                fontsize=8,
-            )
+            title = f"{name}: {calibration.factor[names.index(name)]:.4f} \N{PLUS-MINUS SIGN} {err:.2f} %"
+            axis.set_title(plain(title), fontsize=8)
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
         _scale(axes[0, 0], visits, quantity, levels)
@@ -109,8 +103,10 @@ def plot_against(tables, calibration, quantity):
         return figure
 
 
-def _position(visits, quantity, mine):
+def _position(visits, quantity, mine, levels):
     """Where visits stand; dates as years."""
+    if levels:
+        return [levels.index(str(name)) for name in visits[quantity][mine]]
     values = np.array(visits[quantity], dtype=float)[mine]
     return _years(values) if quantity == "mjd" else values
 
