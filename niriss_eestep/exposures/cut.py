@@ -11,7 +11,7 @@ from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.errors import ExposureError, ParameterError, reading
 from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_size, relative_area, target_positions
-from niriss_eestep.instrument import FILTERS
+from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
 
@@ -219,10 +219,13 @@ class Layers:
     area: np.ndarray | None = None
 
     def bad(self, bad_dq, cut=...):
-        """Tell which pixels cannot be used: a chosen flag, no value, or no weight."""
+        """Tell which pixels cannot be used: a chosen flag, a reference pixel, no value, or no weight."""
         bad = ~np.isfinite(self.data[cut])
         if self.dq is not None:
-            bad |= (self.dq[cut].astype(np.uint32) & np.uint32(bad_dq)) != 0
+            dq = self.dq[cut].astype(np.uint32)
+            bad |= (dq & np.uint32(bad_dq | REFERENCE_PIXEL)) != 0
+            # saturated from the first group on: the ramp fit has nothing to fit
+            bad |= ((dq & np.uint32(SATURATED)) != 0) & (self.data[cut] == 0)
         if self.weight is not None:
             bad |= ~(self.weight[cut] > 0)
         return bad
@@ -482,6 +485,8 @@ def _stamp(model, field, name, layers, *, half_size, gain):
         scale = scale * _pixel_area(model.meta, field, layers, cut)
     variance, flat_variance, photon_variance, more = _variance(layers, cut, scale)
     bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
+    # neither a value nor an error, where others have one
+    bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)
     return StarExposure(
         name=name,
         image=np.asarray(layers.data[cut], dtype=float) * scale,

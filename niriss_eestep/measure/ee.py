@@ -29,9 +29,13 @@ from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.quality import core_report, ee_warnings
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
+from niriss_eestep.measure.star_model import compare, unexplained_pixels
 from niriss_eestep.measure.surroundings import study_surroundings
 
 __all__ = ["EEOptions", "EEProfile", "failed_ee", "measure_ee"]
+
+#: a status names this many pixels
+_LISTED = 4
 
 
 def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None) -> EEProfile:
@@ -69,12 +73,14 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     centroid, core_is_bad = locate_star(exposure, options, psf)
     x, y = centroid.x, centroid.y
     sky = find_background(exposure, x, y, options)
+    if (odd := _unexplained(exposure, sky, (x, y), options, psf)).any():
+        return measure_ee(_without_unexplained(exposure, odd), options, psf)
     distance = distance_grid(exposure.image.shape, x, y)
     bad = with_low_pixels(exposure, distance, sky.background, options)
     apertures = apertures_about(exposure.image.shape, x, y, radii)
     weights, area = apertures.weights, apertures.area
     touched = bad & (weights[-1] > 0)
-    failure = _core_failure(exposure, distance, options, psf) if core_is_bad else ""
+    failure = _core_failure(exposure, sky, (x, y), options, psf) if core_is_bad else ""
     todo = _to_repair(touched, distance, options) & (not failure)
     in_core, outside = _repair(exposure, bad, todo, apertures, options, sky, psf)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
@@ -106,8 +112,32 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         noise=around.correlation,
         sky_shape=around.shape,
     )
-    warnings = ee_warnings(exposure, profile, star, sky, apertures, options)
+    warnings = ee_warnings(exposure, profile, star, sky, apertures, options, psf)
     return replace(profile, warnings=exposure.warnings + warnings)
+
+
+def _unexplained(
+    exposure: Stamp, sky: Sky, star: tuple[float, float], options: EEOptions, psf: PSFModel | None
+) -> NDArray[np.bool_]:
+    """Unflagged pixels within the apertures that no star explains, where there is a model PSF."""
+    model = None if psf is None else psf.as_seen(*star, sky)
+    none = np.zeros(exposure.bad.shape, dtype=bool)
+    if psf is None or model is None:
+        return none
+    reach = options.radii[-1] + 0.7
+    distance = distance_grid(none.shape, *star)
+    found = compare(exposure, sky.background, exposure.bad, model, distance)
+    if np.max(found.ratio, where=distance <= reach, initial=0.0) <= 1:
+        return none
+    return unexplained_pixels(exposure, sky, star, psf, reach)
+
+
+def _without_unexplained(exposure: Stamp, odd: NDArray[np.bool_]) -> Stamp:
+    """Take pixels that no star explains as bad, and say so."""
+    places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
+    listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
+    told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
+    return replace(exposure, bad=exposure.bad | odd, warnings=(*exposure.warnings, told))
 
 
 def _repair(
@@ -156,15 +186,23 @@ def _without(
     return failure
 
 
-def _core_failure(exposure: Stamp, distance: NDArray[np.float64], options: EEOptions, psf: PSFModel | None) -> str:
+def _core_failure(
+    exposure: Stamp, sky: Sky, star: tuple[float, float], options: EEOptions, psf: PSFModel | None
+) -> str:
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
-    if options.repair_core and psf is not None and psf.render is not None:
+    in_core = exposure.bad & (distance_grid(exposure.bad.shape, *star) <= options.core_radius - CENTROID_MARGIN)
+    model = psf.as_seen(*star, sky) if options.repair_core and psf is not None else None
+    share = 1.0 if model is None else float(model[in_core].sum())
+    if share <= options.repair_core_max and model is not None:
         return ""
-    in_core = exposure.bad & (distance <= options.core_radius - CENTROID_MARGIN)
     n_saturated = int(np.sum(in_core & ((exposure.dq & SATURATED) != 0)))
     saturated = f", {n_saturated} of them saturated" if n_saturated else ""
     remedy = "repair_core=True lets a model PSF replace them"
-    if options.repair_core:
+    if model is not None:
+        remedy = (
+            f"they hold {100 * share:.0f} % of the star's light, more than repair_core_max={options.repair_core_max:g}"
+        )
+    elif options.repair_core:
         remedy = "repair_core needs a model PSF for this filter"
     return f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre{saturated}; {remedy}"
 

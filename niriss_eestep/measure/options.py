@@ -125,6 +125,8 @@ class EEOptions:
     low_sigma : float
     repair_core : bool
         Allow the model PSF to replace bad pixels in the core.
+    repair_core_max : float
+        ... where they hold this share of the star's light at most.
     core_radius : float
         [pix].
     centroid_method : {'com', 'quadratic', '1dg', '2dg'}
@@ -151,7 +153,8 @@ class EEOptions:
     bad_pixel_method: str = "surface"
     repair_low: bool = False
     low_sigma: float = 3.0
-    repair_core: bool = False
+    repair_core: bool = True
+    repair_core_max: float = 0.6
     core_radius: float = 5.0
     centroid_method: str = "com"
     centroid_box: int = 7
@@ -172,7 +175,7 @@ class EEOptions:
             if getattr(self, name) not in choices:
                 raise ParameterError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         check_centroid(self.centroid_method, self.centroid_box)
-        for name in ("background_width", "low_sigma", "core_radius", "search_radius"):
+        for name in ("background_width", "low_sigma", "core_radius", "search_radius", "repair_core_max"):
             check_number(name, getattr(self, name), positive=True)
         for name in ("background_skip", "background_value_err", "max_shift", "flat_err", "flat_err_scale"):
             check_number(name, getattr(self, name))

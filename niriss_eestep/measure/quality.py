@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -17,7 +17,9 @@ from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import compare, excess_light
 
 __all__ = ["Neighbour", "core_offset", "core_report", "ee_warnings", "find_neighbour", "sector_asymmetry"]
 
@@ -81,6 +83,7 @@ def ee_warnings(
     sky: Sky,
     apertures: Apertures,
     options: EEOptions,
+    psf: PSFModel | None = None,
 ) -> tuple[str, ...]:
     """Collect what the user should know about a measured EE profile.
 
@@ -93,6 +96,8 @@ def ee_warnings(
     sky : Sky
     apertures : Apertures
     options : EEOptions
+    psf : PSFModel, optional
+        Light is compared with its image; without it, with the star's own other side.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def ee_warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    return tuple(found) + _surroundings(exposure, profile, star, sky, apertures)
+    return tuple(found) + _surroundings(exposure, profile, star, sky, apertures, psf)
 
 
 def _falls(profile: EEProfile) -> bool:
@@ -129,6 +134,7 @@ def _surroundings(
     star: Stamp,
     sky: Sky,
     apertures: Apertures,
+    psf: PSFModel | None,
 ) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
@@ -137,10 +143,19 @@ def _surroundings(
     annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~star.bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
+    model = None if psf is None else psf.as_seen(x, y, sky)
+    if model is None:
+        neighbour = find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
+    else:
+        # what the sky leaves out as a single hit pixel is no neighbour
+        alone = rejected & _single_pixels(fill_for_search(star.image, star.bad), x, y) if rejected.any() else rejected
+        seen = replace(star, bad=star.bad | alone)
+        beside = compare(seen, replace(background, value=0.0), seen.bad, model, distance)
+        light = excess_light(seen, beside, model, distance, r_max)
+        neighbour = None if light is None else Neighbour(*light)
     if neighbour is not None:
         found.append(
-            f"light of {100 * neighbour.fraction:.0f} % of the star's, {neighbour.distance:.0f} pix from it at "
+            f"light of {100 * neighbour.fraction:.2g} % of the star's, {neighbour.distance:.0f} pix from it at "
             f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
             "a neighbour?"
         )

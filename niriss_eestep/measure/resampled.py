@@ -48,11 +48,12 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     changes["centroid_box"] = max(3, 2 * round((options.centroid_box / scale - 1) / 2) + 1)
     changes["radii"] = tuple(radius / scale for radius in options.radii)
     if isinstance(options, EEOptions):
-        if options.bad_pixel_method == "psf" or options.repair_core:
+        if options.bad_pixel_method == "psf":
             raise ParameterError(
                 "the model PSF has detector pixels: repair a resampled image by bad_pixel_method=surface or median"
             )
-        # given per detector pixel
+        # the model PSF has detector pixels; other values are given per detector pixel
+        changes["repair_core"] = False
         changes["background_value"] = options.background_value * scale**2
         changes["background_value_err"] = options.background_value_err * scale**2
     return replace(options, **changes)

@@ -336,7 +336,8 @@ class EEPhotometryStep(ExposureStep):
     bad_pixel_method = option('surface', 'median', 'psf', 'none', default='surface')  # Repair of bad pixels outside the core
     repair_low = boolean(default=False)      # Repair pixels below background - low_sigma standard deviations too
     low_sigma = float(default=3.0)           # How low that is [standard deviations of the annulus]
-    repair_core = boolean(default=False)     # Let a model PSF replace bad pixels in the core
+    repair_core = boolean(default=True)      # Let a model PSF replace bad pixels in the core
+    repair_core_max = float(default=0.6)     # ... where they hold this share of the star's light at most
     core_radius = float(default=5.0)         # Radius of the core [pix]
     max_shift = float(default=3.0)           # Warn of a centroid further from the first position [pix]
     flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT
@@ -372,7 +373,9 @@ class EEPhotometryStep(ExposureStep):
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        render = self._model_psf(exposure, model, references)
+        # the options of a resampled image, which has other pixels than the PSF images, ask for none
+        asked = options.repair_core or options.bad_pixel_method == "psf"
+        render = self._model_psf(exposure, model, references) if asked else None
         return measure_ee(exposure, options, PSFModel(render, *self._effective_ee(exposure, model, references)))
 
     def _effective_ee(self, exposure, model, references):

@@ -69,6 +69,6 @@ def test_encircled_energy_and_its_covariance_are_the_same_light_s(method):
 
 
 def test_options_of_the_model_psf_are_rejected():
-    for options in (EEOptions(bad_pixel_method="psf"), replace(EEOptions(), repair_core=True)):
+    for options in (EEOptions(bad_pixel_method="psf"),):
         with pytest.raises(ParameterError, match="the model PSF has detector pixels"):
             image_options(options, SCALE)
