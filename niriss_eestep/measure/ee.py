@@ -125,7 +125,7 @@ def _unexplained(
     if psf is None or model is None:
         return none
     reach = options.radii[-1] + 0.7
-    distance = distance_grid(none.shape, *star)
+    distance = distance_grid(exposure.bad.shape, *star)
     found = compare(exposure, sky.background, exposure.bad, model, distance)
     if np.max(found.ratio, where=distance <= reach, initial=0.0) <= 1:
         return none

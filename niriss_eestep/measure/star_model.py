@@ -41,6 +41,9 @@ _SIGMA = 6.0
 #: the star's rate is that of the pixels within this radius [pix] that hold this share of the peak at least
 _CORE, _CORE_SHARE = 4.0, 0.01
 
+#: pixels within this distance decide where the star is [pix]
+_BOX = 5.0
+
 #: light is compared in circles of this radius [pix], from this distance on; beyond 0.5 of the brightest circle of the
 #: model within 2 pix, and 4e-4 of the star's light, is more than 324 of those images show (0.45 of it up to 10 pix)
 _CIRCLE, _CIRCLE_FROM = 1.5, 3.0
@@ -161,7 +164,10 @@ def unexplained_pixels(
         All False where no star explains the other pixels, either: the image is of something else. Light that a
         second star would give is no bad pixel's.
     """
-    found = [_fit_without(exposure, sky, at, psf, reach) for at in (start, _without_brightest(exposure, start))]
+    first = _fit_without(exposure, sky, start, psf, reach)
+    if first is not None and not (first & (distance_grid(first.shape, *start) <= _BOX)).any():
+        return first
+    found = [first, _fit_without(exposure, sky, _without_brightest(exposure, start), psf, reach)]
     explained = [mask for mask in found if mask is not None]
     return min(explained, key=np.sum) if explained else np.zeros(exposure.bad.shape, dtype=bool)
 
@@ -198,8 +204,10 @@ def _fit_without(
         out |= ratio > max(1.0, 0.5 * worst)
         if out.sum() > _MOST:
             return None
+        if not (out & (distance <= _BOX)).any():
+            continue
         try:
-            x, y, _ = fit_psf(image, exposure.bad | out, x, y, psf.render, radius=_CORE + 1)
+            x, y, _ = fit_psf(image, exposure.bad | out, x, y, psf.render, radius=_BOX)
         except ExposureError:
             return None
     return None

@@ -1,7 +1,5 @@
 """An image of other pixels: the same light gives the same profile and the same errors."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 

@@ -1,0 +1,103 @@
+"""Pixels that no star explains, and light that is not the star's, beside a model PSF that is not quite right."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.measure.background import fixed_background
+from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import compare, psf_tolerance
+from niriss_eestep.reference import load_psf_images, load_psfee
+
+SIZE, X, Y, RATE, TIME, GAIN, READ = 71, 35.2, 34.8, 60000.0, 100.0, 1.61, 16.0
+
+
+def star(name, rng, *, blur=0.0, others=()):
+    """A star of its filter's PSF, a little broader than the model, with noise."""
+    render = load_psf_images()[name].render
+    light = render(X, Y, (SIZE, SIZE))
+    for fraction, dx, dy in others:
+        light = light + fraction * render(X + dx, Y + dy, (SIZE, SIZE))
+    # capacitance between pixels
+    spread = sum(np.roll(light, s, axis=a) for a in (0, 1) for s in (-1, 1))
+    light = (1 - 4 * blur) * light + blur * spread
+    rate = 0.5 + RATE * light
+    image = rng.poisson(rate * GAIN * TIME) / (GAIN * TIME) + rng.normal(0, READ / GAIN / TIME, rate.shape)
+    variance = np.maximum(image, 0) / (GAIN * TIME) + (READ / GAIN / TIME) ** 2
+    nothing = np.zeros(image.shape, dtype=np.uint32)
+    return Stamp("star", image, variance, nothing, nothing > 0, 135, 235, 100, 200, 0.0656, GAIN)
+
+
+def measured(stamp, name):
+    ee, err = (partial(part, name) for part in (load_psfee().ee, load_psfee().ee_err))
+    return measure_ee(stamp, EEOptions(), PSFModel(load_psf_images()[name].render, partial(effective_ee, ee), err))
+
+
+@pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
+def test_a_clean_star_has_no_bad_pixel_and_no_company(name):
+    for seed in range(4):
+        profile = measured(star(name, np.random.default_rng(seed), blur=0.005), name)
+        assert profile.status == "measured"
+        assert profile.n_bad.max() == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 1e5, 3e8])
+@pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
+def test_a_damaged_peak_is_found_and_repaired(name, value):
+    stamp = star(name, np.random.default_rng(5), blur=0.005)
+    truth = measured(stamp, name)
+    stamp.image[35, 35] = value
+    profile = measured(stamp, name)
+    assert "1 unflagged pixel(s) that no star explains taken as bad: x=135, y=235" in profile.status
+    assert profile.n_repaired[-1] == 1
+    near = np.abs(profile.count_rate - truth.count_rate) < 4 * profile.count_rate_err
+    assert near[4:].all()
+    # without a model nothing is said of it
+    assert measure_ee(stamp, EEOptions()).status == "measured"
+
+
+@pytest.mark.parametrize("name", ["F090W", "F480M"])
+def test_a_dead_row_is_repaired_to_its_ends(name):
+    stamp = star(name, np.random.default_rng(6))
+    truth = measured(stamp, name)
+    stamp.image[38] = 0.0
+    profile = measured(stamp, name)
+    dead = np.abs(np.arange(SIZE) - X) < np.sqrt(15.0**2 - (38 - Y) ** 2) + 0.4
+    assert abs(profile.n_repaired[-1] - dead.sum()) <= 2
+    lost = 1 - measure_ee(stamp, EEOptions()).count_rate[9] / truth.count_rate[9]
+    assert abs(profile.count_rate[9] / truth.count_rate[9] - 1) < 0.6 * lost
+
+
+@pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
+def test_a_companion_is_told_and_left(name):
+    profile = measured(star(name, np.random.default_rng(7), others=((0.02, 6.0, -5.0),)), name)
+    assert "is not the star's: a neighbour?" in profile.status
+    assert "no star explains" not in profile.status
+    assert float(profile.status.split("light of ")[1].split(" %")[0]) == pytest.approx(2.0, rel=0.35)
+
+
+def test_the_rate_is_not_moved_by_bad_pixels():
+    stamp = star("F200W", np.random.default_rng(8))
+    model = load_psf_images()["F200W"].render(X, Y, (SIZE, SIZE))
+    distance, sky = distance_grid(model.shape, X, Y), fixed_background(0.5)
+    image = stamp.image.copy()
+    image[35, 35], image[34, 36] = 1e9, -1e9
+    for exposure in (stamp, replace(stamp, image=image)):
+        found = compare(exposure, sky, stamp.bad, model, distance)
+        assert found.rate == pytest.approx(RATE, rel=0.02)
+    assert (found.ratio > 1).sum() == 2
+
+
+def test_the_tolerance_by_hand():
+    model = np.zeros((5, 5))
+    model[2, 2] = 0.5
+    tolerance = psf_tolerance(model, distance_grid(model.shape, 2.0, 2.0))
+    assert tolerance[2, 2] == pytest.approx(0.35 * 0.5 + 0.25 * 0.25 / 4 + 1e-4)
+    assert tolerance[0, 2] == pytest.approx(0.25 * 0.25 / 4 + 1e-4)
+    assert tolerance[1, 1] == pytest.approx(0.35 * 0.5 + 0.25 * 0.25 / 4 + 1e-4)
