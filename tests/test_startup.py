@@ -51,21 +51,3 @@ def test_the_package_itself_imports_nothing():
         "import sys, niriss_eestep, niriss_eestep.integration; niriss_eestep.integration.get_steps(); print('usage:');"
     )
     assert not imported(code) & {*HEAVY, *LIGHT}
-
-
-@pytest.mark.parametrize(("program", "left"), [("strun", False), ("notebook", True)])
-def test_a_command_ends_at_once_and_another_program_as_it_does(program, left):
-    # what is registered first runs last
-    code = f"""
-import atexit, gc, sys
-sys.argv[0] = "/bin/{program}"
-atexit.register(lambda: print("usage: left to the collector:", len(gc.get_objects()) > 100))
-from niriss_eestep.errors import ExposureError
-from niriss_eestep.steps import FluxCalPipeline
-try:
-    FluxCalPipeline().run([])
-except ExposureError:
-    pass
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert f"left to the collector: {left}" in run.stdout

@@ -305,14 +305,13 @@ def _group_key(source, n_files):
     try:
         with reading(source, "a FITS file", ExposureError):
             header = group_header(source, n_files)
+            # astropy reads a card when it is asked for it
+            found = [header.get("TARGPROP") or header.get("TARGNAME")]
+            found += [header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY")]
     except ExposureError as error:
         # opening it will tell
         log.debug("no header: %s", error)
         return ("", "", "", "")
-    found = [
-        header.get("TARGPROP") or header.get("TARGNAME"),
-        *(header.get(k) for k in ("FILTER", "PUPIL", "SUBARRAY")),
-    ]
     if all(isinstance(value, str) for value in found):
         return tuple(group_names(*found).values())
     # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure

@@ -365,6 +365,7 @@ def _key(name: str) -> str:
 def _target_id(path: Path) -> str:
     """Return TARGETID of a file's header; empty where there is none."""
     try:
-        return str(primary_header(path, "spectrum").get("TARGETID", ""))
+        with reading(path, "a spectrum"):
+            return str(primary_header(path, "spectrum").get("TARGETID", ""))
     except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
         return ""

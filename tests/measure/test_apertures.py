@@ -28,18 +28,18 @@ def test_sums_of_repaired_pixels_scatter_as_claimed():
     own, common = np.array([0.3, 0.5]), np.array([0.8, 1.2])
     apertures = rng.uniform(0, 1, (3, *SHAPE))
     n = 40_000
-    sums = np.empty((n, 3))
+    drawn = np.empty((n, 3))
     for k in range(n):
         image = np.sqrt(variance) * rng.normal(size=SHAPE)
         value = np.einsum("kji,ji->k", weights, image) + np.sqrt(own) * rng.normal(size=2) + common * rng.normal()
         image[bad] = value
-        sums[k] = np.einsum("kji,ji->k", apertures, image)
+        drawn[k] = np.einsum("kji,ji->k", apertures, image)
     repair = Repair(np.array([7, 12]), np.zeros(2), weights, own, common)
     zero = np.where(bad, np.nan, 0.0)
     sums = sum_apertures(stamp(zero, bad, variance), apertures, SKY, [repair], bad)
     values, covariance = sums.values, sums.covariance
     np.testing.assert_allclose(values, 0.0)
-    np.testing.assert_allclose(np.cov(sums.T), covariance, rtol=4 * np.sqrt(2 / n))
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, rtol=4 * np.sqrt(2 / n))
     # and each repaired pixel's own variance
     found = repaired_stamp(stamp(zero, bad, np.where(bad, np.nan, variance)), [repair], SKY, bad)
     expected = np.einsum("kji,ji->k", weights**2, variance) + own + common**2

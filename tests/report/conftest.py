@@ -129,10 +129,10 @@ def make_program(
 
 @pytest.fixture(scope="session")
 def spectrum(tmp_path_factory):
-    """A flat spectrum in F_lambda, as a CALSPEC file."""
+    """A power law that gives about the rates that the exposures have, as a CALSPEC file."""
     wavelength = np.geomspace(5000, 60000, 200)  # Angstrom
     path = tmp_path_factory.mktemp("calspec") / "flat_mod_001.fits"
-    write_spectrum(StandardSpectrum("flat", wavelength, np.full(200, 1e-15)), path)
+    write_spectrum(StandardSpectrum("flat", wavelength, 4.58e-17 * (wavelength / 9025) ** -1.0), path)
     return path
 
 
