@@ -81,16 +81,13 @@ class EEPhotometryHook(EEPhotometryStep):
             log.error("%s: not measured: %s", member.name, failure_of(result))
             return
         self.finalize_result(result, self._reference_files_used)
-        path = self._output_path(result.meta.filename)
+        # into the hook's own directory, else the pipeline's
+        filename = result.meta.filename
+        path = Path(self.make_output_path(basepath=filename, suffix=False, ext=".asdf")).parent / filename
         if path.exists():
             log.info("%s is replaced", path)
         result.save(str(path))
         log.info("Saved %s", path)
-
-    def _output_path(self, filename):
-        """Where the product goes: the hook's own directory, else the pipeline's."""
-        directory = Path(self.make_output_path(basepath=filename, suffix=False, ext=".asdf")).parent
-        return directory / filename
 
 
 @contextmanager

@@ -260,44 +260,31 @@ def _old_table(model, form, found):
 
 
 def _ee_radtab(model, _):
-    return {
-        "Radius": ("6g", model.radius),
-        "Rad_arcsec": ("10.4f", model.radius_arcsec),
-        "CountRate": ("12.4e", model.electron_rate),
-        "errCountRate": ("12.4e", model.electron_rate_err),
-    }
+    columns = {"Radius": ("6g", model.radius), "Rad_arcsec": ("10.4f", model.radius_arcsec)}
+    return columns | {"CountRate": ("12.4e", model.electron_rate), "errCountRate": ("12.4e", model.electron_rate_err)}
 
 
 def _sb_radtab(model, _):
-    return {
-        "Radius": ("6g", model.radius),
-        "SB": ("11.5f", model.surface_brightness),
-        "errSB": ("11.5f", model.surface_brightness_err),
-    }
+    columns = {"Radius": ("6g", model.radius), "SB": ("11.5f", model.surface_brightness)}
+    return columns | {"errSB": ("11.5f", model.surface_brightness_err)}
 
 
 def _ee_avtab(model, _):
-    gain = model.meta.group.gain
+    gain, style = model.meta.group.gain, "13.4e"
     columns = {"Rad_Pix": ("7g", model.radius), "Arcsec": ("10.4f", model.radius * model.meta.group.pixel_scale)}
     rows = zip(model.exposure_count_rate, model.exposure_count_rate_err, model.exposure_flag, strict=True)
     for i, (rate, err, flag) in enumerate(rows):
-        columns[f"Flux{i}"] = ("13.4e", gain * rate)
-        columns[f"Fluxerr{i}"] = ("13.4e", gain * err)
-        columns[f"Flag{i}"] = ("5d", flag)
-    return columns | {
-        "avFlux": ("13.4e", gain * model.count_rate),
-        "avFluxerr": ("13.4e", gain * model.count_rate_err),
-        "n_Good": ("5d", model.n_good),
-    }
+        columns |= {f"Flux{i}": (style, gain * rate), f"Fluxerr{i}": (style, gain * err), f"Flag{i}": ("5d", flag)}
+    columns |= {"avFlux": (style, gain * model.count_rate), "avFluxerr": (style, gain * model.count_rate_err)}
+    return columns | {"n_Good": ("5d", model.n_good)}
 
 
 def _sb_avtab(model, _):
-    columns = {"Rad_Pix": ("7g", model.radius)}
+    columns, style = {"Rad_Pix": ("7g", model.radius)}, "10.5f"
     rows = zip(model.exposure_surface_brightness, model.exposure_surface_brightness_err, strict=True)
     for i, (value, err) in enumerate(rows):
-        columns[f"sb{i}"] = ("10.5f", value)
-        columns[f"sberr{i}"] = ("10.5f", err)
-    return columns | {"av_sb": ("10.5f", model.surface_brightness), "av_sberr": ("10.5f", model.surface_brightness_err)}
+        columns |= {f"sb{i}": (style, value), f"sberr{i}": (style, err)}
+    return columns | {"av_sb": (style, model.surface_brightness), "av_sberr": (style, model.surface_brightness_err)}
 
 
 def _totfluxes(_, found):

@@ -504,20 +504,11 @@ def _setup_of(planned: PlannedExposure, program: Program) -> ExposureSetup:
     from niriss_eestep.simulate.exposure import ExposureSetup, Target
 
     star, subarray = program.star, SUBARRAYS[planned.subarray]
-    return ExposureSetup(
-        name=planned.name,
-        target=Target(star.name, star.ra, star.dec),
-        filter_name=planned.filter_name,
-        subarray=subarray,
-        readout=planned.readout,
-        x=planned.header_x,
-        y=planned.header_y,
-        roll=program.roll,
-        start=planned.start,
-        dither=planned.dither,
-        n_dithers=program.n_dithers,
-        offset=((planned.x - subarray.centre) * PIXEL_SCALE, (planned.y - subarray.centre) * PIXEL_SCALE),
-    )
+    target = Target(star.name, star.ra, star.dec)
+    offset = (planned.x - subarray.centre) * PIXEL_SCALE, (planned.y - subarray.centre) * PIXEL_SCALE
+    taken = planned.filter_name, subarray, planned.readout, planned.header_x, planned.header_y
+    dithers = planned.dither, program.n_dithers
+    return ExposureSetup(planned.name, target, *taken, program.roll, planned.start, *dithers, offset)
 
 
 def _truth_row(planned: PlannedExposure, program: Program, *, n_saturated: int) -> dict[str, Any]:
