@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from niriss_eestep.commands.arguments import count, positive_count
+from niriss_eestep.commands.simulate import detector_effects
 
 HELP = "measure the accuracy of the photometry and its errors on simulated stars"
 
@@ -24,6 +25,7 @@ def configure(parser):
         "--pulls", type=count, default=0, metavar="N", help="noisy groups for the pulls in each filter (default: none)"
     )
     parser.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels in each noisy exposure")
+    detector_effects(parser.add_argument_group("what the detector does in the noisy groups"))
     parser.add_argument("--seed", type=count, default=0, help="equal seeds give equal figures")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="plot the pulls (PNG, PDF, SVG)")
 
@@ -111,6 +113,7 @@ def _print_pulls(args, filters, psfs, ee):
             ee,
             n=args.pulls,
             blemishes=blemishes,
+            effects={"flat_error": args.flat_error, "one_over_f": args.one_over_f, "ipc": args.ipc},
             seed=args.seed,
             progress=lambda groups, name=name: progress(groups, desc=f"pulls {name}", unit="group"),
         )

@@ -87,13 +87,27 @@ def _configure_image(group):
         help="where these pixels lie, from the star (default 5 16)",
     )
     group.add_argument("--stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
-    group.add_argument("--flat-error", type=number, default=0.0, metavar="X", help="relative, pixel by pixel")
+    detector_effects(group)
     group.add_argument(
         "--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
     )
     group.add_argument(
         "--electrons", type=positive, default=1e6, metavar="N", help="of the star, in an exposure (default 1e6)"
     )
+
+
+def detector_effects(group):
+    """Add the switches of what a detector does to its noise.
+
+    Parameters
+    ----------
+    group : argparse.ArgumentParser or group of arguments
+    """
+    group.add_argument("--flat-error", type=number, default=0.0, metavar="X", help="relative, pixel by pixel")
+    group.add_argument(
+        "--one-over-f", type=number, default=0.0, metavar="E", help="1/f noise along columns in a double sample [e-]"
+    )
+    group.add_argument("--ipc", action="store_true", help="inter-pixel capacitance, beyond what the PSF images hold")
 
 
 def run(args):
@@ -159,6 +173,8 @@ def make_program(args):
         gradient=tuple(args.gradient),
         n_stars=args.stars,
         flat_error=args.flat_error,
+        one_over_f=args.one_over_f,
+        ipc=args.ipc,
         noise=args.noise,
         pointing_error=args.pointing_error,
         electrons=args.electrons,

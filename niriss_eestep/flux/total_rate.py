@@ -225,13 +225,12 @@ def total_rate(
     total = np.where(measured, weighted_sum(weight, each), np.nan)
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
     mean_effective_err = np.abs(weighted_sum(weight, effective_err))
-    covariance = combined.covariance / np.outer(mean_effective, mean_effective)
-    chosen = np.ix_(used, used)
-    full = float(np.mean(covariance[chosen]))
-    photon = float(np.mean((covariance / np.outer(combined.inflation, combined.inflation))[chosen]))
-    flat, sky = (
-        0.0 if part is None else float(np.mean((part / np.outer(mean_effective, mean_effective))[chosen]))
-        for part in (combined.flat_covariance, combined.sky_covariance)
+    scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
+    covariance = combined.covariance / scale
+    formal = combined.covariance / np.outer(combined.inflation, combined.inflation)
+    full, photon, flat, sky = (
+        0.0 if part is None else float(np.mean((part / scale)[chosen]))
+        for part in (combined.covariance, formal, combined.flat_covariance, combined.sky_covariance)
     )
     count_rate = float(np.mean(total[used]))
     exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)

@@ -116,8 +116,10 @@ def study_surroundings(
     else:
         ring = np.rint(distance).astype(np.int64)
         total, count = (np.bincount(ring.ravel(), values.ravel()) for values in (star, (~bad).astype(float)))
-        light = _STRUCTURE * np.maximum(total / np.maximum(count, 1), 0.0)[ring]
-        residual, outside = star, options.sky_radii[0]
+        mean = (total / np.maximum(count, 1))[ring]
+        light = _STRUCTURE * np.maximum(mean, 0.0)
+        # the wing's fall is no noise
+        residual, outside = np.where(bad, 0.0, star - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
     # without a model of the wing its fall looks like a curvature of the sky
     sought = model is not None and options.background_method == "annulus"

@@ -13,7 +13,7 @@ from pathlib import Path
 from niriss_eestep.errors import OutputError, ProductError
 from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.products.columns import KINDS, schema_url
-from niriss_eestep.products.validation import check_sense, check_tree, load_asdf_plugins
+from niriss_eestep.products.validation import check_sense, check_tree, fill_new_columns, load_asdf_plugins
 
 __all__ = ["read_tree", "write_atomically"]
 
@@ -43,6 +43,7 @@ def read_tree(path, *, model_type=None):
     url = _check_kind(path, tree, model_type)
     if not tree.get("history"):
         tree.pop("history", None)
+    fill_new_columns(tree, url)
     check_tree(tree, url, path)
     check_sense(tree, path)
     return tree

@@ -10,9 +10,9 @@ from asdf.exceptions import ValidationError
 from asdf.schema import load_schema, validate
 
 from niriss_eestep.errors import ProductError, reading
-from niriss_eestep.products.columns import array_fields, table_fields
+from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
 
-__all__ = ["check_sense", "check_tree", "load_asdf_plugins"]
+__all__ = ["check_sense", "check_tree", "fill_new_columns", "load_asdf_plugins"]
 
 
 def load_asdf_plugins():
@@ -66,6 +66,27 @@ def check_tree(tree, url, label):
             if length != expected:
                 raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")
     _check_rings(lengths, label)
+
+
+def fill_new_columns(tree, url):
+    """Give the tables of an older file the columns that came later and have a default.
+
+    Parameters
+    ----------
+    tree : dict
+        As read, not yet checked; its tables are replaced where they lack such columns, and no others.
+    url : str
+        The schema.
+    """
+    for name, entry in merged_schema(url)["properties"].items():
+        table = tree.get(name)
+        columns = entry.get("columns", ()) if isinstance(table, np.ndarray) and table.dtype.names else ()
+        new = {c["name"]: c["default"] for c in columns if "default" in c and c["name"] not in table.dtype.names}
+        if new and table.dtype.names == tuple(c["name"] for c in columns if c["name"] not in new):
+            dtype = [(c["name"], c["datatype"] if c["name"] in new else table.dtype[c["name"]]) for c in columns]
+            tree[name] = np.empty(table.shape, dtype)
+            for column in tree[name].dtype.names:
+                tree[name][column] = new[column] if column in new else table[column]
 
 
 #: numbers that a product holds twice agree to this, whatever computed them

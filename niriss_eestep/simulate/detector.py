@@ -33,6 +33,8 @@ _SKY_MJYSR = {
 }
 
 _REFERENCE_PIXELS = 4  # rows and columns of reference pixels at each edge of the detector
+#: pixel times between two lines (JDox, NIRISS detector subarrays)
+LINE_OVERHEAD = 12
 _PIXEL_TIME = 1e-5  # time to read one pixel [s]
 
 
@@ -81,7 +83,7 @@ class Subarray:
         with one (JDox, NIRISS detector subarrays).
         """
         extra_rows = 1 if self.noutputs == 4 else 2
-        return (self.size // self.noutputs + 12) * (self.size + extra_rows) * _PIXEL_TIME
+        return (self.size // self.noutputs + LINE_OVERHEAD) * (self.size + extra_rows) * _PIXEL_TIME
 
     @property
     def reference_border(self) -> tuple[int, int, int, int]:

@@ -141,6 +141,8 @@ class Program:
         Other stars in the field.
     flat_error : float
         Relative error of the flat field.
+    one_over_f, ipc : float, bool
+        As of a `Scene`.
     noise : bool
         Whether to draw noise.
     pointing_error : float
@@ -172,6 +174,8 @@ class Program:
     gradient: tuple[float, float] = (0.0, 0.0)
     n_stars: int = 0
     flat_error: float = 0.0
+    one_over_f: float = 0.0
+    ipc: bool = False
     noise: bool = True
     pointing_error: float = 0.3
     electrons: float = 1e6
@@ -344,6 +348,8 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
         others=_draw_other_stars(planned, program),
         blemishes=program.blemishes,
         flat_error=program.flat_error,
+        one_over_f=program.one_over_f,
+        ipc=program.ipc,
         reference_border=subarray.reference_border,
     )
 

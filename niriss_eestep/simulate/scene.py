@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, REFERENCE_PIXEL, SATURATED
-from niriss_eestep.simulate.detector import Readout
+from niriss_eestep.instrument import DO_NOT_USE, IPC_KERNEL, JUMP_DET, REFERENCE_PIXEL, SATURATED
+from niriss_eestep.simulate.detector import LINE_OVERHEAD, Readout
 
 __all__ = [
     "DO_NOT_USE",
@@ -31,6 +32,7 @@ __all__ = [
     "average",
     "draw_pattern",
     "expected_image",
+    "one_over_f_noise",
     "simulate_image",
     "simulate_integrations",
 ]
@@ -157,6 +159,15 @@ class Scene:
         Relative error of the flat field, pixel by pixel; 0 for a `_rate` exposure, which has seen none.
     reference_border : tuple of int
         Reference pixels at the left, right, bottom and top edge.
+    one_over_f : float
+        1/f noise along the columns, which NIRISS reads fast, within the noise of a correlated double sample [e-].
+    ipc : bool
+        Whether pixels show some of their neighbours' charge (`IPC_KERNEL`); the star's PSF is to be without it.
+
+    Raises
+    ------
+    ParameterError
+        If more of the read noise is 1/f noise than there is.
     """
 
     shape: tuple[int, int]
@@ -168,6 +179,15 @@ class Scene:
     blemishes: Blemishes = field(default_factory=Blemishes)
     flat_error: float = 0.0
     reference_border: tuple[int, int, int, int] = (0, 0, 0, 0)
+    one_over_f: float = 0.0
+    ipc: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.one_over_f <= np.sqrt(2) * self.readout.read_noise:
+            raise ParameterError(
+                f"one_over_f must be between 0 and the noise of a double sample, "
+                f"{np.sqrt(2) * self.readout.read_noise:.1f} e-; got {self.one_over_f:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -317,7 +337,7 @@ def simulate_image(
     expected = expected_image(scene, psf) if expected is None else expected
     pattern = draw_pattern(scene, rng) if pattern is None else pattern
     readout = scene.readout
-    image = _draw_noise(expected, scene, rng) * pattern.flat if noise else expected.copy()
+    image = _draw_noise(expected, scene, rng) * pattern.flat if noise else _with_ipc(expected, scene)
     var_poisson = np.maximum(image, 0) / (readout.gain * readout.slope_time)
     var_flat = np.square(scene.flat_error * image)
     variance = var_poisson + var_flat + readout.read_variance
@@ -379,8 +399,41 @@ def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
 def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
     electrons_per_rate = scene.readout.gain * scene.readout.slope_time  # [e- per DN/s]
     image = rng.poisson(np.maximum(expected, 0) * electrons_per_rate) / electrons_per_rate
-    image += rng.normal(scale=np.sqrt(scene.readout.read_variance), size=scene.shape)
-    return image
+    image = _with_ipc(image, scene)
+    share = scene.one_over_f / (np.sqrt(2) * scene.readout.read_noise)
+    read = rng.normal(scale=np.sqrt(1 - share**2), size=scene.shape)
+    if share:
+        read += share * one_over_f_noise(scene.shape, rng)
+    return image + np.sqrt(scene.readout.read_variance) * read
+
+
+def _with_ipc(image: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
+    """Show each pixel's charge in its neighbours too, where the scene asks for it; none is lost."""
+    if not scene.ipc:
+        return image.copy()
+    return np.asarray(scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest"))
+
+
+def one_over_f_noise(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Noise with a power of 1/f in the order in which one amplifier reads the pixels: column by column.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Of variance 1.
+    """
+    n = shape[1] * (shape[0] + LINE_OVERHEAD)
+    amplitude = np.zeros(n // 2 + 1)
+    amplitude[1:] = np.arange(1, n // 2 + 1) ** -0.5
+    real, imaginary = rng.normal(size=(2, n // 2 + 1))
+    series = np.fft.irfft(amplitude * (real + 1j * imaginary), n) * n / np.sqrt(4 * np.sum(amplitude**2))
+    return series.reshape(shape[1], -1)[:, : shape[0]].T
 
 
 def _spoil(image: NDArray[np.float64], variance: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,16 @@ from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
-from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, expected_image, simulate_image
+from niriss_eestep.simulate.scene import (
+    PSF,
+    Blemishes,
+    Scene,
+    SimulatedImage,
+    Star,
+    draw_pattern,
+    expected_image,
+    simulate_image,
+)
 
 __all__ = ["CASES", "Case", "Pulls", "case_errors", "centring_effect", "combine_exposures", "pulls", "star_exposure_of"]
 
@@ -265,6 +275,7 @@ def pulls(
     n_dithers: int = 2,
     subarray: str = "SUB128",
     blemishes: Blemishes | None = None,
+    effects: Mapping[str, Any] | None = None,
     options: EEOptions | None = None,
     seed: int = 0,
     progress: Callable[[range], object] = iter,
@@ -284,6 +295,8 @@ def pulls(
     subarray : str
     blemishes : Blemishes, optional
         None by default.
+    effects : mapping, optional
+        ``one_over_f``, ``ipc`` and ``flat_error`` of the `Scene`; the error of the flat is the same in all dithers.
     options : EEOptions, optional
     seed : int
     progress : callable
@@ -297,14 +310,16 @@ def pulls(
     rng = np.random.default_rng([seed, *map(ord, filter_name)])
     group, totals = [], np.empty(n)
     for k in progress(range(n)):  # type: ignore[attr-defined]
-        noisy, exact = [], []
+        noisy, exact, flat = [], [], None
         for _ in range(n_dithers):
-            scene = _scene(filter_name, subarray, psf, rng, blemishes or Blemishes())
-            expected = expected_image(scene, psf)
-            perfect = replace(scene, blemishes=Blemishes())
+            scene = replace(_scene(filter_name, subarray, psf, rng, blemishes or Blemishes()), **(effects or {}))
+            expected, pattern = expected_image(scene, psf), draw_pattern(scene, rng)
+            # a response belongs to the detector: the first dither's is that of all
+            flat = pattern.flat if flat is None else flat
+            perfect = replace(scene, blemishes=Blemishes(), flat_error=0.0)
             image = simulate_image(perfect, psf, rng, noise=False, expected=expected)
             exact.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)).count_rate)
-            image = simulate_image(scene, psf, rng, expected=expected)
+            image = simulate_image(scene, psf, rng, expected=expected, pattern=replace(pattern, flat=flat))
             noisy.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)))
         combined, total = combine_exposures(noisy, partial(ee, filter_name))
         truth = np.sum(combined.exposure_weight * np.array(exact), axis=0)

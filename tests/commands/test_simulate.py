@@ -29,6 +29,17 @@ def test_it_writes_what_it_says(tmp_path, capsys):
         assert np.isnan(model.data[:60, :60]).sum() == 15
 
 
+def test_effects_of_the_detector_change_the_noise(tmp_path):
+    images = {}
+    for options in ((), ("--one-over-f", "12"), ("--ipc",), ("--flat-error", "0.01")):
+        directory = tmp_path / "".join(options)
+        assert simulate(directory, "--filters", "F200W", "--dithers", "1", *options) == 0
+        with datamodels.open(next(directory.glob("*_rate.fits"))) as model:
+            images[options] = np.nan_to_num(model.data[:60, :60])
+    plain = images.pop(())
+    assert all(not np.allclose(image, plain) for image in images.values())
+
+
 def test_cal_and_rateints(tmp_path):
     assert simulate(tmp_path, "--filters", "F480M", "--dithers", "1", "--cal", "--rateints") == 0
     names = sorted(path.name for path in tmp_path.glob("*.fits"))

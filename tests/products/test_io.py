@@ -13,6 +13,7 @@ from pathlib import Path
 import asdf
 import numpy as np
 import pytest
+from numpy.lib import recfunctions as rfn
 
 from niriss_eestep.errors import ProductError
 from niriss_eestep.products import open as open_product
@@ -32,6 +33,28 @@ def test_open_gives_the_class_and_arrays_outlive_the_file(products, kind, tmp_pa
     assert type(model) is type(products[kind])
     np.testing.assert_array_equal(model.radius, products[kind].radius)
     model.radius[0] = 7.0  # writable
+
+
+def test_older_tables_get_the_columns_that_came_later(products, tmp_path):
+    model = products["abs_flux"]
+    new = {"err_flat", "err_sky", "significance", "chi2_dof"}
+    path = save_product(model, tmp_path / "a.asdf")
+    with asdf.open(path, memmap=False, lazy_load=False) as file:
+        tree = {key: value for key, value in file.tree.items() if key not in ("asdf_library", "history")}
+    kept = [name for name in tree["table"].dtype.names if name not in new]
+    tree["table"] = rfn.repack_fields(tree["table"][kept])
+    asdf.AsdfFile(tree).write_to(path)
+    opened = open_product(path).table
+    for name in kept:
+        np.testing.assert_array_equal(opened[name], model.table[name])
+    assert opened.dtype.names == model.table.dtype.names
+    for name, value in (("err_flat", 0), ("err_sky", 0), ("significance", np.nan), ("chi2_dof", np.nan)):
+        np.testing.assert_array_equal(opened[name], value)
+    # a column that has always been there has no default
+    tree["table"] = rfn.repack_fields(tree["table"][[name for name in kept if name != "err_gain"]])
+    asdf.AsdfFile(tree).write_to(path)
+    with pytest.raises(ProductError, match=r"missing \['err_gain'"):
+        open_product(path)
 
 
 def test_open_hands_a_model_back(products):

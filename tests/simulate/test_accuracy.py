@@ -36,6 +36,16 @@ def test_pulls(filter_name, n_nan):
     assert np.abs(every.std(axis=0) - 1).max() < 4 / np.sqrt(2 * n)
 
 
+@pytest.mark.parametrize("effects", [{"one_over_f": 12.0}, {"flat_error": 0.01}])
+def test_pulls_know_what_the_detector_does(effects):
+    n = 25
+    settings = {"subarray": "SUB64", "effects": effects}
+    found = pulls("F200W", PSFS["F200W"], load_psfee().ee, n=n, **settings).total
+    assert abs(found.std() - 1) < 4 / np.sqrt(2 * n)
+    plain = pulls("F200W", PSFS["F200W"], load_psfee().ee, n=1, **settings | {"effects": {}}).total
+    assert found[0] != pytest.approx(plain[0])
+
+
 def test_another_psf_with_its_exact_ee():
     # a wider star, with closed-form EE; a pixel and an aperture's edge blur it by 1/6 pix^2 together
     psf = GaussianPSF(1.6)

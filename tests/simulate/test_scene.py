@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.simulate import scene as scene_module
 from niriss_eestep.simulate.detector import Readout
 from niriss_eestep.simulate.scene import (
@@ -208,3 +211,47 @@ def test_the_flat_fields_error_is_one_pattern_with_its_variance():
 def test_a_readout_without_a_slope_is_refused(settings):
     with pytest.raises(ParameterError):
         Readout(*settings)
+
+
+def test_one_over_f_noise_runs_along_columns_and_keeps_the_pixels_variance():
+    # a sky of nothing: read noise alone
+    scene = make_scene(star=Star(31.3, 29.6, 0.0), background=0.0, one_over_f=10.0)
+    white = replace(scene, one_over_f=0.0)
+    share = (10.0 / (np.sqrt(2) * READOUT.read_noise)) ** 2
+    of_columns, of_rows, pixels = [], [], []
+    for seed in range(40):
+        noise = simulate_image(scene, PSF, np.random.default_rng(seed)).data / np.sqrt(READOUT.read_variance)
+        pixels.append(np.mean(noise**2))
+        of_columns.append(np.mean(np.diff(noise.mean(axis=0)) ** 2))
+        of_rows.append(np.mean(np.diff(noise.mean(axis=1)) ** 2))
+    # the slowest wave, 1/18 of the power, is a variance that scatters: 2 % of 40 images
+    assert np.mean(pixels) == pytest.approx(1, abs=0.05)
+    # means of neighbouring columns of white noise differ by 2 / 61; equal ones with the share of 1/f noise more
+    assert np.mean(of_columns) > 2 / 61 * (1 + 3 * share)
+    assert np.mean(of_rows) == pytest.approx(2 / 63 * (1 - share), rel=0.15)
+    plain = simulate_image(white, PSF, np.random.default_rng(1)).data / np.sqrt(READOUT.read_variance)
+    assert np.mean(np.diff(plain.mean(axis=0)) ** 2) == pytest.approx(2 / 61, rel=0.5)
+
+
+def test_more_one_over_f_noise_than_noise_is_refused():
+    with pytest.raises(ParameterError, match="one_over_f must be between 0 and"):
+        make_scene(one_over_f=17.0)
+
+
+def test_ipc_shows_a_share_of_the_charge_in_the_neighbours():
+    scene = make_scene(background=100.0, ipc=True)
+    sharp = simulate_image(replace(scene, ipc=False), PSF, np.random.default_rng(0), noise=False).data
+    image = simulate_image(scene, PSF, np.random.default_rng(0), noise=False).data
+    light = sharp[1:-1, 1:-1]
+    kernel = np.array(IPC_KERNEL)
+    seen = sum(
+        kernel[1 + dy, 1 + dx] * sharp[1 - dy : 60 - dy, 1 - dx : 62 - dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+    )
+    np.testing.assert_allclose(image[1:-1, 1:-1], seen / kernel.sum(), rtol=1e-5)
+    assert image[1:-1, 1:-1].sum() == pytest.approx(light.sum(), rel=1e-4)
+    # photons' noise is correlated between neighbours by 2 * 0.98 * 0.0044 of its variance
+    noise = simulate_image(scene, PSF, np.random.default_rng(2)).data - image
+    noise /= np.sqrt(image)
+    side = np.mean(noise[:, 1:] * noise[:, :-1]) / np.mean(noise**2)
+    # 3,800 pairs: 0.016
+    assert side == pytest.approx(2 * 0.98 * 0.0047, abs=0.05)

@@ -1,0 +1,52 @@
+"""What the flat field's error is worth when dithers share pixels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from niriss_eestep.combine.mean import combine_profiles, common_covariance
+from niriss_eestep.combine.shared import with_shared_errors
+from niriss_eestep.instrument import GAIN
+from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.simulate.detector import Readout
+from niriss_eestep.simulate.scene import GaussianPSF, Scene, Star, simulate_image
+from niriss_eestep.validate.accuracy import star_exposure_of
+
+
+def group(corners, scale=0.0):
+    """Mean of two equal exposures of a bright star without noise, its array at ``corners`` of the detector."""
+    readout = Readout(1.0, 50, 1000, gain=GAIN)
+    scene = Scene((64, 64), Star(31.3, 31.8, 1e5), readout)
+    image = simulate_image(scene, GaussianPSF(1.5), np.random.default_rng(1), noise=False)
+    options = EEOptions(flat_err=0.01, flat_err_scale=scale)
+    profiles = [measure_ee(replace(star_exposure_of(image, scene), name=name), options) for name in "ab"]
+    values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
+    combined = combine_profiles(["a", "b"], profiles[0].radius, values, covariances, common=common_covariance(profiles))
+    return profiles[0], combined, with_shared_errors(combined, profiles, corners)
+
+
+def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
+    one, before, same = group([(0, 0), (0, 0)])
+    # the pixels of the star: variance 0.01^2 times the sum of squares of its light
+    light = one.pixels.flat_err.astype(float)
+    expected = np.nansum(light**2)
+    at_10 = list(one.radius).index(10)
+    assert same.flat_covariance[at_10, at_10] == pytest.approx(expected, rel=0.01)
+    _, _, apart = group([(0, 0), (100, 0)])
+    assert apart.flat_covariance[at_10, at_10] == pytest.approx(expected / 2, rel=0.01)
+    # what the exposures' own covariance holds averages down; the difference is added
+    np.testing.assert_allclose(apart.covariance, before.covariance, rtol=1e-6)
+    gained = (same.err_formal**2 - before.err_formal**2)[at_10]
+    assert gained == pytest.approx(expected / 2, rel=0.01)
+
+
+def test_a_move_by_less_than_the_scale_shares_the_error():
+    _, _, same = group([(0, 0), (0, 0)], scale=2.0)
+    _, _, near = group([(0, 0), (1, 0)], scale=2.0)
+    _, _, apart = group([(0, 0), (100, 0)], scale=2.0)
+    variances = [found.flat_covariance[9, 9] for found in (same, near, apart)]
+    # Gaussian light of sigma 1.5 (and a pixel): exp(-1 / (2 (scale^2 + 2 sigma^2))) of the shared half is left
+    left = np.exp(-1 / (2 * (2.0**2 + 2 * (1.5**2 + 1 / 12))))
+    assert variances[2] == pytest.approx(variances[0] / 2, rel=1e-6)
+    assert variances[1] == pytest.approx(variances[0] * (1 + left) / 2, rel=0.01)
