@@ -69,9 +69,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     """
     options = options or EEOptions()
     exposure = with_flat_error(exposure, options.flat_err, options.flat_err_scale)
-    radii = np.array(options.radii)
     centroid, core_is_bad = locate_star(exposure, options, psf)
-    x, y = centroid.x, centroid.y
+    x, y, radii = centroid.x, centroid.y, np.array(options.radii)
     sky = find_background(exposure, x, y, options)
     if (odd := _unexplained(exposure, sky, (x, y), options, psf)).any():
         return measure_ee(_without_unexplained(exposure, odd), options, psf)
@@ -91,9 +90,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     repairs = in_core + outside
     around = study_surroundings(exposure, bad, sky, x, y, psf, options)
     sums = sum_apertures(exposure, weights, sky, repairs, bad, around)
-    count_rate, covariance = sums.values, sums.covariance
-    star = repaired_stamp(exposure, repairs, sky, bad)
-    covariance += covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
+    star, count_rate = repaired_stamp(exposure, repairs, sky, bad), sums.values
+    covariance = sums.covariance + covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
     failure = _without(lost, count_rate, covariance, failure)
     profile = EEProfile(
         radius=radii,
@@ -112,8 +110,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         noise=around.correlation,
         sky_shape=around.shape,
     )
-    warnings = ee_warnings(exposure, profile, star, sky, apertures, options, psf)
-    return replace(profile, warnings=exposure.warnings + warnings)
+    told = ee_warnings(exposure, profile, star, sky, apertures, options, psf)
+    return replace(profile, warnings=exposure.warnings + told)
 
 
 def _unexplained(

@@ -143,16 +143,7 @@ def _surroundings(
     annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~star.bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    model = None if psf is None else psf.as_seen(x, y, sky)
-    if model is None:
-        neighbour = find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
-    else:
-        # what the sky leaves out as a single hit pixel is no neighbour
-        alone = rejected & _single_pixels(fill_for_search(star.image, star.bad), x, y) if rejected.any() else rejected
-        seen = replace(star, bad=star.bad | alone)
-        beside = compare(seen, replace(background, value=0.0), seen.bad, model, distance)
-        light = excess_light(seen, beside, model, distance, r_max)
-        neighbour = None if light is None else Neighbour(*light)
+    neighbour = _beside_star(star, sky, rejected, (x, y), r_max, psf)
     if neighbour is not None:
         found.append(
             f"light of {100 * neighbour.fraction:.2g} % of the star's, {neighbour.distance:.0f} pix from it at "
@@ -211,6 +202,26 @@ def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np
     excess = image - _mirrored(image, x, y, 1, 0.0)
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
     return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
+
+
+def _beside_star(
+    star: Stamp,
+    sky: Sky,
+    rejected: NDArray[np.bool_],
+    at: tuple[float, float],
+    r_max: float,
+    psf: PSFModel | None,
+) -> Neighbour | None:
+    """Light beside the star: by the model PSF, else by the star's other side."""
+    (x, y), model = at, None if psf is None else psf.as_seen(*at, sky)
+    if model is None:
+        return find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
+    # what the sky leaves out as a single hit pixel is no neighbour
+    alone = rejected & _single_pixels(fill_for_search(star.image, star.bad), x, y) if rejected.any() else rejected
+    seen, distance = replace(star, bad=star.bad | alone), distance_grid(star.bad.shape, x, y)
+    found = compare(seen, replace(sky.background, value=0.0), seen.bad, model, distance)
+    light = excess_light(seen, found, model, distance, r_max)
+    return None if light is None else Neighbour(*light)
 
 
 def find_neighbour(
