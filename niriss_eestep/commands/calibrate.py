@@ -188,10 +188,10 @@ def _as_text(tables, calibration, comparison):
         values = f"{row['factor']:9.5f}{row['factor_err']:9.5f}{row['n_visits']:8d}{row['n_stars']:7d}"
         lines.append(f"{row['filter']:9}{values}{scatter}")
     for effect in calibration.effects:
-        if effect.significant and effect.filter == "all":
+        if effect.significant and (effect.filter == "all" or effect.effect == "time"):
             value = f"{100 * effect.value:+.3f} +- {100 * effect.err:.3f} %"
             scale = f", {effect.scale:.0f} +- {effect.scale_err:.0f} d" if effect.scale == effect.scale else ""
-            lines.append(f"found: {effect.effect} {effect.level}: {value}{scale}")
+            lines.append(f"found: {effect.effect} {effect.level}, {effect.filter}: {value}{scale}")
     lines += [f"note: {text}" for text in calibration.messages]
     for row in tables["visits"][~tables["visits"]["used"]]:
         lines.append(f"not used: {row['product']} {row['target']} {row['filter']} {row['subarray']}: {row['reason']}")

@@ -191,12 +191,14 @@ def calibration_html(tables, calibration, comparison, files):
     str
         HTML that needs no other file; what comes from files is text in it, never markup.
     """
-    claimed = [e for e in calibration.effects if e.significant and e.filter == "all"]
+    # a change in time may be claimed in single filters alone
+    claimed = [e for e in calibration.effects if e.significant and (e.filter == "all" or e.effect == "time")]
     verdict = [
         f"{len(calibration.filters)} filters from {int(calibration.kept.sum())} of {len(tables['visits'])} rows."
     ]
     verdict += [
-        f"Found: {e.effect} {e.level}, {100 * e.value:+.3f} \N{PLUS-MINUS SIGN} {100 * e.err:.3f} %." for e in claimed
+        f"Found: {e.effect} {e.level}, {e.filter}: {100 * e.value:+.3f} \N{PLUS-MINUS SIGN} {100 * e.err:.3f} %."
+        for e in claimed
     ]
     if not claimed:
         verdict.append("No effect beyond the factors is claimed.")
