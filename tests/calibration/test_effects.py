@@ -94,3 +94,37 @@ def test_the_photom_file_has_the_form_that_was_fitted(form):
     for mjd in (START + 10.0, START + 700.0):
         theirs = getattr(jwst_time, f"{form}_correction")(mjd, time.t0, **time.parameters)
         assert response * theirs == pytest.approx(np.exp(shape.log_response(mjd, -0.05)), rel=1e-9)
+
+
+def test_a_loss_as_of_miri():
+    """Nine filters lose up to 12 % with tau 200 d, subarrays down to -3.4 %, stars 2 % (Gordon et al. 2025)."""
+    rng = np.random.default_rng(5)
+    names = [f"F{n}W" for n in (560, 770, 1000, 1130, 1280, 1500, 1800, 2100, 2550)]
+    loss = np.array([0.002, 0.004, 0.01, 0.015, 0.02, 0.03, 0.06, 0.09, 0.12])
+    subarrays = {"FULL": 0.0, "BRIGHTSKY": 0.005, "SUB256": -0.012, "SUB128": -0.021, "SUB64": -0.034}
+    scatter, star = np.geomspace(0.001, 0.012, 9), rng.normal(0, 0.02, 8)
+    rows = []
+    for day in np.linspace(0, 900, 14):
+        for s in rng.choice(8, 3, replace=False):
+            for subarray in rng.choice(list(subarrays), 2, replace=False):
+                for i, name in enumerate(names):
+                    value = star[s] + subarrays[subarray] + np.log1p(loss[i] * np.exp(-day / 200))
+                    value += rng.normal(0, scatter[i])
+                    rows.append((name, f"star {s}", subarray, 59700 + day, value, scatter[i]))
+    *columns, err = (np.array(column) for column in zip(*rows, strict=True))
+    n = len(rows)
+    visits = Visits(*columns, err=err, spectrum=np.full(n, 0.02), common=np.zeros(n), kind=np.full(n, ""))
+    result = calibrate(visits, reference="FULL")
+    assert result.shape.form == "exponential"
+    effects = [result.effect("time", filter_name=name) for name in names]
+    # from 1 % on; the 0.2 % of the first are 4 sigma, which is not claimed. Errors and time scale: 4 sigma
+    assert all(e.significant for e in effects[2:])
+    assert np.array([(e.value - true) / e.err for e, true in zip(effects, loss, strict=True)]) == pytest.approx(
+        0, abs=4
+    )
+    assert effects[0].scale == pytest.approx(200, abs=4 * effects[0].scale_err)
+    assert effects[0].scale_err < 20
+    for name in list(subarrays)[1:]:
+        found = result.effect("subarray", name)
+        assert found.significant
+        assert found.value == pytest.approx(subarrays[name], abs=4 * found.err)
