@@ -1,5 +1,10 @@
 """Build the encircled-energy reference of the PSF from the telescope's optics or from STPSF images; compare two."""
 
+from datetime import date
+from pathlib import Path
+
+from niriss_eestep.errors import reading
+
 HELP = "build or compare encircled-energy references"
 
 #: radii that a comparison prints [pix]
@@ -17,6 +22,11 @@ def configure(parser):
     build = actions.add_parser("build", help="make a reference", description=_build.__doc__)
     build.add_argument("--output", metavar="FILE", required=True, help="the ASDF file to write")
     build.add_argument("--wavefront", choices=("inflight", "prelaunch"), default="inflight", help="(default: inflight)")
+    build.add_argument("--opd", metavar="FILE", help="FITS map of the telescope's wavefront [nm or micron]")
+    build.add_argument("--date", metavar="YYYY-MM-DD", help="the telescope as it was then (default: since May 2022)")
+    build.add_argument(
+        "--field", choices=("subarray", "center"), default="subarray", help="of the instrument (default: subarray)"
+    )
     build.add_argument("--filters", nargs="+", metavar="FILTER", help="imaging filters (default: all)")
     build.add_argument("--throughput", metavar="PATH", help="weights the wavelengths (default: the packaged curves)")
     build.add_argument("--images", metavar="FILE", help="write the PSF images too, which stars are rendered from")
@@ -118,11 +128,30 @@ def _from_optics(args):
     filters = check_filters(args.filters or FILTERS)
     # the environment's NIS_SYNPHOT must not change what the same command makes
     throughput = load_throughput(args.throughput or _packaged_throughput())
-    steps = len(filters) * Sampling().n_realisations
+    wavefront = _wavefront(args)
+    steps = len(filters) * (Sampling().n_realisations + Sampling().n_draws)
     with tqdm(total=steps, unit="wavefront", disable=None) as bar:
-        psfs = build_psfs(filters, wavefront=args.wavefront, throughput=throughput, progress=bar.update)
-    meta = provenance(args.wavefront, throughput=throughput)
+        psfs = build_psfs(filters, wavefront=wavefront, throughput=throughput, progress=bar.update)
+    meta = provenance(wavefront, throughput=throughput)
     return psfee_of(psfs, meta), {name: psf.image for name, psf in psfs.items()}
+
+
+def _wavefront(args):
+    """Model of the wavefront that the arguments ask for."""
+    from niriss_eestep.errors import ParameterError
+    from niriss_eestep.psf.opd_map import read_opd
+    from niriss_eestep.psf.wavefront import inflight, measured
+
+    if args.opd:
+        return measured(read_opd(args.opd), Path(args.opd).name, args.field)
+    if args.wavefront == "prelaunch":
+        if args.date or args.field != "subarray":
+            raise ParameterError("--date and --field: of the wavefront in flight; leave out --wavefront prelaunch")
+        return "prelaunch"
+    if args.date:
+        with reading("--date", "an ISO date such as 2023-07-01"):
+            date.fromisoformat(args.date)
+    return inflight(args.field, args.date)
 
 
 def _packaged_throughput():

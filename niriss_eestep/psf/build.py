@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
+from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
+from niriss_eestep.psf.detector import detected_spectrum
 from niriss_eestep.psf.diffraction import (
     ImageGrid,
-    detected_spectrum,
     encircled_energy,
     monochromatic_intensity,
     position_of_star,
@@ -21,14 +22,20 @@ from niriss_eestep.psf.diffraction import (
     sub_pixel_light,
     wavelength_nodes,
 )
-from niriss_eestep.psf.image import PSFImage, wing_brightness
+from niriss_eestep.psf.image import PSFImage, reshaped, wing_brightness
 from niriss_eestep.psf.pupil import PupilGeometry
-from niriss_eestep.psf.wavefront import WavefrontModel
+from niriss_eestep.psf.wavefront import MeasuredWavefront, WavefrontModel
+
+Wavefront = WavefrontModel | MeasuredWavefront
 
 __all__ = ["RADII", "FilterPSF", "Sampling", "build_filter"]
 
 #: radii of the tables [pix]: dense where the EE bends, so that PCHIP interpolation holds to 1e-4
 RADII = np.concatenate([np.arange(0, 100) / 10, np.arange(40, 120) / 4, np.arange(60, 121) / 2])
+
+
+#: radii at which the draws from the prior are compared [pix]; beyond, what is lost falls as the mean PSF's does
+MODE_RADII = np.concatenate([np.arange(0, 24) / 4, np.arange(12, 24) / 2, np.arange(12, 31)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,17 @@ class Sampling:
     n_wavelengths : int
         Wavelengths per filter.
     n_realisations : int
-        Wavefronts that are averaged.
+        Wavefronts that are averaged at full sampling: the first of the draws.
     half_size : int
         Half of the field [pix]; more than the largest radius.
     image_half_size : int
         Half of the stored image [pix].
+    n_draws : int
+        Wavefronts drawn from the prior, coarsely sampled, for the mean and the uncertainty.
+    least_oversample : int
+        Sub-pixels per pixel of the reddest filters.
+    seed : int
+        Seeds the wavefronts; the same ones serve every filter.
     """
 
     n_pupil: int = 1024
@@ -54,6 +67,17 @@ class Sampling:
     n_realisations: int = 16
     half_size: int = 66
     image_half_size: int = 40
+    n_draws: int = 56
+    least_oversample: int = 3
+    seed: int = 20210
+
+    @property
+    def coarse(self) -> Sampling:
+        """Settings of the draws: 3e-4 in the EE from the full ones, nearly the same in each draw."""
+        n_pupil = min(512, self.n_pupil)
+        return replace(
+            self, n_pupil=n_pupil, n_wavelengths=2, n_realisations=self.n_draws, half_size=34, least_oversample=2
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,9 +91,9 @@ class FilterPSF:
     radius : ndarray, shape (n_radii,)
         [pix].
     ee : ndarray, shape (n_radii,)
-        Mean encircled energy over the wavefronts; 1 at infinity.
-    ee_err : ndarray, shape (n_radii,)
-        Standard deviation from wavefront to wavefront.
+        Mean encircled energy over the prior; 1 at infinity.
+    draws : ndarray, shape (n_draws, n_radii)
+        Differences of the draws' encircled energies from it.
     image : PSFImage
         Mean image.
     """
@@ -77,19 +101,23 @@ class FilterPSF:
     filter: str
     radius: NDArray[np.float64]
     ee: NDArray[np.float64]
-    ee_err: NDArray[np.float64]
+    draws: NDArray[np.float64]
     image: PSFImage
+
+    @property
+    def ee_err(self) -> NDArray[np.float64]:
+        """Standard deviation over the prior."""
+        return self.draws.std(axis=0, ddof=1) if len(self.draws) > 1 else np.zeros(self.radius.size)
 
 
 def build_filter(
     name: str,
     wavelength: NDArray[np.float64],
     weight: NDArray[np.float64],
-    wavefront: WavefrontModel,
+    wavefront: Wavefront,
     *,
     geometry: PupilGeometry | None = None,
     sampling: Sampling | None = None,
-    seed: int = 20210,
     progress: Callable[[], object] = lambda: None,
 ) -> FilterPSF:
     """Compute the PSF of one filter.
@@ -102,14 +130,12 @@ def build_filter(
         Rising [micron].
     weight : ndarray, shape (n,)
         Photon flux times throughput per unit wavelength, in any scale.
-    wavefront : WavefrontModel
-        Wavefront errors, jitter and charge diffusion.
+    wavefront : WavefrontModel or MeasuredWavefront
+        Wavefront errors and their prior, jitter and detector.
     geometry : PupilGeometry, optional
         JWST's by default.
     sampling : Sampling, optional
         Numerical settings.
-    seed : int, optional
-        Seeds the wavefronts; the same ones serve every filter.
     progress : callable, optional
         Called after each wavefront.
 
@@ -121,37 +147,67 @@ def build_filter(
     ------
     ParameterError
         If the filter is unknown or no light passes it.
+
+    Notes
+    -----
+    The mean is that of the first wavefronts at full sampling, plus the difference between all draws and these at the
+    coarse sampling (control variate): it varies from seed to seed as the mean of all draws does.
     """
     if name not in FILTERS:
         raise ParameterError(f"{name!r} is no NIRISS imaging filter; they are {', '.join(FILTERS)}")
     geometry, sampling = geometry or PupilGeometry(), sampling or Sampling()
-    nodes, fractions = wavelength_nodes(1e-6 * wavelength, weight, sampling.n_wavelengths)
-    grid = ImageGrid.for_wavelength(nodes.min(), sampling.half_size)
-    n_pupil = sampling.n_pupil if nodes.min() < 1.2e-6 else sampling.n_pupil // 2
+    light = (1e-6 * wavelength, weight)
+    grid, spectra = _spectra(name, light, wavefront, geometry, sampling, progress)
+    spectra = np.array(list(spectra))
+    full = encircled_energy(spectra, grid, RADII).mean(axis=0)
+    coarse_grid, coarse = _spectra(name, light, wavefront, geometry, sampling.coarse, progress)
+    draws = encircled_energy(coarse, coarse_grid, MODE_RADII)
+    extended = _extended(draws - draws.mean(axis=0), full)
+    ee = full - extended[: sampling.n_realisations].mean(axis=0)
+    image = reshaped(_image(spectra.mean(axis=0), grid, sampling.image_half_size, full), ee)
+    return FilterPSF(filter=name, radius=RADII, ee=ee, draws=extended, image=image)
+
+
+def _spectra(
+    name: str,
+    light: tuple[NDArray[np.float64], NDArray[np.float64]],
+    wavefront: Wavefront,
+    geometry: PupilGeometry,
+    sampling: Sampling,
+    progress: Callable[[], object],
+) -> tuple[ImageGrid, Iterator[NDArray[np.complex128]]]:
+    """Grid of the image, and the detected light of one wavefront after the other, centred on the star."""
+    nodes, fractions = wavelength_nodes(*light, sampling.n_wavelengths)
+    grid = ImageGrid.for_wavelength(nodes.min(), sampling.half_size, sampling.least_oversample)
+    n_pupil = sampling.n_pupil if nodes.min() < 1.2e-6 else min(sampling.n_pupil, max(512, sampling.n_pupil // 2))
     pupil = geometry.sample(n_pupil, clearp=name in CLEARP_FILTERS)
-    blur = float(np.hypot(wavefront.jitter / PIXEL_SCALE, wavefront.diffusion))
-    spectra = []
-    for realisation in range(sampling.n_realisations):
-        opd = _realised(wavefront, geometry, n_pupil, seed, realisation)
-        intensity = np.zeros((grid.size, grid.size), dtype=np.float32)
-        for node, fraction in zip(nodes, fractions, strict=True):
-            intensity += np.float32(fraction) * monochromatic_intensity(pupil, opd, node, grid)
-        x, y = position_of_star(intensity, grid)
-        spectra.append(shifted(detected_spectrum(intensity, grid, blur=blur), grid, x, y))
-        progress()
-    ee = encircled_energy(np.array(spectra), grid, RADII)
-    mean = np.mean(spectra, axis=0)
-    image = _image(mean, grid, sampling.image_half_size, ee.mean(axis=0))
-    spread = ee.std(axis=0, ddof=1) if len(ee) > 1 else np.zeros(RADII.size)
-    return FilterPSF(filter=name, radius=RADII, ee=ee.mean(axis=0), ee_err=spread, image=image)
+
+    def spectra() -> Iterator[NDArray[np.complex128]]:
+        for index in range(sampling.n_realisations):
+            opd = _realised(wavefront, geometry, n_pupil, sampling.seed, index, sampling.n_draws)
+            intensity = np.zeros((grid.size, grid.size), dtype=np.float32)
+            for node, fraction in zip(nodes, fractions, strict=True):
+                intensity += np.float32(fraction) * monochromatic_intensity(pupil, opd, node, grid)
+            x, y = position_of_star(intensity, grid)
+            progress()
+            yield shifted(detected_spectrum(intensity, grid, blur=wavefront.blur, ipc=wavefront.ipc), grid, x, y)
+
+    return grid, spectra()
 
 
-# the filters share the wavefronts; 4 MB each at 1024 pixels
-@lru_cache(maxsize=16)
+# the filters share the wavefronts; 4 MB each at 1024 pixels, 1 MB at 512
+@lru_cache(maxsize=96)
 def _realised(
-    wavefront: WavefrontModel, geometry: PupilGeometry, n_pixels: int, seed: int, index: int
+    wavefront: Wavefront, geometry: PupilGeometry, n_pixels: int, seed: int, index: int, n_draws: int
 ) -> NDArray[np.float32]:
-    return wavefront.realise(geometry, n_pixels, seed, index)
+    return wavefront.drawn(seed, index, n_draws).realise(geometry, n_pixels, seed, index)
+
+
+def _extended(difference: NDArray[np.float64], ee: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences of EE at `MODE_RADII` interpolated to `RADII`; beyond, in proportion to what the mean PSF loses."""
+    inside = PchipInterpolator(MODE_RADII, difference, axis=-1)(np.minimum(RADII, MODE_RADII[-1]))
+    lost = (1 - ee) / (1 - np.interp(MODE_RADII[-1], RADII, ee))
+    return np.asarray(inside * np.where(MODE_RADII[-1] < RADII, lost, 1.0))
 
 
 def _image(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int, ee: NDArray[np.float64]) -> PSFImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,6 @@ from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
 
 __all__ = [
     "ImageGrid",
-    "detected_spectrum",
     "encircled_energy",
     "monochromatic_intensity",
     "position_of_star",
@@ -56,7 +56,7 @@ class ImageGrid:
         return np.fft.fftfreq(self.size) * self.oversample
 
     @classmethod
-    def for_wavelength(cls, shortest: float, half_size: int) -> ImageGrid:
+    def for_wavelength(cls, shortest: float, half_size: int, least: int = 3) -> ImageGrid:
         """Choose the oversampling that a diffraction image needs.
 
         Parameters
@@ -65,6 +65,8 @@ class ImageGrid:
             Shortest wavelength that matters [m].
         half_size : int
             Half of the field [pix].
+        least : int, optional
+            Oversampling of the reddest filters, where 2 would do for the light and an image wants more.
 
         Returns
         -------
@@ -73,7 +75,7 @@ class ImageGrid:
         # the intensity's highest frequency is D / wavelength; sampled twice per period, but for the last 4 %, where the
         # modulation transfer is below 1e-3 and the pixel's nearly 0
         nyquist = 2 * PIXEL_SCALE * _RADIAN * CIRCUMSCRIBED_DIAMETER / shortest
-        return cls(oversample=max(3, int(np.ceil(0.96 * nyquist))), half_size=half_size)
+        return cls(oversample=max(least, int(np.ceil(0.96 * nyquist))), half_size=half_size)
 
 
 def wavelength_nodes(
@@ -144,31 +146,6 @@ def monochromatic_intensity(
     return (image.real**2 + image.imag**2) * np.float32(scale**2 / pupil.clear_area)
 
 
-def detected_spectrum(intensity: NDArray[np.floating], grid: ImageGrid, *, blur: float) -> NDArray[np.complex128]:
-    """Fourier transform of the light that falls on the detector pixel centred anywhere.
-
-    Parameters
-    ----------
-    intensity : ndarray, shape (grid.size, grid.size)
-        [1/pix2].
-    grid : ImageGrid
-        Its sub-pixels.
-    blur : float
-        Gaussian sigma of jitter and charge diffusion together [pix].
-
-    Returns
-    -------
-    ndarray, shape (grid.size, grid.size)
-        At the frequencies of the grid; 1 at frequency 0 would be all light.
-    """
-    from scipy.fft import fft2, ifftshift
-
-    f = grid.frequencies
-    gauss = np.exp(-2 * (np.pi * blur * f) ** 2)
-    spectrum = fft2(ifftshift(intensity)) / grid.oversample**2
-    return spectrum * np.outer(gauss, gauss)
-
-
 def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: float = 7.0) -> tuple[float, float]:
     """Centre of mass of the light in a square window that follows it.
 
@@ -202,7 +179,7 @@ def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: fl
 
 
 def encircled_energy(
-    spectra: NDArray[np.complex128], grid: ImageGrid, radius: NDArray[np.float64]
+    spectra: Iterable[NDArray[np.complex128]], grid: ImageGrid, radius: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """EE that exact circular apertures on detector pixels measure, averaged over the star's pixel phase.
 
@@ -212,7 +189,7 @@ def encircled_energy(
 
     Parameters
     ----------
-    spectra : ndarray, shape (n, grid.size, grid.size)
+    spectra : iterable of ndarray, shape (grid.size, grid.size)
         From `detected_spectrum`, centred on the star.
     grid : ImageGrid
         Its sub-pixels.
@@ -236,7 +213,7 @@ def encircled_energy(
     radial = radial[:, used]
     frequency = np.sqrt(used) * grid.oversample / grid.size
     area = (grid.size / grid.oversample) ** 2
-    ee = np.empty((len(spectra), radius.size))
+    ee = np.empty((len(radial), radius.size))
     for i, r in enumerate(radius):
         # transform of a disc: r J1(2 pi f r) / f, and pi r^2 at f = 0
         disc = np.full(frequency.size, np.pi * r**2)

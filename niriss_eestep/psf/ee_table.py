@@ -15,7 +15,7 @@ from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.guards.asdf_file import numbers
 from niriss_eestep.instrument import FILTERS
 
-__all__ = ["PSFEE", "EETable"]
+__all__ = ["PSFEE", "EETable", "Modes"]
 
 #: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
 TOLERANCE = 1e-3
@@ -41,6 +41,49 @@ class EETable:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Modes:
+    """How the encircled energies of all filters vary together: a normal prior about the tables.
+
+    EE = table + sum_k c_k values_k, with independent coefficients c_k of mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    filters : tuple of str
+    radius : ndarray, shape (n_radii,)
+        [pix]; rising from 0.
+    values : ndarray, shape (n_filters, n_modes, n_radii)
+        Change of the encircled energy per unit of each mode.
+    """
+
+    filters: tuple[str, ...]
+    radius: NDArray[np.float64]
+    values: NDArray[np.float32]
+
+    def at(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+        """Interpolate the modes of a filter; beyond their last radius they fall as 1/r, as the light lost does.
+
+        Parameters
+        ----------
+        filter_name : str
+        radius_pix : array_like, shape (n,)
+            [pix].
+
+        Returns
+        -------
+        ndarray, shape (n, n_modes)
+        """
+        radius, reach = np.asarray(radius_pix, dtype=np.float64), self.radius[-1]
+        inside = _mode_interpolator(self, filter_name)(np.minimum(radius, reach))
+        return np.asarray(inside * (reach / np.maximum(radius, reach))[..., None])
+
+
+@lru_cache(maxsize=64)
+def _mode_interpolator(modes: Modes, filter_name: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    values = modes.values[modes.filters.index(filter_name)].astype(np.float64)
+    return scipy.interpolate.PchipInterpolator(modes.radius, values.T)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PSFEE:
     """Encircled energy of the PSF, by filter.
 
@@ -52,6 +95,8 @@ class PSFEE:
         The file or directory it comes from.
     meta : mapping, optional
         Where it is from.
+    modes : Modes, optional
+        How the filters' encircled energies vary together; None where the source does not say.
 
     Raises
     ------
@@ -62,6 +107,7 @@ class PSFEE:
     tables: Mapping[str, EETable]
     name: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+    modes: Modes | None = None
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -73,6 +119,8 @@ class PSFEE:
             )
         tables = {name: _checked(self.name, name, self.tables[name]) for name in FILTERS if name in self.tables}
         object.__setattr__(self, "tables", tables)
+        if self.modes is not None:
+            _check_modes(self.name, self.modes, tables)
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -182,6 +230,21 @@ def _checked(source: str, filter_name: str, table: EETable) -> EETable:
     for array in (radius, ee, error):
         array.setflags(write=False)
     return EETable(radius, ee, error)
+
+
+def _check_modes(source: str, modes: Modes, tables: Mapping[str, EETable]) -> None:
+    """Raise where the modes are not those of the tables."""
+    shape = (len(modes.filters), np.shape(modes.values)[1:2] or (0,), np.size(modes.radius))
+    if np.ndim(modes.values) != 3 or np.shape(modes.values) != (shape[0], *shape[1], shape[2]):
+        raise ReferenceDataError(
+            f"{source}: modes of shape {np.shape(modes.values)} for {shape[0]} filters and {shape[2]} radii"
+        )
+    missing = [name for name in tables if name not in modes.filters]
+    if missing:
+        raise ReferenceDataError(f"{source}: has modes, but not those of {', '.join(missing)}")
+    rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
+    if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
+        raise ReferenceDataError(f"{source}: modes that are not finite, exceed 1, or whose radii do not rise from 0")
 
 
 def _check_is_ee(where: str, radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:

@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["PSFImage"]
+__all__ = ["PSFImage", "reshaped", "wing_brightness"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +141,30 @@ def wing_brightness(
     reach, beyond = radius[-1], 1.0 - ee[-1]
     growth = np.where(distance <= reach, np.interp(distance, fine, slope), beyond * reach / distance**2)
     return growth / (2 * np.pi * distance)
+
+
+def reshaped(image: PSFImage, ee: NDArray[np.float64]) -> PSFImage:
+    """Scale a PSF image from radius to radius so that its encircled energy is another.
+
+    Parameters
+    ----------
+    image : PSFImage
+    ee : ndarray, shape (n_radii,)
+        At ``image.radius``; near the image's own.
+
+    Returns
+    -------
+    PSFImage
+    """
+    fine = np.arange(0.0, image.radius[-1], 0.25)[1:]
+    growth = [PchipInterpolator(image.radius, curve)(fine, 1) for curve in (ee, image.ee)]
+    ratio = np.divide(*growth, out=np.ones(fine.size), where=growth[1] > 0)
+    n = image.light.shape[0]
+    centres = (np.arange(n) + 0.5) / image.oversample - image.half_size
+    distance = np.hypot(centres[:, None], centres[None, :])
+    light = image.light * np.interp(distance, fine, ratio)
+    # the sub-pixels of the core have less of the pixel's smoothing than the table: keep the light of the whole
+    inside, edge = distance <= image.half_size, float(image.half_size)
+    reached = [np.interp(edge, image.radius, curve) for curve in (ee, image.ee)]
+    light[inside] *= image.light[inside].sum(dtype=float) * reached[0] / reached[1] / light[inside].sum()
+    return PSFImage(light.astype(np.float32), image.oversample, image.radius, ee)

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import FILTERS, PIXEL_SCALE
-from niriss_eestep.psf.build import FilterPSF, Sampling, build_filter
-from niriss_eestep.psf.ee_table import PSFEE, EETable
-from niriss_eestep.psf.pupil import GEOMETRIES
-from niriss_eestep.psf.wavefront import WAVEFRONTS
+from niriss_eestep.psf.build import MODE_RADII, RADII, FilterPSF, Sampling, Wavefront, build_filter
+from niriss_eestep.psf.ee_table import PSFEE, EETable, Modes
+from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
+from niriss_eestep.psf.wavefront import WAVEFRONTS, MeasuredWavefront
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
-__all__ = ["SEED", "build_psfs", "check_filters", "provenance", "psfee_of"]
+__all__ = ["build_psfs", "check_filters", "modes_of", "provenance", "psfee_of"]
 
-SEED = 20210
+#: modes kept; the rest have less than 1e-5 of the variance
+N_MODES = 32
 #: the wavelengths are weighted for a star like the Sun; EE differs by < 1e-3 for a white dwarf
 STAR_TEMPERATURE = 5800.0  # [K]
 
@@ -28,10 +29,9 @@ STAR_TEMPERATURE = 5800.0  # [K]
 def build_psfs(
     filters: Sequence[str] = FILTERS,
     *,
-    wavefront: str = "inflight",
+    wavefront: str | Wavefront = "inflight",
     throughput: Throughput | None = None,
     sampling: Sampling | None = None,
-    seed: int = SEED,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, FilterPSF]:
     """Compute the PSFs of some filters.
@@ -40,14 +40,12 @@ def build_psfs(
     ----------
     filters : sequence of str, optional
         All imaging filters by default.
-    wavefront : str, optional
-        ``inflight`` or ``prelaunch``.
+    wavefront : str, WavefrontModel or MeasuredWavefront, optional
+        ``inflight``, ``prelaunch``, or a model of one's own.
     throughput : Throughput, optional
         Weights the wavelengths; the packaged one by default.
     sampling : Sampling, optional
         Numerical settings.
-    seed : int, optional
-        Seeds the wavefronts.
     progress : callable, optional
         Called after each wavefront of each filter.
 
@@ -61,8 +59,7 @@ def build_psfs(
         Where a filter or the wavefront is unknown.
     """
     filters = check_filters(filters)
-    if wavefront not in WAVEFRONTS:
-        raise ParameterError(f"wavefront {wavefront!r} is unknown; choose from {', '.join(WAVEFRONTS)}")
+    model, geometry = _model(wavefront)
     throughput = throughput or load_throughput()
     psfs = {}
     for name in filters:
@@ -71,13 +68,20 @@ def build_psfs(
             name,
             wavelength,
             pce * photon_flux(wavelength),
-            WAVEFRONTS[wavefront],
-            geometry=GEOMETRIES[wavefront],
+            model,
+            geometry=geometry,
             sampling=sampling,
-            seed=seed,
             progress=progress,
         )
     return psfs
+
+
+def _model(wavefront: str | Wavefront) -> tuple[Wavefront, PupilGeometry]:
+    """Model of that name, or the one given, and the pupil that goes with it."""
+    if isinstance(wavefront, str) and wavefront not in WAVEFRONTS:
+        raise ParameterError(f"wavefront {wavefront!r} is unknown; choose from {', '.join(WAVEFRONTS)}")
+    model = WAVEFRONTS[wavefront] if isinstance(wavefront, str) else wavefront
+    return model, GEOMETRIES.get(model.name, INFLIGHT_PUPIL)
 
 
 def psfee_of(psfs: Mapping[str, FilterPSF], meta: Mapping[str, Any], *, name: str = "computed") -> PSFEE:
@@ -96,21 +100,53 @@ def psfee_of(psfs: Mapping[str, FilterPSF], meta: Mapping[str, Any], *, name: st
     -------
     PSFEE
     """
-    return PSFEE({key: EETable(psf.radius, psf.ee, psf.ee_err) for key, psf in psfs.items()}, name, meta)
+    tables = {key: EETable(psf.radius, psf.ee, psf.ee_err) for key, psf in psfs.items()}
+    return PSFEE(tables, name, meta, modes_of(psfs))
+
+
+def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
+    """Principal components of the draws, of all filters together.
+
+    Each filter counts alike, by the scatter of its EE between 2 and 15 pix.
+
+    Parameters
+    ----------
+    psfs : mapping of str to FilterPSF
+        The same wavefronts in each.
+
+    Returns
+    -------
+    Modes or None
+        None of a single draw.
+    """
+    at = np.searchsorted(RADII, MODE_RADII)
+    draws = np.array([psf.draws[:, at] for psf in psfs.values()])
+    n_draws = draws.shape[1]
+    if n_draws < 2:
+        return None
+    middle = (MODE_RADII >= 2) & (MODE_RADII <= 15)
+    scale = np.maximum(np.sqrt(np.mean(draws[..., middle] ** 2, axis=(1, 2))), 1e-9)[:, None, None]
+    columns = (draws / scale).transpose(1, 0, 2).reshape(n_draws, -1)
+    _, singular, rows = np.linalg.svd(columns / np.sqrt(n_draws - 1), full_matrices=False)
+    kept = min(N_MODES, n_draws - 1)
+    values = (singular[:kept, None] * rows[:kept]).reshape(kept, len(psfs), MODE_RADII.size).transpose(1, 0, 2)
+    return Modes(tuple(psfs), MODE_RADII, (values * scale).astype(np.float32))
 
 
 def provenance(
-    wavefront: str, *, throughput: Throughput | None = None, sampling: Sampling | None = None, seed: int = SEED
+    wavefront: str | Wavefront, *, throughput: Throughput | None = None, sampling: Sampling | None = None
 ) -> dict[str, Any]:
     """Write down what PSFs are built from; the arguments are those of `build_psfs`."""
     throughput = throughput or load_throughput()
-    geometry, model = GEOMETRIES[wavefront], WAVEFRONTS[wavefront]
+    sampling = sampling or Sampling()
+    model, geometry = _model(wavefront)
+    known = model.unseen if isinstance(model, MeasuredWavefront) else model
     return {
-        "source": f"niriss-ee psfee build --wavefront {wavefront}: Fraunhofer diffraction by the JWST pupil",
-        "wavefront": _plain(asdict(model)) | {"total_rms": round(model.total_rms, 3)},
+        "source": f"niriss-ee psfee build, wavefront {model.name}: Fraunhofer diffraction by the JWST pupil",
+        "wavefront": _plain(asdict(known)) | {"name": model.name, "total_rms": round(known.total_rms, 3)},
         "geometry": _plain(asdict(geometry)) | {"clearp_transmission": round(geometry.clearp_transmission(), 5)},
-        "sampling": asdict(sampling or Sampling()),
-        "seed": seed,
+        "sampling": asdict(sampling),
+        "seed": sampling.seed,
         "pixel_scale": PIXEL_SCALE,
         "throughput": f"{throughput.name}: {throughput.meta.get('source', '')}",
         "spectrum": f"Planck function of {STAR_TEMPERATURE:g} K",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import PIXEL_SCALE
+from niriss_eestep.psf.detector import CHARGE_DIFFUSION
 from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     SEGMENT_CENTRES,
@@ -17,7 +19,7 @@ from niriss_eestep.psf.pupil import (
     pixel_centres,
 )
 
-__all__ = ["INFLIGHT", "PRELAUNCH", "WAVEFRONTS", "WavefrontModel"]
+__all__ = ["INFLIGHT", "PRELAUNCH", "WAVEFRONTS", "MeasuredWavefront", "WavefrontModel", "inflight", "measured"]
 
 #: Zernike terms (n, m) of a segment: piston, tip, tilt, then the shapes up to the third order
 SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3))
@@ -25,11 +27,16 @@ SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 
 GLOBAL_TERMS = ((2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3), (4, 0))
 #: highest spatial frequency of the screen [cycles/m]; scatters to 60 pix at 0.75 micron, the bluest light of F090W
 SCREEN_MAX_FREQUENCY = 25.4
+#: index of the segment C3 among the centres: the ring of 6, then B1 ... B6, then C1 ... C6
+C3 = 14
+#: terms whose rms is drawn from the prior, and the least factor by which that may change one
+_RMS = ("segment_rms", "c3_rms", "global_rms", "screen_rms")
+LEAST_FACTOR = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class WavefrontModel:
-    """Statistics of the wavefront error, all rms over the pupil.
+    """Statistics of the wavefront error, all rms over the pupil, and how well each number is known.
 
     Parameters
     ----------
@@ -37,6 +44,8 @@ class WavefrontModel:
         How the references call it.
     segment_rms : float
         Piston, tip, tilt and figure of each segment, independent and equally shared [nm].
+    c3_rms : float
+        Figure of the segment C3, which a micrometeoroid hit [nm]; 4.24 times as much over the segment itself.
     global_rms : float
         Low orders common to all segments: alignment, and the instrument's own optics [nm].
     screen_rms : float
@@ -48,23 +57,31 @@ class WavefrontModel:
     jitter : float
         Gaussian sigma of the line of sight, per axis [arcsec].
     diffusion : float
-        Gaussian sigma that stands for charge diffusion and inter-pixel capacitance, per axis [pix].
+        Gaussian sigma of the charge diffusion, per axis [arcsec].
+    ipc : bool
+        Whether the detector's inter-pixel capacitance is in the PSF.
+    scatter : tuple of float
+        Fractional standard deviations of the four rms, in the order given, and the standard deviation of
+        ``screen_index``: the prior from which `drawn` takes.
     source : str
         Where the numbers are from.
     """
 
     name: str
     segment_rms: float
+    c3_rms: float
     global_rms: float
     screen_rms: float
     screen_index: float
     screen_min_frequency: float
     jitter: float
     diffusion: float
+    ipc: bool = True
+    scatter: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     source: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("segment_rms", "global_rms", "screen_rms", "jitter", "diffusion"):
+        for field in (*_RMS, "jitter", "diffusion"):
             value = getattr(self, field)
             if not (np.isfinite(value) and value >= 0):
                 raise ParameterError(
@@ -74,7 +91,33 @@ class WavefrontModel:
     @property
     def total_rms(self) -> float:
         """Root of the summed variances [nm]."""
-        return float(np.sqrt(self.segment_rms**2 + self.global_rms**2 + self.screen_rms**2))
+        return float(np.sqrt(sum(getattr(self, field) ** 2 for field in _RMS)))
+
+    @property
+    def blur(self) -> float:
+        """Gaussian sigma of jitter and charge diffusion together [pix]."""
+        return float(np.hypot(self.jitter, self.diffusion)) / PIXEL_SCALE
+
+    def drawn(self, seed: int, index: int, n_draws: int) -> WavefrontModel:
+        """Draw the numbers of one member of a set from the prior, by Latin hypercube sampling.
+
+        Parameters
+        ----------
+        seed : int
+            Seeds the set.
+        index : int
+            Member of the set.
+        n_draws : int
+            Size of the set, over which each number covers its distribution evenly.
+
+        Returns
+        -------
+        WavefrontModel
+        """
+        normal = _hypercube(seed, n_draws)[index]
+        factors = np.maximum(1 + normal[:4] * self.scatter[:4], LEAST_FACTOR)
+        values = {field: getattr(self, field) * float(k) for field, k in zip(_RMS, factors, strict=True)}
+        return replace(self, screen_index=self.screen_index + float(normal[4]) * self.scatter[4], **values)
 
     def realise(self, geometry: PupilGeometry, n_pixels: int, seed: int, index: int = 0) -> NDArray[np.float32]:
         """Draw one wavefront of a set.
@@ -101,12 +144,58 @@ class WavefrontModel:
         """
         rng = np.random.default_rng((seed, index))
         basis = _basis(geometry, n_pixels)
-        segments = basis.without_tilt(basis.segments(rng.standard_normal((18, len(SEGMENT_TERMS)))))
-        screen = basis.without_tilt(_screen(n_pixels, self.screen_index, self.screen_min_frequency, rng))
         opd = basis.whole(self.global_rms * _balanced(seed, index))
-        opd += segments * (self.segment_rms / basis.rms(segments))
-        opd += screen * (self.screen_rms / basis.rms(screen))
+        opd += basis.scaled(basis.segments(rng.standard_normal((18, len(SEGMENT_TERMS)))), self.segment_rms)
+        opd += basis.scaled(_screen(n_pixels, self.screen_index, self.screen_min_frequency, rng), self.screen_rms)
+        if self.c3_rms:
+            figure = np.zeros((18, len(SEGMENT_TERMS)))
+            # the segment's position is corrected: no piston, tip or tilt
+            figure[C3, 3:] = rng.standard_normal(len(SEGMENT_TERMS) - 3)
+            opd += basis.scaled(basis.segments(figure), self.c3_rms)
         return 1e-9 * opd
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredWavefront:
+    """A measured wavefront of the telescope, with what the measurement does not see drawn from a model.
+
+    Parameters
+    ----------
+    name : str
+        How the references call it.
+    opd : ndarray, shape (n, n)
+        Optical path difference over the circumscribed circle [m]; 0 where the pupil is not clear.
+    unseen : WavefrontModel
+        The instrument's own error, and the frequencies beyond those of the map.
+    """
+
+    name: str
+    opd: NDArray[np.float32]
+    unseen: WavefrontModel
+
+    @property
+    def blur(self) -> float:
+        """Gaussian sigma of jitter and charge diffusion together [pix]."""
+        return self.unseen.blur
+
+    @property
+    def ipc(self) -> bool:
+        """Whether the detector's inter-pixel capacitance is in the PSF."""
+        return self.unseen.ipc
+
+    def drawn(self, seed: int, index: int, n_draws: int) -> MeasuredWavefront:
+        """Draw what was not measured; as `WavefrontModel.drawn`."""
+        return replace(self, unseen=self.unseen.drawn(seed, index, n_draws))
+
+    def realise(self, geometry: PupilGeometry, n_pixels: int, seed: int, index: int = 0) -> NDArray[np.float32]:
+        """Draw one wavefront; as `WavefrontModel.realise`."""
+        from scipy.ndimage import map_coordinates
+
+        # the centres of the pixels wanted, in pixels of the map
+        at = (np.arange(n_pixels) + 0.5) * self.opd.shape[0] / n_pixels - 0.5
+        seen = map_coordinates(self.opd, np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
+        basis = _basis(geometry, n_pixels)
+        return basis.without_tilt(seen) + self.unseen.realise(geometry, n_pixels, seed, index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +236,10 @@ class _Basis:
         mean = float(np.vdot(self.weight, opd))
         return float(np.sqrt(max(float(np.vdot(self.weight, opd**2)) - mean**2, 0.0)))
 
+    def scaled(self, opd: NDArray[np.float32], rms: float) -> NDArray[np.float32]:
+        without = self.without_tilt(opd)
+        return without * np.float32(rms / self.rms(without))
+
     def without_tilt(self, opd: NDArray[np.float32]) -> NDArray[np.float32]:
         coefficients = [float(np.vdot(self.weight, term * opd)) for term in self.tilts]
         return opd - np.tensordot(np.array(coefficients, dtype=np.float32), self.tilts, axes=1)
@@ -168,6 +261,15 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     whole_x, whole_y = np.broadcast_arrays(x[None, :] / radius, x[:, None] / radius)
     whole = _orthonormal(_zernikes(((0, 0), (1, -1), (1, 1)) + GLOBAL_TERMS, whole_x, whole_y), weight)
     return _Basis(segment_terms, labels, whole[3:], whole[:3], weight.astype(np.float32))
+
+
+@lru_cache(maxsize=2)
+def _hypercube(seed: int, n_draws: int) -> NDArray[np.float64]:
+    """Normal deviates, shape (n_draws, 5), each column evenly spread."""
+    from scipy.special import ndtri
+    from scipy.stats.qmc import LatinHypercube
+
+    return np.asarray(ndtri(LatinHypercube(5, rng=np.random.default_rng((seed, n_draws))).random(n_draws)))
 
 
 def _balanced(seed: int, index: int) -> NDArray[np.float64]:
@@ -218,32 +320,96 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
     return irfft2(spectrum, s=(n_period, n_period))[:n_pixels, :n_pixels]
 
 
-#: the three rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with WebbPSF's of
-#: 2021; their total, 108 nm, is what WebbPSF 1.0 states for its predicted wavefront of the telescope before launch
+#: the rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with WebbPSF's of 2021
 PRELAUNCH = WavefrontModel(
     name="prelaunch",
     segment_rms=47.0,
+    c3_rms=0.0,
     global_rms=76.0,
     screen_rms=61.3,
     screen_index=3.76,
     screen_min_frequency=0.79,
     jitter=0.007,
     diffusion=0.0,
+    ipc=False,
     source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF 0.9 assumed",
 )
-#: the mid frequencies are nearly those before launch, for polishing does not change; the alignment is far better
-INFLIGHT = WavefrontModel(
-    name="inflight",
-    segment_rms=30.0,
-    global_rms=35.0,
-    screen_rms=50.0,
-    screen_index=3.76,
-    screen_min_frequency=0.79,
-    jitter=0.0008,
-    diffusion=0.308,
-    source=(
-        "NIRISS static wavefront error 68 +- 12 nm rms and jitter 0.8 mas per axis in flight (Rigby et al. 2023, PASP "
-        "135, 048001); charge diffusion 20.2 mas as STPSF takes it from NIRISS effective PSFs"
-    ),
-)
+#: NIRISS's own wavefront error [nm] at the field positions where ISIM CV3 measured it (JWST-RPT-032131, as drawn in
+#: STPSF's documentation): nearest to SUB64, SUB128 and SUB256; in the middle of the detector
+INSTRUMENT_RMS = {"subarray": 47.9, "center": 59.6}
+#: C3's own error [nm] before and after the hit of May 2022: 56 and, corrected, 178 (commissioning report, quoted
+#: second-hand); taken as 125 +- 45, for what was quoted is not confirmed and part of it is aligned away
+C3_RMS_BEFORE, C3_RMS_AFTER, C3_HIT_DATE = 56.0, 125.0, "2022-05-23"
+#: alignment of the telescope [nm], with which the telescope has 66 nm of the published 60 to 80
+ALIGNMENT_RMS = 25.0
+#: highest frequency that a map of the wavefront sensing resolves [cycles/m]: three over a segment
+MAP_MAX_FREQUENCY = 2.3
+
+
+def inflight(field: str = "subarray", date: str | None = None) -> WavefrontModel:
+    """Wavefront in flight, from what is published; each number with a range.
+
+    Parameters
+    ----------
+    field : str, optional
+        One of `INSTRUMENT_RMS`.
+    date : str, optional
+        ISO date; before the hit of May 2022 the segment C3 was like the others. After it by default.
+
+    Returns
+    -------
+    WavefrontModel
+    """
+    if field not in INSTRUMENT_RMS:
+        raise ParameterError(f"field position {field!r} is unknown; choose from {', '.join(INSTRUMENT_RMS)}")
+    c3 = C3_RMS_BEFORE if date is not None and date < C3_HIT_DATE else C3_RMS_AFTER
+    return WavefrontModel(
+        name="inflight",
+        segment_rms=20.0,
+        c3_rms=c3 / np.sqrt(18),
+        global_rms=float(np.hypot(INSTRUMENT_RMS[field], ALIGNMENT_RMS)),
+        screen_rms=50.0,
+        screen_index=3.76,
+        screen_min_frequency=0.79,
+        jitter=0.0008,
+        diffusion=CHARGE_DIFFUSION,
+        scatter=(0.3, 0.36, 0.3, 0.2, 0.3),
+        source=(
+            "telescope 60 to 80 nm (JDox), of which C3 56 to 178 nm over the segment (Rigby et al. 2022, quoted); "
+            "NIRISS's own 47.9 nm at the subarrays, 59.6 nm in the middle (ISIM CV3); mid frequencies 50 +- 10 nm, not "
+            "published; jitter 0.8 mas and charge diffusion 20.2 mas (STPSF 2.2)"
+        ),
+    )
+
+
+def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> MeasuredWavefront:
+    """Wavefront whose telescope part was measured.
+
+    Parameters
+    ----------
+    opd : ndarray, shape (n, n)
+        Map over the telescope's circumscribed circle [m].
+    name : str
+        Where it is from.
+    field : str, optional
+        One of `INSTRUMENT_RMS`; the instrument's error is not in the map.
+
+    Returns
+    -------
+    MeasuredWavefront
+    """
+    model = inflight(field)
+    beyond = (model.screen_min_frequency / MAP_MAX_FREQUENCY) ** (0.5 * model.screen_index - 1)
+    unseen = replace(
+        model,
+        segment_rms=0.0,
+        c3_rms=0.0,
+        global_rms=INSTRUMENT_RMS[field],
+        screen_rms=model.screen_rms * beyond,
+        screen_min_frequency=MAP_MAX_FREQUENCY,
+    )
+    return MeasuredWavefront(name, np.asarray(opd, dtype=np.float32), unseen)
+
+
+INFLIGHT = inflight()
 WAVEFRONTS = {model.name: model for model in (INFLIGHT, PRELAUNCH)}

@@ -10,7 +10,7 @@ import numpy as np
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.psf.ee_table import PSFEE, EETable
+from niriss_eestep.psf.ee_table import PSFEE, EETable, Modes
 from niriss_eestep.reference.cache import read_once
 
 __all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
@@ -64,8 +64,11 @@ def write_psfee(psfee: PSFEE, path: str | os.PathLike[str]) -> None:
     tables = {
         name: {"radius": table.radius, "ee": table.ee, "ee_err": table.ee_err} for name, table in psfee.tables.items()
     }
-    meta = {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel", **psfee.meta}
-    with asdf.AsdfFile({"meta": meta, "psfee": tables}, custom_schema=SCHEMA) as file:
+    tree = {"meta": {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel", **psfee.meta}, "psfee": tables}
+    if psfee.modes is not None:
+        modes = psfee.modes
+        tree["modes"] = {"filters": list(modes.filters), "radius": modes.radius, "values": modes.values}
+    with asdf.AsdfFile(tree, custom_schema=SCHEMA) as file:
         file.write_to(path, all_array_compression="zlib")
 
 
@@ -76,13 +79,18 @@ def _from_asdf(path: Path) -> PSFEE:
 
     tree = read_asdf(path, "psfee reference")
     with reading(path, "a psfee reference"):
-        asdf.AsdfFile({key: tree[key] for key in ("meta", "psfee")}, custom_schema=SCHEMA).validate()
+        asdf.AsdfFile(
+            {key: tree[key] for key in ("meta", "psfee", "modes") if key in tree}, custom_schema=SCHEMA
+        ).validate()
         tables = {
             name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
             for name, table in tree["psfee"].items()
         }
-        meta = dict(tree["meta"])
-    return PSFEE(tables, path.name, meta)
+        meta, modes = dict(tree["meta"]), None
+        if "modes" in tree:
+            radius, values = np.array(tree["modes"]["radius"]), np.array(tree["modes"]["values"])
+            modes = Modes(tuple(tree["modes"]["filters"]), radius, values)
+    return PSFEE(tables, path.name, meta, modes)
 
 
 @read_once
