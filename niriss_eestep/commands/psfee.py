@@ -129,10 +129,12 @@ def _from_optics(args):
     # the environment's NIS_SYNPHOT must not change what the same command makes
     throughput = load_throughput(args.throughput or _packaged_throughput())
     wavefront = _wavefront(args)
-    steps = len(filters) * (Sampling().n_realisations + Sampling().n_draws)
+    # before launch there is no prior to draw from
+    sampling = Sampling(n_draws=Sampling().n_realisations) if args.wavefront == "prelaunch" else Sampling()
+    steps = len(filters) * (sampling.n_realisations + sampling.n_draws)
     with tqdm(total=steps, unit="wavefront", disable=None) as bar:
-        psfs = build_psfs(filters, wavefront=wavefront, throughput=throughput, progress=bar.update)
-    meta = provenance(wavefront, throughput=throughput)
+        psfs = build_psfs(filters, wavefront=wavefront, throughput=throughput, sampling=sampling, progress=bar.update)
+    meta = provenance(wavefront, throughput=throughput, sampling=sampling)
     return psfee_of(psfs, meta), {name: psf.image for name, psf in psfs.items()}
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.flux.total_rate import Stimulus, calibrate_rate, rate_warnings, total_rate
+from niriss_eestep.flux.total_rate import Stimulus, aperture_modes, calibrate_rate, rate_warnings, total_rate
 from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
@@ -70,6 +70,8 @@ class Correction:
         Edges [pix] and coverage of the rings of each exposure's annulus; empty where the curve allows for it already.
     radius_min, radius_max : float
         Radii to average [pix].
+    modes : callable, optional
+        Change of the EE at radii per unit of each mode of the PSF's prior; None where the reference has none.
     """
 
     curve: Callable
@@ -77,6 +79,7 @@ class Correction:
     rings: list
     radius_min: float
     radius_max: float
+    modes: Callable | None = None
 
 
 class AbsFluxStep(FluxStep):
@@ -94,6 +97,9 @@ class AbsFluxStep(FluxStep):
     """  # noqa: E501 - stpipe takes one line per parameter
 
     reference_file_types = ["psfee", "apcorr", "stdspec", "throughput"]  # noqa: RUF012 - stpipe reads the class attribute
+
+    #: reference without modes that was told of last
+    _no_modes = ""
 
     def process(self, *inputs):
         """Calibrate.
@@ -193,6 +199,10 @@ class AbsFluxStep(FluxStep):
             reasons = "; ".join(sorted({row["status"] for row in rows}))
             raise ExposureError(f"{product}: no group could be calibrated: {reasons}")
         arrays = {key: [found[key] for _, found in groups] for key in groups[0][1]}
+        n_modes = max(len(modes) for modes in arrays["aperture_modes"])
+        arrays["aperture_modes"] = [np.pad(m, (0, n_modes - len(m))) for m in arrays["aperture_modes"]]
+        if not n_modes:
+            del arrays["aperture_modes"]
         exposures = [exposure for group in calibrated for exposure in group.exposures]
         known = {e["exposure"] for e in exposures}
         exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
@@ -227,7 +237,7 @@ class AbsFluxStep(FluxStep):
         }
         arrays, total, notes, failure = _empty(len(model.radius)), None, (), ""
         try:
-            total = self._total(model, names)
+            total, modes = self._total(model, names)
             row |= {"significance": total.significance, "chi2_dof": total.chi2_dof}
             stimulus, note = self._stimulus(model, names)
             row |= asdict(
@@ -249,6 +259,7 @@ class AbsFluxStep(FluxStep):
                 "total_count_rate": total.total,
                 "total_count_rate_err": total.total_err,
                 "ee_effective": total.ee_effective,
+                "aperture_modes": modes,
             }
         return CalibratedGroup(model, names, row, arrays, _exposures(model, names, total), notes, failure)
 
@@ -259,8 +270,9 @@ class AbsFluxStep(FluxStep):
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
         correction = find(model, group, parameters)
-        return total_rate(
-            combined_profile(model),
+        combined = combined_profile(model)
+        total = total_rate(
+            combined,
             correction.curve,
             correction.curve_err,
             area=model.exposure_area,
@@ -268,6 +280,10 @@ class AbsFluxStep(FluxStep):
             radius_min=correction.radius_min,
             radius_max=correction.radius_max,
         )
+        if correction.modes is None:
+            return total, np.zeros(0)
+        modes = aperture_modes(correction.modes, total, combined.exposure_weight, model.exposure_area, correction.rings)
+        return replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(modes**2)))), modes
 
     def _psfee(self, model, group, parameters):
         """EE of the PSF, and each exposure's annulus as it was used."""
@@ -277,12 +293,19 @@ class AbsFluxStep(FluxStep):
         psfee = load_psfee(path)
         if path is None:
             self.note_reference("psfee", f"packaged {psfee.name}")
+        if psfee.modes is None and self._no_modes != psfee.name:
+            self._no_modes = psfee.name
+            text = (
+                "%s: without modes of the PSF: err_aperture is the scatter that it states, not how uncertain the PSF is"
+            )
+            log.warning(text, psfee.name)
         return Correction(
             partial(psfee.ee, group["filter"]),
             partial(psfee.ee_err, group["filter"]),
             exposure_backgrounds(model),
             parameters["radius_min"],
             parameters["radius_max"],
+            partial(psfee.modes.at, group["filter"]) if psfee.modes is not None else None,
         )
 
     def _apcorr(self, model, group, parameters):
@@ -361,6 +384,7 @@ def _empty(n_radii):
         "total_count_rate": nan,
         "total_count_rate_err": nan,
         "ee_effective": nan,
+        "aperture_modes": np.zeros(0),
     }
 
 

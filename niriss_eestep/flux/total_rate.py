@@ -14,7 +14,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
 
-__all__ = ["AbsFlux", "Stimulus", "TotalRate", "calibrate_rate", "rate_warnings", "total_rate"]
+__all__ = ["AbsFlux", "Stimulus", "TotalRate", "aperture_modes", "calibrate_rate", "rate_warnings", "total_rate"]
 
 #: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
 SIGNIFICANCE_MIN = 5.0
@@ -251,6 +251,43 @@ def total_rate(
         exposure_total=exposure_total,
         exposure_total_err=exposure_total_err,
     )
+
+
+def aperture_modes(
+    modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    total: TotalRate,
+    weight: NDArray[np.float64],
+    area: NDArray[np.float64],
+    rings: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> NDArray[np.float64]:
+    """Fractional change of a total count rate per unit of each mode of the PSF.
+
+    Parameters
+    ----------
+    modes_at : callable
+        Change of the EE at radii [pix], shape (n, n_modes), per unit of each mode.
+    total : TotalRate
+    weight : ndarray, shape (n_exposures, n_radii)
+        Weights of the exposures at each radius.
+    area, rings
+        As for `total_rate`.
+
+    Returns
+    -------
+    ndarray, shape (n_modes,)
+        The root of their summed squares is the width of the prior on the total; totals of other filters share the
+        modes.
+    """
+    change = modes_at(total.radius)
+    mean = np.zeros_like(change)
+    for share, a, (edges, coverage) in zip(weight, area, rings, strict=True):
+        lost = np.zeros(change.shape[1])
+        if len(edges):
+            used = coverage * np.pi * np.diff(np.square(edges))
+            lost = coverage @ np.diff(modes_at(np.asarray(edges)), axis=0) / used.sum()
+        own = change - np.where(np.isfinite(a), a, 0.0)[:, None] * lost
+        mean += share[:, None] * own
+    return np.asarray(-np.mean(mean[total.used] / total.ee_effective[total.used, None], axis=0))
 
 
 def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:

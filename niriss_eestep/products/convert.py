@@ -197,6 +197,8 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     **arrays : array_like, shape (n_groups, n_radii)
         ``radius_used``, whether the total was averaged over the radius; ``total_count_rate`` and
         ``total_count_rate_err``, the total from each radius and its standard error [DN/s]; ``ee_effective``.
+        ``aperture_modes``, shape (n_groups, n_modes): fractional change of the total per unit of each mode of the PSF;
+        left out where the reference has none.
 
     Returns
     -------
@@ -212,7 +214,9 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     tree = {"table": make_table(table_fields(url, "table"), rows)}
     tree |= {"exposures": make_table(table_fields(url, "exposures"), exposures), "radius": radius, "meta": {}}
     for name, values in arrays.items():
-        tree[name] = np.array(values, dtype=known[name].datatype).reshape(shape)
+        tree[name] = np.array(values, dtype=known[name].datatype).reshape(
+            shape if name != "aperture_modes" else (len(rows), -1)
+        )
     return AbsFluxModel(tree)
 
 

@@ -17,6 +17,7 @@ from astropy.table import Table
 
 from niriss_eestep.instrument import CLEARP_FILTERS
 from niriss_eestep.psf import diffraction
+from niriss_eestep.psf.detector import detected_spectrum
 from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     SEGMENT_CENTRES,
@@ -89,7 +90,7 @@ def our_ee(name, clear, element, opd):
     grid = diffraction.ImageGrid.for_wavelength(WAVELENGTHS[name], 66)
     intensity = diffraction.monochromatic_intensity(plane, opd, WAVELENGTHS[name], grid)
     x, y = diffraction.position_of_star(intensity, grid)
-    spectrum = diffraction.shifted(diffraction.detected_spectrum(intensity, grid, blur=0.0), grid, x, y)
+    spectrum = diffraction.shifted(detected_spectrum(intensity, grid, blur=0.0, ipc=False), grid, x, y)
     return diffraction.encircled_energy(spectrum[None], grid, RADII)[0]
 
 

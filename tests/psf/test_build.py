@@ -7,7 +7,7 @@ from niriss_eestep.psf.wavefront import INFLIGHT, PRELAUNCH
 
 WAVELENGTH = np.linspace(4.6, 5.0, 41)
 BAND = np.exp(-0.5 * ((WAVELENGTH - 4.8) / 0.1) ** 2)
-QUICK = Sampling(n_pupil=1024, n_wavelengths=3, n_realisations=2)
+QUICK = Sampling(n_pupil=1024, n_wavelengths=3, n_realisations=2, n_draws=4)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_ee_rises_from_0_towards_1(psf):
     assert np.all(np.diff(psf.ee) > 0)
     assert 0.93 < psf.ee[-1] < 1
     assert np.all(psf.ee_err[1:] > 0)
-    assert psf.ee_err.max() < 0.01
+    assert psf.ee_err.max() < 0.05
 
 
 def test_wing_falls_as_diffraction_does(psf):
@@ -39,7 +39,11 @@ def test_shorter_wavelengths_are_narrower_until_the_wavefront_shows():
 
 def test_more_wavelengths_move_no_ee(psf):
     more = build_filter(
-        "F480M", WAVELENGTH, BAND, INFLIGHT, sampling=Sampling(n_pupil=1024, n_wavelengths=6, n_realisations=2)
+        "F480M",
+        WAVELENGTH,
+        BAND,
+        INFLIGHT,
+        sampling=Sampling(n_pupil=1024, n_wavelengths=6, n_realisations=2, n_draws=4),
     )
     assert more.ee == pytest.approx(psf.ee, abs=1e-4)
 

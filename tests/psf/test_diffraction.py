@@ -3,10 +3,10 @@ import pytest
 from scipy.special import erf, j0, j1
 
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.psf.detector import detected_spectrum
 from niriss_eestep.psf.diffraction import (
     PIXEL_SCALE,
     ImageGrid,
-    detected_spectrum,
     encircled_energy,
     monochromatic_intensity,
     position_of_star,
@@ -46,7 +46,7 @@ def test_circle_gives_the_airy_pattern(airy):
 def test_encircled_energy_of_the_airy_pattern(airy):
     intensity, grid, _, scale = airy
     radius = np.array([5.0, 10.0, 20.0, 30.0])
-    spectrum = detected_spectrum(intensity, grid, blur=0.0)
+    spectrum = detected_spectrum(intensity, grid, blur=0.0, ipc=False)
     # the two pixels of the definition are taken off, to compare with the formula of a point (Born & Wolf)
     pixel = np.sinc(grid.frequencies)
     ok = np.abs(pixel) > 0.1
@@ -64,7 +64,9 @@ def test_gaussian_measured_on_detector_pixels_of_any_phase():
     sigma, grid, radius = 1.1, ImageGrid(oversample=5, half_size=20), np.array([0.5, 1.0, 2.0, 3.0, 5.0])
     x = grid.coordinates
     gauss = np.exp(-0.5 * (x / sigma) ** 2) / np.sqrt(2 * np.pi) / sigma
-    ee = encircled_energy(np.array([detected_spectrum(np.outer(gauss, gauss), grid, blur=0.0)]), grid, radius)[0]
+    ee = encircled_energy(
+        np.array([detected_spectrum(np.outer(gauss, gauss), grid, blur=0.0, ipc=False)]), grid, radius
+    )[0]
     n, phases, measured = 31, np.arange(-0.45, 0.5, 0.1), np.zeros(radius.size)
     edges = np.arange(n + 1) - 15.5
     for dy in phases:
@@ -81,8 +83,8 @@ def test_gaussian_measured_on_detector_pixels_of_any_phase():
 def test_blur_adds_in_quadrature():
     grid, x = ImageGrid(5, 20), ImageGrid(5, 20).coordinates
     narrow, wide = (np.exp(-0.5 * (x / s) ** 2) / np.sqrt(2 * np.pi) / s for s in (1.0, np.hypot(1.0, 0.4)))
-    blurred = detected_spectrum(np.outer(narrow, narrow), grid, blur=0.4)
-    assert blurred == pytest.approx(detected_spectrum(np.outer(wide, wide), grid, blur=0.0), abs=1e-9)
+    blurred = detected_spectrum(np.outer(narrow, narrow), grid, blur=0.4, ipc=False)
+    assert blurred == pytest.approx(detected_spectrum(np.outer(wide, wide), grid, blur=0.0, ipc=False), abs=1e-9)
 
 
 def test_star_is_found_and_moved_to_the_origin():
@@ -92,7 +94,7 @@ def test_star_is_found_and_moved_to_the_origin():
     px, py = position_of_star(image, grid)
     # symmetric, so the window does not pull it
     assert (px, py) == pytest.approx((-0.22, 0.31), abs=1e-4)
-    light = sub_pixel_light(shifted(detected_spectrum(image, grid, blur=0.0), grid, px, py), grid, 10)
+    light = sub_pixel_light(shifted(detected_spectrum(image, grid, blur=0.0, ipc=False), grid, px, py), grid, 10)
     assert light == pytest.approx(light[::-1, ::-1], abs=1e-6)
     assert light.sum() == pytest.approx(1, abs=1e-5)
 
@@ -104,7 +106,9 @@ def test_halving_the_pupil_pixels_moves_no_ee():
     for n in (512, 1024):
         pupil = PupilGeometry().sample(n, clearp=True)
         intensity = monochromatic_intensity(pupil, np.zeros((n, n), dtype=np.float32), 4.3e-6, grid)
-        ee.append(encircled_energy(np.array([detected_spectrum(intensity, grid, blur=0.2)]), grid, radius)[0])
+        ee.append(
+            encircled_energy(np.array([detected_spectrum(intensity, grid, blur=0.2, ipc=False)]), grid, radius)[0]
+        )
     assert ee[0] == pytest.approx(ee[1], abs=2e-4)
 
 
