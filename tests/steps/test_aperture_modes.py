@@ -38,4 +38,3 @@ def test_reference_without_modes_says_that_its_error_is_the_scatter(exposure, tm
     assert sum("old_psfee.asdf: without modes" in record.getMessage() for record in caplog.records) == 1
     assert "aperture_modes" not in result._instance
     assert result.table[0]["err_aperture"] > 0
-    assert result.table[0]["status"] == "measured"
