@@ -141,8 +141,8 @@ def _from_optics(args):
 def _wavefront(args):
     """Model of the wavefront that the arguments ask for."""
     from niriss_eestep.errors import ParameterError
-    from niriss_eestep.psf.opd_map import read_opd
     from niriss_eestep.psf.wavefront import inflight, measured
+    from niriss_eestep.reference.opd_map import read_opd
 
     if args.opd:
         return measured(read_opd(args.opd), Path(args.opd).name, args.field)
