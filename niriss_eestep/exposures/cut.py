@@ -503,4 +503,5 @@ def _stamp(model, field, name, layers, *, half_size, gain):
         warnings=field.warnings + more,
         flat_variance=flat_variance,
         photon_variance=photon_variance,
+        resampled=field.resampled,
     )

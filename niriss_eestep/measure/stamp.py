@@ -50,6 +50,8 @@ class Stamp:
         Scale over which the flat field's error is correlated [pix].
     photon_variance : ndarray, shape (ny, nx), optional
         The photons' part of ``variance`` [(DN/s)^2]; None where that is not known.
+    resampled : bool
+        Whether the pixels are not the detector's: what they share is then the resampling's, not the detector's noise.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Stamp:
     flat_variance: NDArray[np.float64] | None = None
     flat_scale: float = 0.0
     photon_variance: NDArray[np.float64] | None = None
+    resampled: bool = False
 
     def __post_init__(self) -> None:
         shape = self.image.shape

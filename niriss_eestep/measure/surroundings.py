@@ -11,6 +11,7 @@ from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.flatness import N_TERMS, SkyShape, fit_sky, judged
 from niriss_eestep.measure.geometry import covariance_of_sums, distance_grid
 from niriss_eestep.measure.noise import (
+    SHAPES,
     PixelCorrelation,
     correlated_covariance,
     destriped,
@@ -125,7 +126,10 @@ def study_surroundings(
     sought = model is not None and options.background_method == "annulus"
     shape = fit_sky(residual, use, x, y, options.sky_radii[0]) if sought else None
     rest = residual if shape is None else residual - shape.image
-    correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
+    if stamp.resampled:
+        correlation = PixelCorrelation(np.zeros(len(SHAPES)))
+    else:
+        correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
     if shape is not None:
         independent = covariance_of_sums(shape.weights.reshape(len(shape.weights), -1), variance.ravel())
         shape = judged(shape, light, independent)
