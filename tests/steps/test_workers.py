@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -258,7 +259,10 @@ def running(pid):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_outlives_its_parent(paths, tmp_path, end):
     command = [sys.executable, "-c", ENDLESS, str(_association(paths[:2], tmp_path)), str(tmp_path / "begun")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    # a background job ignores SIGINT, and hands that on to its children
+    interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, **pipes, preexec_fn=interruptible) as run:
         deadline = time.monotonic() + 60
         while not (tmp_path / "begun").exists():
             assert run.poll() is None
