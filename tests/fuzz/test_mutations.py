@@ -25,6 +25,8 @@ def _quiet():
 PARTS = {"exposure": 4, "product": 4}
 
 
+# stdatamodels and astropy leave a file open that they cannot read
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("target", "part"), [(t, part) for t in CASES for part in range(PARTS.get(t, 1))])
 def test_damage_is_told(files, target, part):
     parts = PARTS.get(target, 1)
