@@ -104,8 +104,9 @@ def test_hits_in_the_sky_annulus_change_nothing(name):
 def single_wavefronts(name, n):
     """PSFs of single wavefronts in flight, which are not as symmetric as their mean."""
     wavelength, pce = load_throughput().curve(name)
-    light, sampling = pce * photon_flux(wavelength), Sampling(n_wavelengths=3, n_realisations=1)
-    return [build_filter(name, wavelength, light, INFLIGHT, sampling=sampling, seed=s).image for s in range(n)]
+    light = pce * photon_flux(wavelength)
+    samplings = [Sampling(n_wavelengths=3, n_realisations=1, n_draws=1, seed=s) for s in range(n)]
+    return [build_filter(name, wavelength, light, INFLIGHT, sampling=sampling).image for sampling in samplings]
 
 
 @pytest.mark.parametrize("name", ["F480M", "F277W"])
