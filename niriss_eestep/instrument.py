@@ -43,11 +43,7 @@ PIXEL_SCALE = 0.065562
 PIXEL_SOLID_ANGLE = 1.01148e-13
 """Nominal pixel area [sr]: PIXAR_SR of the headers (PHOTMJSR goes with this value)."""
 
-IPC_KERNEL = (
-    (0.000309, 0.00398, 0.000309),
-    (0.00471, 0.980177, 0.00471),
-    (0.000309, 0.005028, 0.000309),
-)
+IPC_KERNEL = ((0.000309, 0.00398, 0.000309), (0.00471, 0.980177, 0.00471), (0.000309, 0.005028, 0.000309))
 """Inter-pixel capacitance: share of a pixel's charge that is read in it and its neighbours, rows y-1 to y+1 (SUB80;
 L. Desdoigts, amigo); what is beyond sums to 2e-4."""
 

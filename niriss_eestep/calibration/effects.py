@@ -334,12 +334,7 @@ def _chance(dof: float) -> float:
 
 
 def _effects(
-    visits: Visits,
-    problem: Problem,
-    raw: Scales,
-    wide: Scales,
-    why: Mapping[tuple[str, str], str],
-    shape: TimeShape,
+    visits: Visits, problem: Problem, raw: Scales, wide: Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
 ) -> tuple[Effect, ...]:
     """Return every effect with value, error and significance."""
     now = solve(problem, wide, prior=_priors(problem, free=True))

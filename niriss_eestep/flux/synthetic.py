@@ -500,10 +500,7 @@ def _count_rate(
 
 
 def _rate_weights(
-    spectrum_wave: NDArray[np.float64],
-    wave: NDArray[np.float64],
-    response: NDArray[np.float64],
-    collecting_area: float,
+    spectrum_wave: NDArray[np.float64], wave: NDArray[np.float64], response: NDArray[np.float64], collecting_area: float
 ) -> NDArray[np.float64]:
     """Return d(rate)/d(flux) at each wavelength of a spectrum that is interpolated linearly in photons."""
     low, high = max(wave[0], spectrum_wave[0]), min(wave[-1], spectrum_wave[-1])

@@ -98,10 +98,7 @@ def apertures_about(shape: tuple[int, int], x: float, y: float, radii: NDArray[n
 
 
 def aperture_reach(
-    weights: NDArray[np.float64],
-    sky: Sky,
-    repairs: list[Repair],
-    bad: NDArray[np.bool_],
+    weights: NDArray[np.float64], sky: Sky, repairs: list[Repair], bad: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """How each aperture's sum depends on each pixel, by all the places that the pixel reaches."""
     flat = weights.reshape(len(weights), -1)

@@ -165,11 +165,7 @@ def _mirror_extremes(
 
 
 def unflagged_outliers(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    use: NDArray[np.bool_],
-    x: float,
-    y: float,
+    image: NDArray[np.float64], variance: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: float
 ) -> NDArray[np.bool_]:
     """Pixels of the annulus that neither noise nor the star can explain: cosmic rays, hot pixels, other stars.
 

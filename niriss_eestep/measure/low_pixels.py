@@ -18,11 +18,7 @@ _ROUNDING = 1e-9
 
 
 def low_pixels(
-    image: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    core_radius: float,
-    level: float,
+    image: NDArray[np.float64], bad: NDArray[np.bool_], distance: NDArray[np.float64], core_radius: float, level: float
 ) -> NDArray[np.bool_]:
     """Unflagged pixels outside the core that lie below a level.
 

@@ -126,10 +126,7 @@ def _pair_sums(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sky_pixels(
-    residual: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    light: NDArray[np.float64],
+    residual: NDArray[np.float64], variance: NDArray[np.float64], bad: NDArray[np.bool_], light: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Pixels that hold sky and noise alone, as far as a model of the star's light tells.
 

@@ -63,12 +63,7 @@ class PixelMap:
     flat_scale: float = 0.0
 
 
-def _kinds(
-    exposure: Stamp,
-    bad: NDArray[np.bool_],
-    sky: Sky,
-    distance: NDArray[np.float64],
-) -> NDArray[np.uint8]:
+def _kinds(exposure: Stamp, bad: NDArray[np.bool_], sky: Sky, distance: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Bits of each pixel of the stamp, without the repair's."""
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
     background = sky.background

@@ -255,13 +255,7 @@ def find_star(
 
 
 def fit_psf(
-    image: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    x: float,
-    y: float,
-    render: Render,
-    *,
-    radius: float = 5.0,
+    image: NDArray[np.float64], bad: NDArray[np.bool_], x: float, y: float, render: Render, *, radius: float = 5.0
 ) -> tuple[float, float, float]:
     """Position and flux of a model PSF, by least squares on the good pixels around the star.
 

@@ -129,12 +129,7 @@ def _falls(profile: EEProfile) -> bool:
 
 
 def _surroundings(
-    exposure: Stamp,
-    profile: EEProfile,
-    star: Stamp,
-    sky: Sky,
-    apertures: Apertures,
-    psf: PSFModel | None,
+    exposure: Stamp, profile: EEProfile, star: Stamp, sky: Sky, apertures: Apertures, psf: PSFModel | None
 ) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
@@ -205,12 +200,7 @@ def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np
 
 
 def _beside_star(
-    star: Stamp,
-    sky: Sky,
-    rejected: NDArray[np.bool_],
-    at: tuple[float, float],
-    r_max: float,
-    psf: PSFModel | None,
+    star: Stamp, sky: Sky, rejected: NDArray[np.bool_], at: tuple[float, float], r_max: float, psf: PSFModel | None
 ) -> Neighbour | None:
     """Light beside the star: by the model PSF, else by the star's other side."""
     (x, y), model = at, None if psf is None else psf.as_seen(*at, sky)

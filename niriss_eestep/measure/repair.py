@@ -115,10 +115,7 @@ def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slic
     """Where a box about a pixel lies on the image, and that part's place in the full box."""
     ny, nx = good.shape
     rows, cols = slice(max(0, j - half), min(ny, j + half + 1)), slice(max(0, i - half), min(nx, i + half + 1))
-    within = (
-        slice(rows.start - j + half, rows.stop - j + half),
-        slice(cols.start - i + half, cols.stop - i + half),
-    )
+    within = (slice(rows.start - j + half, rows.stop - j + half), slice(cols.start - i + half, cols.stop - i + half))
     return (rows, cols), within
 
 

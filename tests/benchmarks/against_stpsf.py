@@ -18,13 +18,7 @@ from astropy.table import Table
 from niriss_eestep.instrument import CLEARP_FILTERS
 from niriss_eestep.psf import diffraction
 from niriss_eestep.psf.detector import detected_spectrum
-from niriss_eestep.psf.pupil import (
-    CIRCUMSCRIBED_DIAMETER,
-    SEGMENT_CENTRES,
-    WEBBPSF_PUPIL,
-    PupilPlane,
-    pixel_centres,
-)
+from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, SEGMENT_CENTRES, WEBBPSF_PUPIL, PupilPlane, pixel_centres
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.psf.wavefront import PRELAUNCH
 from niriss_eestep.reference import load_psfee, load_throughput

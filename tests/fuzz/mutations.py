@@ -27,13 +27,7 @@ from niriss_eestep import products
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.flux.synthetic import expected_rate
-from niriss_eestep.reference import (
-    load_apcorr,
-    load_psf_images,
-    load_psfee,
-    load_spectrum,
-    load_throughput,
-)
+from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
 from niriss_eestep.reference.gain import mean_gain
 from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE

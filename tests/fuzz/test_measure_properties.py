@@ -29,8 +29,7 @@ numbers = st.one_of(
     st.sampled_from([0.0, -1.0, 0.5, 1.0, 3.0, 5.0, 20.0, 1e-9, 1e9, np.nan, np.inf]), st.floats(0.1, 40)
 )
 radii = st.one_of(
-    st.lists(st.floats(0.2, 40), min_size=1, max_size=8, unique=True).map(sorted),
-    st.lists(numbers, max_size=5),
+    st.lists(st.floats(0.2, 40), min_size=1, max_size=8, unique=True).map(sorted), st.lists(numbers, max_size=5)
 )
 
 

@@ -21,11 +21,7 @@ TRUTH = 1e5 * MODEL + 3.0
 #: bad pixels so far apart that no box holds two
 BAD = np.zeros((SIZE, SIZE), dtype=bool)
 BAD[8:56:9, 8:56:9] = True
-METHODS = {
-    "surface": by_surface,
-    "median": by_median,
-    "psf": partial(by_psf, model=MODEL, background=3.0),
-}
+METHODS = {"surface": by_surface, "median": by_median, "psf": partial(by_psf, model=MODEL, background=3.0)}
 
 
 def stamp(image, variance=1.0, bad=BAD):

@@ -94,10 +94,7 @@ def test_history_survives(products, tmp_path):
             "nested deeper|nesting depth|while increasing flow level",
         ),  # LibYAML has a limit too
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\na:\n" + b"- " * 100_000 + b"1\n...\n", "nested deeper"),
-        (
-            b"#ASDF 1.0.0\n%YAML 1.1\n---\na: !!python/object/apply:os.system ['touch pwned']\n...\n",
-            "foreign kind",
-        ),
+        (b"#ASDF 1.0.0\n%YAML 1.1\n---\na: !!python/object/apply:os.system ['touch pwned']\n...\n", "foreign kind"),
     ],
 )
 def test_what_is_no_product_is_refused(tmp_path, monkeypatch, content, message):

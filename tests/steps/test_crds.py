@@ -159,7 +159,7 @@ def test_strun_with_a_cache(program, crds_cache, write_pars, gain, tmp_path):
             "pars-eephotometrystep": {
                 "F480M": write_pars(
                     "EEPhotometryStep", "jwst_niriss_pars-eephotometrystep_0002.asdf", {"radii": [3.0, 8.0]}
-                ),
+                )
             },
             "gain": {"ANY": gain(1.75)},
         }

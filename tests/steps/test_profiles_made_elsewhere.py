@@ -96,8 +96,7 @@ def test_a_mean_with_the_documented_tree_alone_gives_the_same_table(combined):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("exposure_ring_edges", "which annulus"), ("exposure_count_rate", "nothing to calibrate")],
+    ("name", "told"), [("exposure_ring_edges", "which annulus"), ("exposure_count_rate", "nothing to calibrate")]
 )
 def test_a_mean_that_lacks_what_nothing_stands_for_is_refused(combined, name, told):
     with pytest.raises(ProductError, match=rf"f444w_sub64_eecombined.asdf: has no .*{name}.*{told}"):
