@@ -31,64 +31,67 @@ def run(args):
     """
     from niriss_eestep.reference import load_spectrum, load_throughput
 
-    spectrum = _spectrum(args.star)
     throughput = load_throughput(args.throughput)
     vega = load_spectrum(args.vega) if args.vega else None
-    table = expectation_table(spectrum, throughput, vega=vega)
+    table, notes = expectation_table(_spectra(args.star), throughput, vega=vega)
     if args.output:
         _write(table, args.output)
-    print(f"{spectrum.name}: spectrum {spectrum.meta['file']}, throughput {throughput.name}")
-    print(_as_text(table))
+    print(f"{table.meta['target']}: spectrum {table.meta['spectrum']}, throughput {throughput.name}")
+    print("\n".join([_as_text(table), *notes]))
 
 
-def expectation_table(spectrum, throughput, *, vega=None):
+def expectation_table(spectra, throughput, *, vega=None):
     """Return what a star should give in each filter of a throughput.
 
     Parameters
     ----------
-    spectrum : niriss_eestep.flux.synthetic.StandardSpectrum
+    spectra : list of path
+        The star's spectrum files, the one to prefer first: the first that covers a filter is taken.
     throughput : niriss_eestep.reference.Throughput
     vega : StandardSpectrum, optional
         Spectrum of Vega; adds the columns ``vega_mag`` and ``zeropoint_vega``.
 
     Returns
     -------
-    astropy.table.Table
+    table : astropy.table.Table
         One row per filter.
+    notes : list of str
+        Which file was taken where it is not the first, and what is odd about a spectrum.
 
     Raises
     ------
     ReferenceDataError
-        Where a spectrum does not cover a filter.
+        Where no spectrum covers a filter.
     """
     from astropy.table import Table
 
-    rows = [_row(spectrum, throughput, name, vega) for name in throughput.filters]
-    table = Table(rows=rows)
+    from niriss_eestep.reference.stdspec import expected_of_first
+
+    found = {name: expected_of_first(spectra, *throughput.curve(name), name) for name in throughput.filters}
+    table = Table(rows=[_row(expected, throughput, name, vega) for name, (_, expected, _) in found.items()])
     for name, unit in _units().items():
         if name in table.colnames:
             table[name].unit = unit
     table.meta = {
-        "target": spectrum.name,
-        "spectrum": spectrum.meta.get("file", ""),
+        "target": next(iter(found.values()))[0].name,
+        "spectrum": ", ".join(dict.fromkeys(spectrum.meta["file"] for spectrum, _, _ in found.values())),
         "throughput": throughput.name,
         "throughput_source": throughput.meta.get("source", ""),
         "zero_points": "zeropoint_ab, zeropoint_vega: magnitude of 1 DN/s; zeropoint_ab_electron: of 1 e-/s",
         "fnu": "fnu_band: photon-weighted mean over the band; fnu_mono: the star's own at the pivot wavelength",
         "photmjsr": "predicted from the throughput, with the gain and the pixel area below; compare photmjsr_2022",
     } | _constants()
-    return table
+    return table, [f"{name}: {note}" for name, (_, _, notes) in found.items() for note in notes]
 
 
-def _row(spectrum, throughput, name, vega):
+def _row(expected, throughput, name, vega):
     """Return a filter's row."""
     from math import log10
 
-    from niriss_eestep.flux.synthetic import expected_rate, predicted_photmjsr, zeropoint_vega
+    from niriss_eestep.flux.synthetic import predicted_photmjsr, zeropoint_vega
     from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
     wavelength, pce = throughput.curve(name)
-    expected = expected_rate(spectrum, wavelength, pce, name=name)
     per_dn = 2.5 * log10(GAIN)  # 1 DN/s is brighter than 1 e-/s
     row = {
         "filter": name,
@@ -146,14 +149,14 @@ def _constants():
     return {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN, "pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
 
 
-def _spectrum(star):
-    """Return the spectrum of a file, or of a star by name."""
+def _spectra(star):
+    """Return the spectrum file that was given, or those of a star by name."""
     from pathlib import Path
 
-    from niriss_eestep.reference import find_spectrum, load_spectrum
+    from niriss_eestep.reference.stdspec import find_spectrum_files
 
     looks_like_a_file = star.lower().endswith((".fits", ".fits.gz")) or Path(star).is_file()
-    return load_spectrum(star) if looks_like_a_file else find_spectrum(star)
+    return [star] if looks_like_a_file else find_spectrum_files(star)
 
 
 def _write(table, output):

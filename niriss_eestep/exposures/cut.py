@@ -281,10 +281,10 @@ def image_layers(name, model):
     ]
 
 
-def _variance(layers, cut, scale):
+def _variance(layers, cut, scale, exposed):
     """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
 
-    A part is None where it is not known.
+    A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
     """
     warnings, parts = [], {}
     if len(layers.variances) >= 2:
@@ -300,6 +300,9 @@ def _variance(layers, cut, scale):
         if usable.mean() < 0.5 and layers.err is not None:
             lost = 100 * (1 - usable.mean())
             warnings.append(f"{lost:.0f} % of the pixels have no usable variances: their errors are from ERR")
+        elif "var_poisson" in terms and not np.any(terms["var_poisson"] > 0):
+            total, told = _with_photons(layers.data[cut], total, other, scale * exposed)
+            warnings.append(f"VAR_POISSON is zero everywhere: {told}")
     elif layers.err is not None:
         warnings.append("no variance arrays: the errors are from ERR")
         total = np.square(np.asarray(layers.err[cut], dtype=float))
@@ -307,6 +310,20 @@ def _variance(layers, cut, scale):
         warnings.append("neither variances nor ERR: the errors are unknown")
         total = np.zeros(layers.data[cut].shape)
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), tuple(warnings)
+
+
+def _slope_time(exposure):
+    """Time from the first group to the last, of all integrations [s]; 0 where it is not known."""
+    return (exposure.group_time or 0.0) * max((exposure.ngroups or 0) - 1, 0) * (exposure.nints or 1)
+
+
+def _with_photons(data, rest, by_err, exposed):
+    """Variance without that of the photons, and with it: ERR's, else what the count rate itself has."""
+    if np.any(by_err > 1.01 * rest):
+        return np.where(np.isfinite(by_err), by_err, rest), "the errors are from ERR"
+    if not np.all(exposed > 0):
+        return rest, "the errors are without the star's photon noise"
+    return rest + np.maximum(np.asarray(data, dtype=float), 0.0) / exposed, "the photon noise is from the count rate"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -483,7 +500,8 @@ def _stamp(model, field, name, layers, *, half_size, gain):
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     if model.meta.bunit_data in SB_UNITS and not field.resampled:
         scale = scale * _pixel_area(model.meta, field, layers, cut)
-    variance, flat_variance, photon_variance, more = _variance(layers, cut, scale)
+    exposed = gain * _slope_time(model.meta.exposure) / len(field.layers)
+    variance, flat_variance, photon_variance, more = _variance(layers, cut, scale, exposed)
     bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
     # neither a value nor an error, where others have one
     bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)

@@ -239,7 +239,7 @@ class AbsFluxStep(FluxStep):
         try:
             total, modes = self._total(model, names)
             row |= {"significance": total.significance, "chi2_dof": total.chi2_dof}
-            stimulus, note = self._stimulus(model, names)
+            stimulus, more = self._stimulus(model, names)
             row |= asdict(
                 calibrate_rate(
                     total,
@@ -249,8 +249,7 @@ class AbsFluxStep(FluxStep):
                     pixar_sr=model.meta.group.pixar_sr,
                 )
             )
-            notes = rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"])
-            notes += (note,) if note else ()
+            notes = rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
         except NirissEEError as error:
             total, failure = None, str(error)
         else:
@@ -339,21 +338,13 @@ class AbsFluxStep(FluxStep):
         return Correction(effective.curve, effective.err, [nothing] * len(model.exposure_names), r_min, r_max)
 
     def _stimulus(self, model, group):
-        """What the star should give; None, and why, where its spectrum or the throughput is not to be had."""
-        from niriss_eestep.flux.synthetic import expected_rate
+        """What the star should give, and what is odd about it; None, and why, where that is not to be had."""
         from niriss_eestep.reference import load_spectrum, load_throughput
-        from niriss_eestep.reference.stdspec import find_spectrum_file
+        from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
 
         path = self.get_reference_file(model, "stdspec")
         if path is not None:
-            spectrum = load_spectrum(path)
-        else:
-            try:
-                path = find_spectrum_file(group["target"])
-                spectrum = load_spectrum(path)
-            except ReferenceDataError as error:
-                return None, f"no expected rate: {error}"
-            self.note_reference("stdspec", Path(path).name)
+            load_spectrum(path)  # one given by hand must be readable
         override = self.get_ref_override("throughput")
         from_variable = override is None and os.environ.get("NIS_SYNPHOT")
         where = None if from_variable else self.get_reference_file(model, "throughput")
@@ -361,10 +352,13 @@ class AbsFluxStep(FluxStep):
         if where is None:
             self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
         try:
+            paths = [path] if path is not None else find_spectrum_files(group["target"])
             curve = throughput.curve(group["filter"])
-            expected = expected_rate(spectrum, *curve, name=group["filter"])
+            spectrum, expected, notes = expected_of_first(paths, *curve, group["filter"])
         except ReferenceDataError as error:
-            return None, f"no expected rate: {error}"
+            return None, (f"no expected rate: {error}",)
+        if path is None:
+            self.note_reference("stdspec", Path(spectrum.meta["file"]).name)
         stimulus = Stimulus(
             electron_rate=expected.electron_rate,
             spectrum_err=expected.electron_rate_err / expected.electron_rate,
@@ -373,7 +367,7 @@ class AbsFluxStep(FluxStep):
             fnu_band=expected.fnu_band,
             fnu_mono=expected.fnu_mono,
         )
-        return stimulus, ""
+        return stimulus, notes
 
 
 def _empty(n_radii):

@@ -24,6 +24,7 @@ __all__ = [
     "expected_rate",
     "pivot_wavelength",
     "predicted_photmjsr",
+    "spikes",
     "zeropoint_ab",
     "zeropoint_vega",
 ]
@@ -35,6 +36,9 @@ LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
 UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
 GAP_MIN, GAP_STEPS = 0.01, 5.0  # a gap: step in ln(wavelength), and in steps of the grid beside it
+# of 4,571 values of CALSPEC's bd60d1753 and p330e beyond 0.65 micron none is over 1.05 times both beside it, or below
+# 1 / 1.05; one of 1.2 times is 0.2 % of a band of a hundred values
+SPIKE = 1.2
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
@@ -443,6 +447,27 @@ def _without_zeros(spectrum: StandardSpectrum) -> StandardSpectrum:
         return spectrum
     parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
     return replace(spectrum, **parts)
+
+
+def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> NDArray[np.float64]:
+    """Find single values of a spectrum that stand out in a band: a line of a star is resolved or shallower.
+
+    Parameters
+    ----------
+    spectrum : StandardSpectrum
+    wavelength : array_like, shape (m,)
+        Wavelengths of the band, increasing [micron].
+
+    Returns
+    -------
+    ndarray
+        Wavelengths [micron] of those over `SPIKE` times the larger of the two beside, or as far below the smaller.
+    """
+    band = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON
+    flux, beside = spectrum.flux[1:-1], np.array([spectrum.flux[:-2], spectrum.flux[2:]])
+    odd = (flux > SPIKE * beside.max(axis=0)) | (SPIKE * flux < beside.min(axis=0))
+    at = spectrum.wavelength[1:-1]
+    return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
 
 
 def _gaps(wavelength: NDArray[np.float64]) -> list[tuple[float, float]]:

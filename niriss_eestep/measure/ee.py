@@ -17,7 +17,7 @@ from niriss_eestep.measure.apertures import (
     repaired_stamp,
     sum_apertures,
 )
-from niriss_eestep.measure.background import Sky, find_background, fixed_background
+from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import hold_to_growth
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.low_pixels import with_low_pixels
@@ -26,7 +26,7 @@ from niriss_eestep.measure.pixels import pixel_map
 from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, locate_star
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.psf_model import PSFModel
-from niriss_eestep.measure.quality import core_report, ee_warnings
+from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
 from niriss_eestep.measure.star_model import compare, unexplained_pixels
@@ -71,6 +71,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     exposure = with_flat_error(exposure, options.flat_err, options.flat_err_scale)
     centroid, core_is_bad = locate_star(exposure, options, psf)
     x, y, radii = centroid.x, centroid.y, np.array(options.radii)
+    exposure = without_absurd_variances(exposure, x, y, options)
     sky = find_background(exposure, x, y, options)
     if (odd := _unexplained(exposure, sky, (x, y), options, psf)).any():
         return measure_ee(_without_unexplained(exposure, odd), options, psf)
@@ -111,6 +112,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         sky_shape=around.shape,
     )
     told = ee_warnings(exposure, profile, star, sky, apertures, options, psf)
+    told += scatter_warning(exposure, around, both=psf is not None)
     return replace(profile, warnings=exposure.warnings + told)
 
 

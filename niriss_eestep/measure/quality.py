@@ -20,8 +20,17 @@ from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import compare, excess_light
+from niriss_eestep.measure.surroundings import Surroundings
 
-__all__ = ["Neighbour", "core_offset", "core_report", "ee_warnings", "find_neighbour", "sector_asymmetry"]
+__all__ = [
+    "Neighbour",
+    "core_offset",
+    "core_report",
+    "ee_warnings",
+    "find_neighbour",
+    "scatter_warning",
+    "sector_asymmetry",
+]
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
@@ -31,6 +40,16 @@ _ASYMMETRY_SIGMA = 5.0
 _CORE_OFFSET = 0.3
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
+#: as in `niriss_eestep.measure.background`
+_MAD_TO_STD = 1.482602218505602
+#: the scatter of sky pixels and their stated errors agree within this factor: simulated ones have 0.98-1.05 (66 of a
+#: commissioning program), 0.96-1.08 with 1/f noise of 3 to 14 of 15 e-, IPC and flat errors of 2.5 %; variances
+#: that are 9 times too large 0.33-0.35, as much too small 2.96-3.14. Half-way between, in logarithms
+_SCATTER_FACTOR = 1.7
+#: a scatter below this part of the stated read noise is none: simulated scenes without noise have 0 to 3e-5
+_NO_NOISE = 1e-3
+#: fewer sky pixels do not give their scatter within 12 % (1.17 / sqrt(n), of a median absolute deviation)
+_MIN_SCATTER_PIXELS = 100
 #: what falls below zero by this many standard errors is no noise
 _SIGNIFICANT_FALL = 3.0
 
@@ -118,6 +137,37 @@ def ee_warnings(
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
     return tuple(found) + _surroundings(exposure, profile, star, sky, apertures, psf)
+
+
+def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tuple[str, ...]:
+    """Compare the scatter of sky pixels with their variances.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    around : Surroundings
+    both : bool
+        Tell too large a scatter too; without a model of the star's wing that is the wing.
+
+    Returns
+    -------
+    tuple of str
+        One warning, or none: resampled pixels share their noise, and scatter by less than each one's error.
+    """
+    residual, variance = around.residual[around.use], exposure.variance[around.use]
+    if exposure.resampled or residual.size < _MIN_SCATTER_PIXELS or not np.median(variance) > 0:
+        return ()
+    photons = 0.0 if exposure.photon_variance is None else exposure.photon_variance[around.use]
+    seen = _MAD_TO_STD * float(np.median(np.abs(residual - np.median(residual))))
+    stated = float(np.sqrt(np.median(variance)))
+    # a scene without noise is a model's
+    noisy = seen > _NO_NOISE * np.sqrt(np.median(variance - photons))
+    if not noisy or 1 / _SCATTER_FACTOR < stated / seen < _SCATTER_FACTOR or (seen > stated and not both):
+        return ()
+    return (
+        f"the sky's pixels scatter by {seen:.3g} DN/s and their variances say {stated:.3g}: the errors are wrong; "
+        "look at VAR_POISSON, VAR_RNOISE and ERR",
+    )
 
 
 def _falls(profile: EEProfile) -> bool:

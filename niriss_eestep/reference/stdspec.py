@@ -13,11 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.flux.synthetic import StandardSpectrum
+from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, expected_rate, spikes
 from niriss_eestep.guards.fits_file import primary_header, read_fits_table
 from niriss_eestep.reference.cache import read_once
 
-__all__ = ["calspec_directory", "find_spectrum", "find_spectrum_file", "load_spectrum", "same_star", "write_spectrum"]
+__all__ = [
+    "calspec_directory",
+    "expected_of_first",
+    "find_spectrum",
+    "find_spectrum_files",
+    "load_spectrum",
+    "same_star",
+    "write_spectrum",
+]
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +123,9 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
     shapes = {name: value.shape for name, value in values.items()}
     if any(len(shape) != 1 or shape[0] < 2 for shape in shapes.values()):
-        raise ReferenceDataError(f"{path}: columns of shape {shapes}; one value a row and two rows at least are needed")
+        raise ReferenceDataError(
+            f"{path}: columns of shape {shapes}; one value a row (no arrays in cells) and two rows at least are needed"
+        )
     meta = {"file": str(path)}
     meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
     return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)
@@ -140,11 +150,11 @@ def find_spectrum(target: str, directory: str | os.PathLike[str] | None = None) 
     ReferenceDataError
         Where there is no such directory, or no such star in it; the message then names those of the nearest names.
     """
-    return load_spectrum(find_spectrum_file(target, directory))
+    return load_spectrum(find_spectrum_files(target, directory)[0])
 
 
-def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Return the newest spectrum file of a star in a CALSPEC directory.
+def find_spectrum_files(target: str, directory: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Return the spectrum files of a star in a CALSPEC directory, the one to prefer first.
 
     Of several files, spectra with observations are preferred to pure models (``mod``), composites of more instruments
     to those of fewer (``stiswfcnic`` superseded ``stisnic``: their versions count apart), then the highest version.
@@ -158,7 +168,8 @@ def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = N
 
     Returns
     -------
-    Path
+    list of Path
+        One at least.
 
     Raises
     ------
@@ -176,7 +187,50 @@ def find_spectrum_file(target: str, directory: str | os.PathLike[str] | None = N
         near = get_close_matches(_key(target), list(stars), n=5, cutoff=0.0)
         names = ", ".join(stars[name] for name in near) or "none at all"
         raise ReferenceDataError(f"no spectrum of {target!r} in {folder}; the nearest names there: {names}")
-    return max(found, key=lambda path: _file_parts(path)[1:])
+    return sorted(found, key=lambda path: _file_parts(path)[1:], reverse=True)
+
+
+def expected_of_first(
+    paths: Iterable[str | os.PathLike[str]], wavelength: np.ndarray, pce: np.ndarray, name: str
+) -> tuple[StandardSpectrum, ExpectedRate, tuple[str, ...]]:
+    """Return what a star should give in a band, by the first of its spectra that covers the band.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Its files, the one to prefer first; one at least.
+    wavelength, pce : ndarray, shape (m,)
+        The band's throughput; see `expected_rate`.
+    name : str
+        What messages call the band.
+
+    Returns
+    -------
+    spectrum : StandardSpectrum
+    expected : ExpectedRate
+    notes : tuple of str
+        Why a file was passed over; single values that stand out.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where none can be read and covers the band: of the first.
+    """
+    first: ReferenceDataError | None = None
+    for path in paths:
+        try:
+            spectrum = load_spectrum(path)
+            expected = expected_rate(spectrum, wavelength, pce, name=name)
+        except ReferenceDataError as error:
+            first = first or error
+            continue
+        file = Path(path).name
+        notes = [f"spectrum {file} taken: {first}"] if first is not None else []
+        odd = spikes(spectrum, wavelength)
+        if odd.size:
+            notes.append(f"{file}: {odd.size} single values stand out, the first at {odd[0]:.4g} micron: spikes?")
+        return spectrum, expected, tuple(notes)
+    raise first or ReferenceDataError(f"no spectrum for {name}")
 
 
 def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.table import QTable, Table
@@ -75,3 +77,18 @@ def test_errors_are_one_line_and_exit_code_1(calspec, capsys, arguments, message
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_file_that_covers_a_filter_is_taken(calspec, capsys):
+    whole = blackbody_spectrum("WD1057+719", temperature=42000, v_mag=14.68)
+    part = whole.wavelength < 2.5e4
+    parts = {key: getattr(whole, key)[part] for key in ("wavelength", "flux", "staterr", "syserr")}
+    write_spectrum(replace(whole, **parts), calspec / "calspec" / "wd1057_719_stiswfcnic_001.fits")
+    assert main(["expect", "WD1057+719", "--output", "wd.ecsv"]) == 0
+    out = capsys.readouterr().out
+    assert "F480M: spectrum wd1057_719_mod_001.fits taken: spectrum of WD1057+719 covers" in out
+    assert "F090W: spectrum" not in out
+    table = Table.read("wd.ecsv")
+    rates = [expected_rate(whole, *load_throughput().curve(name)).electron_rate for name in FILTERS]
+    # the last point of the cut file lies within no band
+    assert np.allclose(table["expected_electron_rate"], rates, rtol=1e-9)

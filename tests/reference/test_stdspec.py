@@ -9,7 +9,7 @@ from astropy.io import fits
 from niriss_eestep.errors import ReferenceDataError
 from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum
 from niriss_eestep.reference import find_spectrum, load_spectrum, write_spectrum
-from niriss_eestep.reference.stdspec import find_spectrum_file
+from niriss_eestep.reference.stdspec import find_spectrum_files
 
 CALSPEC = Path(__file__).parents[2] / "../shared/reference/calspec"
 
@@ -147,7 +147,7 @@ def directory(tmp_path):
     ],
 )
 def test_names_find_the_newest_file(directory, target, file):
-    assert find_spectrum_file(target, directory).name == file
+    assert find_spectrum_files(target, directory)[0].name == file
 
 
 def test_unknown_names_list_the_nearest(directory):
@@ -181,3 +181,15 @@ def test_calspec_files_are_read_with_their_errors(target, name):
     assert spectrum.name == name
     # beyond the observations both files are models, for which CALSPEC states 2 %
     assert np.interp(4.4e4, spectrum.wavelength, spectrum.syserr / spectrum.flux) == pytest.approx(0.02, rel=1e-3)
+
+
+def test_array_cells_are_a_clear_error(tmp_path):
+    wave = np.linspace(5e3, 6e4, 100)
+    columns = [
+        fits.Column(name="WAVELENGTH", format="100D", unit="ANGSTROMS", array=wave[None]),
+        fits.Column(name="FLUX", format="100D", unit="FLAM", array=wave[None] ** -4),
+    ]
+    path = tmp_path / "star_001.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
+    with pytest.raises(ReferenceDataError, match=r"columns of shape .*no arrays in cells"):
+        load_spectrum(path)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
 from niriss_eestep.errors import AssociationError, ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.reference.stdspec import load_spectrum, write_spectrum
 from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
 from niriss_eestep.simulate.scene import Blemishes
 
@@ -199,6 +201,31 @@ def test_a_spectrum_that_ends_within_the_band_costs_the_ratio_only(program, pipe
     assert row["count_rate"] > 0
     assert np.isnan(row["ratio"])
     assert "no expected rate: spectrum of " in row["status"]
+
+
+def test_the_file_that_covers_the_band_is_taken_and_named_and_spikes_are_told(program, tmp_path, monkeypatch):
+    calspec = tmp_path / "calspec"
+    shutil.copytree(program / "calspec", calspec)
+    monkeypatch.setenv("PYSYN_CDBS", str(tmp_path))
+    whole = next(calspec.iterdir())
+    paths = [str(sorted(program.glob("*_rate.fits"))[k]) for k in (0, -1)]
+    truth = FluxCalPipeline.call(paths).table["expected_electron_rate"]
+    spectrum = load_spectrum(whole)
+    part = spectrum.wavelength < 2.5e4
+    short = replace(spectrum, **{k: getattr(spectrum, k)[part] for k in ("wavelength", "flux", "staterr", "syserr")})
+    write_spectrum(short, calspec / whole.name.replace("_mod_", "_stiswfcnic_"))
+    table = FluxCalPipeline.call(paths).table
+    np.testing.assert_allclose(table["expected_electron_rate"], truth, rtol=1e-6)
+    by_filter = dict(zip(table["filter"], table["status"], strict=True))
+    assert whole.name not in by_filter["F090W"]
+    assert f"spectrum {whole.name} taken: spectrum of WD1057+719 covers" in by_filter["F480M"]
+    flux = spectrum.flux.copy()
+    flux[np.argmin(np.abs(spectrum.wavelength - 0.9e4))] *= 10
+    write_spectrum(replace(spectrum, flux=flux), calspec / whole.name.replace("_mod_", "_stiswfcnic_"))
+    table = FluxCalPipeline.call(paths).table
+    by_filter = dict(zip(table["filter"], table["status"], strict=True))
+    assert "1 single values stand out, the first at 0.9" in by_filter["F090W"]
+    assert "spikes" not in by_filter["F480M"]
 
 
 def test_a_member_whose_name_no_file_can_have_does_not_stop_the_others(program):

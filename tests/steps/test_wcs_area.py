@@ -115,3 +115,52 @@ def test_the_star_decides_whether_the_header_has_the_proper_motion(rate, tmp_pat
 def test_a_star_through_a_filter_is_measured_whatever_the_type(rate, tmp_path, kind):
     path = rewritten(rate, tmp_path / "a_rate.fits", lambda hdus: hdus[0].header.set("EXP_TYPE", kind))
     assert star_field("a", open_exposure(path), bad_dq=1).x > 0
+
+
+def measured(path):
+    product = EEPhotometryStep.call(str(path))
+    return product.meta.ee.status, float(product.count_rate[9]), float(product.covariance[9, 9] ** 0.5)
+
+
+def test_variances_that_disagree_with_the_scatter_are_told(rate, tmp_path):
+    """Absurd ones in 8 sky pixels are left out; wrong ones everywhere are told; a lost VAR_POISSON is that of ERR."""
+    status, value, err = measured(rate)
+    assert "scatter" not in status
+
+    def absurd(hdus):
+        hdus["VAR_POISSON"].data[np.arange(20, 28), 12] = 2041.0**2
+
+    def scaled(factor):
+        def change(hdus):
+            for name in ("VAR_POISSON", "VAR_RNOISE"):
+                hdus[name].data *= factor
+            hdus["ERR"].data *= np.sqrt(factor)
+
+        return change
+
+    def no_photons(hdus):
+        hdus["VAR_POISSON"].data[:] = 0
+
+    def nowhere(hdus):
+        no_photons(hdus)
+        hdus["ERR"].data[:] = np.sqrt(hdus["VAR_RNOISE"].data)
+
+    def everywhere(hdus):
+        hdus["VAR_POISSON"].data[:] = 2041.0**2
+
+    status, found, found_err = measured(rewritten(rate, tmp_path / "a_rate.fits", absurd))
+    assert "8 pixels have variances that no noise explains" in status
+    assert abs(found - value) < err
+    assert found_err == pytest.approx(err, rel=0.05)
+    for factor in (9.0, 1 / 9.0):
+        status, *_ = measured(rewritten(rate, tmp_path / "b_rate.fits", scaled(factor)))
+        assert "and their variances say" in status
+    for factor in (2.0, 0.5):
+        status, *_ = measured(rewritten(rate, tmp_path / "b_rate.fits", scaled(factor)))
+        assert "and their variances say" not in status
+    status, *_ = measured(rewritten(rate, tmp_path / "b_rate.fits", everywhere))
+    assert "and their variances say" in status
+    for change, told in ((no_photons, "the errors are from ERR"), (nowhere, "the photon noise is from the count rate")):
+        status, _, found_err = measured(rewritten(rate, tmp_path / "c_rate.fits", change))
+        assert f"VAR_POISSON is zero everywhere: {told}" in status
+        assert found_err == pytest.approx(err, rel=0.02)
