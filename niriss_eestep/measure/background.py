@@ -297,14 +297,12 @@ def measure_background(
     return Sky(background, weights)
 
 
-def without_absurd_variances(exposure: Stamp, x: float, y: float, options: EEOptions) -> Stamp:
+def without_absurd_variances(exposure: Stamp, options: EEOptions) -> Stamp:
     """Give pixels whose variance no noise explains the sky's own (spacetelescope/jwst issue 6367).
 
     Parameters
     ----------
     exposure : Stamp
-    x, y : float
-        The star in the stamp's frame [pix].
     options : EEOptions
 
     Returns
@@ -313,7 +311,7 @@ def without_absurd_variances(exposure: Stamp, x: float, y: float, options: EEOpt
         With a warning that counts them; the exposure itself where there are none, or where they are the half: see
         `niriss_eestep.measure.quality.scatter_warning`.
     """
-    distance = distance_grid(exposure.image.shape, x, y)
+    distance = distance_grid(exposure.image.shape, exposure.x - exposure.x_origin, exposure.y - exposure.y_origin)
     annulus = (distance > options.sky_radii[0]) & (distance < options.sky_radii[1]) & ~exposure.bad
     if not annulus.any():
         return exposure

@@ -68,10 +68,9 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     background's, the repaired pixels' own, and what the position's error moves into the aperture.
     """
     options = options or EEOptions()
-    exposure = with_flat_error(exposure, options.flat_err, options.flat_err_scale)
+    exposure = without_absurd_variances(with_flat_error(exposure, options.flat_err, options.flat_err_scale), options)
     centroid, core_is_bad = locate_star(exposure, options, psf)
     x, y, radii = centroid.x, centroid.y, np.array(options.radii)
-    exposure = without_absurd_variances(exposure, x, y, options)
     sky = find_background(exposure, x, y, options)
     if (odd := _unexplained(exposure, sky, (x, y), options, psf)).any():
         return measure_ee(_without_unexplained(exposure, odd), options, psf)
@@ -111,9 +110,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         noise=around.correlation,
         sky_shape=around.shape,
     )
-    told = ee_warnings(exposure, profile, star, sky, apertures, options, psf)
-    told += scatter_warning(exposure, around, both=psf is not None)
-    return replace(profile, warnings=exposure.warnings + told)
+    told = exposure.warnings + scatter_warning(exposure, around, both=psf is not None)
+    return replace(profile, warnings=told + ee_warnings(exposure, profile, star, sky, apertures, options, psf))
 
 
 def _unexplained(

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.apertures import sum_apertures
-from niriss_eestep.measure.background import Background, Sky, find_background, fixed_background
+from niriss_eestep.measure.background import (
+    Background,
+    Sky,
+    find_background,
+    fixed_background,
+    without_absurd_variances,
+)
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.low_pixels import expected_noise, kept_noise, low_pixels
 from niriss_eestep.measure.options import SBOptions
@@ -52,6 +58,7 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None) -> SBProfile:
     options = options or SBOptions()
     radii = np.array(options.radii)
     shared = options.ee_options()
+    exposure = without_absurd_variances(exposure, shared)
     centroid, _ = locate_star(exposure, shared)
     x, y = centroid.x, centroid.y
     shape = exposure.image.shape
