@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.combine.mean import CombinedProfile, common_covariance
+from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
 from niriss_eestep.measure.profile import EEProfile
@@ -61,21 +61,20 @@ def with_shared_errors(
         flat = flat_covariance(together, np.ones(together.shape[1:]), placed[0][3])
     # one background given for all does not average down
     sky += np.nan_to_num(common_covariance(profiles)) * (1 - np.einsum("ei,ej->ij", weight, weight))
-    inflation = combined.inflation
-    formal = combined.covariance / np.outer(inflation, inflation)
-    total = formal + (flat - alone)
-    # the scatter between exposures says nothing of what they share
-    variance = np.diagonal(formal) * inflation**2 + np.diagonal(flat - alone)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        inflation = np.where(np.diagonal(total) > 0, np.sqrt(variance / np.diagonal(total)), inflation)
-    return replace(
-        combined,
-        covariance=total * np.outer(inflation, inflation),
-        err_formal=np.sqrt(np.diagonal(total)),
-        inflation=inflation,
-        flat_covariance=flat,
-        sky_covariance=sky,
-    )
+    if placed:
+        # as if it were the same for any two, less what an exposure's own noise cannot be less than
+        averaged = np.einsum("ei,ej->ij", weight, weight)
+        extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
+        covariances = combined.exposure_covariance
+        combined = combine_profiles(
+            combined.names,
+            combined.radius,
+            combined.exposure_value,
+            covariances,
+            common=np.nan_to_num(common_covariance(profiles)) + extra,
+            flags=combined.exposure_flag,
+        )
+    return replace(combined, flat_covariance=flat, sky_covariance=sky)
 
 
 def _on_detector(placed: list[tuple[NDArray[np.float64], int, int, float]]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance, growth_flags
+from niriss_eestep.combine.mean import combine_profiles, common_covariance, growth_flags, outlier_flags
 from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
@@ -148,11 +148,12 @@ class CombineProfilesStep(FluxStep):
                 )
         values = [model[kind.y_name] for model in models]
         covariances = [model.covariance for model in models]
-        common = flags = None
+        common, flags = None, np.isfinite(values).astype(np.int64)
         if kind is EEProfileModel:
             profiles = [ee_profile(model) for model in models]
             common = common_covariance(profiles)
             flags = growth_flags(np.array(values), covariances, common)
+        flags = outlier_flags(radius, values, covariances, common, flags)
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             combined = with_shared_errors(combined, profiles, [detector_corner(model.meta) for model in models])

@@ -423,6 +423,7 @@ def _exposures(model, group, total):
         if total is not None:
             row["total_count_rate"] = float(total.exposure_total[i])
             row["total_count_rate_err"] = float(total.exposure_total_err[i])
+            row["outlier"] = bool(np.isfinite(total.exposure_total[i]) and not total.kept[i])
         rows.append(row)
     return rows
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.combine.mean import SCATTER_PROBABILITY, CombinedProfile, weighted_sum
+from niriss_eestep.combine.mean import CombinedProfile, scatter_factor, weighted_sum
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
@@ -18,6 +18,9 @@ __all__ = ["AbsFlux", "Stimulus", "TotalRate", "aperture_modes", "calibrate_rate
 
 #: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
 SIGNIFICANCE_MIN = 5.0
+
+#: the spread over radii counts where chance alone would give it this rarely: 3 standard deviations
+SPREAD_PROBABILITY = 0.0027
 
 #: dithers disagree beyond this many standard errors, and this share of the light that pixel phases are worth at most
 DISCREPANT_SIGMA, DISCREPANT_SHARE = 5.0, 0.002
@@ -51,8 +54,12 @@ class TotalRate:
     err_flat, err_sky : float
         From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
     exposure_total, exposure_total_err : ndarray, shape (n_exposures,)
-        Each exposure's own total, over those of the radii used that it does not flag, and its standard error without
-        the aperture correction's [DN/s]; NaN where it flags all of them.
+        Each exposure's own total, over those of the radii used that it does not flag, or over all of them where it
+        flags all, and its standard error without the aperture correction's [DN/s]; NaN where none was measured.
+    kept : ndarray of bool, shape (n_exposures,)
+        Exposures that are in the mean at one of the radii used at least.
+    shared_err : float
+        Part of each ``exposure_total_err`` that the exposures have in common, as on the same pixels of a flat [DN/s].
     """
 
     radius: NDArray[np.float64]
@@ -67,13 +74,15 @@ class TotalRate:
     err_aperture: float
     exposure_total: NDArray[np.float64]
     exposure_total_err: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+    shared_err: float
     err_flat: float = 0.0
     err_sky: float = 0.0
 
     @property
     def exposure_scatter(self) -> float:
         """Standard deviation between the exposures' own totals [DN/s]; NaN for fewer than two."""
-        totals = self.exposure_total[np.isfinite(self.exposure_total)]
+        totals = self.exposure_total[self.kept]
         return float(np.std(totals, ddof=1)) if len(totals) > 1 else float("nan")
 
     @property
@@ -90,11 +99,13 @@ class TotalRate:
     @property
     def chi2_dof(self) -> float:
         """Chi-squared of the exposures' own totals about their mean per degree of freedom; NaN for fewer than two."""
-        use = np.isfinite(self.exposure_total) & (self.exposure_total_err > 0)
-        value, weight = self.exposure_total[use], self.exposure_total_err[use] ** -2.0
-        if len(value) < 2:
-            return float("nan")
-        return float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2) / (len(value) - 1))
+        chi2, dof = _agreement(self.exposure_total, self.exposure_own_err)
+        return chi2 / max(dof, 1)
+
+    @property
+    def exposure_own_err(self) -> NDArray[np.float64]:
+        """Standard errors of the exposures' own totals by which these may differ [DN/s]."""
+        return np.sqrt(np.maximum(self.exposure_total_err**2 - self.shared_err**2, 0.0))
 
     def discrepant(self) -> dict[int, float]:
         """Find the exposures whose totals differ from those of the others.
@@ -102,20 +113,30 @@ class TotalRate:
         Returns
         -------
         dict of int to float
-            Their numbers, and how far they are from the median of all the others as a fraction of it: of two exposures
-            that disagree, both, for nothing tells which is right.
+            Their numbers, the furthest first, and how far they are from the median as a fraction of it; of two that
+            differ, both, and how far each is from the other, for nothing tells which is right.
         """
-        found = {}
         finite = np.flatnonzero(np.isfinite(self.exposure_total) & np.isfinite(self.exposure_total_err))
-        for k in finite[: len(finite) if len(finite) > 1 else 0]:
-            others = finite[finite != k]
-            level = float(np.median(self.exposure_total[others]))
+        if len(finite) < 2:
+            return {}
+        total, err = self.exposure_total[finite], self.exposure_own_err[finite]
+        level, level_err = total[::-1], err[::-1]
+        if len(finite) > 2:
             # the error of a median of normal values is 1.25 times the mean's
-            err = 1.2533 * np.sqrt(np.sum(self.exposure_total_err[others] ** 2)) / len(others)
-            allowed = DISCREPANT_SIGMA * np.hypot(self.exposure_total_err[k], err) + DISCREPANT_SHARE * abs(level)
-            if abs(self.exposure_total[k] - level) > allowed:
-                found[int(k)] = float(self.exposure_total[k] / level - 1)
-        return found
+            level, level_err = np.median(total), 1.2533 * np.sqrt(np.sum(err**2)) / len(finite)
+        allowed = DISCREPANT_SIGMA * np.hypot(err, level_err) + DISCREPANT_SHARE * np.abs(level)
+        apart = {int(k): float(off) for k, off in zip(finite, total / level - 1, strict=True)}
+        told = finite[np.abs(total - level) > allowed]
+        return {int(k): apart[k] for k in sorted(told, key=lambda k: -abs(apart[k]))}
+
+
+def _agreement(total: NDArray[np.float64], err: NDArray[np.float64]) -> tuple[float, int]:
+    """Chi-squared of exposures' totals about their mean, and its degrees of freedom; NaN and 0 for fewer than two."""
+    use = np.isfinite(total) & (err > 0)
+    value, weight = total[use], err[use] ** -2.0
+    if len(value) < 2:
+        return float("nan"), 0
+    return float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2)), len(value) - 1
 
 
 def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_err: float) -> tuple[str, ...]:
@@ -133,13 +154,11 @@ def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_er
     -------
     tuple of str
     """
-    apart = total.discrepant()
-    worst = sorted(apart, key=lambda k: -abs(apart[k]))
-    # with one outlier of three or more the others agree once it is left out
-    told = worst[:1] if len(names) > 2 and len(worst) > 1 and abs(apart[worst[0]]) > 2 * abs(apart[worst[1]]) else worst
-    found = []
-    if told:
-        each = ", ".join(f"{names[k]} {100 * apart[k]:+.2g} %" for k in told)
+    apart, found = total.discrepant(), []
+    if apart:
+        each = ", ".join(
+            f"{names[k]} {100 * off:+.2g} %" + " (left out)" * (not total.kept[k]) for k, off in apart.items()
+        )
         found.append(f"the dithers disagree (chi2/dof {total.chi2_dof:.3g}): {each} from the others' median")
     off = abs(ratio - 1)
     if off > RATIO_FAR or (off > RATIO_OFF and off > RATIO_SIGMA * ratio_err):
@@ -169,7 +188,7 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
     spread = float(np.var(total, ddof=1))
     if variance > 0 and expected > 0:
         dof = 2 * expected**2 / variance
-        if scipy.special.chdtrc(dof, dof * spread / expected) >= SCATTER_PROBABILITY:
+        if scipy.special.chdtrc(dof, dof * spread / expected) >= SPREAD_PROBABILITY:
             return 0.0
     return float(np.sqrt(max(spread - expected, 0.0)))
 
@@ -228,12 +247,14 @@ def total_rate(
     scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
     covariance = combined.covariance / scale
     formal = combined.covariance / np.outer(combined.inflation, combined.inflation)
-    full, photon, flat, sky = (
-        0.0 if part is None else float(np.mean((part / scale)[chosen]))
-        for part in (combined.covariance, formal, combined.flat_covariance, combined.sky_covariance)
+    photon, flat, sky, shared = (
+        0.0 if part is None else max(0.0, float(np.mean((part / scale)[chosen])))
+        for part in (formal, combined.flat_covariance, combined.sky_covariance, combined.shared_covariance())
     )
-    count_rate = float(np.mean(total[used]))
+    count_rate, kept = float(np.mean(total[used])), np.any(used & (combined.exposure_flag > 0), axis=1)
     exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
+    own_err = np.sqrt(np.maximum(exposure_total_err**2 - shared, 0.0))
+    factor = scatter_factor(*_agreement(np.where(kept, exposure_total, np.nan), own_err))
     return TotalRate(
         radius=radius,
         used=used,
@@ -244,12 +265,15 @@ def total_rate(
         err_photon=float(np.sqrt(max(0.0, photon - flat - sky))),
         err_flat=float(np.sqrt(flat)),
         err_sky=float(np.sqrt(sky)),
-        err_scatter=float(np.sqrt(max(0.0, full - photon))),
+        # the scatter says nothing of what all share
+        err_scatter=float(np.sqrt(max(0.0, photon - shared) * (factor**2 - 1))),
         err_radii=_excess_spread(total[used], covariance[chosen]),
         # a wrong wavefront moves the EE at all radii together
         err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
         exposure_total=exposure_total,
         exposure_total_err=exposure_total_err,
+        kept=kept,
+        shared_err=float(np.sqrt(shared)),
     )
 
 
@@ -309,10 +333,11 @@ def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float)
 def _exposure_totals(
     combined: CombinedProfile, effective: NDArray[np.float64], used: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each exposure's own total and its error, over the group's radii that the exposure does not flag."""
+    """Each exposure's own total and its error, over the group's radii that it does not flag, or all if it flags all."""
     totals, errs = np.full((2, len(effective)), np.nan)
     for k, ee in enumerate(effective):
-        good = used & (combined.exposure_flag[k] > 0)
+        measured = used & np.isfinite(combined.exposure_value[k])
+        good = measured & (combined.exposure_flag[k] > 0) if np.any(combined.exposure_flag[k][measured]) else measured
         if good.any():
             totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
             if combined.exposure_covariance is not None:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niriss_eestep.combine.mean import SCATTER_PROBABILITY, combine_profiles, common_covariance, growth_flags
+from niriss_eestep.combine.mean import (
+    SCATTER_PROBABILITY,
+    combine_profiles,
+    common_covariance,
+    growth_flags,
+    outlier_flags,
+)
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.stamp import StarExposure
@@ -93,12 +99,86 @@ def test_an_exposure_without_value_counts_for_nothing():
 
 def test_the_error_honours_a_scatter_beyond_chance():
     found = combine([[100, 110, 120], [130, 111, 121]], [COVARIANCE, COVARIANCE])
-    # 30 apart with an error of 2 each: chi2 = 112.5; the mean's error becomes half the difference
-    assert found.inflation[0] == pytest.approx(np.sqrt(112.5))
-    assert found.err[0] == pytest.approx(15)
+    # 30 apart with an error of 2 each: chi2 = 112.5; half the difference is 15, and Student's t of one degree of
+    # freedom for 95 % is tan(0.475 pi) = 12.706
+    student = np.tan(0.475 * np.pi) / 1.959964
+    assert found.inflation[0] == pytest.approx(np.sqrt(112.5) * student)
+    assert found.err[0] == pytest.approx(15 * student)
     assert found.err_formal[0] == pytest.approx(np.sqrt(2))
     assert found.inflation[1] == 1
     np.testing.assert_allclose(found.err[1:], found.err_formal[1:])
+
+
+@pytest.mark.parametrize("n_dithers", [2, 3, 4, 8])
+@pytest.mark.parametrize("scatter", [0.003, 0.01, 0.05])
+def test_intervals_hold_what_they_say_where_dithers_scatter(n_dithers, scatter):
+    """Real scatter far beyond the errors of 1e-4: 95 % intervals hold 95 %."""
+    rng, n = np.random.default_rng([9, n_dithers]), 1000
+    radius, covariance = RADIUS[:1], np.array([[1e-8]])
+    pulls = np.empty(n)
+    for k in range(n):
+        values = list(rng.normal(1.0, scatter, (n_dithers, 1)))
+        found = combine_profiles(list("abcdefgh"[:n_dithers]), radius, values, [covariance] * n_dithers)
+        pulls[k] = ((found.value - 1) / found.err)[0]
+    # where chance makes the scatter look like noise (for two: a difference below 2.8e-4) the error is the noise's
+    missed = 2.8e-4 / scatter / np.sqrt(np.pi) if n_dithers == 2 else 0.0
+    assert np.mean(np.abs(pulls) < 1.96) == pytest.approx(
+        0.95 - missed / 2, abs=4 * np.sqrt(0.05 * 0.95 / n) + missed / 2
+    )
+    if n_dithers == 8:
+        # t of 7 degrees of freedom has the variance 7 / 5, its 95 % are at 2.365
+        assert pulls.std() == pytest.approx(np.sqrt(7 / 5) * 1.96 / 2.365, abs=4 / np.sqrt(n))
+
+
+def with_one_off(n_dithers, off, seed, scatter=0.0016):
+    """Curves of growth of n dithers with noise common to all radii, the last of them off."""
+    rng, radius = np.random.default_rng([12, seed]), np.array([1.0, 3.0, 5.0, 10.0])
+    light = np.array([0.4, 0.8, 0.9, 0.95])
+    values = [light * rng.normal(1.0, scatter) for _ in range(n_dithers)]
+    values[-1] = values[-1] * (1 + off)
+    covariances = [np.outer(light, light) * 0.0016**2] * n_dithers
+    return radius, values, covariances, np.ones((n_dithers, 4), dtype=np.int64)
+
+
+@pytest.mark.parametrize(("n_dithers", "off"), [(3, 0.03), (3, -0.1), (4, 0.05), (8, 0.05), (8, -0.03)])
+def test_the_one_that_disagrees_is_left_out_of_the_mean(n_dithers, off):
+    found = []
+    for seed in range(100):
+        radius, values, covariances, flags = with_one_off(n_dithers, off, seed)
+        flags = outlier_flags(radius, values, covariances, None, flags)
+        # 1 pix depends on the pixel phase
+        assert flags[:, 0].all()
+        assert flags[:-1].all()
+        found.append(not flags[-1, 1:].any())
+        if found[-1]:
+            mean = combine_profiles(list("abcdefgh"[:n_dithers]), radius, values, covariances, flags=flags)
+            assert abs(mean.value[3] / 0.95 - 1) < 5 * 0.0016 / np.sqrt(n_dithers - 1)
+    # where the others differ beyond chance (1 in 20) it may be one of a scattering lot
+    assert np.mean(found) > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_several_that_disagree_are_left_out_while_they_are_the_fewer():
+    radius, values, covariances, flags = with_one_off(8, 0.05, 3)
+    values[:2] = [values[0] * 0.9, values[1] * 0.93]
+    kept = outlier_flags(radius, values, covariances, None, flags)[:, 2]
+    assert kept.tolist() == [0, 0, 1, 1, 1, 1, 1, 0]
+    radius, values, covariances, flags = with_one_off(4, 0.05, 3)
+    values[0] = values[0] * 1.05
+    assert outlier_flags(radius, values, covariances, None, flags).all()
+
+
+def test_noise_and_usual_scatter_make_no_outliers():
+    for scatter in (0.0016, 0.003):
+        for n_dithers in (2, 3, 4, 8):
+            for seed in range(100):
+                given = with_one_off(n_dithers, 0.0, seed, scatter)
+                assert outlier_flags(*given[:3], None, given[3]).all()
+    # of two nothing tells which is right; what is flagged already stays so
+    given = with_one_off(2, 0.1, 0)
+    assert outlier_flags(*given[:3], None, given[3]).all()
+    radius, values, covariances, flags = with_one_off(4, 0.0, 0)
+    flags[1, 2], values[1] = 0, values[1] * np.array([1, 1, np.nan, 1])
+    np.testing.assert_array_equal(outlier_flags(radius, values, covariances, None, flags), flags)
 
 
 @settings(max_examples=30, deadline=None)

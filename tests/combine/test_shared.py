@@ -14,14 +14,14 @@ from niriss_eestep.simulate.scene import GaussianPSF, Scene, Star, simulate_imag
 from niriss_eestep.validate.accuracy import star_exposure_of
 
 
-def group(corners, scale=0.0):
-    """Mean of two equal exposures of a bright star without noise, its array at ``corners`` of the detector."""
+def group(corners, scale=0.0, second=1.0):
+    """Mean of two exposures of a bright star without noise, its array at ``corners`` of the detector."""
     readout = Readout(1.0, 50, 1000, gain=GAIN)
     scene = Scene((64, 64), Star(31.3, 31.8, 1e5), readout)
     image = simulate_image(scene, GaussianPSF(1.5), np.random.default_rng(1), noise=False)
     options = EEOptions(flat_err=0.01, flat_err_scale=scale)
     profiles = [measure_ee(replace(star_exposure_of(image, scene), name=name), options) for name in "ab"]
-    values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
+    values, covariances = [profiles[0].count_rate, second * profiles[1].count_rate], [p.covariance for p in profiles]
     combined = combine_profiles(["a", "b"], profiles[0].radius, values, covariances, common=common_covariance(profiles))
     return profiles[0], combined, with_shared_errors(combined, profiles, corners)
 
@@ -39,6 +39,19 @@ def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
     np.testing.assert_allclose(apart.covariance, before.covariance, rtol=1e-6)
     gained = (same.err_formal**2 - before.err_formal**2)[at_10]
     assert gained == pytest.approx(expected / 2, rel=0.01)
+
+
+def test_a_flat_that_both_share_does_not_hide_that_they_differ():
+    # 0.5 % apart, 0.13 % of noise each; the flat's error of 0.3 % is that of the same pixels
+    one, before, same = group([(0, 0), (0, 0)], second=1.005)
+    at_10 = list(one.radius).index(10)
+    assert before.inflation[at_10] == 1
+    assert same.inflation[at_10] > 1
+    half = 0.0025 * one.count_rate[at_10]
+    expected = (half * 12.706 / 1.96) ** 2 + same.flat_covariance[at_10, at_10]
+    assert same.covariance[at_10, at_10] == pytest.approx(expected, rel=0.02)
+    # equal ones have the formal error
+    assert group([(0, 0), (0, 0)])[2].inflation[at_10] == 1
 
 
 def test_a_move_by_less_than_the_scale_shares_the_error():
