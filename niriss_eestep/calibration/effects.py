@@ -12,7 +12,16 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
 from niriss_eestep.calibration.constraints import constraints
-from niriss_eestep.calibration.fit import Scales, Solution, diagonal_of, estimate, excess, solve, widened
+from niriss_eestep.calibration.fit import (
+    Scales,
+    Solution,
+    diagonal_of,
+    estimate,
+    excess,
+    solve,
+    standard_errors,
+    widened,
+)
 from niriss_eestep.calibration.model import FREE, PRIORS, Problem, TimeShape, Visits, build, epochs_of
 from niriss_eestep.errors import ParameterError
 
@@ -75,10 +84,10 @@ class Calibration:
     Parameters
     ----------
     filters : list of str
-    factor, factor_err, scatter : ndarray, shape (n_filters,)
-        Measured / expected response on ``date`` in ``reference``; its standard error; scatter of visits.
-    covariance : ndarray, shape (n_filters, n_filters)
-        Of the factors' logarithms.
+    factor, factor_err : ndarray, shape (n_filters,)
+        Measured / expected response on ``date`` in ``reference``; its standard error.
+    covariance, aperture : ndarray, shape (n_filters, n_filters)
+        Of the factors' logarithms; the part of it that comes from the aperture corrections.
     effects : tuple of Effect
     shape : TimeShape
         Change in time that was found, ``constant`` where it is not claimed.
@@ -91,10 +100,7 @@ class Calibration:
     reason : list of str
         Why a visit was not.
     parts : mapping of str to ndarray, shape (n,)
-        ``residual``, ``star``, ``subarray``, ``time``, ``count_rate``, ``epoch``: of each visit, in the logarithm.
-    epoch : ndarray of int, shape (n,)
-    star_offset, star_offset_err : mapping of (str, str) to float
-        By star and filter: from the factors, in the logarithm.
+        ``residual``, ``star``, ``epoch`` and each effect: of each visit, in the logarithm; ``err`` of each by itself.
     moved : mapping of (str, str) to ndarray, shape (n_filters,)
         By ``star`` or ``epoch`` and its name: fractional change of the factors without it.
     messages : tuple of str
@@ -103,8 +109,8 @@ class Calibration:
     filters: list[str]
     factor: Array
     factor_err: Array
-    scatter: Array
     covariance: Array
+    aperture: Array
     effects: tuple[Effect, ...]
     shape: TimeShape
     reference: str
@@ -112,9 +118,6 @@ class Calibration:
     kept: NDArray[np.bool_]
     reason: list[str]
     parts: Mapping[str, Array]
-    epoch: NDArray[np.int64]
-    star_offset: Mapping[tuple[str, str], float]
-    star_offset_err: Mapping[tuple[str, str], float]
     moved: Mapping[tuple[str, str], Array]
     messages: tuple[str, ...] = field(default=())
 
@@ -122,17 +125,31 @@ class Calibration:
         """Return one effect; the first of its name where no level is given."""
         return next(e for e in self.effects if (e.effect, e.filter) == (name, filter_name) and level in (None, e.level))
 
+    @property
+    def found(self) -> list[str]:
+        """The claimed effects in words; a change in time may be claimed in single filters alone."""
+        lines = []
+        for e in self.effects:
+            if e.significant and (e.filter == "all" or e.effect == "time"):
+                filters = "all filters" if e.filter == "all" else e.filter
+                unit = {"linear": " a year", "per dex": " per factor of ten"}.get(e.level, "")
+                name = f"{e.effect.replace('_', ' ')} {e.level.replace('per dex', '')}".strip()
+                scale = f" with {e.scale:.0f} +- {e.scale_err:.0f} d" if np.isfinite(e.scale) else ""
+                lines.append(f"{name}, {filters}: {100 * e.value:+.2f} +- {100 * e.err:.2f} %{unit}{scale}")
+        return lines
 
-def _priors(p: Problem, *, free: bool) -> Array:
-    """Return standard deviations of the fixed effects: none in effect, or where the design leaves a level to guess."""
-    return np.array([c.prior if not free or c.effect in ("filter", "time scale") else FREE for c in p.fixed])
+
+def _priors(p: Problem, known: Sequence[str] = ("filter", "time scale", "count_rate")) -> Array:
+    """Return standard deviations of the fixed effects: none in effect, but of those whose prior is to hold.
+
+    While variances are estimated, stars' differences are no slope with count rate.
+    """
+    return np.array([c.prior if c.effect in known else FREE for c in p.fixed])
 
 
-def _of_scatter(p: Problem) -> Array:
-    """Return standard deviations of the fixed effects while variances are estimated: stars are no slope with rate."""
-    prior = _priors(p, free=True)
-    prior[p.index("count_rate")] = PRIORS["count_rate"]
-    return prior
+#: effects with a prior where they are measured, and where the factors are: that of a time that is claimed is free
+MEASURED = ("filter", "time scale")
+ALL = (*MEASURED, *PRIORS)
 
 
 def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = OUTLIER) -> Calibration:
@@ -178,32 +195,50 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     wide = widened(raw.scales, problem)
     effects = _effects(used, problem, raw.scales, wide, why, shape)
     claimed = any(e.significant for e in effects if e.effect == "time")
-    priors = _priors(problem, free=False)
-    if claimed:
-        priors[problem.index("time")] = FREE
+    if shape.form != "linear":
+        effects += _line_beside(used, reference, linear, raw.scales, shape.form)
+    priors = _priors(problem, [name for name in ALL if name != "time" or not claimed])
     best = solve(problem, wide, prior=priors)
     n_filters = len(visits.filters)
-    covariance = best.covariance[:n_filters, :n_filters]
+    aperture = _of_apertures(best, used)
+    known = best.covariance[:n_filters, :n_filters]
+    wider = standard_errors(best, priors, np.eye(len(best.coefficients), n_filters)) / np.sqrt(np.diagonal(known))
+    covariance = known * np.outer(wider, wider) + aperture
     value = np.exp(best.coefficients[:n_filters])
-    parts = _parts(best, used, kept)
     return Calibration(
         visits.filters,
         value,
         value * np.sqrt(np.diagonal(covariance)),
-        _scatter(best, used),
         covariance,
+        aperture,
         effects,
         shape if claimed else replace(shape, form="constant", amplitude={}),
         reference,
         date,
         kept,
         reason,
-        parts,
-        epochs_of(visits.mjd),
-        *_star_offsets(best, used),
+        _parts(best, used, kept),
         _moved(best, used, priors),
         _messages(used, why, effects),
     )
+
+
+def _of_apertures(best: Solution, visits: Visits) -> Array:
+    """Return the covariance of the factors that errors common to filters and visits add: modes of the PSF."""
+    n_filters = len(visits.filters)
+    if visits.aperture is None:
+        return np.zeros((n_filters, n_filters))
+    moved = best.influence(np.eye(len(best.coefficients), n_filters)).T @ visits.aperture
+    return np.asarray(moved @ moved.T)
+
+
+def _line_beside(visits: Visits, reference: str, linear: TimeShape, scales: Scales, form: str) -> tuple[Effect, ...]:
+    """Return what a linear change in time comes to, where another form was chosen."""
+    problem = build(visits, reference=reference, shape=linear)
+    now = solve(problem, scales, prior=_priors(problem, MEASURED))
+    i = problem.index("time")[0]
+    value, err = float(now.coefficients[i]), float(np.sqrt(now.covariance[i, i]))
+    return (Effect("time", "all", "linear", value, err, False, True, f"{form} describes the visits better"),)
 
 
 def _reference(visits: Visits, wanted: str | None) -> str:
@@ -221,7 +256,7 @@ def _without_outliers(
     problem = build(
         visits, reference=reference, shape=shape, flexible=len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
     )
-    prior = _of_scatter(problem)
+    prior = _priors(problem)
     used = np.ones(visits.value.size, dtype=bool)
     reason = [""] * visits.value.size
     now = estimate(problem, prior=prior)
@@ -270,26 +305,39 @@ def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) ->
     amplitude: dict[str, float] = {}
     for _ in range(2):
         problem = build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
-        problem = replace(problem, fixed=problem.fixed)
         # wide enough for MIRI's 12 %: a narrower one prefers the form with the smaller amplitudes
-        given = {"time by filter": 0.1**2, "subarray by filter": 0.01**2, "star": 1.0}
+        given = {"time by filter": 0.1**2, "time slope": 0.1**2, "subarray by filter": 0.01**2, "star": 1.0}
         block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
-        now = solve(problem, replace(scales, block=block), prior=_priors(problem, free=True))
-        amplitude = _amplitudes(now, visits)
+        now = solve(problem, replace(scales, block=block), prior=_priors(problem, MEASURED))
+        amplitude = _amplitudes(now, visits.filters)
     return float(now.problem.value @ now.apply(now.residual))
 
 
-def _amplitudes(now: Solution, visits: Visits) -> dict[str, float]:
+def _amplitudes(now: Solution, filters: Sequence[str]) -> dict[str, float]:
     """Return the amplitude of the change in time by filter."""
-    index, span = now.problem.index("time"), now.problem.span("time by filter")
+    index = now.problem.index("time")
     if not index:
         return {}
-    each = now.coefficients[span] if span else np.zeros(len(visits.filters))
-    names = sorted(visits.filters) if span else visits.filters
-    return {
-        name: float(np.clip(now.coefficients[index[0]] + more, -0.9, 5.0))
-        for name, more in zip(names, each, strict=True)
-    }
+    of = _contrasts(now.problem, index[0], filters)
+    return {name: float(np.clip(of.get(name, of["all"]) @ now.coefficients, -0.9, 5.0)) for name in filters}
+
+
+def _contrasts(p: Problem, column: int, filters: Sequence[str]) -> dict[str, Array]:
+    """Return which sum of coefficients is an effect: in all filters, and in each where they may differ."""
+    effect, values = p.fixed[column].effect, p.fixed[column].values
+    common = np.zeros(p.design.shape[1])
+    common[column] = 1.0
+    mine = common.copy()
+    for block, columns in p.pieces:
+        if block.name in (f"{effect} by filter", f"{effect} slope"):
+            mine[columns] = 1.0
+    found = {"all": common}
+    for i, name in enumerate(filters) if mine.sum() > 1 else ():
+        size = np.abs(values) * (p.filter == i)
+        if size.max() > 0:
+            row = int(np.argmax(size))
+            found[name] = p.design[[row]].toarray()[0] * mine / values[row]
+    return found
 
 
 def _fitted(visits: Visits, reference: str, shape: TimeShape) -> tuple[Problem, TimeShape, Solution]:
@@ -297,14 +345,14 @@ def _fitted(visits: Visits, reference: str, shape: TimeShape) -> tuple[Problem, 
     now, start = None, None
     for turn in range(4 if shape.form != "linear" else 2):
         problem = build(visits, reference=reference, shape=shape)
-        prior = _of_scatter(problem)
+        prior = _priors(problem)
         now = estimate(problem, prior=prior, start=start) if turn < 3 else solve(problem, start, prior=prior)
         start = _without_small(now, prior) if turn == 0 else now.scales
         scale = problem.index("time scale")
         if scale:
             shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[scale[0]], -0.7, 0.7))))
         if problem.index("time"):
-            shape = replace(shape, amplitude=_amplitudes(now, visits))
+            shape = replace(shape, amplitude=_amplitudes(now, visits.filters))
     return problem, shape, now
 
 
@@ -313,7 +361,7 @@ def _without_small(now: Solution, prior: Array) -> Scales:
     p, s = now.problem, now.scales
     block = s.block.copy()
     for i, each in enumerate(p.blocks):
-        if each.name in ("subarray by filter", "time by filter"):
+        if each.name in ("subarray by filter", "time by filter", "time slope"):
             block[i] = 0.0
             without = solve(p, replace(s, block=block), prior=prior)
             if _likely(without, each.design) < ASKED_FOR:
@@ -337,56 +385,40 @@ def _effects(
     visits: Visits, problem: Problem, raw: Scales, wide: Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
 ) -> tuple[Effect, ...]:
     """Return every effect with value, error and significance."""
-    now = solve(problem, wide, prior=_priors(problem, free=True))
+    prior = _priors(problem, MEASURED)
+    now = solve(problem, wide, prior=prior)
     found: list[Effect] = []
     scale = problem.index("time scale")
     scale_err = float(np.sqrt(now.covariance[scale[0], scale[0]])) * shape.scale if scale else np.nan
     wanted = [i for i, c in enumerate(problem.fixed) if c.effect not in ("filter", "time scale", "curve")]
     for i in wanted:
         column = problem.fixed[i]
-        kind = [j for j in wanted if problem.fixed[j].effect == column.effect]
-        pieces = [("all", [i]), *_by_filter(problem, i)]
-        for name, members in pieces:
-            value = float(np.sum(now.coefficients[members]))
-            err = float(np.sqrt(np.sum(now.covariance[np.ix_(members, members)])))
-            n_tests = len(kind) * (1 if name == "all" else len(pieces) - 1)
+        n_kind = sum(problem.fixed[j].effect == column.effect for j in wanted)
+        contrasts = _contrasts(problem, i, visits.filters)
+        errors = standard_errors(now, prior, np.stack(list(contrasts.values()), axis=1))
+        for (name, contrast), err in zip(contrasts.items(), map(float, errors), strict=True):
+            value = float(contrast @ now.coefficients)
+            common = name == "all"
             reason = why[column.effect, column.level]
-            if not reason and name != "all" and column.effect == "subarray":
-                mine = visits.filter == name
-                used = mine & (visits.subarray == column.level)
-                reason = "" if used.any() and (mine & ~used).any() else f"{name} was not observed in both subarrays"
-            far = abs(value) > _threshold(now, raw, members, n_tests)
-            found.append(
-                Effect(column.effect, name, column.level, value, err, bool(far and not reason), not reason, reason)
-            )
-            if column.effect == "time" and scale:
-                found[-1] = replace(found[-1], scale=shape.scale, scale_err=scale_err)
+            mine = visits.filter == name
+            if not reason and not common and column.effect == "subarray" and np.ptp(column.values[mine]) == 0:
+                reason = f"{name} was not observed in both subarrays"
+            n_tests = n_kind * (1 if common else len(contrasts) - 1)
+            far = abs(value) > _threshold(now, raw, contrast, n_tests, common)
+            note = (reason, shape.scale, scale_err) if column.effect == "time" and scale else (reason,)
+            far_and_known = bool(far and not reason)
+            found.append(Effect(column.effect, name, column.level, value, err, far_and_known, not reason, *note))
     return (*found, *_of_stars(visits, problem, wide, why), _of_epochs(problem, raw))
 
 
-def _by_filter(problem: Problem, column: int) -> list[tuple[str, list[int]]]:
-    """Return which coefficients make up an effect in each filter."""
-    effect, level = problem.fixed[column].effect, problem.fixed[column].level
-    name = f"{effect} by filter"
-    span = problem.span(name)
-    if span is None:
-        return []
-    labels = next(block.labels for block in problem.blocks if block.name == name)
-    return [
-        (label[0], [column, span.start + j])
-        for j, label in enumerate(labels)
-        if effect == "time" or (len(label) > 1 and label[1] == level)
-    ]
-
-
-def _threshold(now: Solution, raw: Scales, members: list[int], n_tests: int) -> float:
+def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common: bool) -> float:
     """Return how large an effect must be to be claimed.
 
     Its error's parts are each taken with the quantile of Student's t that goes with how well they are known: of epochs
     from their scatter, at least what the visits give; of stars from their scatter, at least what is stated; visits.
     """
     p = now.problem
-    influence = np.sum(now.influence(members), axis=1)
+    influence = now.influence(contrast)
     in_cell = p.cells.T @ influence
     in_epoch = p.epochs.T @ in_cell
     own = raw.shrink[p.filter] * p.own + raw.visit[p.filter]
@@ -396,11 +428,8 @@ def _threshold(now: Solution, raw: Scales, members: list[int], n_tests: int) -> 
     of_epochs = min(float(np.sum(in_epoch**2 / weight)), visits) + float(np.sum(in_epoch**2) * raw.epoch)
     visits = max(visits + float(np.sum(in_epoch**2) * raw.epoch) - of_epochs, 0.0)
     of_stars, of_filters = 0.0, 0.0
-    start = len(p.fixed)
     for block, variance in zip(p.blocks, now.scales.block, strict=True):
         part = float(np.sum((block.design.T @ influence) ** 2)) * variance
-        mine = np.zeros(len(block.labels))
-        start += mine.size
         if block.name.startswith("star"):
             of_stars += part
         elif block.name == "kind":
@@ -415,22 +444,20 @@ def _threshold(now: Solution, raw: Scales, members: list[int], n_tests: int) -> 
 
     variance = quantile(known) ** 2 * visits + quantile(dof["epoch"]) ** 2 * of_epochs
     variance += quantile(dof["star"]) ** 2 * of_stars
-    if len(members) == 1:
+    if common:
         variance += quantile(max(raw.visit.size - 1.0, 1.0)) ** 2 * of_filters
     return float(np.sqrt(variance))
 
 
 def _of_stars(visits: Visits, problem: Problem, wide: Scales, why: Mapping[tuple[str, str], str]) -> list[Effect]:
     """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
-    now = solve(problem, wide, prior=_priors(problem, free=True))
+    now = solve(problem, wide, prior=_priors(problem, MEASURED))
     stated = wide.block.copy()
     of_stars = [i for i, b in enumerate(problem.blocks) if b.name.startswith("star")]
     stated[of_stars] /= max(float(np.sum(stated[of_stars])), 1e-9)
-    strict = solve(problem, replace(wide, block=stated), prior=_priors(problem, free=True))
-    span = problem.span("star")
+    strict = solve(problem, replace(wide, block=stated), prior=_priors(problem, MEASURED))
     found = []
-    for j, (name,) in enumerate(problem.blocks[0].labels):
-        k = span.start + j
+    for k, (name,) in enumerate(problem.blocks[0].labels, len(problem.fixed)):
         size = float(np.mean(np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))[visits.target == name]))
         known = max(float(stated[0] - strict.covariance[k, k]), 1e-12)
         far = abs(strict.coefficients[k]) / np.sqrt(known) > norm.isf(FALSE_ALARM / len(problem.blocks[0].labels) / 2)
@@ -449,7 +476,7 @@ def _of_epochs(problem: Problem, raw: Scales) -> Effect:
     if raw.epoch_dof < 1.5:
         note = f"{n_epochs} epochs are too few to tell their scatter"
         return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
-    now = solve(problem, replace(raw, epoch=0.0), prior=_priors(problem, free=True))
+    now = solve(problem, replace(raw, epoch=0.0), prior=_priors(problem, MEASURED))
     ratio, dof = excess(now, problem.cells @ problem.epochs)
     chance = float(f_distribution.sf(ratio, dof, max(float(np.sum(raw.visit_dof)), 1.0)))
     of_visits = float(np.mean(1.0 / (problem.epochs.T @ (problem.cells.T @ now.weight))))
@@ -460,54 +487,21 @@ def _of_epochs(problem: Problem, raw: Scales) -> Effect:
 def _parts(best: Solution, visits: Visits, kept: NDArray[np.bool_]) -> dict[str, Array]:
     """Return what each effect adds to each visit; NaN for those not used."""
     p = best.problem
-    contribution = {name: np.zeros(visits.value.size) for name in ("star", "subarray", "time", "count_rate")}
-    start = len(p.fixed)
-    for i, column in enumerate(p.fixed):
-        if column.effect in contribution:
-            contribution[column.effect] += best.coefficients[i] * column.values
-    for block in p.blocks:
-        mine = best.coefficients[start : start + len(block.labels)]
-        start += len(block.labels)
-        name = "star" if block.name == "kind" else block.name.split()[0]
-        contribution[name] += block.design @ mine
-    contribution["time"] += visits.value - p.value  # the model is linear about the amplitudes
-    contribution["epoch"] = p.cells @ (p.epochs @ best.epoch_offsets)
-    contribution["residual"] = best.residual - contribution["epoch"]
+    part = {name: np.zeros(visits.value.size) for name in ("star", "subarray", "time", *visits.covariates)}
+    for column, value in zip(p.fixed, best.coefficients, strict=False):
+        if column.effect in part:
+            part[column.effect] += value * column.values
+    for block, mine in p.pieces:
+        part["star" if block.name == "kind" else block.name.split()[0]] += block.design @ best.coefficients[mine]
+    part["time"] += visits.value - p.value  # the model is linear about the amplitudes
+    part["epoch"] = p.cells @ (p.epochs @ best.epoch_offsets)
+    part["residual"] = best.residual - part["epoch"]
+    part["err"] = 1 / np.sqrt(best.weight)
     full = {}
-    for name, values in contribution.items():
+    for name, values in part.items():
         full[name] = np.full(kept.size, np.nan)
         full[name][kept] = values
     return full
-
-
-def _scatter(best: Solution, visits: Visits) -> Array:
-    """Return the standard deviation of each filter's visits about the model; NaN of a single one."""
-    residual = best.residual - best.problem.cells @ (best.problem.epochs @ best.epoch_offsets)
-    return np.array(
-        [
-            np.std(residual[visits.filter == name], ddof=1) if (visits.filter == name).sum() > 1 else np.nan
-            for name in visits.filters
-        ]
-    )
-
-
-def _star_offsets(best: Solution, visits: Visits) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
-    """Return each star's mean residual in each filter, from the factors, and the error of the visits alone."""
-    offset, err = {}, {}
-    p = best.problem
-    start, star = len(p.fixed), np.zeros(visits.value.size)
-    for block in p.blocks:
-        if block.name.startswith(("star", "kind")):
-            star = star + block.design @ best.coefficients[start : start + len(block.labels)]
-        start += len(block.labels)
-    residual = best.residual + star
-    for name in visits.filters:
-        for target in sorted(set(map(str, visits.target))):
-            mine = (visits.filter == name) & (visits.target == target)
-            if mine.any():
-                offset[target, name] = float(np.average(residual[mine], weights=best.weight[mine]))
-                err[target, name] = float(np.sum(best.weight[mine]) ** -0.5)
-    return offset, err
 
 
 def _moved(best: Solution, visits: Visits, priors: Array) -> dict[tuple[str, str], Array]:

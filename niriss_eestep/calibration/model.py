@@ -55,6 +55,8 @@ class Visits:
         ``count_rate`` [DN/s], ``well_depth``, ``background``: those that are known of every visit.
     wavelength : mapping of str to float
         By filter [micron]; empty where not known of all.
+    aperture : ndarray, shape (n, n_modes), optional
+        Fractional change of each value per standard deviation of errors that rows share: modes of the PSF.
     """
 
     filter: NDArray[np.str_]
@@ -68,6 +70,7 @@ class Visits:
     kind: NDArray[np.str_]
     covariates: Mapping[str, Array] = field(default_factory=dict)
     wavelength: Mapping[str, float] = field(default_factory=dict)
+    aperture: Array | None = None
 
     @property
     def filters(self) -> list[str]:
@@ -81,7 +84,16 @@ class Visits:
             name: getattr(self, name)[chosen]
             for name in ("filter", "target", "subarray", "mjd", "value", "err", "spectrum", "common", "kind")
         }
+        rows["aperture"] = None if self.aperture is None else self.aperture[chosen]
         return replace(self, **rows, covariates={name: each[chosen] for name, each in self.covariates.items()})
+
+    @property
+    def colour(self) -> Array | None:
+        """ln(wavelength) of each row, of mean 0 and standard deviation 1; None where it is not known of 3 filters."""
+        if len(self.wavelength) < 3:
+            return None
+        colour = np.log(each_of(self.filter, self.wavelength))
+        return np.asarray((colour - colour.mean()) / max(float(colour.std()), 1e-6))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,14 +149,11 @@ class Problem:
         """Return the fixed columns of an effect."""
         return [i for i, column in enumerate(self.fixed) if column.effect == effect]
 
-    def span(self, name: str) -> slice | None:
-        """Return the columns of a block; None where there is no such block."""
-        start = len(self.fixed)
-        for block in self.blocks:
-            if block.name == name:
-                return slice(start, start + len(block.labels))
-            start += len(block.labels)
-        return None
+    @property
+    def pieces(self) -> list[tuple[Block, slice]]:
+        """The blocks, each with its columns of the design."""
+        ends = np.cumsum([len(self.fixed), *(len(block.labels) for block in self.blocks)])
+        return [(block, slice(*pair)) for block, *pair in zip(self.blocks, ends[:-1], ends[1:], strict=True)]
 
 
 def each_of(labels: NDArray[np.str_], values: Mapping[str, Any]) -> NDArray:
@@ -329,6 +338,10 @@ def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = 
         blocks.append(
             Block(f"curve {i} by filter" if i else "time by filter", *_indicator(visits.filter, values), 1e-5)
         )
+    if of_time and several and visits.colour is not None:
+        blocks.append(
+            Block("time slope", *_indicator(np.full(visits.filter.shape, ""), of_time[0] * visits.colour), 1e-5)
+        )
     cell_labels, cells = _indicator(_pair(epochs_of(visits.mjd).astype(str), visits.filter))
     of_epoch = np.array([int(label[0]) for label in cell_labels])
     shape_of = len(of_epoch), int(of_epoch.max()) + 1
@@ -358,10 +371,8 @@ def _star_blocks(visits: Visits) -> list[Block]:
     """Return the stars' offsets: grey, sloping with the wavelength, by filter, and common to a kind of star."""
     own = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
     blocks = [Block("star", *_indicator(visits.target, own), 1.0)]
-    if len(visits.filters) > 2 and visits.wavelength:
-        colour = np.log(each_of(visits.filter, visits.wavelength))
-        colour = (colour - colour.mean()) / max(float(colour.std()), 1e-6)
-        blocks.append(Block("star slope", *_indicator(visits.target, own * colour), 0.1))
+    if visits.colour is not None:
+        blocks.append(Block("star slope", *_indicator(visits.target, own * visits.colour), 0.1))
     if len(visits.filters) > 1:
         blocks.append(Block("star by filter", *_indicator(_pair(visits.filter, visits.target), own), 0.1))
     if np.any(visits.common > 0):

@@ -186,8 +186,23 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
         kind=kind,
         covariates=covariates,
         wavelength=_wavelengths(set(text["filter"])),
+        aperture=_aperture(rows),
     )
     return visits, index, reason
+
+
+def _aperture(rows: Table) -> np.ndarray | None:
+    """Return the errors that the aperture corrections of visits share: modes of the PSF, and the rest by filter."""
+    if "err_aperture" not in rows.colnames:
+        return None
+    modes = (
+        np.nan_to_num(_numbers(rows["aperture_modes"]))
+        if "aperture_modes" in rows.colnames
+        else np.zeros((len(rows), 0))
+    )
+    rest = np.nan_to_num(_numbers(rows["err_aperture"])) ** 2 - np.sum(modes**2, axis=1)
+    own = np.sqrt(np.maximum(rest, 0.0))[:, np.newaxis] * (rows["filter"][:, np.newaxis] == np.unique(rows["filter"]))
+    return np.hstack([modes, own])
 
 
 def _unusable(row: Any) -> str:
@@ -243,10 +258,6 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
     for column in ("value", "err"):
         effects[column][~effects["constrained"]] = np.nan
     effects.rename_column("err", "value_err")
-    stars = [
-        {"target": star, "filter": name, "offset": value, "offset_err": calibration.star_offset_err[star, name]}
-        for (star, name), value in calibration.star_offset.items()
-    ]
     visits = table.copy()
     reason, used = np.full(len(table), "", dtype=object), np.zeros(len(table), dtype=bool)
     reason[index], used[index] = calibration.reason, calibration.kept
@@ -254,8 +265,13 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
     for name, part in calibration.parts.items():
         visits[f"part_{name}"] = np.full(len(table), np.nan)
         visits[f"part_{name}"][index] = part
-    tables = {"calibration": _factors(table[index][calibration.kept], calibration), "effects": effects}
-    return tables | {"stars": Table(stars), "visits": visits}
+    kept, stars = visits[visits["used"]], []
+    for group in kept.group_by(["target", "filter"]).groups:
+        weight = group["part_err"] ** -2.0
+        offset = np.average(group["part_residual"] + group["part_epoch"] + group["part_star"], weights=weight)
+        stars.append((*group["target", "filter"][0], offset, np.sum(weight) ** -0.5, len(group)))
+    stars = Table(rows=stars, names=("target", "filter", "offset", "offset_err", "n_visits"))
+    return {"calibration": _factors(kept, calibration), "effects": effects, "stars": stars, "visits": visits}
 
 
 def _factors(kept: Table, calibration: Calibration) -> Table:
@@ -263,17 +279,18 @@ def _factors(kept: Table, calibration: Calibration) -> Table:
     factors = []
     for i, name in enumerate(calibration.filters):
         mine = kept[kept["filter"] == name]
-        value, err = float(calibration.factor[i]), float(calibration.factor_err[i])
-        aperture = _aperture_err(mine) * value
+        value, total = float(calibration.factor[i]), float(calibration.factor_err[i])
+        aperture = value * float(np.sqrt(calibration.aperture[i, i]))
+        scatter = np.std(mine["part_residual"], ddof=1) if len(mine) > 1 else np.nan
         factors.append(
             {
                 "filter": name,
                 "factor": value,
-                "factor_err": float(np.hypot(err, aperture)),
+                "factor_err": total,
                 "n_visits": len(mine),
                 "n_stars": len(set(mine["target"])),
-                "scatter": float(calibration.scatter[i]),
-                "err_visits_stars": err,
+                "scatter": float(scatter),
+                "err_visits_stars": float(np.sqrt(max(total**2 - aperture**2, 0.0))),
                 "err_aperture": aperture,
                 "mjd": calibration.date,
                 "reference_subarray": calibration.reference,
@@ -281,13 +298,6 @@ def _factors(kept: Table, calibration: Calibration) -> Table:
         )
     meta = {"covariance_of_ln_factor": calibration.covariance.tolist(), "messages": list(calibration.messages)}
     return Table(factors, meta=meta)
-
-
-def _aperture_err(rows: Table) -> float:
-    """Return the fractional error of the aperture correction, which a filter's visits share."""
-    if "err_aperture" not in rows.colnames:
-        return 0.0
-    return float(np.nanmean(np.append(_numbers(rows["err_aperture"]), 0.0)[: len(rows) or 1]))
 
 
 def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
@@ -302,7 +312,7 @@ def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
         mono = float(np.nanmedian(mine["photmjsr_mono"] / mine["photmjsr"]))
         time, response = time_dependence(calibration.shape, name)
         value = unit / (float(calibration.factor[i]) * response)
-        err = float(np.hypot(calibration.factor_err[i] / calibration.factor[i], _aperture_err(mine)))
+        err = float(calibration.factor_err[i] / calibration.factor[i])
         found.append(Factor(name, value, value * err, value * mono, time))
     return found
 
