@@ -267,6 +267,9 @@ def image_layers(name, model):
         raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
     err = of_shape.get("err")
     variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
+    if err is not None and not variances and not err.any():
+        # what a cube's model makes up beside an SCI that stands alone
+        err, dq = None, dq if dq is None or dq.any() else None
     if data.ndim == 2:
         return [Layers(data, dq, err, variances, weight, area)]
     return [
