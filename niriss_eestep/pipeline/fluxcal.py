@@ -70,8 +70,8 @@ class FluxCalPipeline(FluxPipeline):
     #: exposures that could not be read
     product_name, several_targets, lost = None, False, ()
 
-    #: whether an exposure has been measured
-    is_warm = False
+    #: exposures that this process has measured
+    n_measured = 0
 
     def process(self, *inputs):
         """Run the whole calibration.
@@ -148,10 +148,13 @@ class FluxCalPipeline(FluxPipeline):
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return Outcome((), str(error))
-        if not self.is_warm and gc.get_freeze_count():
-            # what the first exposure has had imported and loaded too: the collections in `run` take 1 ms instead of 7
+        if gc.get_freeze_count():
+            # the collections in `run` are not to go through what is kept of the exposures before, but now and then
+            self.n_measured += 1
+            if self.n_measured % 100 == 0:
+                gc.unfreeze()
+                gc.collect()
             gc.freeze()
-            self.is_warm = True
         if not self.save_report:
             for product in products:
                 _drop_stamp(product)

@@ -156,7 +156,9 @@ class Files:
         exposure = next((folder / "sim").glob("*_rate.fits"))
         self.steps = [EEPhotometryStep(radii=[1.0, 5, 10, 15]), SBProfileStep()]
         product = folder / "x_eeprofile.asdf"
-        self.steps[0].measure(Member(exposure_root(exposure), exposure)).save(str(product))
+        whole = [step.measure(Member(exposure_root(exposure), exposure)) for step in self.steps]
+        self.whole = [np.array(model[model.y_name]) for model in whole]
+        whole[0].save(str(product))
         members = [{"expname": name, "exptype": kind} for name, kind in (("a_rate.fits", "science"), ("b.fits", "x"))]
         association = {"asn_rule": "x", "asn_type": "image2", "products": [{"name": "jw01", "members": members}]}
         self.originals = {
@@ -289,7 +291,19 @@ class Files:
         step = self.steps[case % 2]
         model = step.measure(Member("x", path))
         check_numbers(model)
-        return "measured" if not model._instance["meta"][model.meta_key]["failure"] else "failed"
+        block = model._instance["meta"][model.meta_key]
+        if block["failure"]:
+            return "failed"
+        if block["status"] == "measured":
+            self._check_values(model, self.whole[case % 2])
+        return block["status"].partition(":")[0]
+
+    def _check_values(self, model, truth):
+        """What is measured without a warning is what the whole file holds, to 1 %, or within 5 standard errors."""
+        value, err = model[model.y_name], model[f"{model.y_name}_err"]
+        off = np.abs(value - truth)
+        wrong = off > np.maximum(0.01 * np.abs(truth), 5 * err)
+        assert not wrong.any(), f"measured {value[wrong]} +- {err[wrong]} instead of {truth[wrong]}"
 
     def _read_product(self, path, _):
         model = products.open(path)
