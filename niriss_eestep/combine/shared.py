@@ -65,12 +65,11 @@ def with_shared_errors(
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
         averaged = np.einsum("ei,ej->ij", weight, weight)
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
-        covariances = combined.exposure_covariance
         combined = combine_profiles(
             combined.names,
             combined.radius,
-            combined.exposure_value,
-            covariances,
+            list(combined.exposure_value),
+            [profile.covariance for profile in profiles],
             common=np.nan_to_num(common_covariance(profiles)) + extra,
             flags=combined.exposure_flag,
         )

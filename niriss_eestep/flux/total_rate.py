@@ -48,9 +48,9 @@ class TotalRate:
         Weighted mean of the exposures' effective EE.
     count_rate : float
         Mean over the radii used [DN/s].
-    err_photon, err_scatter, err_radii, err_aperture : float
-        Standard errors of ``count_rate`` [DN/s]: formal; what the scatter between dithers adds; what the spread over
-        radii adds beyond chance; from the EE's own uncertainty.
+    err_photon, err_radii, err_aperture : float
+        Standard errors of ``count_rate`` [DN/s]: formal; what the spread over radii adds beyond chance; from the EE's
+        own uncertainty.
     err_flat, err_sky : float
         From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
     exposure_total, exposure_total_err : ndarray, shape (n_exposures,)
@@ -69,7 +69,6 @@ class TotalRate:
     ee_effective: NDArray[np.float64]
     count_rate: float
     err_photon: float
-    err_scatter: float
     err_radii: float
     err_aperture: float
     exposure_total: NDArray[np.float64]
@@ -78,6 +77,14 @@ class TotalRate:
     shared_err: float
     err_flat: float = 0.0
     err_sky: float = 0.0
+
+    @property
+    def err_scatter(self) -> float:
+        """Standard error of ``count_rate`` that the scatter between dithers adds [DN/s]; see `scatter_factor`."""
+        factor = scatter_factor(*_agreement(np.where(self.kept, self.exposure_total, np.nan), self.exposure_own_err))
+        # it says nothing of what all share
+        own = self.err_photon**2 + self.err_flat**2 + self.err_sky**2 - self.shared_err**2
+        return float(np.sqrt(max(0.0, own) * (factor**2 - 1)))
 
     @property
     def exposure_scatter(self) -> float:
@@ -120,10 +127,9 @@ class TotalRate:
         if len(finite) < 2:
             return {}
         total, err = self.exposure_total[finite], self.exposure_own_err[finite]
-        level, level_err = total[::-1], err[::-1]
-        if len(finite) > 2:
-            # the error of a median of normal values is 1.25 times the mean's
-            level, level_err = np.median(total), 1.2533 * np.sqrt(np.sum(err**2)) / len(finite)
+        # the error of a median of normal values is 1.25 times the mean's
+        middle = np.median(total), 1.2533 * np.sqrt(np.sum(err**2)) / len(finite)
+        level, level_err = (total[::-1], err[::-1]) if len(finite) == 2 else np.broadcast_arrays(*middle)
         allowed = DISCREPANT_SIGMA * np.hypot(err, level_err) + DISCREPANT_SHARE * np.abs(level)
         apart = {int(k): float(off) for k, off in zip(finite, total / level - 1, strict=True)}
         told = finite[np.abs(total - level) > allowed]
@@ -245,7 +251,6 @@ def total_rate(
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
     mean_effective_err = np.abs(weighted_sum(weight, effective_err))
     scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
-    covariance = combined.covariance / scale
     formal = combined.covariance / np.outer(combined.inflation, combined.inflation)
     photon, flat, sky, shared = (
         0.0 if part is None else max(0.0, float(np.mean((part / scale)[chosen])))
@@ -253,21 +258,17 @@ def total_rate(
     )
     count_rate, kept = float(np.mean(total[used])), np.any(used & (combined.exposure_flag > 0), axis=1)
     exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
-    own_err = np.sqrt(np.maximum(exposure_total_err**2 - shared, 0.0))
-    factor = scatter_factor(*_agreement(np.where(kept, exposure_total, np.nan), own_err))
     return TotalRate(
         radius=radius,
         used=used,
         total=total,
-        total_err=np.sqrt(np.diagonal(covariance)),
+        total_err=np.sqrt(np.diagonal(combined.covariance / scale)),
         ee_effective=mean_effective,
         count_rate=count_rate,
         err_photon=float(np.sqrt(max(0.0, photon - flat - sky))),
         err_flat=float(np.sqrt(flat)),
         err_sky=float(np.sqrt(sky)),
-        # the scatter says nothing of what all share
-        err_scatter=float(np.sqrt(max(0.0, photon - shared) * (factor**2 - 1))),
-        err_radii=_excess_spread(total[used], covariance[chosen]),
+        err_radii=_excess_spread(total[used], (combined.covariance / scale)[chosen]),
         # a wrong wavefront moves the EE at all radii together
         err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
         exposure_total=exposure_total,
