@@ -1,5 +1,7 @@
 """Entry points for stpipe and asdf; imported at every start of ``strun``, so it imports nothing heavy."""
 
+import sys
+
 __all__ = ["get_resource_mappings", "get_steps"]
 
 
@@ -11,7 +13,7 @@ def get_steps():
     list of (str, str, bool)
         Class, alias and whether the class is a pipeline.
     """
-    return [
+    steps = [
         ("niriss_eestep.steps.EEPhotometryStep", "ee_photometry", False),
         ("niriss_eestep.steps.SBProfileStep", "sb_profile", False),
         ("niriss_eestep.steps.CombineProfilesStep", "combine_profiles", False),
@@ -19,6 +21,24 @@ def get_steps():
         ("niriss_eestep.steps.CalibrateVisitsStep", "calibrate_visits", False),
         ("niriss_eestep.steps.FluxCalPipeline", "niriss_fluxcal", True),
     ]
+    if sys.argv and sys.argv[0].endswith(("/strun", "strun.exe")):
+        _check_step_name([alias for _, alias, _ in steps])
+    return steps
+
+
+def _check_step_name(own):
+    """End ``strun`` with one line where the name of a step of this package is misspelt; stpipe shows a traceback."""
+    from difflib import get_close_matches
+    from importlib.metadata import entry_points
+    from pathlib import Path
+
+    name = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+    near = get_close_matches(name, own, 1, cutoff=0.8)
+    if name in own or not near or Path(name).exists():
+        return
+    others = [entry for entry in entry_points(group="stpipe.steps") if not entry.value.startswith("niriss_eestep.")]
+    if name not in {alias for entry in others for _, alias, _ in entry.load()()}:
+        sys.exit(f"strun: there is no step {name}; did you mean {near[0]}?")
 
 
 def get_resource_mappings():

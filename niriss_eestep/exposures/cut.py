@@ -253,9 +253,9 @@ def image_layers(name, model):
         arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
     data = arrays.get("data")
     if data is None or data.ndim not in (2, 3) or 0 in data.shape:
-        raise ExposureError(
-            f"{name}: SCI has shape {None if data is None else data.shape}; an image or a cube of them is needed"
-        )
+        shape, ramps = None if data is None else data.shape, getattr(data, "ndim", 0) == 4
+        needed = "run calwebb_detector1 first and give its _rate file" if ramps else "an image or a cube is needed"
+        raise ExposureError(f"{name}: SCI has shape {shape}{' (ramps)' if ramps else ''}: {needed}")
     of_shape = {key: array for key, array in arrays.items() if array is not None and array.shape == data.shape}
     weight, area = of_shape.get("wht"), arrays.get("area")
     area = area if area is not None and area.shape == data.shape[-2:] else None

@@ -179,6 +179,10 @@ def _paths(item, input_dir):
     path = Path(item)
     if input_dir and not path.is_absolute() and len(path.parts) == 1 and not path.exists():
         path = Path(input_dir) / path
+    if path.is_dir():
+        raise AssociationError(
+            f"{path}: is a directory: make its associations (niriss-ee asn {path}) and give one of them, or give files"
+        )
     if not any(c in str(item) for c in "*?[") or path.exists():
         return [path]
     found = sorted(Path(name) for name in glob(str(path), recursive=True))

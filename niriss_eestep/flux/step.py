@@ -20,6 +20,7 @@ from niriss_eestep.products.foreign import completed_group
 from niriss_eestep.products.groups import exposure_backgrounds
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
+from niriss_eestep.products.verdict import group_line
 
 __all__ = ["AbsFluxStep"]
 
@@ -213,7 +214,7 @@ class AbsFluxStep(FluxStep):
         self.finish(result, sources, self.parameters_for(models[0]))
         for row in rows:
             level = logging.INFO if row["status"] == "measured" else logging.WARNING
-            log.log(level, "%s %s %s: %s", row["target"], row["filter"], row["subarray"], row["status"])
+            log.log(level, "%s", group_line(row))
         return result
 
     def calibrate_group(self, model):

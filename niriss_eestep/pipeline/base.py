@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,12 +18,14 @@ from jwst.stpipe import Pipeline as JwstPipeline
 from jwst.stpipe import Step as JwstStep
 from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
+from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
 from niriss_eestep.errors import OutputError, ReferenceDataError
 from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, science_metadata
 from niriss_eestep.pipeline import crds
 from niriss_eestep.pipeline.parameters import plain, plain_numbers, reference_config, selection_of, was_given
+from niriss_eestep.pipeline.strun import IN_STRUN, check_command_line, in_words, plain_words
 from niriss_eestep.products.provenance import record_provenance
 
 __all__ = ["FluxPipeline", "FluxStep"]
@@ -93,7 +95,8 @@ class FluxStep(JwstStep):
         configobj.ConfigObj
         """
         ask_crds = not (get_disable_crds_steppars() if disable is None else disable)
-        config = cls._reference_config(science_metadata(dataset), ask_crds=ask_crds)
+        with plain_words(cls.class_alias):
+            config = cls._reference_config(science_metadata(dataset), ask_crds=ask_crds)
         config.ask_crds = ask_crds
         return config
 
@@ -116,7 +119,11 @@ class FluxStep(JwstStep):
         plain_numbers(config)
         given = was_given(config)
         ask_crds = getattr(config.main, "ask_crds", not get_disable_crds_steppars())
-        step = super().from_config_section(config, parent=parent, name=name, config_file=config_file)
+        with plain_words(cls.class_alias):
+            try:
+                step = super().from_config_section(config, parent=parent, name=name, config_file=config_file)
+            except ValidationError as error:
+                raise in_words(error, config, cls.load_spec_file()) from None
         step.given, step.ask_crds = given, ask_crds
         # stpipe marks what comes from the command line, and takes the mark off single values only
         for name, value in vars(step).items():
@@ -284,7 +291,7 @@ class FluxStep(JwstStep):
         try:
             if self.in_pipeline:
                 return super().run(*args)
-            with _interruptible(), _frozen_garbage():
+            with plain_words(self.class_alias), _interruptible(), _frozen_garbage():
                 if self.output_dir:
                     check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
                 return super().run(*args)
@@ -420,9 +427,11 @@ class FluxStep(JwstStep):
         result._instance.setdefault("cal_logs", {})[name] = list(self._log_records or ())[start:]
         result._log_is_kept = True
 
-    @staticmethod
-    def get_stpipe_loggers():
-        """Name the loggers to show: the standard pipeline's and this package's."""
+    @classmethod
+    def get_stpipe_loggers(cls):
+        """Name the loggers to show: the standard pipeline's and this package's; the first that strun asks for."""
+        if IN_STRUN and multiprocessing.parent_process() is None:
+            check_command_line(cls)
         return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
 
 
@@ -461,7 +470,7 @@ def _frozen_garbage():
 
 @contextmanager
 def _interruptible():
-    """End on SIGTERM as on SIGINT, so that workers end and half-written files go; and without a traceback.
+    """End on SIGTERM as on SIGINT, so that workers end and half-written files go.
 
     Only where the program has not decided otherwise, and in its main thread, as Python has it.
     """
@@ -470,20 +479,9 @@ def _interruptible():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
-        sys.excepthook = _say_interrupted
-        raise
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _say_interrupted(kind, error, traceback):
-    """Stand in for the traceback of an interrupt that nobody has caught."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
 
 
 def check_directory(path):

@@ -6,7 +6,7 @@ import numpy as np
 
 from niriss_eestep.products.columns import schema_url, table_fields
 
-__all__ = ["error_terms", "not_included", "verdict"]
+__all__ = ["error_terms", "group_line", "not_included", "verdict"]
 
 #: a ratio agrees with 1 within so many of its standard errors
 _AGREES = 3.0
@@ -49,6 +49,32 @@ def not_included(model):
         for name, parameter in _GIVEN.items()
         if name in terms and not np.any(table[name] > 0)
     ]
+
+
+def group_line(row):
+    """Say in a line what a group gave.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of the table of `AbsFluxModel`; what a failed group lacks may be missing.
+
+    Returns
+    -------
+    str
+        For example 'WD1057+719 F200W SUB64: 2 of 2, ratio 1.0001 +- 0.0014 (aperture correction 0.12 %)', with the
+        largest term of the error, and the status where it is not just 'measured'.
+    """
+    ratio, rate = row.get("ratio", np.nan), row.get("count_rate", np.nan)
+    said = "no total count rate"
+    if np.isfinite(ratio):
+        name = max(error_terms(), key=lambda name: np.nan_to_num(row[name]))
+        said = f"ratio {ratio:.4f} +- {row['ratio_err']:.4f} ({error_terms()[name]} {100 * row[name]:.2g} %)"
+    elif np.isfinite(rate):
+        said = f"{rate:.6g} +- {row['count_rate_err']:.2g} DN/s, no ratio"
+    names = " ".join(filter(None, (row[key] for key in ("target", "filter", "subarray"))))
+    status = "" if row["status"] == "measured" else f"; {row['status']}"
+    return f"{names}: {row['n_measured']} of {row['n_exposures']}, {said}{status}"
 
 
 def verdict(model):

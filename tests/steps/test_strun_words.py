@@ -1,0 +1,125 @@
+"""A slip on the command line of strun ends in one line that says what to write; elsewhere an exception says it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from niriss_eestep.errors import AssociationError, ParameterError
+from niriss_eestep.pipeline import strun
+from niriss_eestep.simulate.program import Program, simulate_program
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
+
+RADII = "steps.ee_photometry.radii"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Two exposures of one group, and their association."""
+    from niriss_eestep.exposures.associations import find_exposures, write_associations
+
+    path = tmp_path_factory.mktemp("two")
+    simulate_program(path, Program(groups=(("F480M", "SUB64"),), n_dithers=2, seed=5))
+    write_associations(find_exposures(path)[0], path)
+    return path
+
+
+def run(*arguments, cwd):
+    """Run strun in a process of its own, which alone shows what it prints."""
+    command = [os.path.join(os.path.dirname(sys.executable), "strun"), *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CRDS")}
+    environment["PYSYN_CDBS"] = str(cwd)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def association(directory):
+    return next(directory.glob("*_asn.json")).name
+
+
+@pytest.mark.parametrize(
+    ("step", "option", "line"),
+    [
+        ("ee_photometry", "--radii=5", "--radii=5: a list needs a comma: --radii=5,"),
+        ("ee_photometry", "--radii=", "--radii=: a list needs a comma: --radii=5,"),
+        ("ee_photometry", "--radii=5,a", "--radii=['5', 'a']: must be a list of numbers"),
+        ("niriss_fluxcal", "--workers=0", "--workers=0: must be an integer, at least 1"),
+        ("niriss_fluxcal", "--on_error=ignore", "--on_error=ignore: must be one of record, raise"),
+        ("niriss_fluxcal", "--save_report=maybe", "--save_report=maybe: must be true or false"),
+        ("niriss_fluxcal", "--max_size=0", "--max_size=0: must be a number, at least 1"),
+        ("niriss_fluxcal", "--wrokers=2", "there is no option --wrokers; did you mean --workers?"),
+        ("niriss_fluxcal", "--nothing_like_it=2", "there is no option --nothing_like_it; --help lists all"),
+        ("niriss_fluxcal", "--workers", "argument --workers: expected one argument"),
+        ("niriss_fluxcal", "--output_dir='a", "--output_dir='a: a quotation mark is not closed"),
+        (
+            "niriss_fluxcal",
+            "--radii=5,",
+            f"there is no option --radii; did you mean --{RADII} or --steps.sb_profile.radii?",
+        ),
+    ],
+)
+def test_a_slip_is_one_line(monkeypatch, capfd, association, directory, step, option, line):
+    from stpipe._cli.strun import main
+
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/strun", step, association, option])
+    monkeypatch.setattr(strun, "IN_STRUN", True)
+    monkeypatch.setattr("niriss_eestep.pipeline.base.IN_STRUN", True)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == f"strun {step}: {line}"
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_in_processes_of_its_own(directory, association):
+    done = run("niriss_fluxcall", association, cwd=directory)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "strun: there is no step niriss_fluxcall; did you mean niriss_fluxcal?\n"
+    done = run("niriss_fluxcal", str(directory), cwd=directory)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{directory}: is a directory: make its associations (niriss-ee asn {directory})" in done.stderr
+
+
+def test_the_log_of_two_exposures_has_the_ratio_and_no_listing(directory, association):
+    done = run("niriss_fluxcal", association, "--output_dir=out", cwd=directory)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) < 16
+    (group,) = [line for line in lines if "F480M SUB64: 2 of 2, ratio " in line]
+    assert "%)" in group
+    assert "parameters are" not in done.stderr
+    assert "radius_max: 10.0" in run("abs_flux", "out/p_f480m_sub64_eecombined.asdf", "-v", cwd=directory).stderr
+
+
+def test_an_interrupt_ends_without_traceback(directory, association):
+    command = [os.path.join(os.path.dirname(sys.executable), "strun"), "niriss_fluxcal", association, "--output_dir=o"]
+    fifo = directory / "waits.json"
+    os.mkfifo(fifo)  # reading it blocks until the interrupt
+    command[2] = fifo.name
+    with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(0.1)
+        writer = os.open(fifo, os.O_WRONLY)  # returns when strun has opened it
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        os.close(writer)
+    assert process.returncode == 130
+    assert said.endswith("strun niriss_fluxcal: interrupted\n")
+    assert "Traceback" not in said
+
+
+def test_in_python_an_exception_says_it(directory, association):
+    path = str(directory / association)
+    with pytest.raises(ParameterError, match=r"^radii=5: must be a list: radii=\[5\]$"):
+        EEPhotometryStep.call(path, radii=5)
+    with pytest.raises(ParameterError, match=r"^workers=0: must be an integer, at least 1$"):
+        FluxCalPipeline.call(path, workers=0)
+    with pytest.raises(ParameterError, match=r"steps\.abs_flux\.aperture_correction=none: must be one of"):
+        FluxCalPipeline.call(path, steps={"abs_flux": {"aperture_correction": "none"}})
+    with pytest.raises(ParameterError, match="nothing: there is no such parameter"):
+        FluxCalPipeline.call(path, nothing=1)
+    with pytest.raises(AssociationError, match="is a directory"):
+        FluxCalPipeline.call(str(directory))
