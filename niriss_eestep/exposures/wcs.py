@@ -11,7 +11,7 @@ import numpy as np
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
-from niriss_eestep.reference.proper_motion import proper_motion
+from niriss_eestep.reference.standard_stars import proper_motion
 
 __all__ = ["ImageWCS", "PixelSize", "image_wcs", "pixel_size", "relative_area", "target_positions"]
 

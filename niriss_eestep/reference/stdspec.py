@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, expected_rate, spikes
 from niriss_eestep.guards.fits_file import primary_header, read_fits_table
 from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.standard_stars import name_key, same_star
 
 __all__ = [
     "calspec_directory",
@@ -23,7 +23,6 @@ __all__ = [
     "find_spectrum",
     "find_spectrum_files",
     "load_spectrum",
-    "same_star",
     "write_spectrum",
 ]
 
@@ -33,64 +32,6 @@ log = logging.getLogger(__name__)
 FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
 COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
 INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
-
-# Other names of CALSPEC standards (CALSPEC tables 1 and 2, Bohlin et al.; GSC names: SIMBAD)
-ALIASES = {
-    "10lac": ("HD214680",),
-    "109vir": ("HD130109",),
-    "16cygb": ("HD186427",),
-    "18sco": ("HD146233",),
-    "1732526": ("2MASS J17325264+7104431", "TYC 4424-1286-1"),
-    "1740346": ("2MASS J17403468+6527148", "TYC 4207-219-1"),
-    "1743045": ("2MASS J17430448+6655015",),
-    "1757132": ("2MASS J17571324+6703409", "TYC 4212-455-1"),
-    "1802271": ("2MASS J18022716+6043356", "TYC 4201-1542-1", "BPS BS 17447-0067"),
-    "1805292": ("2MASS J18052927+6427520", "TYC 4209-1396-1"),
-    "1808347": ("2MASS J18083474+6927286", "TYC 4433-1800-1"),
-    "1812095": ("2MASS J18120957+6329423", "TYC 4205-1677-1"),
-    "1812524": ("2MASS J18125240+6002319", "TYC 4201-1717-1"),
-    "2m003618": ("2M0036+18", "2MASS J00361617+1821104"),
-    "2m055914": ("2M0559-14", "2MASS J05591914-1404488"),
-    "alpha_lyr": ("Vega", "HD172167"),
-    "bd21d0607": ("HD284248",),
-    "bd_28d4211": ("WD2148+286",),
-    "bd54d1216": ("HD233511",),
-    "c26202": ("2MASS J03323287-2751483",),
-    "delumi": ("Delta UMi", "del UMi", "HD166205"),
-    "eta1dor": ("HD42525",),
-    "etauma": ("HD120315",),
-    "feige34": ("WD1036+433",),
-    "g191b2b": ("BD+52 913", "EGGR 247", "WD0501+527"),
-    "gd153": ("WD1254+223",),
-    "gd71": ("WD0549+158",),
-    "gj7541a": ("GJ 754.1A", "LAWD 74", "WD1917-077"),
-    "grw_70d5824": ("LAWD 52", "EGGR 102", "WD1337+705"),
-    "hd14943": ("HR 701",),
-    "hd128998": ("HR 5467",),
-    "hd158485": ("HR 6514",),
-    "hd159222": ("HR 6538",),
-    "hs2027": ("HS2027+0651", "WD2027+0651"),
-    "hz4": ("WD0352+096",),
-    "hz21": ("WD1211+332",),
-    "hz43": ("WD1314+293",),
-    "hz44": ("WD1321+364",),
-    "kf01t5": ("2MASS J18040388+6655437",),
-    "kf06t1": ("2MASS J17575849+6652293",),
-    "kf06t2": ("2MASS J17583798+6646522",),
-    "kf08t3": ("2MASS J17551622+6610116", "UCAC3 313-62260"),
-    "ksi2ceti": ("ksi02 Cet",),
-    "lamlep": ("Lambda Lep",),
-    "lds749b": ("LAWD 87", "WD2129+000"),
-    "mucol": ("mu. Col",),
-    "p041c": ("P41-C", "GSPC P 41-C", "2MASS J14515797+7143173", "TYC 4413-304-1", "GSC 04413-00304"),
-    "p177d": ("GSPC P177-D", "2MASS J15591357+4736419"),
-    "p330e": ("GSPC P330-E", "2MASS J16313382+3008465", "GSC 02581-02323"),
-    "sdss132811": ("SDSS J132811.45+463050.8", "WD1326+467"),
-    "sf1615_001a": ("2MASS J16181422+0000086",),
-    "sigori": ("Sigma Ori",),
-    "snap1": ("2MASS J16293576+5255532",),
-    "snap2": ("2MASS J16194609+5534178",),
-}
 
 
 @read_once
@@ -179,12 +120,12 @@ def find_spectrum_files(target: str, directory: str | os.PathLike[str] | None = 
     folder = calspec_directory(directory)
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
     wanted = same_star(target)
-    found = [path for path in files if _key(_file_parts(path)[0]) in wanted]
+    found = [path for path in files if name_key(_file_parts(path)[0]) in wanted]
     if not found:
-        found = [path for path in files if _key(_target_id(path)) in wanted]
+        found = [path for path in files if name_key(_target_id(path)) in wanted]
     if not found:
-        stars = {_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
-        near = get_close_matches(_key(target), list(stars), n=5, cutoff=0.0)
+        stars = {name_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
+        near = get_close_matches(name_key(target), list(stars), n=5, cutoff=0.0)
         names = ", ".join(stars[name] for name in near) or "none at all"
         raise ReferenceDataError(f"no spectrum of {target!r} in {folder}; the nearest names there: {names}")
     return sorted(found, key=lambda path: _file_parts(path)[1:], reverse=True)
@@ -381,39 +322,6 @@ def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
     source = (match["source"] or "").lower()
     n_instruments = sum(instrument in source for instrument in INSTRUMENTS)
     return match["star"], source != "mod", n_instruments, int(match["version"]), path.name
-
-
-@cache
-def same_star(target: str) -> frozenset[str]:
-    """Return the keys under which a star may be filed, in whatever way its name is spelled.
-
-    Parameters
-    ----------
-    target : str
-
-    Returns
-    -------
-    frozenset of str
-    """
-    key = _key(target)
-    same = {key}
-    for star, others in ALIASES.items():
-        if key in _keys((star, *others)):
-            same |= _keys((star, *others))
-    return frozenset(same - {""})
-
-
-def _keys(names: Iterable[str]) -> set[str]:
-    """Return the keys of names."""
-    return {_key(name) for name in names}
-
-
-def _key(name: str) -> str:
-    """Return a name without what spellings differ in: case, punctuation, leading zeros, the D of zone numbers."""
-    key = re.sub(r"[^A-Z0-9]", "", name.upper())
-    key = re.sub(r"^(BD|AGK|GRW|CD)(\d+)D(\d+)$", r"\1\2\3", key)  # CALSPEC writes BD+60 1753 as bd60d1753
-    key = re.sub(r"^(HD|BD)0+(?=\d)", r"\1", key)
-    return re.sub(r"^J(?=\d{7}$)", "", key)  # J1743045 is 1743045
 
 
 def _target_id(path: Path) -> str:
