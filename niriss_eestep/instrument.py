@@ -43,9 +43,15 @@ PIXEL_SCALE = 0.065562
 PIXEL_SOLID_ANGLE = 1.01148e-13
 """Nominal pixel area [sr]: PIXAR_SR of the headers (PHOTMJSR goes with this value)."""
 
-IPC_KERNEL = ((0.000309, 0.00398, 0.000309), (0.00471, 0.980177, 0.00471), (0.000309, 0.005028, 0.000309))
-"""Inter-pixel capacitance: share of a pixel's charge that is read in it and its neighbours, rows y-1 to y+1 (SUB80;
-L. Desdoigts, amigo); what is beyond sums to 2e-4."""
+IPC_KERNEL = (
+    (-6e-06, 9e-06, 2.9e-05, 9e-06, -6e-06),
+    (9e-06, 3.09e-04, 3.980e-03, 3.09e-04, 9e-06),
+    (2.9e-05, 4.710e-03, 0.980177, 4.710e-03, 2.9e-05),
+    (9e-06, 3.09e-04, 5.028e-03, 3.09e-04, 9e-06),
+    (-6e-06, 9e-06, 2.9e-05, 9e-06, -6e-06),
+)
+"""Share of a pixel's charge that is read in its neighbours, rows y-2 ... y+2: inter-pixel capacitance of SUB80
+(LouisDesdoigts/amigo, src/amigo/data/SUB80_ipc.npy). It adds up to 1.0000; no charge is lost."""
 
 SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
 """Square arcseconds in a steradian."""

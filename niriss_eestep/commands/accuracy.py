@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from niriss_eestep.commands.arguments import count, positive_count
-from niriss_eestep.commands.simulate import detector_effects
+from niriss_eestep.commands.simulate import blemishes_and_effects, detector_effects
 
 HELP = "measure the accuracy of the photometry and its errors on simulated stars"
 
@@ -24,8 +24,11 @@ def configure(parser):
     parser.add_argument(
         "--pulls", type=count, default=0, metavar="N", help="noisy groups for the pulls in each filter (default: none)"
     )
-    parser.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels in each noisy exposure")
-    detector_effects(parser.add_argument_group("what the detector does in the noisy groups"))
+    parser.add_argument(
+        "--dithers", type=positive_count, default=2, metavar="N", help="exposures of a group (default 2)"
+    )
+    parser.add_argument("--subarray", default="SUB128", metavar="S", help="of the noisy groups (default SUB128)")
+    detector_effects(parser.add_argument_group("what the detector and the sky do in the noisy groups"))
     parser.add_argument("--seed", type=count, default=0, help="equal seeds give equal figures")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="plot the pulls (PNG, PDF, SVG)")
 
@@ -102,18 +105,17 @@ def _print_pulls(args, filters, psfs, ee):
     import numpy as np
 
     from niriss_eestep.pipeline.progress import progress
-    from niriss_eestep.simulate.scene import Blemishes
-    from niriss_eestep.validate.accuracy import pulls
+    from niriss_eestep.validate.accuracy import Trial, pulls
 
-    blemishes = Blemishes(nan=args.nan_pixels)
+    blemishes, effects = blemishes_and_effects(args)
+    trial = Trial(args.dithers, args.subarray, blemishes=blemishes, effects=effects)
     found = {
         name: pulls(
             name,
             psfs[name],
             ee,
+            trial,
             n=args.pulls,
-            blemishes=blemishes,
-            effects={"flat_error": args.flat_error, "one_over_f": args.one_over_f, "ipc": args.ipc},
             seed=args.seed,
             progress=lambda groups, name=name: progress(groups, desc=f"pulls {name}", unit="group"),
         )
@@ -121,8 +123,8 @@ def _print_pulls(args, filters, psfs, ee):
     }
     limits = 3 / np.sqrt(args.pulls), 3 / np.sqrt(2 * args.pulls)
     print(
-        f"pulls (measured - true) / error of {args.pulls} groups of 2 noisy dithers, {args.nan_pixels} NaN pixels each;"
-        f" expected: mean 0 +- {limits[0]:.3f}, std 1 +- {limits[1]:.3f}"
+        f"pulls (measured - true) / error of {args.pulls} groups of {args.dithers} noisy dithers, {args.nan_pixels} NaN"
+        f" pixels each; expected: mean 0 +- {limits[0]:.3f}, std 1 +- {limits[1]:.3f}"
     )
     radius = next(iter(found.values())).radius
     print(f"{'':13}" + "".join(f"{f'r={r:g}':>7}" for r in radius) + f"{'total':>8}")

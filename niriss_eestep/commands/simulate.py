@@ -74,6 +74,27 @@ def _configure_image(group):
     group.add_argument(
         "--gradient", type=number, nargs=2, default=(0.0, 0.0), metavar=("X", "Y"), help="of the background, per pixel"
     )
+    group.add_argument("--stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
+    detector_effects(group)
+    group.add_argument(
+        "--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
+    )
+    group.add_argument(
+        "--electrons", type=positive, default=1e6, metavar="N", help="of the star, in an exposure (default 1e6)"
+    )
+
+
+def detector_effects(group):
+    """Add the switches of bad pixels, and one for each of what a detector and the sky do.
+
+    Parameters
+    ----------
+    group : argparse.ArgumentParser or group of arguments
+    """
+    from dataclasses import fields
+
+    from niriss_eestep.simulate.effects import Effects
+
     group.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
     group.add_argument("--low-pixels", type=count, default=0, metavar="N", help="low pixels without a flag")
     group.add_argument("--jump-pixels", type=count, default=0, metavar="N", help="good pixels flagged JUMP_DET")
@@ -86,28 +107,45 @@ def _configure_image(group):
         metavar=("R_MIN", "R_MAX"),
         help="where these pixels lie, from the star (default 5 16)",
     )
-    group.add_argument("--stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
-    detector_effects(group)
-    group.add_argument(
-        "--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis"
-    )
-    group.add_argument(
-        "--electrons", type=positive, default=1e6, metavar="N", help="of the star, in an exposure (default 1e6)"
-    )
+    for each in fields(Effects):
+        name, default, unit = f"--{each.name.replace('_', '-')}", each.default, each.metadata["unit"]
+        if isinstance(default, bool):
+            group.add_argument(name, action="store_true", help=each.metadata["help"])
+            continue
+        kind = {int: count, float: number, str: str}.get(type(default), Path)
+        described = each.metadata["help"] + (f" [{unit}]" if unit and kind is not Path else "")
+        shown = "" if default in (0, None) else f" (default {default})"
+        group.add_argument(
+            name, type=kind, default=default, metavar="FILE" if kind is Path else "X", help=described + shown
+        )
 
 
-def detector_effects(group):
-    """Add the switches of what a detector does to its noise.
+def blemishes_and_effects(args):
+    """Make `Blemishes` and `Effects` of the switches of `detector_effects`.
 
     Parameters
     ----------
-    group : argparse.ArgumentParser or group of arguments
+    args : argparse.Namespace
+
+    Returns
+    -------
+    blemishes : Blemishes
+    effects : Effects
     """
-    group.add_argument("--flat-error", type=number, default=0.0, metavar="X", help="relative, pixel by pixel")
-    group.add_argument(
-        "--one-over-f", type=number, default=0.0, metavar="E", help="1/f noise along columns in a double sample [e-]"
-    )
-    group.add_argument("--ipc", action="store_true", help="inter-pixel capacitance, beyond what the PSF images hold")
+    from dataclasses import fields
+
+    from astropy.io import fits
+
+    from niriss_eestep.errors import ParameterError, reading
+    from niriss_eestep.simulate.effects import Effects
+    from niriss_eestep.simulate.scene import Blemishes
+
+    given = {each.name: getattr(args, each.name) for each in fields(Effects)}
+    if args.response is not None:
+        with reading(args.response, "a flat field (FITS, image SCI)", ParameterError):
+            given["response"] = fits.getdata(args.response, "SCI").astype(float)
+    blemishes = Blemishes(args.nan_pixels, args.low_pixels, args.jump_pixels, args.hits, *args.bad_radii)
+    return blemishes, Effects(**given)
 
 
 def run(args):
@@ -151,7 +189,6 @@ def make_program(args):
     from niriss_eestep.instrument import FILTERS
     from niriss_eestep.reference import load_spectrum
     from niriss_eestep.simulate.program import COMMISSIONING, Program, combinations
-    from niriss_eestep.simulate.scene import Blemishes
 
     if args.commissioning and (args.filters or args.subarrays):
         raise ParameterError(
@@ -161,20 +198,18 @@ def make_program(args):
     filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
     subarrays = _words(args.subarrays or ["SUB128"])
     groups = COMMISSIONING if args.commissioning else combinations(filters, subarrays)
-    r_min, r_max = args.bad_radii
+    blemishes, effects = blemishes_and_effects(args)
     return Program(
         groups=groups,
         n_dithers=args.dithers,
         star=_star(args),
         spectrum=None if args.spectrum is None else load_spectrum(args.spectrum),
-        blemishes=Blemishes(args.nan_pixels, args.low_pixels, args.jump_pixels, args.hits, r_min, r_max),
+        blemishes=blemishes,
         ratio=_ratios(args.ratio),
         background=args.background,
         gradient=tuple(args.gradient),
         n_stars=args.stars,
-        flat_error=args.flat_error,
-        one_over_f=args.one_over_f,
-        ipc=args.ipc,
+        effects=effects,
         noise=args.noise,
         pointing_error=args.pointing_error,
         electrons=args.electrons,

@@ -31,12 +31,15 @@ class PSFImage:
         Radii of the encircled energy [pix]; rising, to beyond ``half_size``.
     ee : ndarray, shape (n_radii,)
         Encircled energy.
+    aspect : float
+        Height over width of the detector's pixels on the sky, whose area is that of the unit.
     """
 
     light: NDArray[np.float32]
     oversample: int
     radius: NDArray[np.float64]
     ee: NDArray[np.float64]
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
         n = self.light.shape[0]
@@ -100,7 +103,8 @@ class PSFImage:
         ndarray, shape ``shape``
             Fraction of the star's total light on each pixel; it sums to 1 over the infinite plane.
         """
-        rows, columns = np.arange(shape[0]) - y, np.arange(shape[1]) - x
+        height = np.sqrt(self.aspect)
+        rows, columns = (np.arange(shape[0]) - y) * height, (np.arange(shape[1]) - x) / height
         row_in, column_in = self._inside(rows), self._inside(columns)
         if row_in.size == shape[0] and column_in.size == shape[1]:
             return self._integrate(rows, columns)
@@ -115,7 +119,8 @@ class PSFImage:
 
     def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Light on pixels centred at consecutive offsets from the star."""
-        edges = [np.append(offset - 0.5, offset[-1] + 0.5) for offset in (rows, columns)]
+        halves = np.sqrt(self.aspect) / 2, 0.5 / np.sqrt(self.aspect)
+        edges = [np.append(at - half, at[-1] + half) for at, half in zip((rows, columns), halves, strict=True)]
         return np.diff(np.diff(self._cumulative(*edges), axis=0), axis=1)
 
 

@@ -134,7 +134,7 @@ def rateints_model(images: list[SimulatedImage], setup: ExposureSetup) -> CubeMo
 
 
 def cal_model(image: SimulatedImage, setup: ExposureSetup) -> ImageModel:
-    """Make a `_cal` exposure, with VAR_FLAT and a gwcs.
+    """Make a `_cal` exposure, divided by the known response and pixel area, with AREA, VAR_FLAT and a gwcs.
 
     Parameters
     ----------
@@ -149,9 +149,14 @@ def cal_model(image: SimulatedImage, setup: ExposureSetup) -> ImageModel:
         In MJy/sr, with the in-flight PHOTMJSR of August 2022.
     """
     photmjsr = np.float32(filter_facts(setup.filter_name).photmjsr)
-    model = _dated(ImageModel)(data=image.data * photmjsr, err=image.err * photmjsr, dq=image.dq)
+    factor = photmjsr / np.broadcast_to(image.pattern.response * image.pattern.area, image.data.shape).astype(
+        np.float32
+    )
+    model = _dated(ImageModel)(data=image.data * factor, err=image.err * factor, dq=image.dq)
     for name in ("var_poisson", "var_rnoise", "var_flat"):
-        setattr(model, name, getattr(image, name) * photmjsr**2)
+        setattr(model, name, getattr(image, name) * factor**2)
+    if np.any(image.pattern.area != 1):
+        model.area = np.array(image.pattern.area, dtype=np.float32)
     _fill_header(model, setup)
     model.meta.bunit_data = model.meta.bunit_err = "MJy/sr"
     _fill_photometry(model, float(photmjsr))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from niriss_eestep.simulate.detector import (
     get_subarray,
     sky_background,
 )
+from niriss_eestep.simulate.effects import Effects, seen_in
 from niriss_eestep.simulate.scene import (
     PSF,
     SATURATED,
@@ -29,6 +30,7 @@ from niriss_eestep.simulate.scene import (
     Scene,
     Star,
     average,
+    draw_pattern,
     simulate_image,
     simulate_integrations,
 )
@@ -139,10 +141,8 @@ class Program:
         Change of the background along x and y [DN/s/pix per pix].
     n_stars : int
         Other stars in the field.
-    flat_error : float
-        Relative error of the flat field.
-    one_over_f, ipc : float, bool
-        As of a `Scene`.
+    effects : Effects
+        What the detector and the sky do beside.
     noise : bool
         Whether to draw noise.
     pointing_error : float
@@ -173,9 +173,7 @@ class Program:
     background: float | None = None
     gradient: tuple[float, float] = (0.0, 0.0)
     n_stars: int = 0
-    flat_error: float = 0.0
-    one_over_f: float = 0.0
-    ipc: bool = False
+    effects: Effects = field(default_factory=Effects)
     noise: bool = True
     pointing_error: float = 0.3
     electrons: float = 1e6
@@ -191,7 +189,7 @@ class Program:
             filter_facts(filter_name)
             get_subarray(subarray)
         least_of = {"n_dithers": 1, "number": 1, "electrons": 1}
-        least_of |= dict.fromkeys(("n_stars", "seed", "flat_error", "pointing_error"), 0)
+        least_of |= dict.fromkeys(("n_stars", "seed", "pointing_error"), 0)
         for label, least in least_of.items():
             if not getattr(self, label) >= least:
                 raise ParameterError(f"{label} must be {least} or more, got {getattr(self, label)}")
@@ -345,12 +343,11 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
         readout=planned.readout,
         background=planned.background,
         gradient=program.gradient,
-        others=_draw_other_stars(planned, program),
+        others=_draw_other_stars(planned, program) + _remnant(planned, program),
         blemishes=program.blemishes,
-        flat_error=program.flat_error,
-        one_over_f=program.one_over_f,
-        ipc=program.ipc,
+        effects=seen_in(program.effects, subarray, planned.dither),
         reference_border=subarray.reference_border,
+        outputs=subarray.noutputs,
     )
 
 
@@ -465,6 +462,15 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
     return ()
 
 
+def _remnant(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
+    """What is left of the star of the exposure before, in the same subarray, where it stood then."""
+    share = program.effects.persistence
+    if not share or planned.dither == 1:
+        return ()
+    x, y, _, _ = _draw_position(program, planned.index - 1, SUBARRAYS[planned.subarray])
+    return (Star(x, y, share * planned.electron_rate),)
+
+
 def _checked_kinds(kinds: Sequence[str]) -> Sequence[str]:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
@@ -492,14 +498,19 @@ def _simulate_exposure(
 
     scene, psf = scene_of(planned, program), psfs[planned.filter_name]
     rng = np.random.default_rng([program.seed, planned.index, 2])
+    pattern = draw_pattern(scene, rng)
+    if program.effects.flat_error:
+        # a response belongs to the detector
+        flat_rng = np.random.default_rng([program.seed, SUBARRAYS[planned.subarray].size, 3])
+        pattern = replace(pattern, flat=draw_pattern(scene, flat_rng).flat)
     setup = _setup_of(planned, program)
     if "rateints" in kinds:
-        integrations = simulate_integrations(scene, psf, rng, noise=program.noise)
+        integrations = simulate_integrations(scene, psf, rng, noise=program.noise, pattern=pattern)
         image = average(integrations)
         model = exposure.rateints_model(integrations, setup)
         exposure.write_model(model, directory, planned.name, "rateints")
     else:
-        image = simulate_image(scene, psf, rng, noise=program.noise)
+        image = simulate_image(scene, psf, rng, noise=program.noise, pattern=pattern)
     for kind, make in (("rate", exposure.rate_model), ("cal", exposure.cal_model)):
         if kind in kinds:
             exposure.write_model(make(image, setup), directory, planned.name, kind)

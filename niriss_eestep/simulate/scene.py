@@ -11,12 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import DO_NOT_USE, IPC_KERNEL, JUMP_DET, REFERENCE_PIXEL, SATURATED
-from niriss_eestep.simulate.detector import LINE_OVERHEAD, Readout
+from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, REFERENCE_PIXEL, SATURATED
+from niriss_eestep.simulate.detector import Readout
+from niriss_eestep.simulate.effects import (
+    Effects,
+    drawn_sky,
+    line_noise,
+    migrated,
+    pixel_area,
+    sky_shape,
+    smooth_noise,
+    snowball,
+    with_ipc,
+)
 
 __all__ = [
     "DO_NOT_USE",
@@ -32,7 +42,6 @@ __all__ = [
     "average",
     "draw_pattern",
     "expected_image",
-    "one_over_f_noise",
     "simulate_image",
     "simulate_integrations",
 ]
@@ -155,14 +164,12 @@ class Scene:
         Further stars.
     blemishes : Blemishes
         Bad pixels.
-    flat_error : float
-        Relative error of the flat field, pixel by pixel; 0 for a `_rate` exposure, which has seen none.
     reference_border : tuple of int
         Reference pixels at the left, right, bottom and top edge.
-    one_over_f : float
-        1/f noise along the columns, which NIRISS reads fast, within the noise of a correlated double sample [e-].
-    ipc : bool
-        Whether pixels show some of their neighbours' charge (`IPC_KERNEL`); the star's PSF is to be without it.
+    effects : Effects
+        What the detector and the sky do beside.
+    outputs : int
+        Amplifiers that read the array.
 
     Raises
     ------
@@ -177,22 +184,21 @@ class Scene:
     gradient: tuple[float, float] = (0.0, 0.0)
     others: tuple[Star, ...] = ()
     blemishes: Blemishes = field(default_factory=Blemishes)
-    flat_error: float = 0.0
     reference_border: tuple[int, int, int, int] = (0, 0, 0, 0)
-    one_over_f: float = 0.0
-    ipc: bool = False
+    effects: Effects = field(default_factory=Effects)
+    outputs: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.one_over_f <= np.sqrt(2) * self.readout.read_noise:
+        if self.effects.one_over_f > np.sqrt(2) * self.readout.read_noise:
             raise ParameterError(
                 f"one_over_f must be between 0 and the noise of a double sample, "
-                f"{np.sqrt(2) * self.readout.read_noise:.1f} e-; got {self.one_over_f:g}"
+                f"{np.sqrt(2) * self.readout.read_noise:.1f} e-; got {self.effects.one_over_f:g}"
             )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FixedPattern:
-    """What is the same in every integration of an exposure: its blemishes and the flat field's error.
+    """What is the same in every integration of an exposure.
 
     Parameters
     ----------
@@ -200,6 +206,10 @@ class FixedPattern:
         Pixels as (y, x); no pixel has two blemishes.
     flat : ndarray, shape (ny, nx), or float
         Response after flat-fielding; 1 where the flat field is right.
+    response, area : ndarray, shape (ny, nx), or float
+        What a flat field knows: the pixels' response, and their area over the nominal one.
+    added : ndarray, shape (ny, nx), or float
+        Structure of the sky, and snowballs [DN/s].
     """
 
     nan: NDArray[np.int64]
@@ -207,6 +217,9 @@ class FixedPattern:
     jump: NDArray[np.int64]
     hits: NDArray[np.int64]
     flat: NDArray[np.float64] | float = 1.0
+    response: NDArray[np.float64] | float = 1.0
+    area: NDArray[np.float64] | float = 1.0
+    added: NDArray[np.float64] | float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,14 +264,16 @@ def expected_image(scene: Scene, psf: PSF) -> NDArray[np.float64]:
     """
     ny, nx = scene.shape
     dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
-    image = scene.background + scene.gradient[0] * dx + scene.gradient[1] * dy
+    image = (scene.background + scene.gradient[0] * dx + scene.gradient[1] * dy) * sky_shape(scene.shape, scene.effects)
+    if scene.effects.aspect != 1:
+        psf = replace(psf, aspect=scene.effects.aspect)  # type: ignore[type-var]
     for star in (scene.star, *scene.others):
         image += psf.render(star.x, star.y, scene.shape) * (star.electron_rate / scene.readout.gain)
     return image
 
 
 def draw_pattern(scene: Scene, rng: np.random.Generator) -> FixedPattern:
-    """Draw the places of the blemishes in the ring around the star, and the error of the flat field.
+    """Draw the places of the blemishes in the ring around the star, the flat field's error, sky and snowballs.
 
     Parameters
     ----------
@@ -288,8 +303,15 @@ def draw_pattern(scene: Scene, rng: np.random.Generator) -> FixedPattern:
             f"{blemishes.r_min:g} and {blemishes.r_max:g} pix of the star"
         )
     chosen = candidates[rng.choice(len(candidates), sum(counts), replace=False)] if sum(counts) else candidates[:0]
-    flat = rng.normal(1.0, scene.flat_error, scene.shape) if scene.flat_error else 1.0
-    return FixedPattern(*np.split(chosen, np.cumsum(counts)[:-1]), flat)
+    effects, shape = scene.effects, scene.shape
+    flat = 1.0 + effects.flat_error * smooth_noise(shape, rng, effects.flat_scale) if effects.flat_error else 1.0
+    added = scene.background * drawn_sky(shape, effects, rng)
+    for _ in range(effects.snowballs):
+        angle, far = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(blemishes.r_min**2, blemishes.r_max**2))
+        at = scene.star.x + far * np.cos(angle), scene.star.y + far * np.sin(angle)
+        added = added + snowball(shape, *at, effects) / scene.readout.gain
+    known = 1.0 if effects.response is None else effects.response, pixel_area(shape, effects.area_gradient)
+    return FixedPattern(*np.split(chosen, np.cumsum(counts)[:-1]), flat, *known, added)
 
 
 def simulate_image(
@@ -336,10 +358,14 @@ def simulate_image(
     """
     expected = expected_image(scene, psf) if expected is None else expected
     pattern = draw_pattern(scene, rng) if pattern is None else pattern
-    readout = scene.readout
-    image = _draw_noise(expected, scene, rng) * pattern.flat if noise else _with_ipc(expected, scene)
+    readout, effects = scene.readout, scene.effects
+    seen = migrated(
+        (expected + pattern.added) * pattern.response * pattern.flat, readout.integration_time, effects.migration
+    )
+    image = _draw_noise(seen, scene, rng) if noise else seen.copy()
     var_poisson = np.maximum(image, 0) / (readout.gain * readout.slope_time)
-    var_flat = np.square(scene.flat_error * image)
+    var_flat = np.square(0.0 if effects.flat_unstated else effects.flat_error * image)
+    var_flat = np.broadcast_to(var_flat, image.shape)
     variance = var_poisson + var_flat + readout.read_variance
     _spoil(image, variance, pattern, scene)
     dq = _flags(expected, pattern, scene)
@@ -349,7 +375,7 @@ def simulate_image(
 
 
 def simulate_integrations(
-    scene: Scene, psf: PSF, rng: np.random.Generator, *, noise: bool = True
+    scene: Scene, psf: PSF, rng: np.random.Generator, *, noise: bool = True, pattern: FixedPattern | None = None
 ) -> list[SimulatedImage]:
     """Simulate each integration of an exposure; the blemishes are the same in all of them.
 
@@ -357,14 +383,15 @@ def simulate_integrations(
     ----------
     scene : Scene
         What is in the exposure; ``scene.readout.nints`` integrations are made.
-    psf, rng, noise
+    psf, rng, noise, pattern
         As for `simulate_image`.
 
     Returns
     -------
     list of SimulatedImage
     """
-    expected, pattern = expected_image(scene, psf), draw_pattern(scene, rng)
+    expected = expected_image(scene, psf)
+    pattern = draw_pattern(scene, rng) if pattern is None else pattern
     single = replace(scene, readout=replace(scene.readout, nints=1))
     return [
         simulate_image(single, psf, rng, noise=noise, expected=expected, pattern=pattern)
@@ -397,43 +424,16 @@ def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
 
 
 def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw photons and read noise; the image that is expected is what the detector shows already."""
     electrons_per_rate = scene.readout.gain * scene.readout.slope_time  # [e- per DN/s]
     image = rng.poisson(np.maximum(expected, 0) * electrons_per_rate) / electrons_per_rate
-    image = _with_ipc(image, scene)
-    share = scene.one_over_f / (np.sqrt(2) * scene.readout.read_noise)
+    if scene.effects.ipc:
+        image = expected + with_ipc(image - expected)
+    share = scene.effects.one_over_f / (np.sqrt(2) * scene.readout.read_noise)
     read = rng.normal(scale=np.sqrt(1 - share**2), size=scene.shape)
     if share:
-        read += share * one_over_f_noise(scene.shape, rng)
+        read += share * line_noise(scene.shape, rng, fast_axis=scene.effects.fast_axis, outputs=scene.outputs)
     return image + np.sqrt(scene.readout.read_variance) * read
-
-
-def _with_ipc(image: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
-    """Show each pixel's charge in its neighbours too, where the scene asks for it; none is lost."""
-    if not scene.ipc:
-        return image.copy()
-    return np.asarray(scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest"))
-
-
-def one_over_f_noise(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Noise with a power of 1/f in the order in which one amplifier reads the pixels: column by column.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (ny, nx)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (ny, nx)
-        Of variance 1.
-    """
-    n = shape[1] * (shape[0] + LINE_OVERHEAD)
-    amplitude = np.zeros(n // 2 + 1)
-    amplitude[1:] = np.arange(1, n // 2 + 1) ** -0.5
-    real, imaginary = rng.normal(size=(2, n // 2 + 1))
-    series = np.fft.irfft(amplitude * (real + 1j * imaginary), n) * n / np.sqrt(4 * np.sum(amplitude**2))
-    return series.reshape(shape[1], -1)[:, : shape[0]].T
 
 
 def _spoil(image: NDArray[np.float64], variance: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> None:

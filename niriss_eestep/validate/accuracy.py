@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +18,30 @@ from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
-from niriss_eestep.simulate.scene import (
-    PSF,
-    Blemishes,
-    Scene,
-    SimulatedImage,
-    Star,
-    draw_pattern,
-    expected_image,
-    simulate_image,
-)
+from niriss_eestep.simulate.detector import READ_NOISE, Subarray, choose_readout, get_subarray, sky_background
+from niriss_eestep.simulate.effects import Effects, seen_in
+from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, draw_pattern, simulate_image
 
-__all__ = ["CASES", "Case", "Pulls", "case_errors", "centring_effect", "combine_exposures", "pulls", "star_exposure_of"]
+__all__ = [
+    "CASES",
+    "Case",
+    "Pulls",
+    "Trial",
+    "case_errors",
+    "centring_effect",
+    "combine_exposures",
+    "pulls",
+    "star_exposure_of",
+]
 
 #: the star's rate in every filter [e-/s]: far from saturation even in the slow frames of FULL
 ELECTRON_RATE = 5.0e3
 
 #: stars are dithered by up to this about the array's centre [pix]
 _DITHER = 3.0
+
+#: half the side of a stamp, as the steps cut it for the default radii [pix]
+_HALF_SIZE = 35
 
 #: a frame of FULL is cut to this about the star: a step reads less of it than that [pix]
 _LARGEST = 256
@@ -95,26 +99,62 @@ def subarrays_of(filter_name: str) -> tuple[str, ...]:
     return ("SUB64", "SUB128", "SUB256", *full)
 
 
-def _scene(
-    filter_name: str, subarray: str, psf: PSF, rng: np.random.Generator, blemishes: Blemishes, offset: float = _DITHER
-) -> Scene:
-    """A star near the middle of a subarray, at a random pixel phase."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Groups of noisy exposures, and how they are measured.
+
+    Parameters
+    ----------
+    n_dithers : int
+        Exposures of a group.
+    subarray : str
+    electron_rate : float
+        Of the star [e-/s].
+    blemishes : Blemishes
+    effects : Effects
+        A flat field's error is the same in all dithers.
+    options : EEOptions
+    read_noise : float
+        Of a single read [e-].
+    same_pixels : bool
+        The star stands at the same place in all dithers.
+    """
+
+    n_dithers: int = 2
+    subarray: str = "SUB128"
+    electron_rate: float = ELECTRON_RATE
+    blemishes: Blemishes = field(default_factory=Blemishes)
+    effects: Effects = field(default_factory=Effects)
+    options: EEOptions = field(default_factory=EEOptions)
+    read_noise: float = READ_NOISE
+    same_pixels: bool = False
+
+
+def _region(subarray: str) -> Subarray:
+    """The part of a subarray about its centre that is simulated."""
     array = get_subarray(subarray)
     size = min(array.size, _LARGEST)
-    x, y = (size - 1) / 2 + rng.uniform(-offset, offset, 2)
+    return replace(array, size=size, start=array.start + (array.size - size) // 2)
+
+
+def _scene(filter_name: str, subarray: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> Scene:
+    """A star near the middle of a subarray, at a random pixel phase."""
+    array, rate = _region(subarray), trial.electron_rate
+    x, y = array.centre + rng.uniform(-_DITHER, _DITHER, 2)
     peak = psf.render(32.0, 32.0, (65, 65)).max()
-    readout = choose_readout(array, peak_rate=ELECTRON_RATE * peak, star_rate=ELECTRON_RATE)
+    readout = choose_readout(get_subarray(subarray), peak_rate=rate * peak, star_rate=rate)
     return Scene(
-        shape=(size, size),
-        star=Star(float(x), float(y), ELECTRON_RATE),
-        readout=replace(readout, gain=GAIN),
+        shape=array.shape,
+        star=Star(float(x), float(y), rate),
+        readout=replace(readout, gain=GAIN, read_noise=trial.read_noise),
         background=sky_background(filter_name),
-        blemishes=blemishes,
+        blemishes=trial.blemishes,
+        reference_border=array.reference_border,
     )
 
 
 def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated") -> StarExposure:
-    """Put a simulated image as what a step cuts out of its file.
+    """Put a simulated image as what a step cuts out of its file: 35 pix about the star.
 
     Parameters
     ----------
@@ -126,23 +166,15 @@ def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated
     -------
     StarExposure
     """
-    variance = np.asarray(image.var_poisson, dtype=float) + image.var_rnoise + image.var_flat
-    data = np.asarray(image.data, dtype=float)
-    return StarExposure(
-        name=name,
-        image=data,
-        variance=variance,
-        dq=image.dq,
-        bad=~np.isfinite(data) | ~np.isfinite(variance) | ((image.dq & 1) != 0),
-        x=round(scene.star.x),
-        y=round(scene.star.y),
-        x_origin=0,
-        y_origin=0,
-        pixel_scale=PIXEL_SCALE,
-        gain=scene.readout.gain,
-        flat_variance=np.asarray(image.var_flat, dtype=float),
-        photon_variance=np.asarray(image.var_poisson, dtype=float),
-    )
+    x, y = round(scene.star.x), round(scene.star.y)
+    corner = max(0, x - _HALF_SIZE), max(0, y - _HALF_SIZE)
+    cut = slice(corner[1], y + _HALF_SIZE + 1), slice(corner[0], x + _HALF_SIZE + 1)
+    parts = (image.data, image.var_poisson, image.var_rnoise, image.var_flat)
+    data, photons, reads, flat = (np.asarray(part[cut], dtype=float) for part in parts)
+    variance, dq = photons + reads + flat, image.dq[cut]
+    bad = ~np.isfinite(data) | ~np.isfinite(variance) | ((dq & 1) != 0)
+    taken = name, data, variance, dq, bad, float(x), float(y), *corner, PIXEL_SCALE, scene.readout.gain
+    return StarExposure(*taken, flat_variance=flat, photon_variance=photons)
 
 
 def combine_exposures(
@@ -193,15 +225,7 @@ def _with_core_nan(exposure: StarExposure, scene: Scene, rng: np.random.Generato
 
 
 def case_errors(
-    case: Case,
-    filter_name: str,
-    subarray: str,
-    psf: PSF,
-    ee: Curve,
-    *,
-    model: PSF | None = None,
-    n: int = 20,
-    seed: int = 0,
+    case: Case, filter_name: str, subarray: str, psf: PSF, ee: Curve, *, n: int = 20, seed: int = 0
 ) -> NDArray[np.float64]:
     """Relative errors of the total rate of noise-free stars.
 
@@ -213,8 +237,6 @@ def case_errors(
         The star's PSF.
     ee : callable
         ``ee(filter_name, radius)``: its exact EE.
-    model : object with ``render``, optional
-        PSF that the method 'psf' uses; the star's own by default.
     n : int
         Realisations: single exposures, or groups of ``case.n_dithers``.
     seed : int
@@ -226,17 +248,15 @@ def case_errors(
     """
     rng = np.random.default_rng([seed, *map(ord, filter_name + subarray + case.name)])
     errors = np.empty(n)
-    render = (model or psf).render
+    model = PSFModel(psf.render, partial(effective_ee, partial(ee, filter_name)))
     for k in range(n):
         profiles = []
         for _ in range(case.n_dithers):
-            scene = _scene(filter_name, subarray, psf, rng, case.blemishes)
+            scene = _scene(filter_name, subarray, psf, Trial(blemishes=case.blemishes), rng)
             exposure = star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene)
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
-            profiles.append(
-                measure_ee(exposure, case.options, PSFModel(render, partial(effective_ee, partial(ee, filter_name))))
-            )
+            profiles.append(measure_ee(exposure, case.options, model))
         _, total = combine_exposures(profiles, partial(ee, filter_name))
         errors[k] = total.count_rate * GAIN / ELECTRON_RATE - 1
     return errors
@@ -254,45 +274,43 @@ class Pulls:
         Of the group's mean at each radius.
     total : ndarray, shape (n,)
         Of the total rate.
+    total_err : ndarray, shape (n,)
+        Error of the total rate, as a fraction of the true one.
+    warnings : tuple of tuple of str, length n
+        What each group's exposures say.
     """
 
     radius: NDArray[np.float64]
     group: NDArray[np.float64]
     total: NDArray[np.float64]
+    total_err: NDArray[np.float64]
+    warnings: tuple[tuple[str, ...], ...] = ()
 
 
 def pulls(
     filter_name: str,
     psf: PSF,
     ee: Curve,
+    trial: Trial | None = None,
     *,
     n: int = 2000,
-    n_dithers: int = 2,
-    subarray: str = "SUB128",
-    blemishes: Blemishes | None = None,
-    effects: Mapping[str, Any] | None = None,
-    options: EEOptions | None = None,
     seed: int = 0,
     progress: Callable[[range], object] = iter,
 ) -> Pulls:
     """Compare errors with what they claim to be, on many noisy groups of exposures.
 
-    The truth at a radius is the same exposure's noise-free profile, without blemishes; that of the total rate is the
-    injected rate.
+    The truth at a radius is the same exposure's noise-free profile, without what the trial does to it; that of the
+    total rate is the injected rate.
 
     Parameters
     ----------
     filter_name : str
     psf, ee
         As `case_errors`.
-    n, n_dithers : int
-        Groups, and exposures in each.
-    subarray : str
-    blemishes : Blemishes, optional
-        None by default.
-    effects : mapping, optional
-        ``one_over_f``, ``ipc`` and ``flat_error`` of the `Scene`; the error of the flat is the same in all dithers.
-    options : EEOptions, optional
+    trial : Trial, optional
+        Two dithers in SUB128, without blemishes and effects, by default.
+    n : int
+        Groups.
     seed : int
     progress : callable
         Wraps the range over groups.
@@ -301,26 +319,40 @@ def pulls(
     -------
     Pulls
     """
-    options = options or EEOptions()
-    rng = np.random.default_rng([seed, *map(ord, filter_name)])
-    group, totals = [], np.empty(n)
-    for k in progress(range(n)):  # type: ignore[attr-defined]
-        noisy, exact, flat = [], [], None
-        for _ in range(n_dithers):
-            scene = replace(_scene(filter_name, subarray, psf, rng, blemishes or Blemishes()), **(effects or {}))
-            expected, pattern = expected_image(scene, psf), draw_pattern(scene, rng)
-            # a response belongs to the detector: the first dither's is that of all
-            flat = pattern.flat if flat is None else flat
-            perfect = replace(scene, blemishes=Blemishes(), flat_error=0.0)
-            image = simulate_image(perfect, psf, rng, noise=False, expected=expected)
-            exact.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)).count_rate)
-            image = simulate_image(scene, psf, rng, expected=expected, pattern=replace(pattern, flat=flat))
-            noisy.append(measure_ee(star_exposure_of(image, scene), options, PSFModel(psf.render)))
+    trial, rng = trial or Trial(), np.random.default_rng([seed, *map(ord, filter_name)])
+    group, totals, told = [], [], []
+    for _ in progress(range(n)):  # type: ignore[attr-defined]
+        noisy, exact = _noisy_group(filter_name, psf, trial, rng)
         combined, total = combine_exposures(noisy, partial(ee, filter_name))
-        truth = np.sum(combined.exposure_weight * np.array(exact), axis=0)
+        truth = np.sum(combined.exposure_weight * exact, axis=0)
         group.append((combined.value - truth) / combined.err_formal)
-        totals[k] = (total.count_rate * GAIN - ELECTRON_RATE) / (GAIN * total.count_rate_err)
-    return Pulls(combined.radius, np.array(group), totals)
+        totals.append((total.count_rate * GAIN - trial.electron_rate, GAIN * total.count_rate_err))
+        told.append(tuple(text for profile in noisy for text in profile.warnings))
+    error, total_err = np.array(totals).T
+    return Pulls(combined.radius, np.array(group), error / total_err, total_err / trial.electron_rate, tuple(told))
+
+
+def _noisy_group(
+    filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator
+) -> tuple[list[EEProfile], NDArray[np.float64]]:
+    """Profiles of a group's exposures, and the count rates that they have without noise and effects."""
+    noisy, exact, flat, model = [], [], None, PSFModel(psf.render)
+    scenes = [_scene(filter_name, trial.subarray, psf, trial, rng) for _ in range(trial.n_dithers)]
+    for k, scene in enumerate(scenes):
+        star, before = (scenes[0 if trial.same_pixels else at].star for at in (k, k - 1))
+        left = trial.effects.persistence * trial.electron_rate
+        effects = seen_in(trial.effects, _region(trial.subarray), k + 1)
+        perfect = replace(scene, star=star, blemishes=Blemishes())
+        others = (replace(before, electron_rate=left),) if k and left else ()
+        seen = replace(perfect, blemishes=trial.blemishes, effects=effects, others=others)
+        image = simulate_image(perfect, psf, rng, noise=False)
+        exact.append(measure_ee(star_exposure_of(image, perfect), EEOptions(), model).count_rate)
+        pattern = draw_pattern(seen, rng)
+        # a response belongs to the detector: the first dither's is that of all
+        flat = pattern.flat if flat is None else flat
+        image = simulate_image(seen, psf, rng, pattern=replace(pattern, flat=flat))
+        noisy.append(measure_ee(star_exposure_of(image, seen), trial.options, model))
+    return noisy, np.array(exact)
 
 
 def centring_effect(

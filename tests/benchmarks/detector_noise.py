@@ -1,97 +1,88 @@
-"""Pulls of totals and radii where the detector's noise is not white: python tests/benchmarks/detector_noise.py [-n N].
+"""Pulls of totals and radii where detector and sky are not ideal: python tests/benchmarks/detector_noise.py [-n N].
 
-Each row is so many groups of two dithers, measured, combined and corrected to infinity as the steps do, without the
-model PSF unless --psf is given (a step has it where a method asks for it).
+Each row is so many groups of exposures, measured, combined and corrected to infinity as the steps do, with the packaged
+PSF images. "told" is the share of groups in which an exposure's status speaks of what its row is about.
 """
 
 import argparse
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from niriss_eestep.instrument import GAIN, IPC_KERNEL
-from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.ee import EEOptions
 from niriss_eestep.reference import load_psf_images, load_psfee
-from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
-from niriss_eestep.simulate.scene import FixedPattern, Scene, Star, expected_image, simulate_image
-from niriss_eestep.validate.accuracy import combine_exposures, star_exposure_of
+from niriss_eestep.simulate.effects import Effects
+from niriss_eestep.validate.accuracy import Trial, pulls
 
-CDS_NOISE = 15.0  # noise of a correlated double sample [e-]
 
-#: filter, rate [e-/s], 1/f noise [e-], error of the flat field, whether the exposure states it, dithers on same pixels
+def trial(rate, *, destripe="none", flat_err=0.0, n_dithers=2, subarray="SUB128", same_pixels=False, **effects):
+    """A star whose double samples have a noise of 15 e-."""
+    options = EEOptions(destripe=destripe, flat_err=flat_err)
+    settings = {"options": options, "read_noise": 15 / np.sqrt(2), "same_pixels": same_pixels}
+    return Trial(n_dithers, subarray, rate, effects=Effects(**effects), **settings)
+
+
+FLAT = {"flat_error": 0.003, "flat_unstated": True, "flat_err": 0.003}
+PERCENT = {"flat_error": 0.01, "same_pixels": True}
+
 ROWS = {
-    "white F200W 250": ("F200W", 250.0, 0, 0, False, False),
-    "white F480M 845": ("F480M", 845.0, 0, 0, False, False),
-    "1/f 3 e- F200W 250": ("F200W", 250.0, 3, 0, False, False),
-    "1/f 6 e- F200W 250": ("F200W", 250.0, 6, 0, False, False),
-    "1/f 10 e- F200W 250": ("F200W", 250.0, 10, 0, False, False),
-    "1/f 6 e- F090W 800": ("F090W", 800.0, 6, 0, False, False),
-    "1/f 6 e- F480M 200": ("F480M", 200.0, 6, 0, False, False),
-    "1/f 6 e- F480M 845": ("F480M", 845.0, 6, 0, False, False),
-    "flat 0.3 % F200W 2.3e4": ("F200W", 2.3e4, 0, 0.003, False, False),
-    "flat 1 % same pixels": ("F200W", 2.3e4, 0, 0.01, False, True),
-    "flat 1 % VAR_FLAT, same": ("F200W", 2.3e4, 0, 0.01, True, True),
+    "white F200W 250": ("F200W", trial(250)),
+    "white F480M 845": ("F480M", trial(845)),
+    "white F090W 5000": ("F090W", trial(5000)),
+    "white F200W 250, 8 dithers": ("F200W", trial(250, n_dithers=8)),
+    "white F480M 845, SUB64": ("F480M", trial(845, subarray="SUB64")),
+    "1/f 3 e- F200W 250": ("F200W", trial(250, one_over_f=3)),
+    "1/f 6 e- F200W 250": ("F200W", trial(250, one_over_f=6)),
+    "1/f 10 e- F200W 250": ("F200W", trial(250, one_over_f=10)),
+    "1/f 6 e- F090W 800": ("F090W", trial(800, one_over_f=6)),
+    "1/f 6 e- F480M 200": ("F480M", trial(200, one_over_f=6)),
+    "1/f 6 e- F480M 845": ("F480M", trial(845, one_over_f=6)),
+    "1/f 6 e- rows F200W 250": ("F200W", trial(250, one_over_f=6, fast_axis="rows")),
+    "1/f 6 e-, IPC F200W 250": ("F200W", trial(250, one_over_f=6, ipc=True)),
+    "1/f 6 e- SUB64 F200W 250": ("F200W", trial(250, one_over_f=6, subarray="SUB64")),
+    "1/f 6 e-, 8 dithers F200W": ("F200W", trial(250, one_over_f=6, n_dithers=8)),
+    "1/f 6 e- destripe F200W 250": ("F200W", trial(250, one_over_f=6, destripe="columns")),
+    "IPC F200W 5000": ("F200W", trial(5000, ipc=True)),
+    "flat 0.3 % flat_err F200W": ("F200W", trial(2.3e4, **FLAT)),
+    "flat 0.3 % flat_err F090W": ("F090W", trial(1e5, **FLAT)),
+    "flat 1 % flat_err, same": ("F200W", trial(2.3e4, flat_unstated=True, flat_err=0.01, **PERCENT)),
+    "flat 1 % VAR_FLAT, same": ("F200W", trial(2.3e4, **PERCENT)),
+    "curved sky F480M 845": ("F480M", trial(845, curvature=5e-4)),
+    "curved sky F200W 250": ("F200W", trial(250, curvature=5e-4)),
+    "snowball F200W 250": ("F200W", trial(250, snowballs=1)),
 }
 
-
-def scene_of(row, x, y, psf):
-    """A star in SUB128, read as `niriss-ee simulate` would."""
-    name, rate, one_over_f = row[:3]
-    array = get_subarray("SUB128")
-    readout = choose_readout(array, peak_rate=rate * psf.render(32.0, 32.0, (65, 65)).max(), star_rate=rate)
-    readout = replace(readout, gain=GAIN, read_noise=CDS_NOISE / np.sqrt(2))
-    star = Star(x, y, rate)
-    return Scene(array.shape, star, readout, sky_background(name), flat_error=row[3], one_over_f=one_over_f)
-
-
-def one_group(row, psf, ee, options, rng, model):
-    """Pulls of the radii and of the total, and the error of the total over its value."""
-    stated, same = row[4:]
-    middle, step = 63.5 + rng.uniform(-3, 3, 2), rng.uniform(-3, 3, 2)
-    empty = np.empty((0, 2), dtype=int)
-    flat = rng.normal(1.0, row[3], (128, 128)) if row[3] else 1.0
-    pattern = FixedPattern(empty, empty, empty, empty, flat)
-    profiles, exact = [], []
-    for place in (middle, middle if same else middle + step):
-        scene = scene_of(row, *map(float, place), psf)
-        expected = expected_image(scene, psf)
-        ideal = simulate_image(replace(scene, flat_error=0.0), psf, rng, noise=False, expected=expected)
-        exact.append(measure_ee(star_exposure_of(ideal, scene), EEOptions(), model).count_rate)
-        scene = scene if stated else replace(scene, flat_error=0.0)
-        image = simulate_image(scene, psf, rng, expected=expected, pattern=pattern)
-        profiles.append(measure_ee(star_exposure_of(image, scene), options, model))
-    combined, total = combine_exposures(profiles, ee)
-    truth = np.sum(combined.exposure_weight * np.array(exact), axis=0)
-    rate = row[1] / GAIN
-    pulls = np.append((combined.value - truth) / combined.err, (total.count_rate - rate) / total.count_rate_err)
-    return np.append(pulls, total.count_rate_err / rate), combined.radius
+TOLD = {"curved": ("sky is not flat",), "snowball": ("no star explains", "companion", "other light", "disagree")}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20261127)
-    parser.add_argument("--psf", action="store_true", help="measure with the model PSF")
-    parser.add_argument("--destripe", default="none")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     args = parser.parse_args()
-    psfs, psfee = load_psf_images(), load_psfee()
-    print(f"{args.n} groups of 2 dithers; sampling error of std {1 / np.sqrt(2 * args.n):.3f}; IPC {IPC_KERNEL[1][1]}")
-    for number, (label, row) in enumerate(ROWS.items()):
+    psfs, ee = load_psf_images(), load_psfee().ee
+    print(f"{args.n} groups; sampling error of std {1 / np.sqrt(2 * args.n):.3f}, of mean {1 / np.sqrt(args.n):.3f}")
+    print(
+        "pull of each radius and of the total; median error and mean bias of the total; groups whose status tells [%]"
+    )
+    heading = True
+    for label, (name, setup) in ROWS.items():
         if args.only not in label:
             continue
-        psf, rng = psfs[row[0]], np.random.default_rng([args.seed, number])
-        model = PSFModel(psf.render) if args.psf else None
-        options = EEOptions(flat_err=0.0 if row[4] else row[3], destripe=args.destripe)
-        done = [one_group(row, psf, partial(psfee.ee, row[0]), options, rng, model) for _ in range(args.n)]
-        values, radius = np.array([group for group, _ in done]), done[0][1]
-        if number == 0 or args.only:
-            print(f"{'':30}" + "".join(f"{f'r={r:g}':>7}" for r in radius) + f"{'total':>8}   error of the total [%]")
-        for name, figures in (("mean", values.mean(axis=0)), ("std", values.std(axis=0))):
-            print(f"{label:24} {name:4} " + "".join(f"{v:7.2f}" for v in figures[:-2]) + f"{figures[-2]:8.2f}", end="")
-            print(f"   {100 * np.median(values[:, -1]):.3f}" if name == "mean" else "", flush=True)
+        found = pulls(name, psfs[name], ee, setup, n=args.n, seed=args.seed)
+        if heading:
+            print(
+                f"{'':33}" + "".join(f"{f'r={r:g}':>7}" for r in found.radius) + f"{'total':>8}   error    bias   told"
+            )
+        heading = False
+        values = np.column_stack([found.group, found.total])
+        phrases = next((phrases for key, phrases in TOLD.items() if key in label), ())
+        told = np.mean([any(phrase in text for phrase in phrases for text in texts) for texts in found.warnings])
+        bias = np.mean(found.total * found.total_err)
+        ends = f"{100 * np.median(found.total_err):8.3f}{100 * bias:+8.3f}{100 * told:7.0f}", ""
+        for part, figures, end in zip(("mean", "std"), (values.mean(axis=0), values.std(axis=0)), ends, strict=True):
+            numbers = "".join(f"{v:7.2f}" for v in figures[:-1])
+            print(f"{label if part == 'mean' else '':28} {part:4}{numbers}{figures[-1]:8.2f}{end}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
@@ -29,15 +31,37 @@ def test_it_writes_what_it_says(tmp_path, capsys):
         assert np.isnan(model.data[:60, :60]).sum() == 15
 
 
-def test_effects_of_the_detector_change_the_noise(tmp_path):
+def test_each_switch_of_detector_and_sky_changes_the_exposures(tmp_path):
+    flat = np.random.default_rng(1).normal(1, 0.02, (2048, 2048)).astype(np.float32)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(flat, name="SCI")]).writeto(tmp_path / "flat.fits")
     images = {}
-    for options in ((), ("--one-over-f", "12"), ("--ipc",), ("--flat-error", "0.01")):
-        directory = tmp_path / "".join(options)
-        assert simulate(directory, "--filters", "F200W", "--dithers", "1", *options) == 0
-        with datamodels.open(next(directory.glob("*_rate.fits"))) as model:
-            images[options] = np.nan_to_num(model.data[:60, :60])
-    plain = images.pop(())
-    assert all(not np.allclose(image, plain) for image in images.values())
+    switches = (
+        "", "--one-over-f 12", "--one-over-f 12 --fast-axis rows", "--ipc", "--migration 50", "--flat-error 0.01",
+        "--flat-error 0.01 --flat-scale 5", f"--response {tmp_path / 'flat.fits'}", "--snowballs 1",
+        "--snowballs 1 --snowball-height 9", "--snowballs 1 --snowball-width 9", "--persistence 0.1",
+        "--curvature 0.001", "--structure 0.5", "--aspect 1.005", "--area-gradient 0.1", "--hits 3",
+    )  # fmt: skip
+    for options in map(str.split, switches):
+        directory = tmp_path / "_".join(options).replace("/", "")
+        number = "2" if "--persistence" in options else "1"
+        assert simulate(directory, "--filters", "F200W", "--dithers", number, *options) == 0
+        with datamodels.open(sorted(directory.glob("*_rate.fits"))[-1]) as model:
+            images[str(options)] = np.nan_to_num(model.data[:60, :60])
+    found = list(images.values())
+    alike = [(a, b) for a, b in combinations(range(len(found)), 2) if np.allclose(found[a], found[b], rtol=1e-5)]
+    assert not alike
+
+
+def test_a_flat_fields_error_is_that_of_the_detector(tmp_path):
+    assert simulate(tmp_path, "--filters", "F200W", "--flat-error", "0.05", "--background", "1e4", "--v-mag", "30") == 0
+    images = [fits.getdata(path)[:60, :60] for path in sorted(tmp_path.glob("*_rate.fits"))]
+    assert np.corrcoef(*(image.ravel() for image in images))[0, 1] > 0.95
+
+
+def test_a_response_that_is_no_flat_field_is_refused(tmp_path, capsys):
+    (tmp_path / "flat.fits").write_text("no FITS")
+    assert simulate(tmp_path / "out", "--filters", "F200W", "--response", str(tmp_path / "flat.fits")) == 1
+    assert "flat.fits" in capsys.readouterr().err
 
 
 def test_cal_and_rateints(tmp_path):

@@ -16,7 +16,7 @@ from niriss_eestep.measure.noise import (
     seen_through_ipc,
     sky_pixels,
 )
-from niriss_eestep.simulate.scene import one_over_f_noise
+from niriss_eestep.simulate.effects import line_noise
 
 N = 64
 SHAPE = (N, N)
@@ -41,13 +41,13 @@ def test_covariance_of_sums_is_the_sum_over_all_pairs_of_pixels():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
-def test_errors_of_sums_follow_one_over_f_noise(share):
+def test_errors_of_sums_follow_line_noise(share):
     reach, use = sums_of_circles(), distance_grid(SHAPE, 31.3, 31.8) > 20
     variance, drawn, claimed = np.ones(SHAPE), [], []
     white = np.einsum("iyx,iyx->i", reach, reach)
     for seed in range(150):
         rng = np.random.default_rng([7, seed])
-        image = np.sqrt(1 - share**2) * rng.normal(size=SHAPE) + share * one_over_f_noise(SHAPE, rng)
+        image = np.sqrt(1 - share**2) * rng.normal(size=SHAPE) + share * line_noise(SHAPE, rng)
         drawn.append(np.einsum("iyx,yx->i", reach, image))
         more = np.diagonal(correlated_covariance(reach, estimate_correlation(image, variance, use)))
         claimed.append(np.sqrt(white + more))
@@ -100,9 +100,9 @@ def test_a_photon_seen_in_the_neighbours_counts_by_the_kernel():
     reach = np.zeros((1, 5, 5))
     reach[0, 2, 2] = 1.0
     # the pixel read at (2, 2) holds what its neighbours' charge shows in it: from above by the kernel's lower row
-    np.testing.assert_allclose(seen_through_ipc(reach)[0, 1:4, 1:4], np.array(IPC_KERNEL)[::-1, ::-1])
+    np.testing.assert_allclose(seen_through_ipc(reach)[0, 1:4, 1:4], np.array(IPC_KERNEL)[1:4, 1:4][::-1, ::-1])
     # a sum over all pixels sees each photon whole
-    assert seen_through_ipc(np.ones((1, 9, 9)))[0, 4, 4] == pytest.approx(np.sum(IPC_KERNEL))
+    assert seen_through_ipc(np.ones((1, 9, 9)))[0, 4, 4] == pytest.approx(np.sum(IPC_KERNEL), abs=3e-4)
 
 
 def test_errors_of_a_flat_that_is_correlated():

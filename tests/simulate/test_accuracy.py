@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from niriss_eestep.reference import load_psfee
+from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
-from niriss_eestep.validate.accuracy import CASES, case_errors, centring_effect, filter_psfs, pulls
+from niriss_eestep.validate.accuracy import CASES, Trial, case_errors, centring_effect, filter_psfs, pulls
 
 PSFS = filter_psfs()
 
@@ -28,7 +29,7 @@ def test_spoilt_exposures(filter_name, case):
 def test_pulls(filter_name, n_nan):
     n = 150
     found = pulls(
-        filter_name, PSFS[filter_name], load_psfee().ee, n=n, blemishes=Blemishes(nan=n_nan), subarray="SUB64"
+        filter_name, PSFS[filter_name], load_psfee().ee, Trial(subarray="SUB64", blemishes=Blemishes(nan=n_nan)), n=n
     )
     every = np.column_stack([found.group, found.total])
     # 13 figures that share their noise, in three cases: four sampling errors leave a chance below 1e-3
@@ -36,14 +37,37 @@ def test_pulls(filter_name, n_nan):
     assert np.abs(every.std(axis=0) - 1).max() < 4 / np.sqrt(2 * n)
 
 
-@pytest.mark.parametrize("effects", [{"one_over_f": 12.0}, {"flat_error": 0.01}])
+@pytest.mark.parametrize("effects", [{"one_over_f": 12.0}, {"flat_error": 0.01}, {"ipc": True}])
 def test_pulls_know_what_the_detector_does(effects):
     n = 25
-    settings = {"subarray": "SUB64", "effects": effects}
-    found = pulls("F200W", PSFS["F200W"], load_psfee().ee, n=n, **settings).total
+    trial = Trial(subarray="SUB64", effects=Effects(**effects))
+    found = pulls("F200W", PSFS["F200W"], load_psfee().ee, trial, n=n).total
     assert abs(found.std() - 1) < 4 / np.sqrt(2 * n)
-    plain = pulls("F200W", PSFS["F200W"], load_psfee().ee, n=1, **settings | {"effects": {}}).total
+    plain = pulls("F200W", PSFS["F200W"], load_psfee().ee, Trial(subarray="SUB64"), n=1).total
     assert found[0] != pytest.approx(plain[0])
+
+
+def test_what_no_error_holds_moves_the_pulls():
+    # each exposure alone: what the effect brings is far beyond the noise of a bright star
+    star, places = {"electron_rate": 2e5, "subarray": "SUB64"}, {}
+    for name, value in (
+        ("migration", 1e3),
+        ("persistence", 0.05),
+        ("snowballs", 1),
+        ("curvature", 1e-2),
+        ("structure", 90.0),
+        ("aspect", 1.1),
+        ("area_gradient", 1.0),
+        ("response", np.random.default_rng(1).normal(1, 0.05, (64, 64))),
+    ):
+        extra = {"snowball_height": 2e3} if name == "snowballs" else {}
+        trial = Trial(**star, effects=Effects(**{name: value}, **extra))
+        places[name] = pulls("F200W", PSFS["F200W"], load_psfee().ee, trial, n=1).group[0]
+    plain = pulls("F200W", PSFS["F200W"], load_psfee().ee, Trial(**star), n=1).group[0]
+    moved = {name: np.nanmax(np.abs(found - plain)) for name, found in places.items()}
+    # a sky that grows from left to right is the same on average in aperture and annulus
+    assert 0 < moved.pop("area_gradient") < 3
+    assert min(moved.values()) > 3, moved
 
 
 def test_another_psf_with_its_exact_ee():

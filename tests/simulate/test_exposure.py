@@ -10,6 +10,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, Readout, Subarray, choose_readout
+from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.exposure import (
     ExposureSetup,
     Target,
@@ -151,7 +152,7 @@ def test_a_seed_gives_the_same_file(tmp_path):
 
 
 def test_a_cal_exposure_is_the_rate_in_megajansky_per_steradian(tmp_path):
-    image = make_image(flat_error=0.002)
+    image = make_image(effects=Effects(flat_error=0.002))
     path = write_model(cal_model(image, make_setup(filter_name="F480M")), tmp_path, NAME, "cal")
     with datamodels.open(path) as model:
         assert model.meta.bunit_data == "MJy/sr"
@@ -164,6 +165,17 @@ def test_a_cal_exposure_is_the_rate_in_megajansky_per_steradian(tmp_path):
         assert model.meta.photometry.pixelarea_steradians == 1.01148e-13
         x, y = model.meta.wcs.invert(TARGET.ra, TARGET.dec)
         assert (float(x), float(y)) == (pytest.approx(30.2, abs=1e-5), pytest.approx(33.7, abs=1e-5))
+
+
+def test_a_cal_exposure_is_divided_by_response_and_area_and_holds_the_area(tmp_path):
+    response = np.random.default_rng(1).normal(1, 0.025, (64, 64))
+    image = make_image(effects=Effects(response=response, area_gradient=0.1))
+    path = write_model(cal_model(image, make_setup()), tmp_path, NAME, "cal")
+    with datamodels.open(path) as model:
+        factor = model.meta.photometry.conversion_megajanskys
+        np.testing.assert_allclose(model.area[0, [0, 63]], [0.95, 1.05])
+        np.testing.assert_allclose(model.data * response * model.area / factor, image.data, rtol=1e-6)
+        np.testing.assert_allclose(model.err * response * model.area / factor, image.err, rtol=1e-6)
 
 
 def test_integrations_are_planes(tmp_path):

@@ -5,9 +5,10 @@ import pytest
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import IPC_KERNEL
+from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate import scene as scene_module
-from niriss_eestep.simulate.detector import Readout
+from niriss_eestep.simulate.detector import Readout, get_subarray
+from niriss_eestep.simulate.effects import Effects, line_noise, migrated, seen_in
 from niriss_eestep.simulate.scene import (
     DO_NOT_USE,
     JUMP_DET,
@@ -196,13 +197,13 @@ def test_integrations_average_to_the_exposure():
 
 
 def test_the_flat_fields_error_is_one_pattern_with_its_variance():
-    scene = make_scene(flat_error=0.01, background=1000.0)
+    scene = make_scene(effects=Effects(flat_error=0.01), background=1000.0)
     image = simulate_image(scene, PSF, np.random.default_rng(12))
     pull = (image.data - expected_image(scene, PSF)) / image.err
     assert pull.std() == pytest.approx(1, abs=0.05)
     np.testing.assert_allclose(np.sqrt(image.var_flat), 0.01 * np.abs(image.data), rtol=1e-4)
     first, second = simulate_integrations(
-        make_scene(flat_error=0.01, readout=Readout(0.2, 20, 2)), PSF, np.random.default_rng(13)
+        make_scene(effects=Effects(flat_error=0.01), readout=Readout(0.2, 20, 2)), PSF, np.random.default_rng(13)
     )
     assert first.pattern is second.pattern
 
@@ -215,8 +216,8 @@ def test_a_readout_without_a_slope_is_refused(settings):
 
 def test_one_over_f_noise_runs_along_columns_and_keeps_the_pixels_variance():
     # a sky of nothing: read noise alone
-    scene = make_scene(star=Star(31.3, 29.6, 0.0), background=0.0, one_over_f=10.0)
-    white = replace(scene, one_over_f=0.0)
+    scene = make_scene(star=Star(31.3, 29.6, 0.0), background=0.0, effects=Effects(one_over_f=10.0))
+    white = replace(scene, effects=Effects())
     share = (10.0 / (np.sqrt(2) * READOUT.read_noise)) ** 2
     of_columns, of_rows, pixels = [], [], []
     for seed in range(40):
@@ -235,23 +236,131 @@ def test_one_over_f_noise_runs_along_columns_and_keeps_the_pixels_variance():
 
 def test_more_one_over_f_noise_than_noise_is_refused():
     with pytest.raises(ParameterError, match="one_over_f must be between 0 and"):
-        make_scene(one_over_f=17.0)
+        make_scene(effects=Effects(one_over_f=17.0))
 
 
-def test_ipc_shows_a_share_of_the_charge_in_the_neighbours():
-    scene = make_scene(background=100.0, ipc=True)
-    sharp = simulate_image(replace(scene, ipc=False), PSF, np.random.default_rng(0), noise=False).data
-    image = simulate_image(scene, PSF, np.random.default_rng(0), noise=False).data
-    light = sharp[1:-1, 1:-1]
-    kernel = np.array(IPC_KERNEL)
-    seen = sum(
-        kernel[1 + dy, 1 + dx] * sharp[1 - dy : 60 - dy, 1 - dx : 62 - dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+def noise_of(scene, n=12):
+    """Images less what is expected, over the photons' noise, shape (n, ny, nx)."""
+    expected, rng = expected_image(scene, PSF), np.random.default_rng(2)
+    images = [simulate_image(scene, PSF, rng, expected=expected).data - expected for _ in range(n)]
+    return np.array(images) / np.sqrt(expected)
+
+
+def test_ipc_correlates_the_noise_of_photons_and_leaves_the_light():
+    # the PSF's images hold the capacitance already
+    scene = make_scene(background=1000.0, effects=Effects(ipc=True))
+    plain = replace(scene, effects=Effects())
+    images = [simulate_image(each, PSF, np.random.default_rng(0), noise=False).data for each in (scene, plain)]
+    np.testing.assert_array_equal(*images)
+    share = {}
+    for each in (scene, plain):
+        noise = noise_of(each)
+        pairs = (noise[:, :, 1:] * noise[:, :, :-1], noise[:, 1:] * noise[:, :-1])
+        share[each is scene] = [np.mean(pair) / np.mean(noise**2) for pair in pairs]
+    # neighbours share 2 * 0.98 * 0.0047 of the variance along rows, 0.0045 along columns; 45,000 pairs know it to 0.005
+    assert share[True] == pytest.approx([2 * 0.98 * 0.00471, 2 * 0.98 * 0.0045], abs=0.012)
+    assert np.subtract(share[True], share[False]) == pytest.approx([0.0092, 0.0088], abs=0.003)
+
+
+def test_the_fast_axis_turns_the_noise_and_amplifiers_divide_it():
+    columns, rows = (line_noise((40, 40), np.random.default_rng(1), fast_axis=axis) for axis in ("columns", "rows"))
+    np.testing.assert_array_equal(columns, rows.T)
+    four = line_noise((64, 30), np.random.default_rng(1), outputs=4)
+    parts = four.reshape(4, 16, 30).mean(axis=1)
+    # amplifiers are independent; of one, the halves of a column are not
+    assert np.abs(np.corrcoef(parts) - np.eye(4)).max() < 0.6
+    assert four.shape == (64, 30)
+
+
+def test_charge_beyond_the_threshold_moves_to_the_four_neighbours():
+    scene = make_scene(star=Star(31.0, 30.0, 2e5))
+    threshold = 0.5 * expected_image(scene, PSF).max() * READOUT.integration_time
+    images = [
+        simulate_image(replace(scene, effects=effects), PSF, np.random.default_rng(0), noise=False).data.astype(float)
+        for effects in (Effects(), Effects(migration=threshold))
+    ]
+    change = images[1] - images[0]
+    assert change[30, 31] < 0 < change[30, 40] + 1e-9
+    assert change[30, 33] > 0
+    assert abs(change.sum()) < 1e-6 * images[0].sum()
+    # the peak by straight lines through ramps that lose a tenth of what is beyond the threshold
+    time = np.linspace(0, READOUT.integration_time, 2001)
+    peak = expected_image(scene, PSF)[30, 31] * time
+    slope = np.polyfit(time, peak - 0.1 * np.maximum(peak - threshold, 0), 1)[0]
+    moved = migrated(np.array([[0.0, 0, 0], [0, images[0][30, 31], 0], [0, 0, 0]]), READOUT.integration_time, threshold)
+    assert moved[1, 1] == pytest.approx(slope, rel=1e-3)
+    assert moved[0, 1] == pytest.approx((images[0][30, 31] - slope) / 4, rel=0.02)
+
+
+def test_the_flat_fields_error_may_be_correlated_and_unstated():
+    scene = make_scene(background=1000.0, effects=Effects(flat_error=0.01, flat_scale=3.0, flat_unstated=True))
+    image = simulate_image(scene, PSF, np.random.default_rng(5))
+    assert not image.var_flat.any()
+    error = np.array([draw_pattern(scene, np.random.default_rng(seed)).flat - 1 for seed in range(30)])
+    assert error.std() == pytest.approx(0.01, rel=0.1)
+    lag = np.mean(error[:, :, 3:] * error[:, :, :-3]) / np.mean(error**2)
+    assert lag == pytest.approx(np.exp(-0.5), abs=0.07)
+
+
+def test_a_response_is_seen_in_the_rate_and_its_subarray_is_cut_out():
+    response = np.random.default_rng(3).normal(1.0, 0.025, (2048, 2048))
+    response[2000, 2000] = np.nan
+    array = get_subarray("SUB64")
+    effects = seen_in(Effects(response=response), array, 1)
+    np.testing.assert_array_equal(effects.response[:10, :10], response[1984:1994, 1984:1994])
+    assert effects.response[16, 16] == 1.0
+    scene = make_scene(shape=(64, 64), effects=effects)
+    plain = simulate_image(replace(scene, effects=Effects()), PSF, np.random.default_rng(0), noise=False)
+    image = simulate_image(scene, PSF, np.random.default_rng(0), noise=False)
+    np.testing.assert_allclose(image.data, plain.data * effects.response, rtol=1e-5)
+    with pytest.raises(ParameterError, match="the response has shape"):
+        seen_in(Effects(response=np.ones((7, 7))), array, 1)
+
+
+def test_a_snowball_is_a_plateau_in_the_first_exposure():
+    scene = make_scene(effects=Effects(snowballs=1, snowball_height=8.0, snowball_width=5.0))
+    added = draw_pattern(scene, np.random.default_rng(4)).added * READOUT.gain
+    assert added.max() == pytest.approx(8.0, rel=0.01)
+    # an edge by the logistic function of width w adds pi^2 w^2 / 3 to the square of the radius
+    assert added.sum() == pytest.approx(8.0 * np.pi * (2.5**2 + np.pi**2 * 0.35**2 / 3), rel=0.02)
+    row, column = np.unravel_index(np.argmax(added), added.shape)
+    assert 4 < np.hypot(row - 29.6, column - 31.3) < 17
+    image = simulate_image(scene, PSF, np.random.default_rng(4), noise=False)
+    assert image.dq[row, column] == 0
+    assert seen_in(scene.effects, get_subarray("SUB64"), 2).snowballs == 0
+
+
+def test_the_sky_is_curved_structured_and_seen_by_pixels_of_unequal_area():
+    scene = make_scene(star=Star(31.3, 29.6, 0.0), background=10.0, effects=Effects(curvature=5e-4))
+    image = expected_image(scene, PSF)
+    assert image[30, 31] == pytest.approx(10.0)
+    assert image[30, 41] == pytest.approx(10.0 * (1 + 5e-4 * 100))
+    area = expected_image(replace(scene, effects=Effects(area_gradient=0.02)), PSF)
+    assert area[30, [0, 31, 62]] == pytest.approx([9.9, 10.0, 10.1])
+    added = draw_pattern(replace(scene, effects=Effects(structure=0.1)), np.random.default_rng(1)).added
+    assert 0.2 < added.std() < 2.0
+    assert np.abs(np.diff(added, axis=0)).max() < 0.2
+
+
+def test_pixels_that_are_not_square_see_a_star_flattened():
+    psf = load_psf_images()["F480M"]
+    wide = replace(psf, aspect=1.2)
+    images = [each.render(30.2, 29.7, (61, 61)) for each in (psf, wide)]
+    assert images[1].sum() == pytest.approx(images[0].sum(), abs=2e-3)
+    j, i = np.indices((61, 61))
+    near = np.hypot(j - 29.7, i - 30.2) < 8
+    widths = [[np.sum(np.abs(at - centre) * near * image) for at, centre in ((j, 29.7), (i, 30.2))] for image in images]
+    (tall, across), (flat, stretched) = widths
+    # first moments go with the scale: 1.2 between the axes
+    assert (stretched / across) / (flat / tall) == pytest.approx(1.2, rel=0.05)
+    scene = make_scene(effects=Effects(aspect=1.2))
+    np.testing.assert_allclose(
+        expected_image(scene, psf) - scene.background,
+        wide.render(31.3, 29.6, scene.shape) * scene.star.electron_rate / READOUT.gain,
     )
-    np.testing.assert_allclose(image[1:-1, 1:-1], seen / kernel.sum(), rtol=1e-5)
-    assert image[1:-1, 1:-1].sum() == pytest.approx(light.sum(), rel=1e-4)
-    # photons' noise is correlated between neighbours by 2 * 0.98 * 0.0044 of its variance
-    noise = simulate_image(scene, PSF, np.random.default_rng(2)).data - image
-    noise /= np.sqrt(image)
-    side = np.mean(noise[:, 1:] * noise[:, :-1]) / np.mean(noise**2)
-    # 3,800 pairs: 0.016
-    assert side == pytest.approx(2 * 0.98 * 0.0047, abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"one_over_f": -1}, {"fast_axis": "no"}, {"aspect": 3.0}, {"structure": np.nan}])
+def test_effects_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        Effects(**wrong)

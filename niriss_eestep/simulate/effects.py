@@ -1,0 +1,228 @@
+"""What a real detector and a real sky add to an exposure: each a switch, all off by default.
+
+The order is that of nature: light falls on pixels of unequal response, charge moves to neighbours, pixels are read. An
+exposure's `FixedPattern` holds what is drawn once for it; the rest is drawn with the noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.instrument import DETECTOR_SIZE, IPC_KERNEL
+from niriss_eestep.simulate.detector import LINE_OVERHEAD, Subarray
+
+__all__ = [
+    "REAL",
+    "Effects",
+    "drawn_sky",
+    "line_noise",
+    "migrated",
+    "pixel_area",
+    "seen_in",
+    "sky_shape",
+    "smooth_noise",
+    "snowball",
+    "with_ipc",
+]
+
+#: share of the charge beyond the threshold that a pixel loses: makes the peak of a star of 30,000 DN one or two per
+#: cent low, as the brighter-fatter effect does in early data (jwst, charge_migration step)
+_MIGRATION_SHARE = 0.1
+#: width of a snowball's edge, and scale of the sky's structure [pix]
+_SNOWBALL_EDGE, _STRUCTURE_SCALE = 0.35, 30.0
+
+
+def _switch(default: Any, text: str, unit: str = "", *, signed: bool = False) -> Any:
+    """Make a field that knows its unit, its meaning, and whether it may be below zero."""
+    return field(default=default, metadata={"help": text, "unit": unit, "signed": signed})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effects:
+    """Effects of the detector and of the sky; what each means stands beside it.
+
+    Raises
+    ------
+    ParameterError
+        If one has a value that makes no sense.
+    """
+
+    one_over_f: float = _switch(0.0, "1/f noise within the noise of a correlated double sample", "e-")
+    fast_axis: str = _switch("columns", "lines that are read fast: columns (NIRISS in the science frame) or rows")
+    ipc: bool = _switch(False, "correlate the photons' noise as inter-pixel capacitance does (the PSF holds it)")
+    migration: float = _switch(0.0, "charge from which on a pixel loses some to its neighbours, 0 for never", "DN")
+    flat_error: float = _switch(0.0, "relative error of the flat field, the same in all dithers")
+    flat_scale: float = _switch(0.0, "scale over which that error is correlated, 0 for independent pixels", "pix")
+    flat_unstated: bool = _switch(False, "the exposure's variances do not know of that error")
+    response: NDArray[np.float64] | None = field(
+        default=None,
+        metadata={"help": "flat field whose SCI image is the pixels' response", "unit": "", "signed": False},
+    )
+    snowballs: int = _switch(0, "snowballs without a flag, in the first exposure of a group")
+    snowball_height: float = _switch(1.0, "of each", "e-/s/pix")
+    snowball_width: float = _switch(5.0, "diameter of each", "pix")
+    persistence: float = _switch(0.0, "share of the star's rate that remains where it stood an exposure before")
+    curvature: float = _switch(0.0, "of the sky about the array's centre, as a share of it", "1/pix2", signed=True)
+    structure: float = _switch(0.0, "rms of smooth structure of the sky, as a share of it")
+    aspect: float = _switch(1.0, "height over width of a pixel on the sky; NIRISS has 1.005")
+    area_gradient: float = _switch(0.0, "relative change of the pixel area from left to right", signed=True)
+
+    def __post_init__(self) -> None:
+        if self.fast_axis not in ("columns", "rows"):
+            raise ParameterError(f"fast_axis must be columns or rows, got {self.fast_axis!r}")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            numeric = isinstance(value, int | float)
+            if numeric and not (np.isfinite(value) and (value >= 0 or each.metadata["signed"])):
+                raise ParameterError(f"{each.name} must be a finite number, 0 or more; got {value}")
+        if not 0.5 < self.aspect < 2:
+            raise ParameterError(f"aspect must be between 0.5 and 2, got {self.aspect:g}")
+
+
+#: a NIRISS exposure: pixels of 0.0655 by 0.0658 arcsec, 1/f noise of some e-, capacitance, migration from 25,000 DN on
+REAL = Effects(one_over_f=5.0, ipc=True, migration=25000.0, aspect=0.0658 / 0.0655)
+
+
+def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
+    """Effects on one exposure of a group.
+
+    Parameters
+    ----------
+    effects : Effects
+    subarray : Subarray
+    dither : int
+        Counted from 1.
+
+    Returns
+    -------
+    Effects
+        With the part of the response that lies under the subarray, 1 where it is not known, and with snowballs in the
+        first exposure only.
+    """
+    response = effects.response
+    if response is not None and response.shape != subarray.shape:
+        if response.shape != (DETECTOR_SIZE, DETECTOR_SIZE):
+            raise ParameterError(
+                f"the response has shape {response.shape}, neither the detector's nor {subarray.name}'s"
+            )
+        cut = slice(subarray.start - 1, subarray.start - 1 + subarray.size)
+        response = response[cut, cut]
+    if response is not None:
+        response = np.where(np.isfinite(response) & (response > 0), response, 1.0)
+    return replace(effects, response=response, snowballs=effects.snowballs if dither == 1 else 0)
+
+
+def line_noise(
+    shape: tuple[int, int], rng: np.random.Generator, *, fast_axis: str = "columns", outputs: int = 1
+) -> NDArray[np.float64]:
+    """Noise with a power of 1/f in the order in which pixels are read, of variance 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx)
+    rng : numpy.random.Generator
+    fast_axis : {'columns', 'rows'}
+        Lines along which the pixels are read.
+    outputs : int
+        Amplifiers, each reading an equal part of every line.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
+    length, lines = shape if fast_axis == "columns" else shape[::-1]
+    part = -(-length // outputs)
+    n = lines * (part + LINE_OVERHEAD)
+    amplitude = np.zeros(n // 2 + 1)
+    amplitude[1:] = np.arange(1, n // 2 + 1) ** -0.5
+    drawn = rng.normal(size=(outputs, 2, n // 2 + 1))
+    series = np.fft.irfft(amplitude * (drawn[:, 0] + 1j * drawn[:, 1]), n) * n / np.sqrt(4 * np.sum(amplitude**2))
+    image = np.concatenate(series.reshape(outputs, lines, -1)[:, :, :part], axis=1)[:, :length]
+    return image.T if fast_axis == "columns" else image
+
+
+def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> NDArray[np.float64]:
+    """Normal noise of variance 1 of which pixels d apart have a correlation of exp(-d^2 / 2 scale^2).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx)
+    rng : numpy.random.Generator
+    scale : float
+        0 for independent pixels [pix].
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
+    drawn = rng.normal(size=shape)
+    if not scale:
+        return drawn
+    # a Gaussian convolved with itself is wider by the root of 2
+    return np.asarray(scipy.ndimage.gaussian_filter(drawn, scale / np.sqrt(2), mode="wrap")) * (
+        np.sqrt(2 * np.pi) * scale
+    )
+
+
+def sky_shape(shape: tuple[int, int], effects: Effects) -> NDArray[np.float64]:
+    """Sky over its level at the array's centre, shape (ny, nx): curved, and seen by pixels of unequal area."""
+    ny, nx = shape
+    dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
+    return (1.0 + effects.curvature * (dx**2 + dy**2)) * pixel_area(shape, effects.area_gradient)
+
+
+def pixel_area(shape: tuple[int, int], gradient: float) -> NDArray[np.float64]:
+    """Relative area of pixels that grows from left to right, 1 in the middle, shape (ny, nx)."""
+    return np.broadcast_to(1.0 + gradient * (np.arange(shape[1]) / max(shape[1] - 1, 1) - 0.5), shape)
+
+
+def drawn_sky(shape: tuple[int, int], effects: Effects, rng: np.random.Generator) -> NDArray[np.float64] | float:
+    """Smooth structure of the sky over its level, shape (ny, nx); 0 where there is none."""
+    return effects.structure * smooth_noise(shape, rng, _STRUCTURE_SCALE) if effects.structure else 0.0
+
+
+def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> NDArray[np.float64]:
+    """A round plateau with a soft edge [e-/s], shape (ny, nx)."""
+    away = np.hypot(np.arange(shape[1]) - x, np.arange(shape[0])[:, np.newaxis] - y)
+    return effects.snowball_height * np.asarray(
+        scipy.special.expit((effects.snowball_width / 2 - away) / _SNOWBALL_EDGE)
+    )
+
+
+def migrated(rate: NDArray[np.float64], full_ramp: float, threshold: float) -> NDArray[np.float64]:
+    """Slopes of ramps that lose a tenth of what they hold beyond a threshold to the four neighbours.
+
+    Parameters
+    ----------
+    rate : ndarray, shape (ny, nx)
+        [DN/s].
+    full_ramp : float
+        Time from the reset to the last group [s].
+    threshold : float
+        [DN]; 0 moves nothing.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        [DN/s]; no charge is lost but at the edge. A straight line through a ramp that bends at a share t of its length
+        sees (1 - t)^2 (1 + 2 t) of the bend (least squares on equally spaced reads).
+    """
+    if not threshold:
+        return rate
+    bend = np.clip(threshold / np.maximum(rate * full_ramp, 1e-30), 0.0, 1.0)
+    moved = _MIGRATION_SHARE * rate * (1 - bend) ** 2 * (1 + 2 * bend)
+    sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4
+    return rate + np.asarray(scipy.ndimage.convolve(moved, sides, mode="constant"))
+
+
+def with_ipc(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Show each pixel's charge in its neighbours too; none is lost."""
+    return np.asarray(scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest"))
