@@ -98,7 +98,7 @@ def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] 
     path : path
         The file.
     what : str
-        What it should be, with its article, such as 'a psfee reference'.
+        What it should be, such as 'psfee reference'; an article in front of it is left as it is.
     error : type
         Class of the error.
 
@@ -117,23 +117,19 @@ def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] 
     except NirissEEError:
         raise
     except Exception as fault:
-        if isinstance(fault, _MISTAKES) and _raised_here(fault):
+        last = fault.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        by_us = last is not None and last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+        if by_us and isinstance(fault, _MISTAKES):
             raise
         said = " ".join(str(fault).split())[:200]
-        raise error(f"{path}: not {what}: {type(fault).__name__}: {said}") from fault
-
-
-def _raised_here(fault: BaseException) -> bool:
-    """Whether the line that raised an error is one of this package."""
-    last = fault.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return last is not None and last.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+        raise error(f"{path}: not {with_article(what)}: {type(fault).__name__}: {said}") from fault
 
 
 def with_article(what: str) -> str:
-    """Put "a" or "an" before a noun."""
-    return f"{'an' if what[0] in 'aeiouAEIOU' else 'a'} {what}"
+    """Put "a" or "an" before a noun that has neither."""
+    return what if what.startswith(("a ", "an ")) else f"{'an' if what[0] in 'aeiouAEIOU' else 'a'} {what}"
 
 
 def regular_file(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> int:

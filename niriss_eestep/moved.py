@@ -17,7 +17,7 @@ exceptions=errors text=errors progress=pipeline.progress associations=exposures.
 campaign=pipeline.campaign cluster=pipeline.cluster reference.facts=instrument
 reference.once=reference.cache reference.build_psf=psf.references reference.stpsf=psf.stpsf
 reference.radtab=psf.radtab steps.inputs=exposures.inputs steps.fits_check=guards.fits_file
-steps.fits_image=exposures.fits_image steps.reading=exposures.reading steps.stamp=exposures.cut
+steps.fits_image=exposures.reading steps.reading=exposures.reading steps.stamp=exposures.cut
 steps.base=pipeline.base steps.parameters=pipeline.parameters steps.crds_state=pipeline.crds
 steps.pipeline=pipeline.fluxcal steps.workers=pipeline.executor steps.hook=pipeline.hook
 steps.exposure_job=pipeline.executor steps.exposure_step=measure.step steps.ee_photometry=measure.step

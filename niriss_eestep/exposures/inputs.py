@@ -7,17 +7,21 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
 from jwst.lib.suffix import remove_suffix
+from stdatamodels.jwst.datamodels import read_metadata
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
-from niriss_eestep.guards.fits_file import SIZE_MAX
+from niriss_eestep.exposures.reading import exposure_extensions, fits_image
+from niriss_eestep.guards.fits_file import SIZE_MAX, primary_header
 from niriss_eestep.products.groups import group_names, group_of
+from niriss_eestep.reference.cache import REMEMBERED
 
 __all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
 
@@ -92,34 +96,15 @@ def safe_name(name):
     return re.sub(r"[^a-z0-9+.-]+", "-", str(name).lower()).strip("-.") or "unnamed"
 
 
-def _check_product_name(path, name):
-    """Refuse a product name that is not a plain file name."""
-    if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
-        raise AssociationError(
-            f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
-        )
-    if len(name.encode(errors="replace")) > NAME_MAX:
-        raise AssociationError(
-            f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
-        )
-    if not name.isprintable():
-        raise AssociationError(f"{path}: product name {name!r} has characters that cannot be printed")
-    return name
-
-
-def _load_association(path):
-    """Products of an association file, with the science members' paths."""
-    try:
-        association = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AssociationError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise AssociationError(f"{path}: not an association: not JSON ({error})") from error
-    return _asn_products(path, association)
-
-
-def _asn_products(path, association):
-    """Products of an association; its members' paths are relative to ``path``'s directory."""
+def _association(path, association=None):
+    """Products of an association, a file's or a mapping; its members' paths are relative to ``path``'s directory."""
+    if association is None:
+        try:
+            association = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise AssociationError(f"{path}: cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise AssociationError(f"{path}: not an association: not JSON ({error})") from error
     products = association.get("products") if isinstance(association, Mapping) else None
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: not an association: no products")
@@ -128,18 +113,32 @@ def _asn_products(path, association):
         raise AssociationError(
             f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
         )
-    return [_asn_product(path, product) for product in products]
+    found = []
+    for product in products:
+        if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
+            raise AssociationError(f"{path}: a product without members")
+        name = product.get("name")
+        if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
+            raise AssociationError(
+                f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
+            )
+        if len(name.encode(errors="replace")) > NAME_MAX:
+            raise AssociationError(
+                f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
+            )
+        if not name.isprintable():
+            raise AssociationError(f"{path}: product name {name!r} has characters that cannot be printed")
+        found.append(Product(name, _asn_members(path, name, product["members"])))
+    return found
 
 
-def _asn_product(path, product):
-    if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
-        raise AssociationError(f"{path}: a product without members")
-    name = _check_product_name(path, product.get("name"))
+def _asn_members(path, product, entries):
+    """Science members of an association's product."""
     members, other = [], Counter()
-    for entry in product["members"]:
+    for entry in entries:
         expname = entry.get("expname") if isinstance(entry, Mapping) else None
         if not isinstance(expname, str) or not expname or "\0" in expname:
-            raise AssociationError(f"{path}: product {name} has a member without expname")
+            raise AssociationError(f"{path}: product {product} has a member without expname")
         kind = str(entry.get("exptype", "")).lower()
         if kind == "science":
             members.append(Member(exposure_root(expname), path.parent / expname))
@@ -147,8 +146,8 @@ def _asn_product(path, product):
             other[kind] += 1
     if other:
         ignored = ", ".join(f"{n} {kind}" for kind, n in sorted(other.items()))
-        log.info("%s: product %s: members other than science are not used: %s", path.name, name, ignored)
-    return Product(name, tuple(members))
+        log.info("%s: product %s: members other than science are not used: %s", path.name, product, ignored)
+    return tuple(members)
 
 
 def _collection(item):
@@ -167,15 +166,27 @@ def _collection(item):
     science = [model for model, kind in zip(models, kinds, strict=True) if kind == "science"]
     if len(science) < len(models):
         log.info("%d members other than science are not used", len(models) - len(science))
-    return Product(name, tuple(_model_member(model) for model in science))
+    return Product(name, tuple(Member(exposure_root(m.meta.filename or "exposure"), m) for m in science))
 
 
-def _model_member(model):
-    return Member(exposure_root(model.meta.filename or "exposure"), model)
-
-
-def _paths(item, input_dir):
-    """Paths that a file name or pattern stands for."""
+def _products(item, input_dir):
+    """Products of one input: named ones, of associations; one without name for anything else."""
+    if isinstance(item, AbstractModelLibrary):
+        return [_collection(item)]
+    if isinstance(item, Member):
+        return [Product(None, (item,))]
+    if isinstance(item, AbstractDataModel) and not isinstance(item, Sequence):
+        return [Product(None, (Member(exposure_root(item.meta.filename or "exposure"), item),))]
+    if isinstance(item, Mapping):
+        return _association(Path("association in memory"), item)
+    if isinstance(item, Sequence) and hasattr(item, "asn_table"):
+        return [_collection(item)]
+    if isinstance(item, Sequence) and not isinstance(item, str):
+        return [product for entry in item for product in _products(entry, input_dir)]
+    if not isinstance(item, (str, Path)):
+        raise ExposureError(
+            f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
+        )
     path = Path(item)
     if input_dir and not path.is_absolute() and len(path.parts) == 1 and not path.exists():
         path = Path(input_dir) / path
@@ -183,37 +194,16 @@ def _paths(item, input_dir):
         raise AssociationError(
             f"{path}: is a directory: make its associations (niriss-ee asn {path}) and give one of them, or give files"
         )
-    if not any(c in str(item) for c in "*?[") or path.exists():
-        return [path]
-    found = sorted(Path(name) for name in glob(str(path), recursive=True))
-    if not found:
-        raise ExposureError(f"{item}: no file fits this pattern")
+    paths = [path]
+    if any(c in str(item) for c in "*?[") and not path.exists():
+        paths = sorted(Path(name) for name in glob(str(path), recursive=True))
+        if not paths:
+            raise ExposureError(f"{item}: no file fits this pattern")
+    found = []
+    for path in paths:
+        is_association = path.suffix.lower() == ".json"
+        found += _association(path) if is_association else [Product(None, (Member(exposure_root(path), path),))]
     return found
-
-
-def _products(item, input_dir):
-    """Products of one input: named ones, of associations; one without name for anything else."""
-    if isinstance(item, AbstractModelLibrary):
-        return [_collection(item)]
-    if isinstance(item, AbstractDataModel) and not isinstance(item, Sequence):
-        return [Product(None, (_model_member(item),))]
-    if isinstance(item, Mapping):
-        return _asn_products(Path("association in memory"), item)
-    if isinstance(item, (str, Path)):
-        found = []
-        for path in _paths(item, input_dir):
-            if path.suffix.lower() == ".json":
-                found += _load_association(path)
-            else:
-                found.append(Product(None, (Member(exposure_root(path), path),)))
-        return found
-    if isinstance(item, Sequence):
-        if hasattr(item, "asn_table"):
-            return [_collection(item)]
-        return [product for entry in item for product in _products(entry, input_dir)]
-    raise ExposureError(
-        f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
-    )
 
 
 def gather(inputs, *, input_dir=None, distinct=True):
@@ -297,47 +287,35 @@ def group_members(members):
     """
     groups = {}
     for member in members:
-        groups.setdefault(_group_key(member.source, len(members)), []).append(member)
+        source, header, key = member.source, None, ("", "", "", "")
+        if not isinstance(source, Path):
+            groups.setdefault(tuple(group_of(source).values()), []).append(member)
+            continue
+        try:
+            with reading(source, "FITS file", ExposureError):
+                # of one among few, all headers are read, and remembered for its measurement; of a truncated file the
+                # first may be whole: the file is missed in its group
+                with suppress(ExposureError):
+                    header = exposure_extensions(source, SIZE_MAX)[0].header if len(members) <= REMEMBERED else None
+                header = header or primary_header(source, "exposure", ExposureError)
+                # astropy reads a card when it is asked for it
+                names = [header.get("TARGPROP") or header.get("TARGNAME")]
+                names += [header.get(keyword) for keyword in ("FILTER", "PUPIL", "SUBARRAY")]
+            if not all(isinstance(value, str) for value in names):
+                # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
+                names = _group_entries(file_metadata(source))
+            key = tuple(group_names(*names).values())
+        except ExposureError as error:
+            log.debug("no header: %s", error)  # opening it will tell
+        groups.setdefault(key, []).append(member)
     return groups
 
 
-def _group_key(source, n_files):
-    if not isinstance(source, Path):
-        return tuple(group_of(source).values())
-    from niriss_eestep.exposures.fits_image import group_header
-
-    try:
-        with reading(source, "a FITS file", ExposureError):
-            header = group_header(source, n_files)
-            # astropy reads a card when it is asked for it
-            found = [header.get("TARGPROP") or header.get("TARGNAME")]
-            found += [header.get(key) for key in ("FILTER", "PUPIL", "SUBARRAY")]
-    except ExposureError as error:
-        # opening it will tell
-        log.debug("no header: %s", error)
-        return ("", "", "", "")
-    if all(isinstance(value, str) for value in found):
-        return tuple(group_names(*found).values())
-    # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
-    return tuple(metadata_group(file_metadata(source)).values())
-
-
-def metadata_group(metadata):
-    """Name the group of an exposure by its flat metadata.
-
-    Parameters
-    ----------
-    metadata : dict
-        ``meta.instrument.filter`` and so on.
-
-    Returns
-    -------
-    dict
-        As `group_of`.
-    """
+def _group_entries(metadata):
+    """What flat metadata say about an exposure's group."""
     target = metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name")
     keys = ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name")
-    return group_names(target, *(metadata.get(key) for key in keys))
+    return target, *(metadata.get(key) for key in keys)
 
 
 def science_metadata(dataset):
@@ -345,7 +323,7 @@ def science_metadata(dataset):
 
     Parameters
     ----------
-    dataset : str, Path, DataModel, container, library, association or list
+    dataset : str, Path, DataModel, Member, container, library, association or list
 
     Returns
     -------
@@ -355,31 +333,15 @@ def science_metadata(dataset):
     if isinstance(dataset, dict) and "products" not in dataset:
         return dataset
     try:
-        products = gather([dataset])
+        members = [member for product in gather([dataset]) for member in product.members]
     except (AssociationError, ExposureError) as error:
         # the step itself will say so, with its own message
         log.debug("no parameters can be looked up: %s", error)
         return {}
-    return metadata_of([member for product in products for member in product.members])
-
-
-def metadata_of(members):
-    """Read the flat metadata of the first member that has any.
-
-    Parameters
-    ----------
-    members : sequence of Member
-
-    Returns
-    -------
-    dict
-        Empty where none can be read.
-    """
     for member in members:
-        if not isinstance(member.source, Path):
-            return member.source.get_crds_parameters()
-        found = file_metadata(member.source)
-        if found:
+        in_file = isinstance(member.source, Path)
+        found = file_metadata(member.source) if in_file else member.source.get_crds_parameters()
+        if found or not in_file:
             return found
     return {}
 
@@ -413,13 +375,9 @@ def file_metadata(path):
     dict
         Empty where the file cannot be read, or has none.
     """
-    from stdatamodels.jwst.datamodels import read_metadata
-
-    from niriss_eestep.exposures.fits_image import exposure_extensions, fits_image
-
     try:
         regular_file(path, "exposure", ExposureError)
-        with reading(path, "a JWST exposure", ExposureError):
+        with reading(path, "JWST exposure", ExposureError):
             image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, SIZE_MAX))
             found = read_metadata(path) if image is None else image.get_crds_parameters()
     except ExposureError as error:

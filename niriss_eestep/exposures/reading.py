@@ -1,18 +1,53 @@
-"""Opening exposures, with errors that say what is wrong."""
+"""Opening exposures, with errors that say what is wrong.
+
+The metadata of an image are read, and its pixels stay in the file until they are used: a full frame takes 84 MB, the
+stamp around a star 0.1 MB, and reading whole arrays, as `stdatamodels` does, would take most of the time of a
+measurement.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
+import asdf
+import numpy as np
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError, reading
-from niriss_eestep.exposures.fits_image import check_metadata, exposure_extensions, fits_image
-from niriss_eestep.guards.fits_file import SIZE_MAX
+from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits
+from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.models import open as open_product
+from niriss_eestep.reference.cache import read_once
 
-__all__ = ["open_exposure"]
+__all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image", "open_exposure"]
+
+log = logging.getLogger(__name__)
+
+#: arrays that a measurement reads, and their extensions
+ARRAYS = {
+    "data": "SCI",
+    "err": "ERR",
+    "dq": "DQ",
+    "var_poisson": "VAR_POISSON",
+    "var_rnoise": "VAR_RNOISE",
+    "var_flat": "VAR_FLAT",
+    "wht": "WHT",
+    "area": "AREA",
+}
+
+#: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
+BITPIX = {-32: ">f4", -64: ">f8", 32: ">i4"}
+UNSIGNED_ZERO = 2**31
+
+#: a header has at least this many digits of a number (FITS standard 4.0, section 4.2.4, in a card of 80 characters)
+HEADER_DIGITS = 1e-12
+
+#: what the schema's types are in Python
+TYPES = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
 def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
@@ -34,13 +69,15 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
     Raises
     ------
     ExposureError
-        If the file is missing or no JWST data model.
+        If the file is missing or no JWST data model, or a keyword of the set-up is no value of JWST's: stdatamodels
+        drops such a value with a warning, and falls back on what the ASDF extension says; an exposure behind an unknown
+        filter would be measured as one behind another.
     """
     if not isinstance(source, Path):
         return source
     if source.suffix == ".asdf":
         return open_product(source)
-    with reading(source, "a JWST exposure", ExposureError), warnings.catch_warnings():
+    with reading(source, "JWST exposure", ExposureError), warnings.catch_warnings():
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
         extensions = exposure_extensions(source, max_size)
@@ -48,25 +85,228 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
         if model is None:
             model = datamodels.open(source)
             check_metadata(source, model._instance)
-    _check_set_up(source, extensions[0].header, model.meta)
+    instrument = model.meta.instrument
+    taken = {"INSTRUME": instrument.name, "FILTER": instrument.filter, "PUPIL": instrument.pupil}
+    for keyword, value in (taken | {"EXP_TYPE": model.meta.exposure.type}).items():
+        said = extensions[0].header.get(keyword)
+        if isinstance(said, str) and said.strip() not in ("", value):
+            raise ExposureError(
+                f"{source.name}: {keyword} is {said.strip()!r}, which is no value of JWST's; correct the header"
+            )
     return model
 
 
-def _check_set_up(source, header, meta):
-    """Refuse keywords that the data model does not take.
+@read_once
+def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extension]:
+    """Extensions of an exposure's file; see `niriss_eestep.guards.fits_file.check_fits`.
 
-    stdatamodels drops a value that is none of JWST's with a warning, and falls back on what the ASDF extension says: an
-    exposure behind an unknown filter would be measured as one behind another.
+    Parameters
+    ----------
+    path : Path
+    max_size : float
+        Largest exposure that is opened, when it is unpacked [MB].
+
+    Returns
+    -------
+    list of Extension
+
+    Raises
+    ------
+    ExposureError
+        Naming the file and what is wrong with it.
     """
-    found = {
-        "INSTRUME": meta.instrument.name,
-        "FILTER": meta.instrument.filter,
-        "PUPIL": meta.instrument.pupil,
-        "EXP_TYPE": meta.exposure.type,
-    }
-    for keyword, taken in found.items():
-        value = header.get(keyword)
-        if isinstance(value, str) and value.strip() and value.strip() != taken:
+    extensions = check_fits(path, "FITS image of the JWST pipeline", ExposureError, max_size=max_size)
+    if not any(extension.name == "SCI" for extension in extensions):
+        raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
+    for extension in extensions:
+        if extension.name == "DQ" and extension.header["BITPIX"] < 0:
             raise ExposureError(
-                f"{source.name}: {keyword} is {value.strip()!r}, which is no value of JWST's; correct the header"
+                f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
             )
+    return extensions
+
+
+class Pixels:
+    """An image in a FITS file, of which pieces can be read as from an array.
+
+    Parameters
+    ----------
+    path : Path
+    extension : Extension
+    """
+
+    ndim = 2
+
+    def __init__(self, path: Path, extension: Extension):
+        header = extension.header
+        self.path, self.name, self.offset = path, extension.name, extension.offset
+        self.shape = (header["NAXIS2"], header["NAXIS1"])
+        self.stored = np.dtype(BITPIX[header["BITPIX"]])
+        self.unsigned = header.get("BZERO", 0) == UNSIGNED_ZERO
+        self.dtype = np.dtype(np.uint32) if self.unsigned else self.stored.newbyteorder("=")
+
+    def __getitem__(self, key):
+        """Read ``[...]``, or a rectangle ``[y0:y1, x0:x1]``: whole rows lie one after the other."""
+        rows, columns = (slice(None), slice(None)) if key is Ellipsis else key
+        first, last, _ = rows.indices(self.shape[0])
+        n_rows, row = max(0, last - first), self.shape[1] * self.stored.itemsize
+        with self.path.open("rb") as file:
+            file.seek(self.offset + first * row)
+            data = file.read(n_rows * row)
+        if len(data) < n_rows * row:
+            raise ExposureError(f"{self.path}: has become shorter while it was read ({self.name})")
+        piece = np.frombuffer(data, self.stored).reshape(n_rows, self.shape[1])[:, columns]
+        return piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO) if self.unsigned else piece.astype(self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[...], dtype=dtype)
+
+
+class FitsImage(datamodels.ImageModel):
+    """An `ImageModel` for measuring only: its arrays are `Pixels`, and it cannot be changed or saved.
+
+    Parameters
+    ----------
+    tree : dict
+        Metadata.
+    pixels : dict of str to Pixels
+        By the array's name in the data model.
+    """
+
+    def __init__(self, tree, pixels):
+        # before the model has its metadata, setting an attribute would look for them
+        object.__setattr__(self, "_pixels", pixels)
+        # the base class would merge the schema once more
+        super().__init__(tree, schema={"type": "object"}, validate_on_assignment=False)
+        self._schema = merged_schema(datamodels.ImageModel.schema_url)
+        self._instance["meta"]["model_type"] = datamodels.ImageModel.__name__
+
+    def hasattr(self, attr):
+        """Tell whether the exposure has an array or metadata of a name."""
+        return attr in self._pixels if attr in ARRAYS else super().hasattr(attr)
+
+    def save(self, path, *args, **kwargs):
+        """Refuse: this is a view of a file."""
+        raise NotImplementedError(f"{path}: an exposure that was opened for measuring is not written")
+
+
+for _name in ARRAYS:  # the base class looks names up in the metadata only
+    setattr(FitsImage, _name, property(lambda self, name=_name: self._pixels.get(name)))
+
+
+def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
+    """Make the model of an exposure, if it is an image as the pipeline writes them.
+
+    Parameters
+    ----------
+    path : Path
+    extensions : sequence of Extension
+        All of the file, PRIMARY first.
+
+    Returns
+    -------
+    FitsImage or None
+        None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
+    """
+    by_name = {extension.name: extension for extension in reversed(extensions)}
+    found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
+    usual = (
+        extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
+        and "ASDF" in by_name
+        and by_name["ASDF"].text.startswith(b"#ASDF")
+        and "data" in found
+        and len(by_name) == len(extensions)
+        and extensions[0].offset is not None
+    )
+    for name, extension in found.items():
+        header = extension.header
+        form = header.get("BITPIX"), header.get("BSCALE", 1), header.get("BZERO", 0)
+        usual = usual and (
+            (header.get("XTENSION"), header.get("NAXIS")) == ("IMAGE", 2)
+            and form[0] in BITPIX
+            and form == ((32, 1, UNSIGNED_ZERO) if name == "dq" else (form[0], 1, 0))
+            and "BLANK" not in header
+        )
+    if not usual:
+        return None
+    tree = _metadata(path, extensions, by_name["ASDF"].text)
+    tree["meta"]["filename"] = path.name
+    return FitsImage(tree, {name: Pixels(path, extension) for name, extension in found.items()})
+
+
+def _metadata(path, extensions, text):
+    """Metadata tree: what the headers say, else the ASDF extension; as `stdatamodels` has it.
+
+    A header's value of another type than the data model's, or not among those that it lists, does not count.
+    """
+    tree = asdf.util.load_yaml(io.BytesIO(text))
+    if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
+        raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
+    # without the arrays, which are in extensions of their own
+    tree = {"meta": {}} | {key: value for key, value in tree.items() if key in ("meta", "cal_logs")}
+    if "wcs" in tree["meta"]:
+        with asdf.config_context() as config:
+            # the pipeline wrote it; what is used of it is checked when it is used
+            config.validate_on_read = False
+            # not closed: its arrays are read from memory when they are used
+            tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
+    check_metadata(path, tree)
+    known = keywords(datamodels.ImageModel.schema_url)
+    # astropy reads a card's value when it is asked for it, which takes most of the time
+    wanted = {(name, keyword) for name, keyword, _ in known}
+    headers = {
+        (e.name, card.keyword): card.value
+        for e in extensions
+        if e.name != "ASDF"
+        for card in e.header.cards
+        if (e.name, card.keyword) in wanted
+    }
+    for (name, keyword, keys), entry in known.items():
+        value = headers.get((name, keyword))
+        if value is None:
+            continue
+        if not _allowed(value, entry, entry.get("enum")):
+            log.debug("%s: %s=%r is not allowed", name, keyword, value)
+            continue
+        node = tree
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+        full = node.get(keys[-1])
+        # a number that is there in full is not replaced by the header's rounded one
+        numbers = isinstance(value, float) and isinstance(full, float)
+        if not (numbers and abs(full - value) <= HEADER_DIGITS * abs(full)):
+            node[keys[-1]] = value
+    return tree
+
+
+def check_metadata(path, tree):
+    """See that metadata from a file's ASDF extension are of the data model's kinds.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    tree : dict
+        Changed in place: a value of another type than the data model's does not count, as in a header.
+
+    Raises
+    ------
+    ExposureError
+        If there is something else where the data model has a collection of entries.
+    """
+    for (_, _, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
+        node = tree
+        for depth, key in enumerate(keys[:-1], start=1):
+            node = node.get(key, {})
+            if not isinstance(node, dict):
+                raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
+        if keys[-1] in node and not _allowed(node[keys[-1]], entry):
+            del node[keys[-1]]
+
+
+def _allowed(value, entry, values=None):
+    """Whether a value is of the type that the schema's entry has, and among ``values``."""
+    types = TYPES.get(entry["type"]) if isinstance(entry.get("type"), str) else None
+    if types is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+        return False
+    return values is None or value in values

@@ -139,10 +139,6 @@ class AbsFluxStep(FluxStep):
         self.output_use_model = True
         return results if len(results) > 1 else results[0]
 
-    def saved_in_pipeline(self):
-        """Whether the step saves in a pipeline: where that does not write the same file; see `FluxStep`."""
-        return self.parent.save_results and bool(self.output_dir or self.suffix != self.parent.suffix)
-
     def check_parameters(self, parameters):
         """Refuse radii in the wrong order, and errors that are none."""
         r_min, r_max = parameters["radius_min"], parameters["radius_max"]
@@ -289,10 +285,7 @@ class AbsFluxStep(FluxStep):
         """EE of the PSF, and each exposure's annulus as it was used."""
         from niriss_eestep.reference import load_psfee
 
-        path = self.get_reference_file(model, "psfee")
-        psfee = load_psfee(path)
-        if path is None:
-            self.note_reference("psfee", f"packaged {psfee.name}")
+        psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
         if psfee.modes is None and self._no_modes != psfee.name:
             self._no_modes = psfee.name
             text = (
@@ -346,12 +339,13 @@ class AbsFluxStep(FluxStep):
         path = self.get_reference_file(model, "stdspec")
         if path is not None:
             load_spectrum(path)  # one given by hand must be readable
-        override = self.get_ref_override("throughput")
-        from_variable = override is None and os.environ.get("NIS_SYNPHOT")
-        where = None if from_variable else self.get_reference_file(model, "throughput")
+        folder = os.environ.get("NIS_SYNPHOT")
+        if folder and self.get_ref_override("throughput") is None:
+            where = None
+            self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {folder}"))
+        else:
+            where = self.get_reference_file(model, "throughput", "packaged")
         throughput = load_throughput(where)
-        if where is None:
-            self.note_reference("throughput", f"$NIS_SYNPHOT {from_variable}" if from_variable else "packaged")
         try:
             paths = [path] if path is not None else find_spectrum_files(group["target"])
             curve = throughput.curve(group["filter"])
@@ -359,7 +353,7 @@ class AbsFluxStep(FluxStep):
         except ReferenceDataError as error:
             return None, (f"no expected rate: {error}",)
         if path is None:
-            self.note_reference("stdspec", Path(spectrum.meta["file"]).name)
+            self._reference_files_used.append(("stdspec", Path(spectrum.meta["file"]).name))
         stimulus = Stimulus(
             electron_rate=expected.electron_rate,
             spectrum_err=expected.electron_rate_err / expected.electron_rate,

@@ -8,15 +8,14 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file, with_article
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
 
 __all__ = ["SIZE_MAX", "check_asdf", "numbers", "read_asdf"]
 
@@ -27,7 +26,9 @@ SIZE_MAX = 256 * 1024**2
 #: expand without end, and the C parser of YAML overflows its stack at some ten thousand levels
 DEPTH_MAX, ENTRIES_MAX = 200, 1_000_000
 
-CORE_TAGS = "tag:stsci.edu:asdf/core/"
+#: tags of ASDF and YAML themselves ("!" is any quoted text), and sources of an array within its file
+PLAIN_TAG = re.compile(r"!?|tag:(stsci\.edu:asdf/core/|yaml\.org,2002:(?!python)).*", re.DOTALL)
+OWN_SOURCE = re.compile(r"-?\d+|fits:[A-Za-z_]+,\d+")
 _BLOCK_MAGIC = b"\xd3BLK"
 
 
@@ -60,10 +61,10 @@ def read_asdf(
     size = regular_file(path, what, error)
     if size > SIZE_MAX:
         raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
-    with reading(path, with_article(what), error):
+    with reading(path, what, error):
         data = Path(path).read_bytes()
     check_asdf(path, data, what, error)
-    with reading(path, with_article(what), error), warnings.catch_warnings(), asdf.config_context() as config:
+    with reading(path, what, error), warnings.catch_warnings(), asdf.config_context() as config:
         # asdf warns of unknown tags and other versions; what matters is checked where it is used
         warnings.simplefilter("ignore")
         config.validate_on_read = False
@@ -104,7 +105,7 @@ def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError])
     from asdf.tags.core import HistoryEntry, NDArrayType
 
     if isinstance(value, (NDArrayType, np.ndarray)):
-        with reading(path, "an ASDF file", error):
+        with reading(path, "ASDF file", error):
             array = np.asarray(value)
             return array.astype(array.dtype.newbyteorder("="), order="C")
     if isinstance(value, dict):
@@ -114,19 +115,6 @@ def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError])
     if isinstance(value, list):
         return [_plain(path, entry, error) for entry in value]
     return value
-
-
-@dataclass(slots=True)
-class _Node:
-    """A collection of the YAML text that is being read."""
-
-    tag: str = ""
-    anchor: str | None = None
-    is_map: bool = False
-    shape: bool = False
-    entries: int = 1
-    key: str | None = None
-    numbers: list[str] = field(default_factory=list)
 
 
 def check_asdf(
@@ -165,14 +153,6 @@ def check_asdf(
     end = re.search(rb"\r?\n\.\.\.(\r?\n|$)", data)
     if end is None:
         raise error(f"{path}: truncated: the end of the metadata is missing")
-    _check_blocks(path, data, what, error, size_max)
-    _check_text(path, data[: end.end()], what, error, foreign=foreign, size_max=size_max)
-
-
-def _check_blocks(
-    path: str | os.PathLike[str], data: bytes, what: str, error: type[NirissEEError], size_max: int
-) -> None:
-    """Reject array blocks that are cut off, or that would expand beyond the limit."""
     position, total = data.find(_BLOCK_MAGIC), 0
     while position >= 0 and data[position : position + 4] == _BLOCK_MAGIC:
         header = data[position + 4 : position + 54]
@@ -186,72 +166,50 @@ def _check_blocks(
             raise error(f"{path}: truncated: an array of {used} bytes is cut off")
     if total > size_max:
         raise error(f"{path}: its arrays expand to {total} bytes; those of a {what} have at most {size_max}")
+    with reading(path, what, error):
+        _check_text(path, data[: end.end()], what, error, None if foreign else PLAIN_TAG, size_max)
 
 
 def _check_text(
-    path: str | os.PathLike[str], text: bytes, what: str, error: type[NirissEEError], *, foreign: bool, size_max: int
+    path: str | os.PathLike[str],
+    text: bytes,
+    what: str,
+    error: type[NirissEEError],
+    tags: re.Pattern[str] | None,
+    size_max: int,
 ) -> None:
-    """Go through the events of the YAML parser, of which nothing is made."""
+    """Go through the events of the YAML parser, of which nothing is made; ``tags`` are those that are accepted."""
     import yaml
 
-    sizes: dict[str | None, int] = {}
-    nodes = [_Node()]
-    for event in _events(path, text, what, error):
-        node = nodes[-1]
-        tag = str(getattr(event, "tag", None) or "")
-        if not foreign and not _is_plain(tag):
+    sizes: dict[str | None, int] = {}  # entries of the collections that have an anchor
+    # the collections that are open, the innermost last
+    nodes = [SimpleNamespace(anchor=None, is_map=False, is_array=False, shape=None, entries=1, key=None)]
+    for event in yaml.parse(io.BytesIO(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        node, tag, value = nodes[-1], getattr(event, "tag", None) or "", getattr(event, "value", "")
+        # a mapping's entries are keys and values in turn
+        is_key = node.is_map and node.key is None
+        if tags is not None and not tags.fullmatch(tag):
             raise error(f"{path}: holds an object of the foreign kind {tag}")
-        if _refers_elsewhere(node, event):
+        if (is_key and value == "$ref") or (
+            node.is_array and node.key == "source" and not OWN_SOURCE.fullmatch(str(value))
+        ):
             raise error(f"{path}: refers to another file; a {what} holds all its data itself")
         if isinstance(event, yaml.CollectionStartEvent):
-            is_map, is_shape = isinstance(event, yaml.MappingStartEvent), _is_array(node) and node.key == "shape"
-            nodes.append(_Node(tag, event.anchor, is_map, is_shape))
+            kind = {"is_map": isinstance(event, yaml.MappingStartEvent), "is_array": "/ndarray-" in tag}
+            shape = [] if node.is_array and node.key == "shape" else None
+            nodes.append(SimpleNamespace(anchor=event.anchor, **kind, shape=shape, entries=1, key=None))
         elif isinstance(event, yaml.CollectionEndEvent):
             nodes.pop()
-            if node.shape and _count(node.numbers) > size_max:
-                raise error(f"{path}: an array of {' x '.join(node.numbers)} values is larger than those of a {what}")
+            # axes that are no numbers are left to asdf
+            if node.shape and math.prod(float(n) for n in node.shape if re.fullmatch(r"\d{1,19}", n)) > size_max:
+                raise error(f"{path}: an array of {' x '.join(node.shape)} values is larger than those of a {what}")
             sizes[node.anchor] = node.entries
             nodes[-1].entries += node.entries
             nodes[-1].key = None
-        elif isinstance(event, yaml.AliasEvent):
-            node.entries += sizes.get(event.anchor, 1)
-            node.key = None
-        elif isinstance(event, yaml.ScalarEvent):
-            node.entries += 1
-            # a mapping's scalars are keys and values in turn
-            node.key = event.value if node.is_map and node.key is None else None
-            if node.shape:
-                node.numbers.append(event.value)
+        elif isinstance(event, (yaml.AliasEvent, yaml.ScalarEvent)):
+            node.entries += 1 if isinstance(event, yaml.ScalarEvent) else sizes.get(event.anchor, 1)
+            node.key = value if is_key and isinstance(event, yaml.ScalarEvent) else None
+            if node.shape is not None and isinstance(event, yaml.ScalarEvent):
+                node.shape.append(value)
         if len(nodes) > DEPTH_MAX or nodes[-1].entries > ENTRIES_MAX:
             raise error(f"{path}: its metadata are nested deeper, or expand further, than those of any {what}")
-
-
-def _events(path: str | os.PathLike[str], text: bytes, what: str, error: type[NirissEEError]) -> Iterator[Any]:
-    import yaml
-
-    with reading(path, with_article(what), error):
-        yield from yaml.parse(io.BytesIO(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def _is_plain(tag: str) -> bool:
-    """Whether a tag is ASDF's own or YAML's; "!" is any quoted text."""
-    python = tag.startswith("tag:yaml.org,2002:python")
-    return tag in ("", "!") or (tag.startswith((CORE_TAGS, "tag:yaml.org,2002:")) and not python)
-
-
-def _is_array(node: _Node) -> bool:
-    return "/ndarray-" in node.tag
-
-
-def _count(numbers: list[str]) -> float:
-    """Product of an array's axes; those that are not numbers are left to asdf."""
-    return math.prod(float(number) for number in numbers if re.fullmatch(r"\d{1,19}", number))
-
-
-def _refers_elsewhere(node: _Node, event: Any) -> bool:
-    """Whether an entry is a reference to another document, or an array's source is another file."""
-    if getattr(event, "value", None) == "$ref" and node.is_map and node.key is None:
-        return True
-    if not _is_array(node) or node.key != "source":
-        return False
-    return re.fullmatch(r"-?\d+|fits:[A-Za-z_]+,\d+", str(getattr(event, "value", ""))) is None

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from astropy.io import fits
 
-from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file, with_article
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
 from niriss_eestep.guards.asdf_file import check_asdf
 
 __all__ = ["SIZE_MAX", "Extension", "check_fits", "primary_header", "read_fits_table"]
@@ -85,9 +85,33 @@ def check_fits(
     NirissEEError
         Of the class given.
     """
-    size = regular_file(path, what, error)
-    with reading(path, with_article(what), error), _opened(path) as (file, packed):
-        return list(_extensions(path, file, None if packed else size, (what, error, max_size)))
+    size, found, position, total = regular_file(path, what, error), [], 0, 0
+    with reading(path, what, error), _opened(path) as (file, packed):
+        while (text := _header_text(path, file, error, first=position == 0)) is not None:
+            header, length, unpacked = _header(text)
+            name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
+            position += len(text)
+            total += max(length, unpacked)
+            if total > 1e6 * max_size:
+                raise error(
+                    f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
+                    f"the limit is max_size={max_size:g} [MB]"
+                )
+            data, there = b"", min(length, size - position)
+            if name == "ASDF" and length <= ASDF_MAX:
+                data = file.read(length)
+                there = len(data)
+                check_asdf(path, data, what, error, foreign=True, size_max=ASDF_MAX)
+            elif packed:  # nothing is kept
+                there = sum(len(file.read(min(2**20, length - start))) for start in range(0, length, 2**20))
+            if there < length:
+                raise error(
+                    f"{path}: truncated: extension {name} has {max(0, there)} of {length} bytes; fetch it again"
+                )
+            found.append(Extension(name, header, None if packed else position, data))
+            position += -(-length // BLOCK) * BLOCK
+            file.seek(position)
+    return found
 
 
 def read_fits_table(
@@ -117,7 +141,7 @@ def read_fits_table(
     path = Path(path)
     check_fits(path, what)
     with (
-        reading(path, with_article(what)),
+        reading(path, what),
         # closed here, since astropy leaves a file open that it cannot read
         _opened(path) as (file, _),
         # an image that is compressed by tiles is no table
@@ -126,7 +150,7 @@ def read_fits_table(
         header = {card.keyword: card.value for card in hdus[0].header.cards}
         table = hdus[extension]
         if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
-            raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence not {with_article(what)}")
+            raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence no {what}")
         units = {name: table.columns[name].unit for name in table.columns.names}
         columns = {
             name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))
@@ -154,7 +178,7 @@ def primary_header(path: Path, what: str, error: type[NirissEEError] = Reference
         Of the class given, if it is no FITS file.
     """
     regular_file(path, what, error)
-    with reading(path, with_article(what), error), _opened(path) as (file, _):
+    with reading(path, what, error), _opened(path) as (file, _):
         return _header(_header_text(path, file, error, first=True) or b"")[0]
 
 
@@ -169,36 +193,6 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
                 yield unpacked, True
         else:
             yield file, False
-
-
-def _extensions(
-    path: Path, file: IO[bytes], size: int | None, limits: tuple[str, type[NirissEEError], float]
-) -> Iterator[Extension]:
-    """Go through the extensions; ``size`` is the file's, None where it is compressed."""
-    what, error, max_size = limits
-    position, total = 0, 0
-    while (text := _header_text(path, file, error, first=position == 0)) is not None:
-        header, length, unpacked = _header(text)
-        name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
-        position += len(text)
-        total += max(length, unpacked)
-        if total > 1e6 * max_size:
-            raise error(
-                f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
-                f"the limit is max_size={max_size:g} [MB]"
-            )
-        data = b""
-        if name == "ASDF" and length <= ASDF_MAX:
-            data = file.read(length)
-            found = len(data)
-            check_asdf(path, data, what, error, foreign=True, size_max=ASDF_MAX)
-        else:
-            found = _skip(file, length) if size is None else min(length, size - position)
-        if found < length:
-            raise error(f"{path}: truncated: extension {name} has {max(0, found)} of {length} bytes; fetch it again")
-        yield Extension(name, header, None if size is None else position, data)
-        position += -(-length // BLOCK) * BLOCK
-        file.seek(position)
 
 
 def _header_text(path: Path, file: IO[bytes], error: type[NirissEEError], *, first: bool) -> bytes | None:
@@ -244,11 +238,3 @@ def _integer(header: fits.Header, key: str, default: int | None = None) -> int:
     if not isinstance(value, int):
         raise ValueError(f"{key} is {value!r}, not an integer")
     return value
-
-
-def _skip(file: IO[bytes], length: int) -> int:
-    """Read on without keeping anything; how far it went."""
-    left = length
-    while left and (piece := file.read(min(left, 2**20))):
-        left -= len(piece)
-    return length - left

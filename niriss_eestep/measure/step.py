@@ -12,7 +12,7 @@ import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
 from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, star_exposures, star_field
-from niriss_eestep.exposures.inputs import exposure_root, metadata_of, nothing_in
+from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
@@ -66,11 +66,13 @@ class ExposureStep(FluxStep):
         NirissEEError
             If the only exposure, or every one of several, fails.
         """
-        members = [member for product in self.gather(inputs) for member in product.members]
+        members = [
+            member for product in gather(inputs, input_dir=self.search_attr("input_dir")) for member in product.members
+        ]
         if not members:
             raise ExposureError(nothing_in(inputs))
         if not self.in_pipeline:  # which has done so for all exposures
-            self.check_settings(metadata_of(members))
+            self.check_settings(science_metadata(members))
             self.tell_unknown_names(members)
         self.output_use_model = self.in_pipeline or len(members) > 1
         if len(members) == 1:
@@ -227,12 +229,9 @@ class ExposureStep(FluxStep):
             Path by reference type; None for the packaged one, or where a parameter stands for it.
         """
         if parameters["gain"] is not None:
-            self.note_reference("gain", f"parameter ({parameters['gain']} e-/DN)")
+            self._reference_files_used.append(("gain", f"parameter ({parameters['gain']} e-/DN)"))
             return {"gain": None}
-        path = self.get_reference_file(model, "gain")
-        if path is None:
-            self.note_reference("gain", f"nominal ({GAIN} e-/DN)")
-        return {"gain": path}
+        return {"gain": self.get_reference_file(model, "gain", f"nominal ({GAIN} e-/DN)")}
 
     # ---- what the steps differ in
 
@@ -355,13 +354,9 @@ class EEPhotometryStep(ExposureStep):
         """Find the gain and, where a model PSF repairs pixels, the PSF images; see `ExposureStep`."""
         found = super().find_references(model, parameters)
         if parameters["bad_pixel_method"] == "psf" or parameters["repair_core"]:
-            found["psfimages"] = self.get_reference_file(model, "psfimages")
-            if found["psfimages"] is None:
-                self.note_reference("psfimages", "packaged niriss_psf_images.asdf")
+            found["psfimages"] = self.get_reference_file(model, "psfimages", "packaged niriss_psf_images.asdf")
         if parameters["repair_core"]:
-            found["psfee"] = self.get_reference_file(model, "psfee")
-            if found["psfee"] is None:
-                self.note_reference("psfee", "packaged niriss_psfee.asdf")
+            found["psfee"] = self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf")
         return found
 
     def get_ref_override(self, reference_file_type):

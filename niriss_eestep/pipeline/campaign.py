@@ -165,7 +165,7 @@ class CampaignPipeline(FluxCalPipeline):
     def process(self, *inputs):
         """Calibrate every product of the associations; the outcome is in ``summary``."""
         self.summary, self.output_use_model = Summary(), True
-        for product, result in self.calibrated([p for p in self.gather(inputs) if p.members]):
+        for product, result in self.calibrated([p for p in self.gather_products(inputs) if p.members]):
             if isinstance(result, NirissEEError):
                 log.error("product %s: failed: %s", product.name, result)
             else:
@@ -264,7 +264,7 @@ def run_campaign(
     config, config_file = CampaignPipeline.build_config(associations[0], **given)
     pipeline = CampaignPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
     pipeline.make_executor = make_executor
-    _check_names(pipeline.gather(associations))
+    _check_names(pipeline.gather_products(associations))
     pipeline.run(*associations)
     pipeline.summary.write(output_dir)
     return pipeline.summary

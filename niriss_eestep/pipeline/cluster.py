@@ -12,7 +12,6 @@ from functools import cache, lru_cache, partial
 from importlib.metadata import version
 
 from niriss_eestep.errors import ClusterError
-from niriss_eestep.pipeline.executor import Outcome
 
 __all__ = ["DaskWorkers", "connect"]
 
@@ -100,7 +99,7 @@ class DaskWorkers:
 
         Returns
         -------
-        outcome : Outcome
+        outcome : (list of ProductModel, str)
         records : list of logging.LogRecord
 
         Raises
@@ -115,14 +114,14 @@ class DaskWorkers:
             try:
                 return future.result(timeout=NOTICE)
             except KilledWorker as error:
-                return Outcome((), f"the workers that measured it died: {error}"), []
+                return ([], f"the workers that measured it died: {error}"), []
             except ImportError as error:
                 raise ClusterError(f"the workers of the cluster cannot import what they need: {error}") from error
             except CancelledError as error:
                 raise ClusterError("the Dask scheduler is lost; run again with --skip-existing") from error
             except OSError as error:  # TimeoutError is an OSError
                 if future.done():  # what the exposure's file system raised, not the cluster
-                    return Outcome((), f"{type(error).__name__}: {error}"), []
+                    return ([], f"{type(error).__name__}: {error}"), []
             self._check(idle := idle + 1)
 
     def _check(self, idle):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import lru_cache
 from pathlib import Path
 
 from niriss_eestep.errors import ReferenceDataError
 
-__all__ = ["OFF", "ON", "UNREACHABLE", "CrdsLostError", "best_reference", "crds_context", "crds_state"]
+__all__ = ["OFF", "ON", "UNREACHABLE", "best_reference", "crds_context", "crds_state"]
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +20,8 @@ ON, OFF, UNREACHABLE = "on", "off", "unreachable"
 
 _VARIABLES = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "CRDS_REF_SUBDIR_MODE")
 
-
-class CrdsLostError(ReferenceDataError):
-    """CRDS answered before, and does not now."""
+#: what was found in each environment: a server's silence takes seconds
+_states: dict[tuple[str, ...], str] = {}
 
 
 def crds_state():
@@ -35,24 +33,18 @@ def crds_state():
         'on': a server answers, or the cache alone suffices; 'off': neither is configured; 'unreachable': a server is
         configured that does not answer, and no cache stands in for it.
     """
-    return _state(tuple(os.environ.get(name, "") for name in _VARIABLES))
-
-
-@lru_cache(maxsize=8)
-def _state(_settings):
-    """Find the state once per environment: a server's silence takes seconds."""
-    server = os.environ.get("CRDS_SERVER_URL", "")
-    path = os.environ.get("CRDS_PATH", "")
-    if not server and not path:
-        # the default of crds: a central store that few machines have
-        path = "/grp/crds/cache"
-        if not Path(path).exists():
-            return OFF
-    if server and _server_answers():
-        return ON
-    if _cache_suffices(Path(path)):
-        return ON
-    return UNREACHABLE if server else OFF
+    settings = tuple(os.environ.get(name, "") for name in _VARIABLES)
+    if settings not in _states:
+        path, server = settings[:2]
+        # the default of crds is a central store that few machines have
+        store = Path(path or "/grp/crds/cache")
+        if not server and not path and not store.exists():
+            _states[settings] = OFF
+        elif (server and _server_answers()) or _cache_suffices(store):
+            _states[settings] = ON
+        else:
+            _states[settings] = UNREACHABLE if server else OFF
+    return _states[settings]
 
 
 def _server_answers():
@@ -99,27 +91,29 @@ def crds_context():
     return crds_client.get_context_used("jwst")
 
 
-def best_reference(parameters, reference_type):
-    """Ask CRDS for a reference.
+def best_reference(parameters, reference_type, *, allow_packaged=False):
+    """Ask CRDS for a reference, if it is to be asked.
 
     Parameters
     ----------
     parameters : dict
         Flat metadata of the exposure (``meta.instrument.filter``, ...).
     reference_type : str
+    allow_packaged : bool
+        Warn only where CRDS answered before and does not now.
 
     Returns
     -------
     str or None
-        Path in the cache; None where CRDS knows no such type, or has no such reference for this exposure.
+        Path in the cache; None where CRDS is not set up, knows no such type, or has none for this exposure.
 
     Raises
     ------
-    CrdsLostError
-        If the server, or what the cache should hold, is out of reach.
     ReferenceDataError
-        If CRDS names a reference that cannot be had.
+        If the server, or what the cache should hold, is out of reach, or CRDS names a reference that cannot be had.
     """
+    if crds_state() != ON:
+        return None
     import crds
     from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsNetworkError, ServiceError
     from stpipe import crds_client
@@ -128,12 +122,13 @@ def best_reference(parameters, reference_type):
         # the stock call logs an ERROR for a type that the context does not have
         answer = crds.getrecommendations(parameters, reftypes=[reference_type], observatory="jwst")
     except (CrdsDownloadError, CrdsNetworkError, ServiceError, OSError) as error:
+        lost = f"CRDS cannot be asked for {reference_type}: {error}"
         # a server that is there has refused the question: it knows no such type
-        if not _server_answers():
-            raise CrdsLostError(
-                f"CRDS cannot be asked for {reference_type}: {error}; try again, or give --allow_packaged=true"
-            ) from error
-        log.debug("CRDS: %s: %s", reference_type, error)
+        refused = _server_answers()
+        if not refused and not allow_packaged:
+            raise ReferenceDataError(f"{lost}; try again, or give --allow_packaged=true") from error
+        level, then = (logging.DEBUG, "") if refused else (logging.WARNING, ": using the packaged one")
+        log.log(level, "%s%s", lost, then)
         return None
     except CrdsError as error:
         log.debug("CRDS: %s: %s", reference_type, error)

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
 from importlib import import_module
 from logging.handlers import QueueHandler
 
@@ -22,7 +21,7 @@ from stpipe._log import LogConfig
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
-__all__ = ["Measurement", "Outcome", "Processes", "outcomes"]
+__all__ = ["Measurement", "Processes", "outcomes"]
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +31,6 @@ AHEAD = 12
 
 #: what the first exposure needs of other packages
 IMPORTS = ("photutils.geometry", "scipy.interpolate", "scipy.ndimage")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What became of one exposure.
-
-    Parameters
-    ----------
-    products : tuple of ProductModel
-        One for each step; empty where there is none.
-    failure : str
-        Why there is none.
-    """
-
-    products: tuple
-    failure: str = ""
 
 
 class Measurement:
@@ -78,7 +61,8 @@ class Measurement:
 
         Returns
         -------
-        outcome : Outcome
+        outcome : (list of ProductModel, str)
+            As from `FluxCalPipeline.measure`.
         records : list of logging.LogRecord
             What was logged meanwhile.
         """
@@ -111,8 +95,8 @@ def outcomes(executor, members):
 
     Yields
     ------
-    Outcome
-        In the order of the members; what the workers logged is logged here.
+    (list of ProductModel, str)
+        As from `FluxCalPipeline.measure`, in the order of the members; what the workers logged is logged here.
 
     Raises
     ------
@@ -129,8 +113,8 @@ def outcomes(executor, members):
         outcome, records = executor.result(member, future)
         for record in records:
             logging.getLogger(record.name).handle(record)
-        if outcome.failure and not records:
-            log.error("%s: failed: %s", member.filename, outcome.failure)
+        if outcome[1] and not records:
+            log.error("%s: failed: %s", member.filename, outcome[1])
         yield outcome
 
 
@@ -182,7 +166,8 @@ class Processes:
 
         Returns
         -------
-        outcome : Outcome
+        outcome : (list of ProductModel, str)
+            As from `FluxCalPipeline.measure`.
         records : list of logging.LogRecord
         """
         try:
@@ -193,7 +178,7 @@ class Processes:
         try:
             return alone.submit(member).result()
         except BrokenExecutor:
-            return Outcome((), "the process that measured it died twice (out of memory, or killed)"), []
+            return ([], "the process that measured it died twice (out of memory, or killed)"), []
         finally:
             alone.shutdown()
 

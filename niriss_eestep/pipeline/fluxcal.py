@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from jwst.stpipe import Pipeline as JwstPipeline
 
 from niriss_eestep.combine.step import CombineProfilesStep
 from niriss_eestep.errors import (
@@ -22,12 +23,10 @@ from niriss_eestep.errors import (
     ProductError,
     ReferenceDataError,
 )
-from niriss_eestep.exposures.inputs import group_members, metadata_of, nothing_in
+from niriss_eestep.exposures.inputs import group_members, nothing_in, science_metadata
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
-from niriss_eestep.pipeline.base import FluxPipeline, default_product_name
-from niriss_eestep.pipeline.executor import Measurement, Outcome, Processes, outcomes
-from niriss_eestep.pipeline.progress import progress
+from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 __all__ = ["FluxCalPipeline"]
@@ -42,7 +41,7 @@ class Models(list):
         return f"[{len(self)} models]"
 
 
-class FluxCalPipeline(FluxPipeline):
+class FluxCalPipeline(FluxStep, JwstPipeline):
     """EE and SB profiles of each exposure, their averages by group, and the absolute flux calibration."""
 
     class_alias = "niriss_fluxcal"
@@ -63,7 +62,7 @@ class FluxCalPipeline(FluxPipeline):
         "abs_flux": AbsFluxStep,
     }
 
-    #: makes the executor of a `Measurement`; None: processes, as many as ``workers`` says
+    #: makes the executor of a `niriss_eestep.pipeline.executor.Measurement`; None: as many processes as ``workers``
     make_executor = None
 
     #: of the association's product that is in work, for the steps: its name, whether it has several targets, and the
@@ -125,7 +124,10 @@ class FluxCalPipeline(FluxPipeline):
 
         Returns
         -------
-        Outcome
+        products : list of ProductModel
+            One for each step; empty where there is none.
+        failure : str
+            Why there is none.
 
         Raises
         ------
@@ -147,7 +149,7 @@ class FluxCalPipeline(FluxPipeline):
             if self.on_error == "raise":
                 raise
             log.error("%s: failed: %s", member.filename, error)
-            return Outcome((), str(error))
+            return [], str(error)
         if gc.get_freeze_count():
             # the collections in `run` are not to go through what is kept of the exposures before, but now and then
             self.n_measured += 1
@@ -155,10 +157,12 @@ class FluxCalPipeline(FluxPipeline):
                 gc.unfreeze()
                 gc.collect()
             gc.freeze()
-        if not self.save_report:
-            for product in products:
-                _drop_stamp(product)
-        return Outcome(tuple(products))
+        for product in products:
+            # half of a product, which the files have; the report shows it, and the errors of a flat field need it
+            if not (self.save_report or "stamp_flat_err" in product._instance):
+                for name in ("stamp", "stamp_repaired", "stamp_kind"):
+                    product._instance.pop(name, None)
+        return products, ""
 
     def calibrate(self, product, groups, measured):
         """Average the profiles of one product of an association, and calibrate the averages.
@@ -168,8 +172,8 @@ class FluxCalPipeline(FluxPipeline):
         product : Product
         groups : dict of (str, str, str, str) to list of Member
             Its members, by group; see `group_members`.
-        measured : iterator of Outcome
-            Of the members, in the order of the groups; in memory there are those of one group.
+        measured : iterator of (list of ProductModel, str)
+            As from `measure`, in the order of the groups; in memory there are those of one group.
 
         Returns
         -------
@@ -184,8 +188,8 @@ class FluxCalPipeline(FluxPipeline):
         self.product_name = product.name
         for key, members in groups.items():
             found = list(zip(members, itertools.islice(measured, len(members)), strict=True))
-            lost += [_lost_record(member, outcome.failure, key, groups) for member, outcome in found if outcome.failure]
-            profiles = [model for _, outcome in found for model in outcome.products]
+            lost += [_lost_record(member, failure, key, groups) for member, (_, failure) in found if failure]
+            profiles = [model for _, (models, _) in found for model in models]
             if all(failure_of(model) for model in profiles):
                 failed.append(profiles)
                 continue
@@ -280,7 +284,7 @@ class FluxCalPipeline(FluxPipeline):
                 raise ParameterError(
                     f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
                 )
-        exposure = metadata_of(members)
+        exposure = science_metadata(members)
         for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
             if not step.skip:
                 step.check_settings(exposure)
@@ -288,27 +292,28 @@ class FluxCalPipeline(FluxPipeline):
 
     def _outcomes(self, members):
         """Measure exposures, here or by workers, and give the outcomes in order."""
-        executor = self._executor(members)
-        measured = map(self.measure, members) if executor is None else outcomes(executor, members)
-        try:
-            yield from progress(measured, total=len(members), desc="measure")
-        finally:
-            if executor is not None:
-                executor.shutdown()
-
-    def _executor(self, members):
-        """Start the workers; None where this process measures."""
-        n_workers = min(self.workers, len(members))
-        if not all(isinstance(member.source, Path) for member in members):
-            return None
-        if self.make_executor is not None:
-            return self.make_executor(Measurement(self))
+        measured, executor, n_workers = map(self.measure, members), None, min(self.workers, len(members))
         if n_workers > 1 and multiprocessing.current_process().daemon:
             log.warning(
                 "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here", n_workers
             )
-            return None
-        return Processes(Measurement(self), n_workers) if n_workers > 1 else None
+            n_workers = 1
+        in_files = all(isinstance(member.source, Path) for member in members)
+        if in_files and (self.make_executor or n_workers > 1):
+            from niriss_eestep.pipeline.executor import Measurement, Processes, outcomes
+
+            measurement = Measurement(self)
+            executor = self.make_executor(measurement) if self.make_executor else Processes(measurement, n_workers)
+            measured = outcomes(executor, members)
+        if len(members) > 1:
+            from niriss_eestep.pipeline.progress import progress
+
+            measured = progress(measured, total=len(members), desc="measure")
+        try:
+            yield from measured
+        finally:
+            if executor is not None:
+                executor.shutdown()
 
     def _write_report(self, result, combined, profiles):
         """Write the HTML report where the absolute-flux product goes; matplotlib is not imported otherwise."""
@@ -323,14 +328,6 @@ def _check_kind(models, kind):
     for model in models if isinstance(models, list) else [models]:
         if not isinstance(model, kind):
             raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
-
-
-def _drop_stamp(product):
-    """Let the pixels go, half of a product, which only the report shows: the files have them."""
-    if "stamp_flat_err" in product._instance:
-        return  # the dithers' mean needs it
-    for name in ("stamp", "stamp_repaired", "stamp_kind"):
-        product._instance.pop(name, None)
 
 
 def _log_outcome(result):

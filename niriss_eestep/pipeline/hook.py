@@ -8,7 +8,7 @@ from pathlib import Path
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.exposures.cut import is_resampled
-from niriss_eestep.exposures.inputs import Member, exposure_root
+from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
 __all__ = ["EEPhotometryHook"]
@@ -50,7 +50,7 @@ class EEPhotometryHook(EEPhotometryStep):
         """
         with _shown_beside("stpipe"):
             try:
-                members = [member for product in self.gather(inputs) for member in product.members]
+                members = [member for product in gather(inputs) for member in product.members]
             except NirissEEError as error:
                 log.error("%s: not measured: %s", self.name, error)
                 return

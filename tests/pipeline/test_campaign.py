@@ -270,5 +270,5 @@ def test_what_an_exposure_raises_is_not_taken_for_the_cluster_s(monkeypatch):
     with distributed.Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False) as client:
         workers = cluster.DaskWorkers("measurement", client)
         for task, told in ((stale, "OSError: [Errno 116] Stale file handle"), (slow, "Connection timed out")):
-            outcome, _ = workers.result(None, workers.executor.submit(task))
-            assert told in outcome.failure
+            (_, failure), _ = workers.result(None, workers.executor.submit(task))
+            assert told in failure

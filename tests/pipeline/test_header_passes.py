@@ -2,7 +2,7 @@
 
 import pytest
 
-from niriss_eestep.exposures.fits_image import exposure_extensions
+from niriss_eestep.exposures.reading import exposure_extensions
 from niriss_eestep.guards import fits_file
 from niriss_eestep.steps import FluxCalPipeline
 

@@ -20,7 +20,7 @@ import pytest
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError
 from niriss_eestep.exposures.inputs import Member
-from niriss_eestep.pipeline.executor import AHEAD, Measurement, Outcome, Processes, outcomes
+from niriss_eestep.pipeline.executor import AHEAD, Measurement, Processes, outcomes
 from niriss_eestep.steps import FluxCalPipeline
 
 # what differs from run to run
@@ -165,12 +165,12 @@ def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, monkeypa
         found = list(outcomes(processes, members))
     processes.shutdown()
     assert "a worker process died" in caplog.text
-    failed = [member.name for member, outcome in zip(members, found, strict=True) if outcome.failure]
+    failed = [member.name for member, (_, failure) in zip(members, found, strict=True) if failure]
     assert failed == ([] if once else [members[2].name])
     measured = [member for member in members if member.name not in failed]
     assert {path.name for path in tmp_path.glob("*_eeprofile.asdf")} == {f"{m.name}_eeprofile.asdf" for m in measured}
     if not once:
-        assert "died twice" in found[2].failure
+        assert "died twice" in found[2][1]
 
 
 def test_no_more_is_handed_out_than_needed(paths):
@@ -181,7 +181,7 @@ def test_no_more_is_handed_out_than_needed(paths):
 
         def submit(self, member):
             handed_out.append(member)
-            return Outcome((member,))
+            return [member], ""
 
         def result(self, member, future):
             return future, []
@@ -190,7 +190,7 @@ def test_no_more_is_handed_out_than_needed(paths):
     found = outcomes(Counting(), members)
     first = next(found)
     assert len(handed_out) == 2 * AHEAD
-    assert [outcome.products[0] for outcome in (first, *found)] == members
+    assert [products[0] for products, _ in (first, *found)] == members
 
 
 def test_the_executor_is_shut_down_whatever_happens(paths):
