@@ -288,7 +288,9 @@ class FluxStep(JwstStep):
         return super()._datamodels_open(init, **kwargs)
 
     def set_primary_input(self, obj, exclusive=True):
-        """Remember the first input, from which default names are made."""
+        """Remember the first input, from which default names are made; in a pipeline, that of the pipeline."""
+        if self.in_pipeline:
+            return
         if isinstance(obj, (list, tuple)) and obj:
             obj = obj[0]
         super().set_primary_input(obj, exclusive=exclusive)

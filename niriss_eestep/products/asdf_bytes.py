@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from functools import cache
-from importlib.metadata import version
 
 import numpy as np
 import yaml
 from asdf.tagged import TaggedDict, TaggedList
 from asdf.yamlutil import AsdfDumper
+
+from niriss_eestep.products.provenance import SOFTWARE
 
 __all__ = ["asdf_bytes"]
 
@@ -29,15 +29,11 @@ BLOCK_MAGIC = b"\xd3BLK"
 INDEX_HEADER = b"#ASDF BLOCK INDEX\n%YAML 1.1\n"
 BLOCK_HEADER = struct.Struct(">I4sQQQ16s")  # flags, compression, allocated, used, data size, MD5
 
+SOFTWARE_NODE = TaggedDict({"name": "niriss_eestep", "version": SOFTWARE["niriss_eestep"]}, SOFTWARE_TAG)
+
 SCALARS = (str, bool, int, float, np.bool_, np.integer, np.floating)
 DATATYPES = {np.dtype(kind).str[1:]: kind for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")}
 DATATYPES |= {np.dtype(kind).str[1:]: kind for kind in ("uint64", "float32", "float64")} | {"b1": "bool8"}
-
-
-@cache
-def _software():
-    """Name of what writes the file; looking the version up takes 2 ms."""
-    return TaggedDict({"name": "niriss_eestep", "version": version("niriss_eestep")}, SOFTWARE_TAG)
 
 
 def asdf_bytes(tree):
@@ -55,8 +51,8 @@ def asdf_bytes(tree):
     """
     blocks = []
     try:
-        content = {"asdf_library": _software()} | _plain(tree, blocks)
-    except _NotPlainError:
+        content = {"asdf_library": SOFTWARE_NODE} | _plain(tree, blocks)
+    except _NOT_PLAIN:
         return None
     buffer = io.BytesIO()
     buffer.write(COMMENTS)
@@ -83,12 +79,12 @@ def asdf_bytes(tree):
     return buffer.getvalue()
 
 
-class _NotPlainError(Exception):
-    """The tree holds something that this module does not write."""
+#: what a tree raises that holds something else
+_NOT_PLAIN = (KeyError, NotImplementedError)
 
 
 def _plain(value, blocks):
-    """Copy a tree, with its arrays put into blocks."""
+    """Copy a tree, with its arrays put into blocks: in C order, whatever the array's order and stride."""
     if type(value) is dict:
         return {key: _plain(entry, blocks) for key, entry in value.items() if entry is not None}
     if type(value) in (list, tuple):
@@ -97,35 +93,19 @@ def _plain(value, blocks):
         return bool(value)
     if isinstance(value, SCALARS):
         return value
-    if type(value) is np.ndarray:
-        return _array(value, blocks)
-    raise _NotPlainError
-
-
-def _array(array, blocks):
-    """Describe an array and put its values into a new block."""
-    # read-only or strided, in any byte order: the block has the values in C order, and the byte order is told
-    node = {"source": len(blocks), "datatype": _datatype(array.dtype), "byteorder": _byteorder(array.dtype)}
-    node["shape"] = TaggedList(list(array.shape), None)
-    blocks.append(array.tobytes())
+    if type(value) is not np.ndarray:
+        raise NotImplementedError(type(value))
+    node = {"source": len(blocks), **_datatype(value.dtype), "shape": TaggedList(list(value.shape), None)}
+    blocks.append(value.tobytes())
     tagged = TaggedDict(node, ARRAY_TAG)
     tagged.property_order = list(node)
     return tagged
 
 
-def _byteorder(dtype):
-    return "big" if dtype.str[0] == ">" else "little"
-
-
 def _datatype(dtype):
-    """Name a data type as ASDF does."""
+    """Name a data type and its byte order as ASDF does."""
     if dtype.names is not None:
-        return [
-            {"name": name, "datatype": _datatype(dtype[name]), "byteorder": _byteorder(dtype[name])}
-            for name in dtype.names
-        ]
-    if dtype.kind == "U":
-        return ["ucs4", dtype.itemsize // 4]
-    if dtype.str[1:] not in DATATYPES:
-        raise _NotPlainError
-    return DATATYPES[dtype.str[1:]]
+        kind = [{"name": name, **_datatype(dtype[name])} for name in dtype.names]
+    else:
+        kind = ["ucs4", dtype.itemsize // 4] if dtype.kind == "U" else DATATYPES[dtype.str[1:]]
+    return {"datatype": kind, "byteorder": "big" if dtype.str[0] == ">" else "little"}

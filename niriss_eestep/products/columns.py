@@ -5,28 +5,16 @@ The schemas are the one place where these are written down; validation, tables a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from asdf.schema import load_schema
-from stdatamodels.schema import merge_property_trees, walk_schema
+from stdatamodels.schema import merge_property_trees
 
 from niriss_eestep.errors import ProductError
 
-__all__ = [
-    "KINDS",
-    "Field",
-    "array_fields",
-    "empty_value",
-    "field_dtype",
-    "keywords",
-    "make_table",
-    "merged_schema",
-    "schema_url",
-    "table_fields",
-]
+__all__ = ["KINDS", "Field", "array_fields", "keywords", "make_table", "merged_schema", "schema_url", "table_fields"]
 
 SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
 VERSION = "1.0.0"
@@ -113,13 +101,13 @@ def keywords(url):
     dict of (str, str, tuple of str) to dict
         Schema of each entry by extension, keyword and path in the tree.
     """
-    found = {}
-
-    def note(schema, path, combiner, ctx, recurse):
-        if "fits_keyword" in schema and all(isinstance(key, str) for key in path):
-            found.setdefault((schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper(), tuple(path)), schema)
-
-    walk_schema(merged_schema(url), note)
+    found, waiting = {}, [(merged_schema(url), ())]
+    while waiting:
+        schema, path = waiting.pop()
+        if "fits_keyword" in schema:
+            found.setdefault((schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper(), path), schema)
+        # in the schema's order
+        waiting += [(part, (*path, key)) for key, part in reversed(schema.get("properties", {}).items())]
     return found
 
 
@@ -137,15 +125,13 @@ def array_fields(url):
     dict of str to Field
         In the order of the schema; tables and lists of names included.
     """
-    return {
-        name: _array_field(name, entry) for name, entry in merged_schema(url)["properties"].items() if "axes" in entry
-    }
-
-
-def _array_field(name, entry):
-    datatype = "table" if "columns" in entry else entry.get("datatype", "str")
-    title = entry["title"]
-    return Field(name, datatype, entry.get("unit", ""), tuple(entry["axes"]), title, entry.get("description", title))
+    found = {}
+    for name, entry in merged_schema(url)["properties"].items():
+        if "axes" in entry:
+            datatype, title = "table" if "columns" in entry else entry.get("datatype", "str"), entry["title"]
+            text = entry.get("description", title)
+            found[name] = Field(name, datatype, entry.get("unit", ""), tuple(entry["axes"]), title, text)
+    return found
 
 
 @cache
@@ -165,49 +151,10 @@ def table_fields(url, table):
         In the table's order.
     """
     entry = merged_schema(url)["properties"][table]
+    axes, columns = tuple(entry["axes"]), entry["columns"]
     return {
-        column["name"]: Field(
-            column["name"],
-            column["datatype"],
-            column["unit"],
-            tuple(entry["axes"]),
-            column["description"],
-            column["description"],
-        )
-        for column in entry["columns"]
+        c["name"]: Field(c["name"], c["datatype"], c["unit"], axes, c["description"], c["description"]) for c in columns
     }
-
-
-def field_dtype(field, values=()):
-    """Numpy data type of a column.
-
-    Parameters
-    ----------
-    field : Field
-    values : sequence, optional
-        The column's values; strings are as long as the longest of them.
-
-    Returns
-    -------
-    numpy.dtype
-    """
-    if field.datatype != "str":
-        return np.dtype(field.datatype)
-    return np.dtype(f"U{max((len(str(value)) for value in values), default=0) or 1}")
-
-
-def empty_value(field):
-    """Value of a column that was not measured: NaN, 0 or an empty string.
-
-    Parameters
-    ----------
-    field : Field
-
-    Returns
-    -------
-    float, int or str
-    """
-    return {"float64": np.nan, "str": ""}.get(field.datatype, 0)
 
 
 def make_table(fields, rows):
@@ -230,23 +177,18 @@ def make_table(fields, rows):
     ProductError
         When a row has a column that the table does not know.
     """
-    rows = _as_mappings(rows)
+    if isinstance(rows, np.ndarray):
+        rows = [dict(zip(rows.dtype.names, row.tolist(), strict=True)) for row in rows]
     unknown = sorted({name for row in rows for name in row} - set(fields))
     if unknown:
         raise ProductError(f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}")
-    columns = {
-        name: [empty_value(field) if row.get(name) is None else row[name] for row in rows]
-        for name, field in fields.items()
-    }
-    dtype = np.dtype([(name, field_dtype(field, columns[name])) for name, field in fields.items()])
-    table = np.empty(len(rows), dtype)
+    columns, kinds = {}, []
+    for name, field in fields.items():
+        empty = {"float64": np.nan, "str": ""}.get(field.datatype, 0)
+        values = columns[name] = [empty if row.get(name) is None else row[name] for row in rows]
+        longest = max((len(str(value)) for value in values), default=0) or 1
+        kinds.append((name, f"U{longest}" if field.datatype == "str" else field.datatype))
+    table = np.empty(len(rows), kinds)
     for name, values in columns.items():
         table[name] = values
     return table
-
-
-def _as_mappings(rows: Sequence) -> list[Mapping]:
-    """Rows of a structured array or a sequence as mappings."""
-    if isinstance(rows, np.ndarray):
-        return [dict(zip(rows.dtype.names, row.tolist(), strict=True)) for row in rows]
-    return list(rows)

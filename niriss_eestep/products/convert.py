@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import MISSING, fields
 
@@ -41,6 +42,13 @@ _PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "
 _PLACES |= {
     f"background_{name}": f"background.{name}"
     for name in ("err", "std", "npix", "n_rejected", "r_in", "r_out", "method", "ring_edges", "ring_coverage")
+}
+
+#: where a mean has what its product holds under the name of the measured quantity
+_MEAN_PLACES = {
+    name: {name: "value", f"{name}_err": "err", f"{name}_err_formal": "err_formal", "exposure_names": "names"}
+    | {f"exposure_{name}": "exposure_value", f"exposure_{name}_err": "exposure_err"}
+    for name in ("count_rate", "surface_brightness")
 }
 
 #: Python's types of the schemas' scalars, and what stands for one that a product from elsewhere does not have
@@ -88,7 +96,8 @@ def ee_profile(model):
     -------
     EEProfile
     """
-    entries = _arrays(model) | model._instance["meta"]["ee"]
+    entries = {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
+    entries |= model._instance["meta"]["ee"]
     names = {place: name for name, place in _PLACES.items()}
     parts = {
         "centroid": _restored(Centroid, entries, names, "centroid."),
@@ -146,17 +155,24 @@ def combined_model(combined, members, *, product=""):
     kind = CombinedEEModel if isinstance(first, EEProfileModel) else CombinedSBModel
     records = [member._instance["meta"][member.meta_key] for member in members]
     group = _group_record(members, records, product)
-    tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _mean_places(kind.y_name))
+    tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _MEAN_PLACES[kind.y_name])
+    times = [(exposure.mid_time, exposure.start_time) for exposure in (member.meta.exposure for member in members)]
+    made_of = [
+        member._instance["meta"].get("eestep", {}).get("input") or [{"filename": member.meta.filename or "in memory"}]
+        for member in members
+    ]
     tree |= {
-        "exposure_mjd": np.array([_mjd(member) for member in members]),
-        "exposure_ring_edges": _stack([member.background_ring_edges for member in members]),
-        "exposure_ring_coverage": _stack([member.background_ring_coverage for member in members]),
-        "exposure_filenames": [_input_name(member) for member in members],
+        "exposure_mjd": np.array([next((t for t in when if t is not None), math.nan) for when in times]),
+        "exposure_filenames": [entry[0].get("filename") for entry in made_of],
         "exposure_status": [record["status"] for record in records],
         "meta": {"group": group},
     }
     for name in ("x_center", "y_center", "background", "background_err"):
         tree[f"exposure_{name}"] = np.array([record.get(name, math.nan) for record in records], dtype=float)
+    for name in ("ring_edges", "ring_coverage"):
+        rows = [member[f"background_{name}"] for member in members]  # of different length: NaN behind the shorter ones
+        stacked = np.array(list(itertools.zip_longest(*rows, fillvalue=math.nan)), dtype=float)
+        tree[f"exposure_{name}"] = np.ascontiguousarray(stacked.reshape(-1, len(rows)).T)
     if kind is CombinedEEModel:
         tree["exposure_area"] = np.array([member.area for member in members], dtype=float)
         tree["exposure_covariance"] = np.array([member.covariance for member in members], dtype=float)
@@ -179,8 +195,9 @@ def combined_profile(model):
     -------
     CombinedProfile
     """
-    entries = _arrays(model) | {"exposure_names": tuple(model._instance["exposure_names"])}
-    return _restored(CombinedProfile, entries, {place: name for name, place in _mean_places(model.y_name).items()})
+    entries = {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
+    entries["exposure_names"] = tuple(entries["exposure_names"])
+    return _restored(CombinedProfile, entries, {place: name for name, place in _MEAN_PLACES[model.y_name].items()})
 
 
 def abs_flux_model(rows, *, radius, exposures=(), **arrays):
@@ -233,11 +250,6 @@ def _entries(profile, properties, places):
     return found
 
 
-def _arrays(model):
-    """Arrays that a product has."""
-    return {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
-
-
 def _restored(kind, entries, names, prefix=""):
     """Undo `_entries`: make a dataclass, or a part of one whose places begin with ``prefix``."""
     values = {}
@@ -248,22 +260,6 @@ def _restored(kind, entries, names, prefix=""):
         elif field.default is MISSING:
             values[field.name] = _UNKNOWN[field.type]
     return kind(**values)
-
-
-def _mean_places(value):
-    """Where a mean has what its product holds under the name of the measured quantity."""
-    places = {value: "value", "exposure_names": "names", f"exposure_{value}": "exposure_value"}
-    return (
-        places | {f"{value}_{name}": name for name in ("err", "err_formal")} | {f"exposure_{value}_err": "exposure_err"}
-    )
-
-
-def _stack(rows):
-    """Stack rows of different length, NaN behind the shorter ones."""
-    stacked = np.full((len(rows), max(len(row) for row in rows)), np.nan)
-    for target, row in zip(stacked, rows, strict=True):
-        target[: len(row)] = row
-    return stacked
 
 
 def _group_record(members, records, product):
@@ -278,15 +274,3 @@ def _group_record(members, records, product):
     if photmjsr is not None:
         record["photmjsr"] = photmjsr
     return record
-
-
-def _mjd(model):
-    """Middle of the exposure, else its start [MJD]."""
-    times = model.meta.exposure.mid_time, model.meta.exposure.start_time
-    return next((time for time in times if time is not None), math.nan)
-
-
-def _input_name(model):
-    """Name of the file that an exposure's product was made from."""
-    record = model._instance["meta"].get("eestep", {}).get("input") or []
-    return record[0]["filename"] if record else model.meta.filename or "in memory"

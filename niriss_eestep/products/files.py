@@ -17,6 +17,9 @@ from niriss_eestep.products.validation import check_sense, check_tree, fill_new_
 
 __all__ = ["read_tree", "write_atomically"]
 
+#: names this machine in temporary files, since others may share the directory
+HOST = socket.gethostname()[:40]
+
 
 def read_tree(path, *, model_type=None):
     """Read a product's tree.
@@ -95,7 +98,7 @@ def write_atomically(path, data):
         The directory is missing, cannot be written, or is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{_writer(os.getpid())}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         _remove_leftovers(path.parent.absolute())
         temporary.write_bytes(data)
@@ -108,17 +111,12 @@ def write_atomically(path, data):
             temporary.unlink()
 
 
-def _writer(pid):
-    """Name a process on this machine; the directory may be shared with others."""
-    return f"{socket.gethostname()[:40]}-{pid}"
-
-
 @cache
 def _remove_leftovers(directory):
     """Remove temporary files whose writers were killed; once for each directory, which may hold many thousand files."""
     for leftover in directory.glob(".*.tmp"):
         found = re.search(r"-(\d+)-\d+\.tmp$", leftover.name)
-        if found and f".{_writer(found[1])}-" in leftover.name and not _is_running(int(found[1])):
+        if found and f".{HOST}-{found[1]}-" in leftover.name and not _is_running(int(found[1])):
             leftover.unlink(missing_ok=True)
 
 

@@ -24,6 +24,13 @@ OF_A_GROUP = (
     "exposure_names",
 )
 
+#: ... and what stands for something else where it lacks it, as `_group_defaults` says
+MAY_LACK = tuple(
+    """count_rate_err_formal covariance inflation scatter chi2_dof exposure_covariance exposure_area exposure_weight
+    exposure_filenames exposure_status exposure_mjd exposure_x_center exposure_y_center exposure_background
+    exposure_background_err""".split()  # noqa: SIM905 - a list of them would take fifteen lines
+)
+
 
 def completed(profile):
     """Fill in what a profile from elsewhere lacks.
@@ -85,22 +92,7 @@ def completed_group(combined):
     ProductError
         If it lacks what nothing can stand for.
     """
-    tree = combined._instance
-    _check_group(tree, combined.meta.filename or "combined profile in memory")
-    found = {name: value for name, value in _group_defaults(tree).items() if tree.get(name) is None}
-    group = tree["meta"]["group"]
-    known = {key: value for key, value in group_of(combined).items() if group.get(key) is None}
-    if group.get("pixar_sr") is None:
-        known["pixar_sr"] = combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE
-    if not found and not known:
-        return combined
-    result = type(combined)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree["meta"]))})
-    result._instance["meta"]["group"].update(known)
-    return result
-
-
-def _check_group(tree, label):
-    """See that what nothing can stand for is there."""
+    tree, label = combined._instance, combined.meta.filename or "combined profile in memory"
     missing = [name for name in OF_A_GROUP if tree.get(name) is None]
     if missing:
         raise ProductError(f"{label}: has no {', '.join(missing)}: nothing to calibrate")
@@ -110,10 +102,20 @@ def _check_group(tree, label):
             "which annulus the background was measured; give for each exposure the edges [pix] and the coverage, 0 to "
             "1, or rows without entries where no background was subtracted"
         )
-    if tree["meta"].get("group", {}).get("gain") is None:
+    group = tree["meta"].get("group", {})
+    if group.get("gain") is None:
         raise ProductError(
             f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
         )
+    known = {key: value for key, value in group_of(combined).items() if group.get(key) is None}
+    if group.get("pixar_sr") is None:
+        known["pixar_sr"] = combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE
+    if not known and all(tree.get(name) is not None for name in MAY_LACK):
+        return combined
+    found = {name: value for name, value in _group_defaults(tree).items() if tree.get(name) is None}
+    result = type(combined)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree["meta"]))})
+    result._instance["meta"]["group"].update(known)
+    return result
 
 
 def _group_defaults(tree):
@@ -124,15 +126,17 @@ def _group_defaults(tree):
     scale = np.outer(err, err)
     correlation = np.divide(covariance, scale, out=np.eye(err.size), where=scale > 0)
     unknown = np.full(len(names), np.nan)
-    return {
-        "count_rate_err_formal": err,
-        "covariance": covariance,
-        "inflation": np.ones_like(err),
-        "scatter": np.full_like(err, np.nan),
-        "chi2_dof": np.full_like(err, np.nan),
-        "exposure_covariance": np.array([correlation * np.outer(row, row) for row in exposure_err]),
-        "exposure_area": np.tile(np.pi * np.square(tree["radius"]), (len(names), 1)),
-        "exposure_weight": flags / np.maximum(flags.sum(axis=0), 1),
-        "exposure_filenames": names,
-        "exposure_status": ["measured"] * len(names),
-    } | {f"exposure_{name}": unknown for name in ("mjd", "x_center", "y_center", "background", "background_err")}
+    defaults = (
+        err,
+        covariance,
+        np.ones_like(err),
+        np.full_like(err, np.nan),
+        np.full_like(err, np.nan),
+        np.array([correlation * np.outer(row, row) for row in exposure_err]),
+        np.tile(np.pi * np.square(tree["radius"]), (len(names), 1)),
+        flags / np.maximum(flags.sum(axis=0), 1),
+        names,
+        ["measured"] * len(names),
+        *[unknown] * 5,
+    )
+    return dict(zip(MAY_LACK, defaults, strict=True))

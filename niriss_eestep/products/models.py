@@ -7,13 +7,14 @@ import io
 from pathlib import Path
 
 from asdf import AsdfFile
+from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products import summary
 from niriss_eestep.products.asdf_bytes import asdf_bytes
 from niriss_eestep.products.columns import merged_schema, schema_url
 from niriss_eestep.products.files import read_tree, write_atomically
+from niriss_eestep.products.summary import outline, summary
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
 __all__ = [
@@ -76,14 +77,14 @@ class ProductModel(JwstDataModel):
         -------
         str
         """
-        return summary.outline(self)
+        return outline(self)
 
     def info(self, *args, **kwargs):
         """Print a summary; with any argument, the tree as `asdf.AsdfFile.info` shows it."""
         if args or kwargs:
             super().info(*args, **kwargs)
             return
-        print(summary.summary(self))
+        print(summary(self))
 
     def to_table(self):
         """Give the profile, or the table of groups, as a table with units.
@@ -140,17 +141,29 @@ class ProductModel(JwstDataModel):
         ProductError
             When the tree does not agree with the schema, or cannot be written.
         """
-        name = self._instance["meta"].get("filename")
-        self.on_save(str(init) if isinstance(init, (str, Path)) else None)
+        meta, to_file = self._instance.setdefault("meta", {}), isinstance(init, (str, Path))
+        before = meta.get("filename")
+        # as jwst does, and the schema; entries that are None are left out in writing
+        meta |= {"filename": Path(init).name} if to_file else {}
+        meta |= {"date": Time.now().isot, "model_type": type(self).__name__}
+        meta.setdefault("eestep", {})["schema"] = self.schema_url
         try:
             self.validate()
-            data = self._serialize(*args, **kwargs)
-            if isinstance(init, (str, Path)):
+            data = None if args or kwargs else asdf_bytes(dict(self._instance))
+            if data is None:
+                load_asdf_plugins()
+                buffer = io.BytesIO()
+                with AsdfFile() as file:
+                    for key, value in _without_none(dict(self._instance)).items():
+                        file[key] = value
+                    file.write_to(buffer, *args, **kwargs)
+                data = buffer.getvalue()
+            if to_file:
                 write_atomically(init, data)
             else:
                 init.write(data)
         except ProductError:
-            self._instance["meta"]["filename"] = name
+            meta["filename"] = before
             raise
 
     def to_fits(self, init, *args, **kwargs):
@@ -158,30 +171,6 @@ class ProductModel(JwstDataModel):
         raise ProductError(
             f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
         )
-
-    def on_save(self, path=None):
-        """Record file, date and kind as jwst does, and the schema; entries that are None are left out in writing."""
-        from astropy.time import Time
-
-        meta = self._instance.setdefault("meta", {})
-        if isinstance(path, str):
-            meta["filename"] = Path(path).name
-        meta["date"] = Time.now().isot
-        meta["model_type"] = type(self).__name__
-        meta.setdefault("eestep", {})["schema"] = self.schema_url
-
-    def _serialize(self, *args, **kwargs):
-        """Give the bytes of the product's ASDF file."""
-        data = None if args or kwargs else asdf_bytes(dict(self._instance))
-        if data is not None:
-            return data
-        load_asdf_plugins()
-        buffer = io.BytesIO()
-        with AsdfFile() as file:
-            for key, value in _without_none(dict(self._instance)).items():
-                file[key] = value
-            file.write_to(buffer, *args, **kwargs)
-        return buffer.getvalue()
 
 
 def _without_none(value):

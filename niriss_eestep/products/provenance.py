@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import printable
-from niriss_eestep.products.columns import keywords, merged_schema
+from niriss_eestep.products.columns import keywords
+
+#: what makes the products
+SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 
 __all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
 
@@ -54,18 +57,11 @@ def copy_metadata(model, exposure):
 @cache
 def _copied(product_url, exposure_url):
     """Paths of the entries that a product takes over: a keyword stands for them, and both schemas know their parent."""
-    product = merged_schema(product_url)
-    extensions = {"PRIMARY", *(hdu for hdu, _, _ in keywords(product_url))}
+    own = keywords(product_url)
+    extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
+    parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
     paths = dict.fromkeys(path for hdu, _, path in keywords(exposure_url) if hdu in extensions)
-    return [path for path in paths if path not in NOT_COPIED and _knows(product, path[:-1])]
-
-
-def _knows(schema, path):
-    for key in path:
-        schema = schema.get("properties", {}).get(key)
-        if schema is None:
-            return False
-    return True
+    return [path for path in paths if path not in NOT_COPIED and path[:-1] in parents]
 
 
 def record_provenance(model, *, parameters, inputs, references=None):
@@ -86,9 +82,9 @@ def record_provenance(model, *, parameters, inputs, references=None):
     record = model._instance["meta"].setdefault("eestep", {})
     record.update(
         schema=model.schema_url,
-        version=_version("niriss_eestep"),
-        jwst_version=_version("jwst"),
-        parameters=_plain(parameters),
+        version=SOFTWARE["niriss_eestep"],
+        jwst_version=SOFTWARE["jwst"],
+        parameters=json.loads(json.dumps(parameters, default=_plain)),
         input=inputs,
         fingerprint=fingerprint(parameters=parameters, inputs=inputs, references=references or {}),
     )
@@ -112,12 +108,12 @@ def fingerprint(*, parameters, inputs, references):
         SHA-256 in hexadecimal, of software version, parameters, input and references.
     """
     content = {
-        "version": _version("niriss_eestep"),
-        "parameters": _plain(parameters),
+        "version": SOFTWARE["niriss_eestep"],
+        "parameters": parameters,
         "input": [_describe(source) for source in inputs],
         "references": {kind: _describe(name) for kind, name in references.items()},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def exposure_record(filename, metadata, exposures):
@@ -181,17 +177,6 @@ def _describe(source):
     return record
 
 
-@cache
-def _version(package):
-    return version(package)
-
-
 def _plain(value):
-    """Give a parameter as YAML and JSON know it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, np.ndarray)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    """Give what JSON and YAML do not know as what they do."""
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)

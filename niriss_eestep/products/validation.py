@@ -49,7 +49,7 @@ def check_tree(tree, url, label):
         Names the entry and what is wrong with it.
     """
     schema, context = _rules(url)
-    with reading(label, "a product", ProductError):
+    with reading(label, "product", ProductError):
         try:
             validate(tree, context, schema=schema)
         except ValidationError as error:
@@ -60,12 +60,25 @@ def check_tree(tree, url, label):
     for name, field in array_fields(url).items():
         if name not in tree:  # one that the schema does not require
             continue
-        shape = _checked_shape(tree[name], field, url, label)
+        value, n_axes = tree[name], len(field.axes)
+        if field.datatype != "str" and not isinstance(value, np.ndarray):
+            raise ProductError(f"{label}: {name} must be an array, got {type(value).__name__}")
+        shape = (len(value),) if field.datatype == "str" else value.shape
+        if len(shape) != n_axes:
+            axes = ", ".join(field.axes)
+            raise ProductError(f"{label}: {name} must have {n_axes} dimensions ({axes}), got {len(shape)}")
+        if field.datatype == "table":
+            _check_columns(name, value.dtype, url, label)
+        elif field.datatype != "str" and value.dtype != np.dtype(field.datatype):
+            raise ProductError(f"{label}: {name} must be {field.datatype}, got {value.dtype}")
         for axis, length in zip(field.axes, shape, strict=True):
             first, expected = lengths.setdefault(axis, (name, length))
             if length != expected:
                 raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")
-    _check_rings(lengths, label)
+    # one ring edge more than rings, or neither
+    edges, rings = (lengths.get(axis, ("", 0))[1] for axis in ("ring_edge", "ring"))
+    if "ring" in lengths and (edges or 1) != rings + 1:
+        raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")
 
 
 def fill_new_columns(tree, url):
@@ -150,23 +163,6 @@ def _check_covariance(covariance, err, label):
         raise ProductError(f"{label}: not positive semi-definite")
 
 
-def _checked_shape(value, field, url, label):
-    """Shape of an array, table or list, after a look at its kind."""
-    if field.datatype == "str":
-        return (len(value),)
-    if not isinstance(value, np.ndarray):
-        raise ProductError(f"{label}: {field.name} must be an array, got {type(value).__name__}")
-    if value.ndim != len(field.axes):
-        raise ProductError(
-            f"{label}: {field.name} must have {len(field.axes)} dimensions ({', '.join(field.axes)}), got {value.ndim}"
-        )
-    if field.datatype == "table":
-        _check_columns(field.name, value.dtype, url, label)
-    elif value.dtype != np.dtype(field.datatype):
-        raise ProductError(f"{label}: {field.name} must be {field.datatype}, got {value.dtype}")
-    return value.shape
-
-
 def _check_columns(table, dtype, url, label):
     """Compare a table's columns with the schema's."""
     fields = table_fields(url, table)
@@ -181,11 +177,3 @@ def _check_columns(table, dtype, url, label):
         good = dtype[name].kind == "U" if field.datatype == "str" else dtype[name] == np.dtype(field.datatype)
         if not good:
             raise ProductError(f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}")
-
-
-def _check_rings(lengths, label):
-    """There is one ring edge more than rings, or neither."""
-    if "ring" in lengths:
-        edges, rings = lengths.get("ring_edge", ("", 0))[1], lengths["ring"][1]
-        if (edges or 1) != rings + 1:
-            raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")
