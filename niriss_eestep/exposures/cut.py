@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
@@ -22,8 +21,6 @@ __all__ = [
     "check_exposure",
     "image_layers",
     "image_scale",
-    "is_resampled",
-    "science_filter",
     "star_exposures",
     "star_field",
 ]
@@ -76,25 +73,6 @@ def bad_dq_mask(mnemonics):
     return mask
 
 
-def science_filter(filter_wheel, pupil_wheel):
-    """Name the science filter, whichever wheel holds it.
-
-    Parameters
-    ----------
-    filter_wheel, pupil_wheel : str
-        FILTER and PUPIL of the header.
-
-    Returns
-    -------
-    str or None
-        F090W ... F480M; None for other combinations (grisms, NRM, opaque).
-    """
-    for name, facts in FILTERS.items():
-        if (filter_wheel, pupil_wheel) == (facts.header_filter, facts.header_pupil):
-            return name
-    return None
-
-
 def check_exposure(name, meta, *, allow_nrm=False):
     """Refuse an exposure that is not NIRISS imaging of a star.
 
@@ -110,7 +88,7 @@ def check_exposure(name, meta, *, allow_nrm=False):
     Returns
     -------
     str
-        The science filter.
+        The science filter, F090W ... F480M, whichever wheel holds it.
 
     Raises
     ------
@@ -134,7 +112,7 @@ def check_exposure(name, meta, *, allow_nrm=False):
         raise ExposureError(
             f"{name}: the pupil wheel holds the NRM, whose PSF is another; allow_nrm=True measures it all the same"
         )
-    found = science_filter(*wheels)
+    found = next((f for f, facts in FILTERS.items() if wheels == (facts.header_filter, facts.header_pupil)), None)
     if found is None:
         raise ExposureError(
             f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is none of the NIRISS imaging set-ups "
@@ -178,20 +156,6 @@ def image_scale(name, meta):
     raise ExposureError(
         f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
     )
-
-
-def is_resampled(meta):
-    """Tell whether an image has other pixels than the detector's.
-
-    Parameters
-    ----------
-    meta : stdatamodels node
-
-    Returns
-    -------
-    bool
-    """
-    return meta.cal_step.resample == "COMPLETE" or meta.resample.pixel_scale_ratio is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -315,11 +279,6 @@ def _variance(layers, cut, scale, exposed):
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), tuple(warnings)
 
 
-def _slope_time(exposure):
-    """Time from the first group to the last, of all integrations [s]; 0 where it is not known."""
-    return (exposure.group_time or 0.0) * max((exposure.ngroups or 0) - 1, 0) * (exposure.nints or 1)
-
-
 def _with_photons(data, rest, by_err, exposed):
     """Variance without that of the photons, and with it: ERR's, else what the count rate itself has."""
     if np.any(by_err > 1.01 * rest):
@@ -343,8 +302,6 @@ class Field:
         First position of the star [pix of the image, 0-indexed].
     wcs : ImageWCS
     pixels : PixelSize
-    resampled : bool
-        The image has other pixels than the detector's.
     warnings : tuple of str
         What is odd about the exposure as a whole.
     """
@@ -355,7 +312,6 @@ class Field:
     y: float
     wcs: ImageWCS
     pixels: PixelSize
-    resampled: bool
     warnings: tuple[str, ...]
 
 
@@ -400,14 +356,13 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
         raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
     pixels = pixel_size(name, model.meta, wcs, x, y, given=position is not None)
-    resampled = pixels.ratio != 1 or is_resampled(model.meta)
-    if resampled:
+    if pixels.resampled:
         warnings += (
             f"resampled to pixels {pixels.ratio:.3g} times the detector's: its PSF is broader; prefer _cal images",
         )
     if layers[0].dq is None and layers[0].weight is None:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
-    return Field(layers, bad_dq, x, y, wcs, pixels, resampled, wcs.warnings + pixels.warnings + warnings)
+    return Field(layers, bad_dq, x, y, wcs, pixels, wcs.warnings + pixels.warnings + warnings)
 
 
 def _first_position(name, layers, bad_dq, positions):
@@ -476,53 +431,52 @@ def star_exposures(name, model, field, *, half_size, gain):
     ExposureError
         Naming the exposure and what is wrong with it.
     """
-    make = partial(_stamp, model, field, half_size=half_size, gain=gain)
-    if len(field.layers) == 1:
-        return [make(name, field.layers[0])]
-    return [make(f"{name} integration {k}", layer) for k, layer in enumerate(field.layers, start=1)]
-
-
-def _pixel_area(meta, field, layers, cut):
-    """Areas of pixels over the nominal one: a flat field makes the sky even, so that a star's counts want them."""
-    if meta.cal_step.flat_field == "SKIPPED":
-        return 1.0
-    if layers.area is not None:
-        area = np.asarray(layers.area[cut], dtype=float)
-        return np.where(area > 0, area, np.nan)
-    return relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0
-
-
-def _stamp(model, field, name, layers, *, half_size, gain):
-    """Cut the stamp out of one image."""
-    scale, photmjsr = image_scale(name, model.meta)
+    meta = model.meta
+    scale, photmjsr = image_scale(name, meta)
     # a resampled pixel of another size holds other counts at the same surface brightness
     scale *= field.pixels.ratio**2
-    ny, nx = layers.data.shape
+    ny, nx = field.layers[0].data.shape
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
-    if model.meta.bunit_data in SB_UNITS and not field.resampled:
-        scale = scale * _pixel_area(model.meta, field, layers, cut)
-    exposed = gain * _slope_time(model.meta.exposure) / len(field.layers)
-    variance, flat_variance, photon_variance, more = _variance(layers, cut, scale, exposed)
-    bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
-    # neither a value nor an error, where others have one
-    bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)
-    return StarExposure(
-        name=name,
-        image=np.asarray(layers.data[cut], dtype=float) * scale,
-        variance=variance,
-        dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
-        bad=bad,
-        x=field.x,
-        y=field.y,
-        x_origin=i0,
-        y_origin=j0,
-        pixel_scale=field.pixels.scale,
-        gain=gain,
-        photmjsr=photmjsr,
-        warnings=field.warnings + more,
-        flat_variance=flat_variance,
-        photon_variance=photon_variance,
-        resampled=field.resampled,
-    )
+    if meta.bunit_data in SB_UNITS and not field.pixels.resampled:
+        scale = scale * _pixel_area(meta, field, cut)
+    # from the first group of an integration to the last [s]; 0 where it is not known
+    time = (meta.exposure.group_time or 0.0) * max((meta.exposure.ngroups or 0) - 1, 0) * (meta.exposure.nints or 1)
+    stamps = []
+    for k, layers in enumerate(field.layers, start=1):
+        variance, flat_variance, photon_variance, more = _variance(layers, cut, scale, gain * time / len(field.layers))
+        bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
+        # neither a value nor an error, where others have one
+        bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)
+        stamp = StarExposure(
+            name=name if len(field.layers) == 1 else f"{name} integration {k}",
+            image=np.asarray(layers.data[cut], dtype=float) * scale,
+            variance=variance,
+            dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
+            bad=bad,
+            x=field.x,
+            y=field.y,
+            x_origin=i0,
+            y_origin=j0,
+            pixel_scale=field.pixels.scale,
+            gain=gain,
+            photmjsr=photmjsr,
+            warnings=field.warnings + more,
+            flat_variance=flat_variance,
+            photon_variance=photon_variance,
+            resampled=field.pixels.resampled,
+        )
+        stamps.append(stamp)
+    return stamps
+
+
+def _pixel_area(meta, field, cut):
+    """Areas of pixels over the nominal one: a flat field makes the sky even, so that a star's counts want them."""
+    if meta.cal_step.flat_field == "SKIPPED":
+        return 1.0
+    area = field.layers[0].area
+    if area is not None:
+        area = np.asarray(area[cut], dtype=float)
+        return np.where(area > 0, area, np.nan)
+    return relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0

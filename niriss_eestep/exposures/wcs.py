@@ -73,6 +73,8 @@ class PixelSize:
         Side [arcsec].
     ratio : float
         Side over that of the detector's pixels; 1 for these.
+    resampled : bool
+        The image has other pixels than the detector's.
     pixar_sr : float or None
         Area that the flux calibration goes with [sr]; None where the header's own is right.
     warnings : tuple of str
@@ -81,6 +83,7 @@ class PixelSize:
 
     scale: float
     ratio: float
+    resampled: bool
     pixar_sr: float | None
     warnings: tuple[str, ...]
 
@@ -321,7 +324,8 @@ def pixel_size(name, meta, wcs, x, y, *, given=False):
         warnings += (
             f"{says}, and the image has {ratio * NOMINAL_SIDE:.4g}, which is used; correct {', '.join(wrong)}",
         )
-    return PixelSize(scale, ratio, PIXEL_SOLID_ANGLE if wrong or ratio != 1 else None, warnings)
+    area = PIXEL_SOLID_ANGLE if wrong or ratio != 1 else None
+    return PixelSize(scale, ratio, resampled or ratio != 1, area, warnings)
 
 
 def _unmarked(name, meta, ratio, *, given):

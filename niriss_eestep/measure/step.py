@@ -13,6 +13,7 @@ import numpy as np
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
 from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
+from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
@@ -24,6 +25,9 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.products.provenance import exposure_record, fingerprint
+from niriss_eestep.reference.gain import mean_gain
+from niriss_eestep.reference.psf_images import load_psf_images
+from niriss_eestep.reference.psfee import load_psfee
 
 __all__ = ["EEPhotometryStep", "ExposureStep", "SBProfileStep", "failure_of"]
 
@@ -108,35 +112,38 @@ class ExposureStep(FluxStep):
             If the exposure cannot be read, or is not for this pipeline.
         """
         with self.opened(member) as model:
-            log_start = len(self._log_records or ())
-            self._reference_files_used = []
+            log_start, self._reference_files_used = len(self._log_records or ()), []
             # as plain metadata they are flattened once for parameters, references and fingerprint
             metadata = model.get_crds_parameters()
-            parameters = _with_numbers(self.parameters_for(metadata), "source_x", "source_y")
-            references = self.find_references(metadata, parameters)
+            parameters = self.parameters_for(metadata)
+            position = _position(member.name, parameters)
+            gain, references = self.find_references(metadata, parameters, model.meta.subarray)
             options = self.options(parameters)
             field = star_field(
                 member.name,
                 model,
                 bad_dq=bad_dq_mask(parameters["bad_dq"]),
-                position=_position(member, parameters),
+                position=position,
                 allow_nrm=parameters["allow_nrm"],
             )
             # radii are in detector pixels, and a resampled image may have others
-            in_image = image_options(options, field.pixels.ratio) if field.resampled else options
-            gain = _gain(model, parameters["gain"], references["gain"])
+            in_image = image_options(options, field.pixels.ratio) if field.pixels.resampled else options
             exposures = star_exposures(member.name, model, field, half_size=self.half_size(in_image), gain=gain)
             record = exposure_record(member.filename, metadata, exposures)
-            kept = self._existing(member, parameters, record)
-            if kept is not None:
-                return kept
+            if self.save_results and self.search_attr("skip_existing"):
+                kept = self._existing(member, parameters, record)
+                if kept is not None:
+                    return kept
             profile, integrations = self._profile_of(exposures, in_image, model, references)
             if in_image is not options:
                 profile = native_profile(profile, options, field.pixels.ratio)
             result = profile_model(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
-        _give_native_area(result, field.pixels)
+        photometry, area = result.meta.photometry, field.pixels.pixar_sr
+        if area is not None and photometry.pixelarea_steradians:
+            # that of the detector's pixels, which the flux calibration goes with, where the header has another
+            photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [record], parameters)
         (log.warning if profile.failure or profile.warnings else log.info)(
@@ -144,6 +151,37 @@ class ExposureStep(FluxStep):
         )
         self.keep_log(result, log_start)
         return result
+
+    def find_references(self, metadata, parameters, subarray):
+        """Find the references that the measurement of one exposure uses, and record their names.
+
+        Parameters
+        ----------
+        metadata : dict
+            The exposure's, flat.
+        parameters : dict
+        subarray : stdatamodels node
+            The exposure's ``meta.subarray``.
+
+        Returns
+        -------
+        gain : float
+            As given, from the gain reference, or the nominal one [e-/DN].
+        references : dict of str to (str or None)
+            Path of PSF images and of the PSF's EE, by type, where a model PSF is asked for; None for the packaged ones.
+        """
+        gain = parameters["gain"]
+        if gain is not None:
+            self._reference_files_used.append(("gain", f"parameter ({gain} e-/DN)"))
+        else:
+            path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
+            gain = GAIN if path is None else mean_gain(path, subarray)
+        wanted = {}
+        if parameters.get("repair_core") or parameters.get("bad_pixel_method") == "psf":
+            wanted["psfimages"] = "packaged niriss_psf_images.asdf"
+        if parameters.get("repair_core"):
+            wanted["psfee"] = "packaged niriss_psfee.asdf"
+        return gain, {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
 
     @contextmanager
     def opened(self, member):
@@ -165,9 +203,7 @@ class ExposureStep(FluxStep):
                 model.close()
 
     def _existing(self, member, parameters, record):
-        """Product of an earlier run, if the pipeline is to keep it and it is what this run would make; else None."""
-        if not (self.save_results and self.search_attr("skip_existing")):
-            return None
+        """Product of an earlier run, if it is what this run would make; else None."""
         path = Path(self.make_output_path(basepath=f"{member.name}_{self.product_suffix}.asdf"))
         if not path.is_file():
             return None
@@ -214,25 +250,6 @@ class ExposureStep(FluxStep):
         except ExposureError as error:
             return self.failed_profile(exposures[0], options, str(error)), None
 
-    def find_references(self, model, parameters):
-        """Find the references that the measurement of one exposure uses, and note their names.
-
-        Parameters
-        ----------
-        model : DataModel or dict
-            The exposure, or its flat metadata.
-        parameters : dict
-
-        Returns
-        -------
-        dict of str to (str or None)
-            Path by reference type; None for the packaged one, or where a parameter stands for it.
-        """
-        if parameters["gain"] is not None:
-            self._reference_files_used.append(("gain", f"parameter ({parameters['gain']} e-/DN)"))
-            return {"gain": None}
-        return {"gain": self.get_reference_file(model, "gain", f"nominal ({GAIN} e-/DN)")}
-
     # ---- what the steps differ in
 
     def options(self, parameters):
@@ -252,19 +269,17 @@ class ExposureStep(FluxStep):
         raise NotImplementedError
 
 
-def _gain(model, given, path):
-    """Gain [e-/DN]: as given, from the gain reference, or the nominal one."""
-    if given is not None:
-        return given
-    if path is None:
-        return GAIN
-    from niriss_eestep.reference.gain import mean_gain
+def _position(name, parameters):
+    """Position that the user gave for an exposure; None if none.
 
-    return mean_gain(path, model.meta.subarray)
-
-
-def _position(member, parameters):
-    """Position that the user gave for this exposure; None if none."""
+    ``source_x`` and ``source_y``, which the command line gives as text, become lists of numbers.
+    """
+    for key in ("source_x", "source_y"):
+        try:
+            given = parameters[key]
+            parameters[key] = given if given is None else np.atleast_1d(np.array(given, dtype=float)).tolist()
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"{key}={parameters[key]}: must be numbers [pix]") from error
     x, y = parameters["source_x"], parameters["source_y"]
     if x is None and y is None:
         return None
@@ -279,28 +294,7 @@ def _position(member, parameters):
         )
     if not names:
         return x[0], y[0]
-    return dict(zip(names, zip(x, y, strict=True), strict=True)).get(member.name)
-
-
-def _with_numbers(parameters, *names):
-    """Parameters with those named as lists of numbers, which the command line gives as text."""
-    found = dict(parameters)
-    for name in names:
-        if found[name] is None:
-            continue
-        try:
-            found[name] = np.atleast_1d(np.array(found[name], dtype=float)).tolist()
-        except (TypeError, ValueError) as error:
-            raise ParameterError(f"{name}={found[name]}: must be numbers [pix]") from error
-    return found
-
-
-def _give_native_area(result, pixels):
-    """Record the area of the detector's pixels, which the flux calibration goes with, where the header has another."""
-    photometry = result.meta.photometry
-    if pixels.pixar_sr is not None and photometry.pixelarea_steradians:
-        photometry.pixelarea_steradians = pixels.pixar_sr
-        photometry.pixelarea_arcsecsq = pixels.pixar_sr * SR_TO_ARCSEC2
+    return dict(zip(names, zip(x, y, strict=True), strict=True)).get(name)
 
 
 def failure_of(result):
@@ -350,15 +344,6 @@ class EEPhotometryStep(ExposureStep):
         """Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix]."""
         return int(options.sky_radii[1] + options.search_radius + BOX // 2) + 2
 
-    def find_references(self, model, parameters):
-        """Find the gain and, where a model PSF repairs pixels, the PSF images; see `ExposureStep`."""
-        found = super().find_references(model, parameters)
-        if parameters["bad_pixel_method"] == "psf" or parameters["repair_core"]:
-            found["psfimages"] = self.get_reference_file(model, "psfimages", "packaged niriss_psf_images.asdf")
-        if parameters["repair_core"]:
-            found["psfee"] = self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf")
-        return found
-
     def get_ref_override(self, reference_file_type):
         """Return the override of a reference; the EE of the PSF may be overridden for the aperture correction alone."""
         override = super().get_ref_override(reference_file_type)
@@ -368,30 +353,17 @@ class EEPhotometryStep(ExposureStep):
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        # the options of a resampled image, which has other pixels than the PSF images, ask for none
-        asked = options.repair_core or options.bad_pixel_method == "psf"
-        render = self._model_psf(exposure, model, references) if asked else None
-        return measure_ee(exposure, options, PSFModel(render, *self._effective_ee(exposure, model, references)))
-
-    def _effective_ee(self, exposure, model, references):
-        """Effective EE, which holds a repaired core to the curve of growth, and its error; None where it is not."""
-        if "psfee" not in references or model.meta.instrument.pupil == "NRM":
-            return None, None
-        from niriss_eestep.flux.aperture_correction import effective_ee
-        from niriss_eestep.reference import load_psfee
-
-        name = check_exposure(exposure.name, model.meta)
-        psfee = load_psfee(references["psfee"])
-        return partial(effective_ee, partial(psfee.ee, name)), partial(psfee.ee_err, name)
-
-    def _model_psf(self, exposure, model, references):
-        """Renderer of the exposure's PSF; None where no method asks for it, and for the NRM."""
-        if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
-            return None
-        from niriss_eestep.reference import load_psf_images
-
-        name = check_exposure(exposure.name, model.meta)
-        return load_psf_images(references["psfimages"])[name].render
+        render = curve = curve_err = None
+        if references and model.meta.instrument.pupil != "NRM":
+            name = check_exposure(exposure.name, model.meta)
+            # the options of a resampled image, which has other pixels than the PSF images, ask for none
+            if options.repair_core or options.bad_pixel_method == "psf":
+                render = load_psf_images(references["psfimages"])[name].render
+            if "psfee" in references:
+                # holds a repaired core to the curve of growth
+                psfee = load_psfee(references["psfee"])
+                curve, curve_err = partial(effective_ee, partial(psfee.ee, name)), partial(psfee.ee_err, name)
+        return measure_ee(exposure, options, PSFModel(render, curve, curve_err))
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from niriss_eestep.errors import NirissEEError, ParameterError
-from niriss_eestep.exposures.cut import is_resampled
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
@@ -65,7 +64,8 @@ class EEPhotometryHook(EEPhotometryStep):
         if model.meta.filename is None:
             # a step within a pipeline names its result after the hooks have run
             name = exposure_root(self.make_output_path(suffix=False, ext=".fits"))
-        return Member(f"{name}_i2d" if is_resampled(model.meta) else name, model)
+        resampled = model.meta.cal_step.resample == "COMPLETE" or model.meta.resample.pixel_scale_ratio is not None
+        return Member(f"{name}_i2d" if resampled else name, model)
 
     def _measure_beside(self, member):
         """Measure one image and write the product."""
