@@ -100,7 +100,7 @@ def test_another_reference(done):
 
 
 def test_another_version(done, monkeypatch):
-    monkeypatch.setattr(provenance, "_version", lambda package: "99")
+    monkeypatch.setitem(provenance.SOFTWARE, "niriss_eestep", "99")
     assert again(done) == {EE, SB}
 
 
