@@ -31,6 +31,7 @@ __all__ = ["factor_tables", "observed_psfee", "read_visits", "reference_models",
 
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
 NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")
+GROUP = ("target", "filter", "pupil", "subarray")
 VISIT_KEYS = ("target", "filter", "subarray", "mjd")
 LEAST_SIGNIFICANCE = 5.0  # total over its error: below, it may be no star
 
@@ -57,6 +58,7 @@ def read_visits(sources: Sequence) -> Table:
     if not len(sources):
         raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
     tables = [_read_table(source) if str(source).endswith(".ecsv") else _read_product(source) for source in sources]
+    _join_modes(tables)
     table = vstack(tables, metadata_conflicts="silent")
     for name in table.colnames:
         if hasattr(table[name], "filled"):
@@ -87,6 +89,23 @@ def _read_table(source: str | Path) -> Table:
     return table
 
 
+def _join_modes(tables: Sequence[Table]) -> None:
+    """Give all tables the modes of all PSF references: those of one are common, those of two are not."""
+    have = [table for table in tables if "aperture_modes" in table.colnames]
+    width: dict[str, int] = {}
+    for table in have:
+        reference = str(table.meta.get("psfee", ""))
+        width[reference] = max(width.get(reference, 0), table["aperture_modes"].shape[1])
+    start = dict(zip(width, np.cumsum([0, *width.values()]), strict=False))
+    for table in tables if have else ():
+        modes = np.zeros((len(table), sum(width.values())))
+        if "aperture_modes" in table.colnames:
+            mine = np.nan_to_num(np.asarray(table["aperture_modes"], dtype=float))
+            first = start[str(table.meta.get("psfee", ""))]
+            modes[:, first : first + mine.shape[1]] = mine
+        table["aperture_modes"] = modes
+
+
 def _numbers(column: Any) -> np.ndarray:
     """Return a column as numbers, NaN where it is masked."""
     values = column.filled(np.nan) if hasattr(column, "filled") and column.dtype.kind == "f" else column
@@ -110,35 +129,44 @@ def _read_product(source: Any) -> Table:
     for column in ("photmjsr", "photmjsr_err", "photmjsr_mono"):
         table[column] *= scale
     table["pixar_sr"] = PIXEL_SOLID_ANGLE
-    exposures = Table(model.exposures)
-    keys = ("target", "filter", "pupil", "subarray")
-    table["exposures"] = [
-        " ".join(sorted(str(e["exposure"]) for e in exposures if all(e[key] == row[key] for key in keys)))
-        for row in table
-    ]
+    if hasattr(model, "aperture_modes"):
+        table["aperture_modes"] = np.array(model.aperture_modes)
+        table.meta["psfee"] = str(model.meta.ref_file.psfee.name)
+    table["exposures"], table["sky"], table.meta["dithers"] = "", np.nan, []
+    table["exposures"] = table["exposures"].astype(object)
+    for row in table:
+        mine = [e for e in Table(model.exposures) if all(e[key] == row[key] for key in GROUP)]
+        row["exposures"] = " ".join(sorted(str(e["exposure"]) for e in mine))
+        row["sky"] = np.mean([e["background"] for e in mine] or [np.nan])
+        table.meta["dithers"] += [_dither(row, e) for e in mine if e["total_count_rate"] > 0]
+    table["exposures"] = table["exposures"].astype(str)
     return table
+
+
+def _dither(row: Any, exposure: Any) -> dict[str, Any]:
+    """Return one exposure of a group: where the star was, and its total over the group's."""
+    total, err = float(exposure["total_count_rate"]), float(exposure["total_count_rate_err"])
+    place = {"x": float(exposure["x_center"]), "y": float(exposure["y_center"])}
+    residual = {"part_residual": float(np.log(total / row["count_rate"])), "own": err / total}
+    return {key: str(row[key]) for key in GROUP} | place | residual
 
 
 def _refuse_repeats(table: Table) -> None:
     """Reject a visit that is given twice: it would count as two, with too small an error."""
     seen: dict = {}
     for row in table[np.isfinite(table["count_rate"])]:
-        exposures = str(row["exposures"]) if "exposures" in table.colnames else ""
-        by_date = tuple(str(row[name]) for name in VISIT_KEYS)
-        keys = [("exposures", str(row["filter"]), exposures)] if exposures else [("date", *by_date)]
+        names = str(row["exposures"]).split() if "exposures" in table.colnames else []
+        # an exposure that is in two products is measured twice, whatever else is in them
+        keys = [(name, str(row["target"])) for name in names] or [tuple(str(row[name]) for name in VISIT_KEYS)]
         for key in keys:
-            if key in seen:
-                other = seen[key]
+            other = seen.setdefault(key, row)
+            if other is not row:
                 what = f"{row['target']} in {row['filter']} and {row['subarray']} at MJD {row['mjd']:.5f}"
-                differ = (
-                    ""
-                    if row["count_rate"] == other["count_rate"]
-                    else (f"; their count rates differ, {row['count_rate']:.6g} and {other['count_rate']:.6g} DN/s")
-                )
+                rates = row["count_rate"], other["count_rate"]
+                differ = f"; their count rates differ, {rates[0]:.6g} and {rates[1]:.6g} DN/s" if np.ptp(rates) else ""
                 raise ProductError(
                     f"{row['product']} repeats a visit of {other['product']}: {what}{differ}; give each visit once"
                 )
-            seen[key] = row
 
 
 def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
@@ -259,6 +287,9 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
         effects[column][~effects["constrained"]] = np.nan
     effects.rename_column("err", "value_err")
     visits = table.copy()
+    dithers = Table(rows=visits.meta.pop("dithers", []))
+    if "aperture_modes" in visits.colnames:
+        visits.remove_column("aperture_modes")
     reason, used = np.full(len(table), "", dtype=object), np.zeros(len(table), dtype=bool)
     reason[index], used[index] = calibration.reason, calibration.kept
     visits["used"], visits["reason"] = used, list(reason)
@@ -271,7 +302,8 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
         offset = np.average(group["part_residual"] + group["part_epoch"] + group["part_star"], weights=weight)
         stars.append((*group["target", "filter"][0], offset, np.sum(weight) ** -0.5, len(group)))
     stars = Table(rows=stars, names=("target", "filter", "offset", "offset_err", "n_visits"))
-    return {"calibration": _factors(kept, calibration), "effects": effects, "stars": stars, "visits": visits}
+    tables = {"calibration": _factors(kept, calibration), "effects": effects, "stars": stars, "visits": visits}
+    return tables | ({"dithers": dithers} if len(dithers) else {})
 
 
 def _factors(kept: Table, calibration: Calibration) -> Table:
