@@ -129,7 +129,7 @@ def _read_product(source: Any) -> Table:
     for column in ("photmjsr", "photmjsr_err", "photmjsr_mono"):
         table[column] *= scale
     table["pixar_sr"] = PIXEL_SOLID_ANGLE
-    if hasattr(model, "aperture_modes"):
+    if "aperture_modes" in model._instance:
         table["aperture_modes"] = np.array(model.aperture_modes)
         table.meta["psfee"] = str(model.meta.ref_file.psfee.name)
     table["exposures"], table["sky"], table.meta["dithers"] = "", np.nan, []
