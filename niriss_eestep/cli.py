@@ -70,7 +70,12 @@ def main(argv=None):
     int
         Exit code: 0 success, 1 an error that the message explains, 130 interrupted.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what the word before the cursor may become
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args = parser.parse_args(argv)
     try:
         code = args.run(args) or 0
         if sys.stdout is not None:

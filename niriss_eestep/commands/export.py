@@ -1,4 +1,6 @@
-"""Write a product as a table: ECSV (with units), CSV, FITS, LaTeX, or as the earlier analysis scripts wrote theirs.
+"""Write a product as a table: ECSV (with units), CSV, FITS, VOTable, LaTeX, or as the earlier analysis scripts did.
+
+ds9 writes the apertures, sky annulus, bad pixels and neighbour of one exposure as regions for SAOImage DS9.
 
 radtab is one exposure's profile (EE: Radius, Rad_arcsec, CountRate, errCountRate [e-/s]; SB: Radius, SB, errSB
 [DN/s/pix]). avtab is a group's profile with those of its exposures (EE: Rad_Pix, Arcsec, Flux0, Fluxerr0, Flag0, ...,
@@ -6,7 +8,7 @@ avFlux, avFluxerr, n_Good [e-/s]; SB: Rad_Pix, sb0, sberr0, ..., av_sb, av_sberr
 flux calibration of one target and subarray (Filter, CountRate, CountRateErr [e-/s]).
 """
 
-HELP = "write a product as a table (ECSV, CSV, FITS, LaTeX, radtab, avtab, totfluxes)"
+HELP = "write a product as a table (ECSV, CSV, FITS, VOTable, LaTeX, ...) or as DS9 regions"
 
 
 def configure(parser):
@@ -16,7 +18,7 @@ def configure(parser):
     ----------
     parser : argparse.ArgumentParser
     """
-    formats = ("ecsv", "csv", "fits", "latex", "radtab", "avtab", "totfluxes")
+    formats = ("ecsv", "csv", "fits", "votable", "latex", "ds9", "radtab", "avtab", "totfluxes")
     parser.add_argument("product", metavar="PRODUCT", help="an .asdf file of this package")
     parser.add_argument("--format", choices=formats, default="ecsv", help="default: ecsv")
     parser.add_argument("--output", metavar="FILE", help="default: standard output, except for fits")

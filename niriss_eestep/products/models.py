@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from html import escape
 from pathlib import Path
 
 from asdf import AsdfFile
@@ -69,6 +70,11 @@ class ProductModel(JwstDataModel):
     def __repr__(self):
         name = self.meta.filename or "in memory"
         return f"<{type(self).__name__} {name}: {self.outline()}>"
+
+    def _repr_html_(self):
+        """Show the outline and the table, as a notebook does."""
+        table = self.to_table() if "radius" in self._instance else None
+        return f"<p>{escape(repr(self)[1:-1])}</p>" + (table._repr_html_() if table else "")
 
     def outline(self):
         """Describe the product in a few words.

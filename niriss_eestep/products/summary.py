@@ -7,6 +7,8 @@ import numpy as np
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.tables import in_digits
+from niriss_eestep.products.verdict import error_terms, not_included, verdict
 
 __all__ = ["outline", "summary"]
 
@@ -28,6 +30,8 @@ ABS_FLUX_COLUMNS = {
     "status": "",
 }
 
+_COUNTED = {"table": "group", "exposures": "exposure"}
+
 
 def outline(model):
     """Describe a product in a few words.
@@ -43,7 +47,8 @@ def outline(model):
     """
     tree = model._instance
     if "table" in tree:
-        return f"{len(tree['table'])} groups, {len(tree['exposures'])} exposures"
+        counts = [f"{len(tree[key])} {word}{'s' * (len(tree[key]) != 1)}" for key, word in _COUNTED.items()]
+        return f"{', '.join(counts)}: {printable(verdict(model))}"
     words = [_setup(model)]
     if "exposure_names" in tree:
         words.append(f"{len(tree['exposure_names'])} exposures")
@@ -71,7 +76,11 @@ def summary(model):
     width = max((len(label) for label, _ in entries), default=0)
     lines = [f"{printable(model.meta.filename or 'in memory')}: {title}"]
     lines += ["", *(f"  {label:{width}}  {printable(value)}" for label, value in entries)] if entries else []
+    if model.kind == "abs_flux":
+        lines += ["", f"  {printable(verdict(model))}."]
     lines += ["", *_columns(_table(model))]
+    if model.kind == "abs_flux":
+        lines += ["", *_budget(model)]
     return "\n".join(lines)
 
 
@@ -151,9 +160,23 @@ def _table(model):
     profile = {name: ".6g" for name in table.colnames if name not in details}
     formats = ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile
     return [
-        (name, str(table[name].unit or ""), [format(printable(v) if s == "" else v, s) for v in _values(table[name])])
+        (
+            name,
+            str(table[name].unit or ""),
+            [in_digits(printable(v) if s == "" else v, s) for v in _values(table[name])],
+        )
         for name, s in formats.items()
     ]
+
+
+def _budget(model):
+    """The errors of the ratio by their origin, and what they leave out."""
+    terms, table = error_terms() | {"ratio_err": "all"}, model.table
+    names = [(name, "", [printable(value) for value in table[name]]) for name in ("target", "filter", "subarray")]
+    columns = [(label, "%", [f"{100 * value:.2g}" for value in table[name]]) for name, label in terms.items()]
+    missing = not_included(model)
+    left_out = [f"  Not included: {', '.join(missing)}."] if missing else []
+    return ["  Error budget of the ratio", *_columns(names + columns), *left_out]
 
 
 def _values(column):

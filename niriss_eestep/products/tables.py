@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import partial
 
 import numpy as np
 from astropy.io import fits
@@ -12,8 +13,9 @@ from astropy.units import Quantity, Unit
 
 from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
+from niriss_eestep.products.regions import ds9_regions
 
-__all__ = ["FORMATS", "export", "product_table"]
+__all__ = ["FORMATS", "export", "in_digits", "product_table"]
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
 LATEX_COLUMNS = (
@@ -27,6 +29,48 @@ LATEX_COLUMNS = (
     "zeropoint_ab",
     "pivot",
 )
+
+
+#: shown first, where a table has a ratio; and the formats of columns that six digits do not suit
+_FIRST = ("target", "filter", "subarray", "ratio", "ratio_err")
+_SHOWN = {"ratio": ".5f", "ratio_err": ".5f", "zeropoint_ab": ".4f", "mjd": ".5f"}
+
+
+def in_digits(value, style):
+    """Write a number in a format; one of two digits, ``.2g``, without exponent where it can be.
+
+    Parameters
+    ----------
+    value : object
+    style : str
+
+    Returns
+    -------
+    str
+    """
+    return f"{float(f'{value:.2g}'):g}" if style == ".2g" else format(value, style)
+
+
+class ProductTable(QTable):
+    """A table that is shown with the digits that matter, the ratio first, and written with all of them in its order."""
+
+    def _shown(self):
+        names = sorted(self.colnames, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+        shown = Table(self[names] if "ratio" in names else self)
+        for name in shown.colnames:
+            if shown[name].dtype.kind == "f":
+                style = _SHOWN.get(name, ".2g" if name.endswith("_err") else ".6g")
+                shown[name].info.format = partial(in_digits, style=style)
+        return shown
+
+    def __str__(self):
+        return str(self._shown())
+
+    def __repr__(self):
+        return repr(self._shown())
+
+    def _repr_html_(self):
+        return self._shown()._repr_html_()
 
 
 def product_table(model, name="table"):
@@ -50,7 +94,7 @@ def product_table(model, name="table"):
     ProductError
         The product has no such table.
     """
-    table = QTable(meta=_metadata(model))
+    table = ProductTable(meta=_metadata(model))
     for field, values in _columns(model, name):
         column = field.name if name == "table" else field.name.removeprefix("exposure_")
         table[column] = Quantity(values, field.unit) if field.unit else Column(values)
@@ -93,8 +137,9 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
     ----------
     model : ProductModel
     form : str
-        One of `FORMATS`: 'ecsv', 'csv', 'fits', 'latex', and the tables of the earlier analysis scripts: 'radtab' of
-        one exposure's profile, 'avtab' of a group's, 'totfluxes' of the absolute flux calibration.
+        One of `FORMATS`: 'ecsv', 'csv', 'fits', 'votable', 'latex'; 'ds9', the regions of one exposure's profile; and
+        the tables of the earlier analysis scripts: 'radtab' of one exposure's profile, 'avtab' of a group's,
+        'totfluxes' of the absolute flux calibration.
     table : str, optional
         As `product_table`'s name.
     columns : sequence of str, optional
@@ -113,6 +158,8 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
     """
     if form not in FORMATS:
         raise ProductError(f"no such format: {form}; choose from {', '.join(FORMATS)}")
+    if form == "ds9":
+        return ds9_regions(model).encode()
     found = _rows(product_table(model, table), target=target, subarray=subarray)
     for name in found.colnames:
         if found[name].dtype.kind == "U":
@@ -170,21 +217,34 @@ def _fits(table):
         values = table[name]
         text = values.dtype.kind == "U"
         plain[name] = [_card(value, 500) for value in values] if text else np.asarray(getattr(values, "value", values))
+        plain[name].unit = _standard_unit(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # keys of more than 8 letters become HIERARCH cards
         hdu = fits.table_to_hdu(plain, name="TABLE")
-    for name in table.colnames:
-        if table[name].unit:
-            hdu.columns.change_unit(name, _fits_unit(table[name].unit))
+    hdu.header.add_comment(_UNITS)
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
     return buffer.getvalue()
 
 
-def _fits_unit(unit):
-    """Write a unit by the FITS standard, which calls DN adu; electron, also standard, astropy does not write."""
-    text = str(unit).replace("DN", "adu").replace("electron", "ct")
-    return Unit(text).to_string("fits").replace("count", "electron")
+def _votable(table):
+    """A table of the Virtual Observatory, with descriptions and units."""
+    plain = Table(table)
+    for name in plain.colnames:
+        plain[name].unit = _standard_unit(plain[name])
+    plain.meta = {"description": f"{table.meta['title']}: {table.meta['product']}. {_UNITS}"}
+    buffer = io.BytesIO()
+    plain.write(buffer, format="votable")
+    return buffer.getvalue()
+
+
+_UNITS = "Of the units, adu stands for DN and ct for electrons: the standard has neither."
+
+
+def _standard_unit(column):
+    """The unit as FITS and the Virtual Observatory have it; None without one."""
+    unit = getattr(column, "unit", None)
+    return Unit(str(unit).replace("DN", "adu").replace("electron", "ct")) if unit else None
 
 
 def _card(value, length=40):
@@ -304,4 +364,5 @@ _OLD = {
     "avtab": {"combined_ee": _ee_avtab, "combined_sb": _sb_avtab},
     "totfluxes": {"abs_flux": _totfluxes},
 }
-FORMATS = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "latex": _latex} | dict.fromkeys(_OLD)
+FORMATS = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "votable": _votable, "latex": _latex}
+FORMATS |= dict.fromkeys(("ds9", *_OLD))

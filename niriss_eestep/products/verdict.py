@@ -98,11 +98,15 @@ def verdict(model):
     sigma = np.abs(off) / known["ratio_err"]
     agree = int(np.sum(sigma <= _AGREES))
     k = int(np.argmax(sigma if agree < len(known) else np.abs(off)))
-    terms = {name: float(np.nanmean(np.square(known[name]))) for name in error_terms() if name in known.dtype.names}
+    terms = {
+        name: float(np.mean(np.square(np.nan_to_num(known[name]))))
+        for name in error_terms()
+        if name in known.dtype.names
+    }
     largest = error_terms()[max(terms, key=terms.get)]
     what = "filters" if len(set(known["filter"].tolist())) == len(known) else "groups"
     where = " ".join(str(known[name][k]) for name in ("filter", "subarray"))
     return (
-        f"{agree} of {len(known)} {what} agree with 1 within {_AGREES:g} standard errors; largest difference "
-        f"{100 * off[k]:+.2f} % ({where}, {sigma[k]:.1f} sigma); the largest error is that of the {largest}{lacking}"
+        f"{agree} of {len(known)} {what} agree with 1 within {_AGREES:g} sigma; largest difference "
+        f"{100 * off[k]:+.2f} % ({where}, {sigma[k]:.1f} sigma); errors dominated by the {largest}{lacking}"
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from niriss_eestep.measure.pixels import PIXEL_KINDS
 from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.regions import neighbour_of
 from niriss_eestep.report.style import COLOURS, new_figure, plain, styled
 
-__all__ = ["neighbour_of", "plot_stamp", "plot_stamps"]
+__all__ = ["plot_stamp", "plot_stamps"]
 
 #: marker and colour of each kind of pixel; in this order, so that a repaired pixel shows why it was repaired
 _KIND_STYLES = {
@@ -88,23 +88,6 @@ def plot_stamps(models, images=None):
         if handles:
             figure.legend(handles.values(), handles, loc="lower center", ncols=7, handletextpad=0.1, columnspacing=1.0)
         return figure
-
-
-def neighbour_of(model):
-    """Where a measurement's warnings say that there is another source.
-
-    Parameters
-    ----------
-    model : EEProfileModel
-
-    Returns
-    -------
-    tuple of float or None
-        x and y [pix].
-    """
-    warnings = " ".join(map(str, model._instance["meta"]["ee"].get("warnings") or ()))
-    found = re.search(r"at x=(-?\d+), y=(-?\d+), is not the star's", warnings)
-    return found and (float(found[1]), float(found[2]))
 
 
 def _row(axis, model, images, bottom):

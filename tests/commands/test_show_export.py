@@ -1,6 +1,7 @@
 """`niriss-ee show` and `niriss-ee export`."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def test_show_names_product_numbers_and_status(product, capsys):
 
 def test_show_aligns_its_columns(product, capsys):
     _run(show, product)
-    head, units, row = capsys.readouterr().out.splitlines()[-3:]
+    lines = capsys.readouterr().out.splitlines()
+    head, units, row = lines[next(k for k, line in enumerate(lines) if "zeropoint_ab" in line) :][:3]
     # numbers end where their heading ends, words begin where it begins
     assert row.index("15778") + len("15778") == head.index("electron_rate ") + len("electron_rate")
     assert row.index("measured") == head.index("status")
@@ -117,3 +119,28 @@ def test_export_says_what_cannot_be_written(product, tmp_path):
         _run(export, product, "--output", tmp_path / "missing" / "table.ecsv")
     with pytest.raises(ProductError, match="radtab is of another kind"):
         _run(export, product, "--format", "radtab")
+
+
+def test_show_gives_the_verdict_and_the_error_budget(product, tmp_path, capsys):
+    model = _abs_flux()
+    model.table["ratio_err"], model.table["err_aperture"], model.table["err_photon"] = 0.002, 0.0017, 0.001
+    _run(show, model.save(tmp_path / "budget_absflux.asdf"))
+    text = capsys.readouterr().out
+    assert "1 of 1 filters agree with 1 within 3 sigma; largest difference +0.12 % (F090W SUB128, 0.6 sigma)" in text
+    assert "errors dominated by the aperture correction" in text
+    head, _, row, left_out = text.splitlines()[-4:]
+    assert row[: head.index("aperture correction") + len("aperture correction")].endswith(" 0.17")
+    assert row.endswith(" 0.2")
+    assert left_out.strip().startswith("Not included: gain (gain_err is 0), throughput")
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    def completed(line):
+        answer = tmp_path / "answer"
+        environment = os.environ | {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+        environment |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+        subprocess.run([Path(sys.executable).with_name("niriss-ee")], env=environment, check=True)
+        return {word.strip() for word in answer.read_text().splitlines()}
+
+    assert completed("niriss-ee exp") == {"expect", "export"}
+    assert "votable" in completed("niriss-ee export x.asdf --format v")

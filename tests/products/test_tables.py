@@ -158,3 +158,56 @@ def test_text_from_headers_cannot_break_out_of_a_table(products, form):
     assert len(lines) == 2
     if form == "csv":
         assert Table.read(text, format="ascii.csv")["target"][0] == r"x\n\x1b[31mpurple, " + '"&\\'
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["fits", "votable"])
+def test_units_are_read_back_without_a_warning(products, tmp_path, kind, form):
+    path = tmp_path / f"table.{form}"
+    path.write_bytes(export(products[kind], form))
+    expected, found = product_table(products[kind]), Table.read(path, format=form)  # a warning is an error
+    for name in expected.colnames:
+        unit = expected[name].unit
+        wanted = u.Unit(str(unit).replace("DN", "adu").replace("electron", "ct")) if unit else None
+        assert found[name].unit == wanted, name
+
+
+def test_a_table_shows_few_digits_and_is_written_with_all(products):
+    model = products["abs_flux"]
+    model.table["ratio"], model.table["ratio_err"] = 1.00123456789, 0.0012345
+    table = product_table(model)
+    for text in (str(table), repr(table), table._repr_html_(), model._repr_html_()):
+        assert "1.00123" in text
+        assert "1.001234" not in text
+    buffer = io.StringIO()
+    table.write(buffer, format="ascii.ecsv")
+    assert QTable.read(buffer.getvalue(), format="ascii.ecsv")["ratio"][0] == 1.00123456789
+
+
+def test_markup_in_a_name_is_text_in_a_notebook(products):
+    model = products["abs_flux"]
+    model.table["target"][:] = "<b>x"
+    model.meta.filename = "<script>_absflux.asdf"
+    assert "<b>x" not in model._repr_html_()
+    assert "<script>" not in model._repr_html_()
+    assert "in memory" in type(model)()._repr_html_()
+
+
+def test_ds9_regions(products):
+    model = products["ee_profile"]
+    record = model._instance["meta"]["ee"]
+    record.update(x_center=30.25, y_center=40.5, background_r_in=20.0, background_r_out=25.0)
+    record["warnings"] = ["light at x=44, y=43, is not the star's"]
+    record.update(stamp_x0=3, stamp_y0=10)
+    kind = np.zeros((61, 61), dtype=np.uint8)
+    kind[31, 28] = 1  # flagged: x = 31, y = 41, in DS9's count from 1: 32, 42
+    kind[0, 0] = 1  # beyond the annulus
+    model._instance["stamp_kind"] = kind
+    lines = export(model, "ds9").decode().splitlines()
+    assert lines[:2] == ["# Region file format: DS9 version 4.1", "image"]
+    assert f"circle(31.250,41.500,{model.radius[-1]:g}) # color=blue" in lines
+    assert "annulus(31.250,41.500,20,25) # color=green dash=1 text={sky}" in lines
+    assert [line for line in lines if line.startswith("box")] == ["box(32,42,1,1) # color=red tag={flagged}"]
+    assert lines[-1] == "point(45,44) # point=diamond 15 color=orange text={neighbour}"
+    with pytest.raises(ProductError, match="one exposure"):
+        export(products["abs_flux"], "ds9")
