@@ -18,7 +18,7 @@ from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_mode
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import Visits
 from niriss_eestep.calibration.observed_ee import splice_ee
-from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile
 from niriss_eestep.products.groups import exposure_backgrounds
@@ -69,10 +69,9 @@ def read_visits(sources: Sequence) -> Table:
 
 def _read_table(source: str | Path) -> Table:
     """Read a table of visits."""
-    try:
+    regular_file(source, "table of visits", ProductError)
+    with reading(source, "an ECSV table of visits", ProductError):
         table = Table.read(str(source), format="ascii.ecsv")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ProductError(f"{source}: cannot be read as an ECSV table: {error}") from error
     missing = [name for name in NEEDED if name not in table.colnames]
     if missing:
         raise ProductError(f"{source}: no column {', '.join(missing)}; a table of visits has {', '.join(NEEDED)}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from niriss_eestep.errors import AssociationError, OutputError, ParameterError
+from niriss_eestep.errors import AssociationError, ExposureError, OutputError, ParameterError, regular_file
+from niriss_eestep.guards.fits_file import primary_header
 from niriss_eestep.products.files import write_atomically
 
 __all__ = [
@@ -129,17 +130,11 @@ def read_header(path: Path) -> ExposureHeader:
     ExposureHeader
         With a ``problem`` where the file is no NIRISS imaging exposure of a fixed target.
     """
-    from astropy.io import fits
-
     root, suffix = path.name.removesuffix(".fits").rsplit("_", 1)
     try:
-        with path.open("rb") as file:
-            if file.read(6) != b"SIMPLE":
-                raise ValueError("it does not begin with SIMPLE")
-            file.seek(0)
-            header = fits.Header.fromfile(file)
-    except (OSError, ValueError) as error:  # what astropy makes of a header that is cut off
-        return ExposureHeader(path, root, suffix, "", "", "", "", "", "", False, f"not a FITS file ({error})")
+        header = primary_header(path, "exposure", ExposureError)
+    except ExposureError as error:
+        return ExposureHeader(path, root, suffix, "", "", "", "", "", "", False, str(error).removeprefix(f"{path}: "))
 
     def text(*keywords: str) -> str:
         return next((str(header[key]).strip() for key in keywords if str(header.get(key, "")).strip()), "")
@@ -357,8 +352,9 @@ def _refuse_to_replace(path: Path) -> None:
     if not path.exists():
         return
     try:
+        regular_file(path, "association", AssociationError)
         ours = json.loads(path.read_text(encoding="utf-8")).get("asn_pool") == ASN_POOL
-    except (OSError, ValueError, AttributeError):
+    except (AssociationError, OSError, ValueError, AttributeError):
         ours = False
     if not ours:
         raise AssociationError(f"{path} exists and was not written by niriss-ee; move it or choose another output")

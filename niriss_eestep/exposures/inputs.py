@@ -99,12 +99,9 @@ def safe_name(name):
 def _association(path, association=None):
     """Products of an association, a file's or a mapping; its members' paths are relative to ``path``'s directory."""
     if association is None:
-        try:
+        regular_file(path, "association", AssociationError)
+        with reading(path, "an association", AssociationError):
             association = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise AssociationError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise AssociationError(f"{path}: not an association: not JSON ({error})") from error
     products = association.get("products") if isinstance(association, Mapping) else None
     if not isinstance(products, list) or not products:
         raise AssociationError(f"{path}: not an association: no products")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
 from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
@@ -75,6 +75,7 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
             f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
         )
     name = found[0].upper()
+    regular_file(path, "radtab")
     with reading(path, "a table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T

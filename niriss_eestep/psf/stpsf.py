@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
+from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import RADII
 from niriss_eestep.psf.ee_table import PSFEE, EETable
@@ -150,7 +151,8 @@ def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:
     """Read the best extension of a file: image, header (the primary's keywords where it lacks them), its name."""
     from astropy.io import fits
 
-    with reading(path, "a FITS file"), fits.open(path, memmap=False) as hdus:
+    check_fits(path, "PSF image")
+    with reading(path, "a FITS file"), path.open("rb") as file, fits.open(file, memmap=False) as hdus:
         images = {hdu.name: hdu for hdu in hdus if hdu.is_image and hdu.data is not None and hdu.data.ndim == 2}
         found = [images[name] for name in EXTENSIONS if name in images] or list(images.values())[:1]
         if not found:

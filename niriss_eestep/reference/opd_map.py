@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.guards.fits_file import check_fits
 
 __all__ = ["read_opd"]
 
@@ -40,7 +41,8 @@ def read_opd(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     from astropy.io import fits
 
     path = Path(path)
-    with reading(path, "a FITS map of the wavefront"), fits.open(path, memmap=False) as hdus:
+    check_fits(path, "map of the wavefront")
+    with reading(path, "a FITS map of the wavefront"), path.open("rb") as file, fits.open(file, memmap=False) as hdus:
         found = [hdu for hdu in hdus if hdu.is_image and hdu.data is not None]
         image = np.array(found[0].data if found else [], dtype=np.float64)
         unit = str(found[0].header.get("BUNIT", "micron") if found else "").strip().lower()
@@ -52,7 +54,8 @@ def read_opd(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     if not np.all(np.isfinite(image)):
         raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels of the map are not finite")
     opd = image * UNITS[unit]
-    rms = float(opd[opd != 0].std()) if np.any(opd) else 0.0
+    with np.errstate(over="ignore"):  # no metres, and said below
+        rms = float(opd[opd != 0].std()) if np.any(opd) else 0.0
     if not 0 < rms < LARGEST_RMS:
         raise ReferenceDataError(f"{path}: {1e9 * rms:.4g} nm rms in the unit {unit}: no wavefront of the telescope")
     return opd

@@ -138,12 +138,20 @@ def test_what_cannot_be_measured_is_left_out_with_its_reason(tmp_path, changes, 
     assert reason in left_out.problem
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", b"SIMPLE  = T", b"\xff\x80" * 2000])
-def test_a_file_that_is_not_fits_is_left_out(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty file"),
+        (b"no image", "not a FITS file"),
+        (b"SIMPLE  = T", "truncated within a header"),
+        (b"\xff\x80" * 2000, "not a FITS file"),
+    ],
+)
+def test_a_file_that_is_not_fits_is_left_out(tmp_path, content, problem):
     put(tmp_path, rate(1))
     (tmp_path / rate(2)).write_bytes(content)
     _, (left_out,) = find_exposures(tmp_path)
-    assert "not a FITS file" in left_out.problem
+    assert problem in left_out.problem
 
 
 def test_background_exposures_are_members_of_their_kind(tmp_path):

@@ -24,11 +24,15 @@ from astropy.io import fits
 from astropy.table import Table
 
 from niriss_eestep import products
+from niriss_eestep.calibration.table import read_visits
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.flux.synthetic import expected_rate
+from niriss_eestep.psf.radtab import read_radtab
+from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
 from niriss_eestep.reference.gain import mean_gain
+from niriss_eestep.reference.opd_map import read_opd
 from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT
@@ -46,6 +50,10 @@ REFERENCES = (
     "apcorr",
     "gain",
     "packed exposure",
+    "visits",
+    "radtab",
+    "stpsf image",
+    "opd map",
 )
 
 #: what parsers stumble over
@@ -161,6 +169,7 @@ class Files:
         whole[0].save(str(product))
         members = [{"expname": name, "exptype": kind} for name, kind in (("a_rate.fits", "science"), ("b.fits", "x"))]
         association = {"asn_rule": "x", "asn_type": "image2", "products": [{"name": "jw01", "members": members}]}
+        self.psfee = load_psfee()
         self.originals = {
             "exposure": exposure.read_bytes(),
             "product": product.read_bytes(),
@@ -174,15 +183,18 @@ class Files:
             "apcorr": self._apcorr(),
             "gain": self._gain(),
             "packed exposure": self._packed(exposure),
+            "visits": self._visits(),
+            "radtab": "".join(f"{r:.2f} {1 - np.exp(-r):.5f}\n" for r in np.arange(0.05, 3, 0.05)).encode(),
+            "stpsf image": self._image("DET_SAMP", FILTER="F200W", PIXELSCL=0.0656),
+            "opd map": self._image("OPD", BUNIT="micron"),
         }
         self.text = {name: _text_regions(data) for name, data in self.originals.items()}
         self.names = {"exposure": "x_rate.fits", "product": "y_eeprofile.asdf", "association": "x.json"}
-        suffixes = {"spectrum": "fits", "apcorr": "fits", "gain": "fits", "packed exposure": "fits"}
-        self.names |= {
-            name: f"{name.replace(' ', '_')}.{'ecsv' if 'table' in name else suffixes.get(name, 'asdf')}"
-            for name in self.originals
-            if name not in self.names
-        }
+        suffixes = dict.fromkeys(("spectrum", "apcorr", "gain", "packed exposure", "stpsf image", "opd map"), "fits")
+        suffixes |= dict.fromkeys(("psfee table", "throughput table", "visits"), "ecsv")
+        for name in self.originals:
+            self.names.setdefault(name, f"{name.replace(' ', '_')}.{suffixes.get(name, 'asdf')}")
+        self.names["radtab"] = "f200w_psf.radtab"
 
     def _few_images(self):
         path = self.folder / "few.asdf"
@@ -218,6 +230,22 @@ class Files:
         with fits.open(exposure) as hdus:
             sci = fits.CompImageHDU(hdus["SCI"].data, hdus["SCI"].header, name="SCI", compression_type="GZIP_1")
             fits.HDUList([sci if hdu.name == "SCI" else hdu for hdu in hdus]).writeto(path)
+        return path.read_bytes()
+
+    def _visits(self):
+        path = self.folder / "visits.ecsv"
+        table = Table({"filter": ["F200W", "F090W"] * 4, "target": ["a", "b"] * 4, "subarray": ["FULL"] * 8})
+        numbers = {"mjd": 6e4, "count_rate": 900.0, "count_rate_err": 1.0, "ratio": 1.0, "ratio_err": 0.001}
+        for name, value in (numbers | {"spectrum_err": 0.01}).items():
+            table[name] = value * (1 + 1e-3 * np.arange(8))
+        table.write(path, overwrite=True)
+        return path.read_bytes()
+
+    def _image(self, name, **header):
+        path = self.folder / "image.fits"
+        y, x = np.indices((65, 65)) - 32
+        image = fits.ImageHDU(np.exp(-np.hypot(x, y)) / 7, fits.Header(header), name=name)
+        fits.HDUList([fits.PrimaryHDU(header=fits.Header(header)), image]).writeto(path, overwrite=True)
         return path.read_bytes()
 
     def check(self, target, case):
@@ -282,6 +310,25 @@ class Files:
 
     def _read_gain(self, path, _):
         assert mean_gain(path, SimpleNamespace(xstart=1, ystart=1, xsize=64, ysize=64)) > 0
+        return "read"
+
+    def _read_visits(self, path, _):
+        table = read_visits([path])
+        assert len(table)
+        return "read"
+
+    def _read_radtab(self, path, _):
+        _, table = read_radtab(path)
+        assert np.all(np.isfinite(table.ee))
+        return "read"
+
+    def _read_stpsf_image(self, path, _):
+        _, table, _ = read_psf_image(path, self.psfee)
+        assert np.all(np.isfinite(table.ee))
+        return "read"
+
+    def _read_opd_map(self, path, _):
+        assert np.all(np.isfinite(read_opd(path)))
         return "read"
 
     def _read_packed_exposure(self, path, case):

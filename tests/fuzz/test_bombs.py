@@ -4,15 +4,22 @@ import os
 import resource
 import socket
 import time
+from types import SimpleNamespace
 
 import asdf
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from niriss_eestep.errors import ExposureError, NirissEEError, ReferenceDataError
-from niriss_eestep.exposures.inputs import Member
-from niriss_eestep.reference import load_psf_images, load_psfee, load_spectrum, load_throughput
+from niriss_eestep.calibration.table import read_visits
+from niriss_eestep.errors import AssociationError, ExposureError, NirissEEError, ReferenceDataError
+from niriss_eestep.exposures.associations import find_exposures
+from niriss_eestep.exposures.inputs import Member, gather
+from niriss_eestep.psf.radtab import read_radtab
+from niriss_eestep.psf.stpsf import read_psf_image
+from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
+from niriss_eestep.reference.gain import mean_gain
+from niriss_eestep.reference.opd_map import read_opd
 from niriss_eestep.steps import EEPhotometryStep
 
 
@@ -127,3 +134,42 @@ def test_a_pipe_is_no_exposure(tmp_path, suffix):
     os.mkfifo(path)
     with pytest.raises(NirissEEError, match="is a device, pipe or socket"):
         EEPhotometryStep().measure(Member("pipe", path))
+
+
+READERS = {
+    "pipe_asn.json": lambda path: gather([path]),
+    "visits.ecsv": lambda path: read_visits([path]),
+    "f200w_psf.radtab": read_radtab,
+    "pipe_psf.fits": lambda path: read_psf_image(path, load_psfee()),
+    "opd.fits": read_opd,
+    "gain.fits": lambda path: mean_gain(path, SimpleNamespace(xstart=1, ystart=1, xsize=64, ysize=64)),
+    "apcorr.fits": load_apcorr,
+    "x_absflux.asdf": lambda path: read_visits([path]),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_opens_a_pipe(tmp_path, name):
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(NirissEEError, match=f"{name}: is a device, pipe or socket"):
+        READERS[name](path)
+
+
+def test_a_pipe_among_exposures_is_told(tmp_path):
+    os.mkfifo(tmp_path / "jw01094001001_02101_00001_nis_rate.fits")
+    with pytest.raises(AssociationError, match=r"00001_nis_rate\.fits: is a device, pipe or socket"):
+        find_exposures(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_opd, lambda path: read_psf_image(path, load_psfee())])
+def test_a_small_file_that_unpacks_to_gigabytes_is_no_image(tmp_path, read):
+    path = tmp_path / "large.fits"
+    with path.open("wb") as file:
+        hdu = fits.ImageHDU(np.zeros((2, 2), "f8"), fits.Header({"NAXIS": 2}))
+        header = hdu.header
+        header["NAXIS1"], header["NAXIS2"] = 20_000, 20_000
+        file.write(fits.PrimaryHDU().header.tostring().encode() + header.tostring().encode())
+        file.truncate(8 * 20_000**2 + 2880 * 4)
+    with pytest.raises(ReferenceDataError, match=r"3200 MB when unpacked; the limit is max_size=600"):
+        read(path)
