@@ -126,10 +126,21 @@ class Calibration:
         return next(e for e in self.effects if (e.effect, e.filter) == (name, filter_name) and level in (None, e.level))
 
     @property
+    def shown(self) -> list[Effect]:
+        """The effects, without those of single filters that are what all filters have."""
+        common = {(e.effect, e.level): e for e in self.effects if e.filter == "all"}
+        same = [common[e.effect, e.level] for e in self.effects]
+        return [
+            e
+            for e, all_ in zip(self.effects, same, strict=True)
+            if e is all_ or (e.constrained and not abs(e.value - all_.value) < 0.05 * e.err)
+        ]
+
+    @property
     def found(self) -> list[str]:
         """The claimed effects in words; a change in time may be claimed in single filters alone."""
         lines = []
-        for e in self.effects:
+        for e in self.shown:
             if e.significant and (e.filter == "all" or e.effect == "time"):
                 filters = "all filters" if e.filter == "all" else e.filter
                 unit = {"linear": " a year", "per dex": " per factor of ten"}.get(e.level, "")

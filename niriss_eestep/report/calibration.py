@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-from html import escape
+from functools import partial
 
 import numpy as np
 
-from niriss_eestep.report.style import figure_bytes, new_figure, note, plain, series_style, styled
+from niriss_eestep.report.numbers import measured
+from niriss_eestep.report.page import environment, image
+from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
 
-__all__ = ["calibration_html", "figures_of", "plot_against", "plot_stars"]
+__all__ = ["calibration_html", "figures_of", "plot_against", "plot_stars", "verdict"]
 
 N_COLUMNS = 3
-#: what the residuals are shown against: column, label, and which part of the model is left in
+PANEL = 1.4  # height [inch]
+MOST_POINTS = 300  # in a panel that are drawn with their errors
+MOST_ROWS = 1500  # drawn as lines; figures of more are images of points
+#: what the residuals are shown against: label, and which part of the model is left in
 QUANTITIES = {
-    "mjd": ("Date", "time"),
+    "mjd": ("Year", "time"),
     "count_rate": ("Count rate [DN/s]", "count_rate"),
-    "background": ("Background", None),
+    "background": ("Background", "background"),
+    "sky": ("Background in the annulus [DN/s/pix]", None),
     "star_type": ("Kind of star", "star"),
     "target": ("Star", "star"),
     "subarray": ("Subarray", "subarray"),
     "integration_time": ("Integration time [s]", None),
-    "well_depth": ("Well depth", None),
-    "x": ("x of the star [pix]", None),
-    "y": ("y of the star [pix]", None),
+    "well_depth": ("Well depth", "well_depth"),
+    "x": ("x of the star, dither by dither [pix]", None),
+    "y": ("y of the star, dither by dither [pix]", None),
 }
 
 
@@ -40,18 +45,21 @@ def figures_of(tables, calibration):
     ------
     str, matplotlib.figure.Figure
     """
-    for quantity in QUANTITIES:
-        if quantity in tables["visits"].colnames:
-            yield quantity, plot_against(tables, calibration, quantity)
+    visits = tables["visits"][tables["visits"]["used"]]
     yield "stars", plot_stars(tables)
+    for quantity in QUANTITIES:
+        table = tables.get("dithers", visits) if quantity in "xy" else visits
+        if quantity in table.colnames and (table[quantity].dtype.kind in "UO" or np.isfinite(table[quantity]).any()):
+            yield quantity, plot_against(table, calibration, quantity)
 
 
-def plot_against(tables, calibration, quantity):
+def plot_against(table, calibration, quantity):
     """Plot measured over expected response, relative to each filter's factor, against one quantity.
 
     Parameters
     ----------
-    tables : dict of str to astropy.table.Table
+    table : astropy.table.Table
+        Visits that were used, or their dithers.
     calibration : Calibration
     quantity : str
         One of `QUANTITIES`. All of the model's other effects are taken off.
@@ -59,89 +67,112 @@ def plot_against(tables, calibration, quantity):
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per filter, one colour per star; visits that were left out are not shown. The band is the factor's
-        standard error.
+        One panel per filter with its own scale, one colour and marker per star. The grey band is the factor's standard
+        error; a line with a band is the change in time that is claimed, with its standard error.
     """
     label, part = QUANTITIES[quantity]
+    value = 100 * sum(
+        np.array(table[f"part_{each}"]) for each in (part, "residual", quantity == "mjd" and "epoch") if each
+    )
+    at, scale, room = _places(table[quantity], quantity)
+    timed = quantity == "mjd" and calibration.shape.form != "constant"
+    days = np.linspace(np.min(table["mjd"]), np.max(table["mjd"]), 100) if timed else None
     names = calibration.filters
-    n_rows = -(-len(names) // N_COLUMNS)
     n_columns = min(len(names), N_COLUMNS)
-    visits = tables["visits"][tables["visits"]["used"]]
-    named = visits[quantity].dtype.kind in "UO"
-    levels = sorted(set(map(str, visits[quantity]))) if named else []
-    stars = sorted(set(map(str, visits["target"])))
-    value = np.array(visits["part_residual"]) + (np.array(visits[f"part_{part}"]) if part else 0)
-    if quantity == "mjd":
-        value = value + np.array(visits["part_epoch"])
+    n_rows = -(-len(names) // n_columns)
+    stars = sorted(set(map(str, table["target"])))
+    legend = 0.25 + 0.2 * -(-len(stars) // 5) if len(stars) <= 15 else 0.2
+    # room for a panel's title and the tick labels below it, and for the axis label below all
+    gap, below, above = 0.36 + room, 0.42 + room, legend + 0.2
+    height = above + n_rows * PANEL + (n_rows - 1) * gap + below
     with styled():
-        figure, axes = new_figure(
-            1.1 + 2.6 * n_columns, 1.6 + 1.9 * n_rows, bottom=1.0 if named else 0.75, top=0.6,
-            nrows=n_rows, ncols=n_columns, sharex=True, sharey=True, squeeze=False,
-        )  # fmt: skip
-        figure.subplots_adjust(hspace=0.3)
+        grid = {"nrows": n_rows, "ncols": n_columns, "squeeze": False}
+        figure, axes = new_figure(0.8 + 2.8 * n_columns, height, left=0.75, bottom=below, top=above, **grid)
+        figure.subplots_adjust(hspace=gap / PANEL, wspace=0.24)
         for axis, name in zip(axes.flat, names, strict=False):
+            chosen = np.array(table["filter"]) == name
             for i, star in enumerate(stars):
-                mine = (visits["filter"] == name) & (visits["target"] == star)
-                at = _position(visits, quantity, mine, levels)
-                if np.any(mine):
-                    style = {"ls": "none", "ms": 3.0, "label": plain(star), **series_style(i)}
-                    axis.errorbar(at, 100 * value[mine], 100 * np.array(visits["own"])[mine], elinewidth=0.6, **style)
-            err = 100 * float(calibration.factor_err[names.index(name)] / calibration.factor[names.index(name)])
-            axis.axhspan(-err, err, color="0.85", lw=0, zorder=0)
-            axis.axhline(0, color="0.5", lw=0.8, zorder=0)
-            _draw_time(axis, calibration, name, visits, quantity)
-            title = f"{name}: {calibration.factor[names.index(name)]:.4f} \N{PLUS-MINUS SIGN} {err:.2f} %"
-            axis.set_title(plain(title), fontsize=8)
+                mine = np.nonzero(chosen & (np.array(table["target"]) == star))[0]
+                few = mine.size <= MOST_POINTS
+                style = {"ls": "none", "ms": 3.5 if few else 1.0, "label": plain(star), **series_style(i)}
+                axis.errorbar(
+                    at[mine], value[mine], 100 * np.array(table["own"])[mine] if few else None, lw=0.6, **style
+                )
+            _band(axis, calibration, name, days)
+            scale(axis)
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
-        _scale(axes[0, 0], visits, quantity, levels)
-        figure.supxlabel(label, fontsize=9)
-        figure.supylabel("From the factor [%]", fontsize=9)
-        if len(stars) <= 12:
-            handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
-            figure.legend(handles.values(), handles.keys(), loc="upper center", ncols=6, fontsize=7)
+        figure.supxlabel(label, fontsize=9, y=0.08 / height, va="bottom")
+        figure.supylabel("From the factor [%]", fontsize=9, x=0.01)
+        if len(stars) <= 15:
+            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=5, fontsize=8)
         return figure
 
 
-def _position(visits, quantity, mine, levels):
-    """Where visits stand; dates as years."""
-    if levels:
-        return [levels.index(str(name)) for name in visits[quantity][mine]]
-    values = np.array(visits[quantity], dtype=float)[mine]
-    return _years(values) if quantity == "mjd" else values
+def _places(column, quantity):
+    """Where visits stand, what sets the ticks so that all are labelled, and the room that the labels take [inch]."""
+    if column.dtype.kind in "UO":
+        levels = sorted(set(map(str, column)))
+        shown = range(0, len(levels), 1 + len(levels) // 13)
+        names = [plain(levels[i])[:14] for i in shown]
+        at = np.array([levels.index(str(name)) for name in column])
+        turned = {"rotation": 90, "fontsize": 7} if sum(map(len, names)) > 28 else {"fontsize": 7}
+        room = 0.07 * max(map(len, names)) if "rotation" in turned else 0.1
+        return (
+            at,
+            lambda axis: (axis.set_xlim(-0.5, len(levels) - 0.5), axis.set_xticks(list(shown), names, **turned)),
+            room,
+        )
+    at = np.asarray(column, dtype=float)
+    if quantity == "mjd" and np.isfinite(at).all():
+        at = _years(at)
+    return at, partial(_numbers, at=at, log=quantity == "count_rate"), 0.1
+
+
+def _numbers(axis, at, log):
+    """Give an axis of numbers three to five ticks."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+    low, high = np.nanmin(at), np.nanmax(at)
+    room = 0.06 * (high - low) or 0.02 * abs(high) or 1.0
+    if log and low > 0 and high > 3 * low:
+        axis.set_xscale("log")
+        axis.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
+        steps = (1, 3) if high < 300 * low else (1,)
+        ticks = [m * 10.0**n for n in range(-3, 12) for m in steps if low / 1.2 < m * 10.0**n < high * 1.2]
+    else:
+        room = min(room, 0.05) if 1900 < low < 2200 and high == low else room
+        axis.set_xlim(low - room, high + room)
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low - room <= tick <= high + room]
+    digits = 0 if log or not len(ticks) > 1 else max(0, int(np.ceil(-np.log10(np.min(np.diff(ticks))) - 1e-6)))
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _years(mjd):
     from astropy.time import Time
 
-    return Time(np.asarray(mjd, dtype=float), format="mjd").decimalyear if np.isfinite(mjd).all() else np.asarray(mjd)
+    return Time(np.asarray(mjd, dtype=float), format="mjd").decimalyear
 
 
-def _draw_time(axis, calibration, name, visits, quantity):
-    """Draw the change in time that is claimed."""
-    if quantity == "mjd" and calibration.shape.form != "constant" and np.isfinite(visits["mjd"]).all():
-        days = np.linspace(np.min(visits["mjd"]), np.max(visits["mjd"]), 100)
-        change = calibration.shape.log_response(days, calibration.shape.amplitude.get(name, 0.0))
-        axis.plot(_years(days), 100 * change, color="0.2", lw=1)
-
-
-def _scale(axis, visits, quantity, levels):
-    """Choose ticks that can be read."""
-    if levels:
-        shown = levels if len(levels) <= 12 else levels[:: len(levels) // 12 + 1]
-        axis.set_xticks(
-            [levels.index(x) for x in shown], [plain(x) for x in shown], rotation=60, ha="right", fontsize=6
-        )
-        axis.set_xlim(-0.5, len(levels) - 0.5)
-        for other in axis.figure.axes:
-            for text in other.get_xticklabels():
-                text.set(rotation=60, ha="right", fontsize=6)
-    elif quantity == "count_rate":
-        axis.set_xscale("log")
-    else:
-        axis.locator_params(axis="x", nbins=4)
-    if quantity == "mjd":
-        axis.xaxis.set_major_formatter("{x:.1f}")
+def _band(axis, calibration, name, days):
+    """Draw the factor's error, and the change in time that is claimed; the data alone set the scale."""
+    i = calibration.filters.index(name)
+    limits = axis.get_ylim()
+    err = 100 * float(calibration.factor_err[i] / calibration.factor[i])
+    axis.axhspan(-err, err, color="0.92", lw=0, zorder=0)
+    axis.axhline(0, color="0.5", lw=0.8, zorder=0)
+    shape = calibration.shape
+    if days is not None:
+        found = [e for e in calibration.effects if e.effect == "time" and e.level == shape.form]
+        error = next((e.err for e in found if e.filter == name), found[0].err)
+        amplitude = shape.amplitude.get(name, 0.0)
+        change, width = 100 * shape.log_response(days, amplitude), 100 * np.abs(shape.slope(days, amplitude)) * error
+        axis.fill_between(_years(days), change - width, change + width, color="0.75", lw=0, zorder=1)
+        axis.plot(_years(days), change, color="0.2", lw=1)
+    axis.set_ylim(limits)
+    axis.set_title(plain(f"{name}: {measured(calibration.factor[i], calibration.factor_err[i])}"), fontsize=8)
 
 
 def plot_stars(tables):
@@ -157,18 +188,23 @@ def plot_stars(tables):
     """
     filters = [str(name) for name in tables["calibration"]["filter"]]
     stars = tables["stars"]
+    names = list(dict.fromkeys(map(str, stars["target"])))
     with styled():
-        figure, axis = new_figure(7.0, 3.8, bottom=0.8, right=1.6)
-        names = list(dict.fromkeys(map(str, stars["target"])))
+        figure, axis = new_figure(3.2 + 0.45 * max(len(filters), 5), 3.4, bottom=0.7, right=1.5, left=0.75)
         for i, star in enumerate(names):
             mine = stars[stars["target"] == star]
-            at = np.array([filters.index(str(name)) for name in mine["filter"]]) + 0.5 * (i + 0.5) / len(names) - 0.25
-            style = {"ls": "none", "label": plain(star), **series_style(i)}
-            axis.errorbar(at, 100 * mine["offset"], 100 * mine["offset_err"], **style)
+            at = np.array([filters.index(str(name)) for name in mine["filter"]]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
+            axis.errorbar(
+                at, 100 * mine["offset"], 100 * mine["offset_err"], ls="none", label=plain(star), **series_style(i)
+            )
         if not len(stars):
             note(axis, "no star")
+        relative = np.array(tables["calibration"]["factor_err"] / tables["calibration"]["factor"])
+        limits = axis.get_ylim()
+        axis.bar(range(len(filters)), 200 * relative, 0.8, bottom=-100 * relative, color="0.92", zorder=0)
+        axis.set_ylim(limits)
         axis.axhline(0, color="0.5", lw=0.8, zorder=0)
-        axis.set_xticks(range(len(filters)), [plain(name) for name in filters], rotation=60, ha="right")
+        axis.set_xticks(range(len(filters)), [plain(name) for name in filters], rotation=90 if len(filters) > 6 else 0)
         axis.set_ylabel("Star's residual [%]")
         if len(names) <= 16:
             figure.legend(loc="center right", fontsize=7)
@@ -191,75 +227,58 @@ def calibration_html(tables, calibration, comparison, files):
     str
         HTML that needs no other file; what comes from files is text in it, never markup.
     """
-    # a change in time may be claimed in single filters alone
-    claimed = [e for e in calibration.effects if e.significant and (e.filter == "all" or e.effect == "time")]
-    verdict = [
-        f"{len(calibration.filters)} filters from {int(calibration.kept.sum())} of {len(tables['visits'])} rows."
+    many = len(tables["visits"]) > MOST_ROWS
+    captions = {name: label for name, (label, _) in QUANTITIES.items()} | {"stars": "Residual of each star by filter"}
+    figures = [
+        (image(figure, f"Residuals: {captions[name]}", "png" if many else "svg"), captions[name])
+        for name, figure in figures_of(tables, calibration)
     ]
-    verdict += [
-        f"Found: {e.effect} {e.level}, {e.filter}: {100 * e.value:+.3f} \N{PLUS-MINUS SIGN} {100 * e.err:.3f} %."
-        for e in claimed
-    ]
-    if not claimed:
-        verdict.append("No effect beyond the factors is claimed.")
-    verdict += [f"{text[0].upper()}{text[1:]}." for text in calibration.messages]
-    left_out = tables["visits"][~tables["visits"]["used"]]
-    body = ["<h1>Flux calibration of a program</h1>", _list(verdict), "<h2>Factors</h2>"]
-    body.append(
-        f"<p>Measured over expected response in {escape(calibration.reference)} on MJD {calibration.date:.1f}.</p>"
+    visits = tables["visits"]
+    return (
+        environment()
+        .get_template("calibration.html")
+        .render(
+            tables=tables,
+            calibration=calibration,
+            verdict=verdict(tables, calibration),
+            figures=figures,
+            unused=visits[~visits["used"]],
+            comparison=comparison,
+            files=files,
+        )
     )
-    body.append(_table(tables["calibration"]))
-    body += ["<h2>Effects</h2>", _table(tables["effects"]), "<h2>Figures</h2>"]
-    for name, figure in figures_of(tables, calibration):
-        image = base64.b64encode(figure_bytes(figure, "png", dpi=110)).decode()
-        body.append(f'<p><img alt="against {escape(name)}" src="data:image/png;base64,{image}"></p>')
-    if calibration.moved:
-        moved = [
-            (kind, name, *(f"{100 * v:+.3f}" for v in change)) for (kind, name), change in calibration.moved.items()
-        ]
-        body += ["<h2>Without one star, or one epoch [%]</h2>", _rows(["left out", "", *calibration.filters], moved)]
-    if len(left_out):
-        columns = ("product", "target", "filter", "subarray", "mjd", "reason")
-        body += ["<h2>Visits not used</h2>", _table(left_out[[c for c in columns if c in left_out.colnames]])]
-    if comparison:
-        body += [
-            "<h2>Comparison of PHOTMJSR</h2>",
-            _rows(list(comparison[0]), [tuple(row.values()) for row in comparison]),
-        ]
-    body += ["<h2>Files</h2>", _list(files), f"<p>{DELIVERY}</p>"]
-    return HEAD + "\n".join(body) + "</body></html>\n"
 
 
-DELIVERY = (
-    "To deliver: run <code>crds certify --comparison-context=jwst-operational niriss_photom.fits niriss_apcorr.fits"
-    "</code>, look at AUTHOR, PEDIGREE, USEAFTER and DESCRIP, and send the files with this page."
-)
-HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Flux calibration</title><style>
-body {font-family: sans-serif; max-width: 62rem; margin: 1rem auto; padding: 0 1rem; line-height: 1.4}
-table {border-collapse: collapse; font-size: 0.8rem}
-td, th {border: 1px solid #ccc; padding: 0.15rem 0.5rem; text-align: left}
-img {max-width: 100%} h1 {font-size: 1.5rem}
-</style></head><body>
-"""
+def verdict(tables, calibration):
+    """Say what was reached, the most important first.
 
+    Parameters
+    ----------
+    tables : dict of str to astropy.table.Table
+    calibration : Calibration
 
-def _list(lines):
-    return "<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in lines) + "</ul>"
+    Returns
+    -------
+    list of str
+    """
+    from astropy.time import Time
 
-
-def _table(table):
-    return _rows(table.colnames, table)
-
-
-def _rows(names, rows):
-    """An HTML table; numbers to five digits."""
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value):
-    if isinstance(value, (float, np.floating)):
-        return "-" if np.isnan(value) else f"{value:.5g}"
-    return str(value)
+    visits = tables["visits"]
+    used = visits[visits["used"]]
+    n = len(calibration.filters), len(set(used["target"])), len(set(used["subarray"]))
+    counts = ", ".join(f"{k} {what}{'s' * (k != 1)}" for k, what in zip(n, ("filter", "star", "subarray"), strict=True))
+    err = 100 * calibration.factor_err / calibration.factor
+    size = f"{err.min():.2f} to {err.max():.2f} %" if np.ptp(err) > 0.005 else f"{err[0]:.2f} %"
+    dates = [
+        Time(day, format="mjd").strftime("%Y-%m-%d")
+        for day in (np.min(used["mjd"]), calibration.date, np.max(used["mjd"]))
+        if np.isfinite(day)
+    ]
+    when = (
+        f", {dates[0]} to {dates[2]}; they hold on {dates[1]} in {calibration.reference}"
+        if len(dates) == 3
+        else f" in {calibration.reference}"
+    )
+    lines = [f"Factors known to {size} (1 sigma), from {len(used)} of {len(visits)} rows of {counts}{when}"]
+    lines += [f"Found: {text}" for text in calibration.found] or ["No effect beyond the factors is claimed"]
+    return lines

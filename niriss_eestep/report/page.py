@@ -19,7 +19,7 @@ from niriss_eestep.report.curves import resolve_psfee
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes
 
-__all__ = ["report_html", "write_report", "write_report_of_models"]
+__all__ = ["environment", "image", "report_html", "write_report", "write_report_of_models"]
 
 #: stamps of more exposures are folded away on the screen; they are printed all the same
 UNFOLDED = 4
@@ -120,39 +120,43 @@ def report_html(bundle):
 
 
 @lru_cache(maxsize=1)
-def _template():
-    """The template, and the script to embed."""
+def environment():
+    """The environment of the templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     loader = PackageLoader("niriss_eestep.report")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["measured"] = measured
-    environment.filters["number"] = number
-    script = loader.get_source(environment, "report.js")[0]
-    return environment.get_template("report.html"), Markup(script)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {"measured": measured, "number": number}
+    return made
+
+
+def _template():
+    """The template, and the script to embed."""
+    from markupsafe import Markup
+
+    made = environment()
+    return made.get_template("report.html"), Markup(made.loader.get_source(made, "report.js")[0])
 
 
 # ---- figures
 
 
-def _image(figure, alt):
+def image(figure, alt, form="svg"):
     """A figure as the page holds it: its data, a description, its width on the screen."""
     width = round(96 * figure.get_size_inches()[0])
-    data = base64.b64encode(figure_bytes(figure, "svg")).decode()
-    return {"src": f"data:image/svg+xml;base64,{data}", "alt": printable(alt), "width": width}
+    data = base64.b64encode(figure_bytes(figure, form)).decode()
+    kind = {"svg": "svg+xml"}.get(form, form)
+    return {"src": f"data:image/{kind};base64,{data}", "alt": printable(alt), "width": width}
 
 
 def _overview(model):
     """Figures of all groups together."""
     return [
-        _image(
+        image(
             figures.plot_abs_flux(model),
             "Measured over expected electron rate, and PHOTMJSR over its predecessor, against wavelength",
         ),
-        _image(figures.plot_background(model), "Background of each exposure against time"),
+        image(figures.plot_background(model), "Background of each exposure against time"),
     ]
 
 
@@ -164,14 +168,14 @@ def _group_figures(bundle, index, combined, psfee):
     images = []
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
         figure = figures.plot_combined_ee(combined, psfee=psfee, total=total)
-        images.append(_image(figure, f"Encircled energy, {label}"))
+        images.append(image(figure, f"Encircled energy, {label}"))
     if math.isfinite(row["count_rate"]):
         images.append(
-            _image(figures.plot_plateau(bundle.abs_flux, index), f"Total count rate against aperture radius, {label}")
+            image(figures.plot_plateau(bundle.abs_flux, index), f"Total count rate against aperture radius, {label}")
         )
     sb = bundle.combined_sb.get(combined.meta.filename) if combined is not None else None
     if sb is not None:
-        images.append(_image(figures.plot_combined_sb(sb, psfee=psfee, total=total), f"Surface brightness, {label}"))
+        images.append(image(figures.plot_combined_sb(sb, psfee=psfee, total=total), f"Surface brightness, {label}"))
     return images
 
 
@@ -179,7 +183,7 @@ def _stamps(bundle, names):
     """One figure of all stamps of a group; None without any."""
     models = [bundle.ee_profiles[name] for name in names if name in bundle.ee_profiles]
     models = [model for model in models if "stamp" in model._instance]
-    return _image(figures.plot_stamps(models), f"Stamps of {', '.join(names)}") if models else None
+    return image(figures.plot_stamps(models), f"Stamps of {', '.join(names)}") if models else None
 
 
 # ---- what the page says

@@ -25,27 +25,30 @@ def test_all_files_are_written_and_agree(tmp_path, visits, capsys):
     out = tmp_path / "new" / "out"
     run(*visits, "--output-dir", out, "--author", "A. Calibrator")
     printed = capsys.readouterr().out
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        name for key, name in calibrate.NAMES.items() if key != "psfee"
-    )
-    table = Table.read(out / calibrate.NAMES["calibration"])
+    written = {path.name for path in out.iterdir()}
+    assert written == {f"{name}.ecsv" for name in ("calibration", "effects", "stars", "visits")} | {
+        "calibration.html",
+        "niriss_photom.fits",
+        "niriss_apcorr.fits",
+    }
+    table = Table.read(out / "calibration.ecsv")
     assert list(table["filter"]) == ["F090W", "F277W"]
     assert list(table["n_visits"]) == [8, 8]
-    effects = Table.read(out / calibrate.NAMES["effects"])
+    effects = Table.read(out / "effects.ecsv")
     assert set(effects["effect"]) >= {"time", "subarray", "star", "epoch"}
     time = effects[(effects["effect"] == "time") & (effects["filter"] == "F277W")][0]
     assert time["value"] == pytest.approx(-0.03, abs=0.004)
     assert "one star" in printed
-    with datamodels.NisImgPhotomModel(out / calibrate.NAMES["photom"], strict_validation=True) as model:
+    with datamodels.NisImgPhotomModel(out / "niriss_photom.fits", strict_validation=True) as model:
         # of 0.2 % over eight visits, and a change in time
         assert model.phot_table["photmjsr"] == pytest.approx([0.24, 0.26], rel=0.01)
         assert model.meta.author == "A. Calibrator"
         assert model.meta.pedigree == "INFLIGHT 2022-08-09 2024-08-08"
         assert model.meta.useafter == "2022-08-09T00:00:00"
-    with datamodels.NisImgApcorrModel(out / calibrate.NAMES["apcorr"], strict_validation=True) as model:
+    with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits", strict_validation=True) as model:
         assert set(model.apcorr_table["pupil"]) >= {"F090W", "CLEARP"}
-    assert Table.read(out / calibrate.NAMES["visits"])["used"].all()
-    page = (out / calibrate.NAMES["page"]).read_text()
+    assert Table.read(out / "visits.ecsv")["used"].all()
+    page = (out / "calibration.html").read_text()
     assert "F277W" in page
     assert page.count("<img") >= 4
 
@@ -107,12 +110,12 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     save_product(CombinedEEModel(tree), path)
     out = tmp_path / "out"
     run(*visits, "--output-dir", out, "--observed-ee", path)
-    observed = load_psfee(out / calibrate.NAMES["psfee"])
+    observed = load_psfee(out / "niriss_psfee_observed.asdf")
     assert observed.ee("F277W", profile.radius) == pytest.approx(true, abs=3e-4)
     # outside the join, and in filters that were not observed, the packaged reference stands
     assert observed.ee("F277W", 30.0) == load_psfee().ee("F277W", 30.0)
     assert observed.ee("F090W", 3.0) == load_psfee().ee("F090W", 3.0)
-    with datamodels.NisImgApcorrModel(out / calibrate.NAMES["apcorr"]) as model:
+    with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits") as model:
         row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
     assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)
 
@@ -130,7 +133,7 @@ def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
         run(undated, "--output-dir", tmp_path / "undated")
     given = ("--pedigree", "SIMULATION", "--useafter", "2022-08-01T00:00:00")
     run(undated, "--output-dir", tmp_path / "dated", *given)
-    with datamodels.NisImgPhotomModel(tmp_path / "dated" / calibrate.NAMES["photom"]) as model:
+    with datamodels.NisImgPhotomModel(tmp_path / "dated" / "niriss_photom.fits") as model:
         assert (model.meta.pedigree, model.meta.useafter) == ("SIMULATION", "2022-08-01T00:00:00")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NirissEEError, match="--output-dir"):
