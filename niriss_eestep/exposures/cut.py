@@ -13,6 +13,7 @@ from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_si
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.reference.region import flat_region
 
 __all__ = [
     "Field",
@@ -21,6 +22,7 @@ __all__ = [
     "check_exposure",
     "image_layers",
     "image_scale",
+    "is_flat_fielded",
     "star_exposures",
     "star_field",
 ]
@@ -156,6 +158,21 @@ def image_scale(name, meta):
     raise ExposureError(
         f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
     )
+
+
+def is_flat_fielded(unit, state):
+    """Tell whether an image has been divided by a flat field.
+
+    Parameters
+    ----------
+    unit, state : str or None
+        Its BUNIT and S_FLAT; a surface brightness is taken as flat-fielded where nothing is said.
+
+    Returns
+    -------
+    bool
+    """
+    return state == "COMPLETE" or (state is None and unit in SB_UNITS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -407,7 +424,7 @@ def _by_star(name, layers, bad_dq, own, inside):
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def star_exposures(name, model, field, *, half_size, gain):
+def star_exposures(name, model, field, *, half_size, gain, references=None):
     """Cut the stamp around the star out of an exposure.
 
     Parameters
@@ -420,6 +437,8 @@ def star_exposures(name, model, field, *, half_size, gain):
         The stamp reaches this far from the first position [pix of the image].
     gain : float
         [e-/DN].
+    references : dict of str to (str or None), optional
+        Paths of the ``flat`` to divide by and of the pixels' ``area``.
 
     Returns
     -------
@@ -439,19 +458,26 @@ def star_exposures(name, model, field, *, half_size, gain):
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
-    if meta.bunit_data in SB_UNITS and not field.pixels.resampled:
-        scale = scale * _pixel_area(meta, field, cut)
+    flat_path, flat_err = (references or {}).get("flat"), None
+    fielded = flat_path is not None or is_flat_fielded(meta.bunit_data, meta.cal_step.flat_field)
+    if fielded and not field.pixels.resampled:
+        response, flat_err = _response(meta, field, cut, flat_path, (references or {}).get("area"))
+        scale = scale / response
     # from the first group of an integration to the last [s]; 0 where it is not known
     time = (meta.exposure.group_time or 0.0) * max((meta.exposure.ngroups or 0) - 1, 0) * (meta.exposure.nints or 1)
     stamps = []
     for k, layers in enumerate(field.layers, start=1):
         variance, flat_variance, photon_variance, more = _variance(layers, cut, scale, gain * time / len(field.layers))
+        image = np.asarray(layers.data[cut], dtype=float) * scale
+        if flat_err is not None:
+            flat_variance = (image * flat_err) ** 2 + (0.0 if flat_variance is None else flat_variance)
+            variance = variance + (image * flat_err) ** 2
         bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
         # neither a value nor an error, where others have one
         bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)
         stamp = StarExposure(
             name=name if len(field.layers) == 1 else f"{name} integration {k}",
-            image=np.asarray(layers.data[cut], dtype=float) * scale,
+            image=image,
             variance=variance,
             dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
             bad=bad,
@@ -471,12 +497,21 @@ def star_exposures(name, model, field, *, half_size, gain):
     return stamps
 
 
-def _pixel_area(meta, field, cut):
-    """Areas of pixels over the nominal one: a flat field makes the sky even, so that a star's counts want them."""
-    if meta.cal_step.flat_field == "SKIPPED":
-        return 1.0
+def _response(meta, field, cut, flat_path, area_path):
+    """What a star's counts are divided by, and its relative error where a reference says it: flat over pixel area.
+
+    A flat field makes the sky even, so that a star's counts want the pixels' areas, each over the nominal one.
+    """
+    rows, columns = cut
+    start = columns.start + (meta.subarray.xstart or 1), rows.start + (meta.subarray.ystart or 1)
+    place = start, field.layers[0].data[cut].shape
+    flat, err = (1.0, None) if flat_path is None else flat_region(flat_path, "a flat field", *place)
     area = field.layers[0].area
     if area is not None:
         area = np.asarray(area[cut], dtype=float)
-        return np.where(area > 0, area, np.nan)
-    return relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0
+        area = np.where(area > 0, area, np.nan)
+    elif area_path is not None:
+        area = flat_region(area_path, "a map of pixel areas", *place)[0]
+    else:
+        area = relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0
+    return flat / area, None if err is None else err / flat

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
-from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, star_exposures, star_field
+from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_flat_fielded, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
@@ -25,9 +25,9 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.products.provenance import exposure_record, fingerprint
-from niriss_eestep.reference.gain import mean_gain
 from niriss_eestep.reference.psf_images import load_psf_images
 from niriss_eestep.reference.psfee import load_psfee
+from niriss_eestep.reference.region import mean_gain
 
 __all__ = ["EEPhotometryStep", "ExposureStep", "SBProfileStep", "failure_of"]
 
@@ -128,7 +128,8 @@ class ExposureStep(FluxStep):
             )
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.pixels.ratio) if field.pixels.resampled else options
-            exposures = star_exposures(member.name, model, field, half_size=self.half_size(in_image), gain=gain)
+            half_size = self.half_size(in_image)
+            exposures = star_exposures(member.name, model, field, half_size=half_size, gain=gain, references=references)
             record = exposure_record(member.filename, metadata, exposures)
             if self.save_results and self.search_attr("skip_existing"):
                 kept = self._existing(member, parameters, record)
@@ -169,6 +170,7 @@ class ExposureStep(FluxStep):
             As given, from the gain reference, or the nominal one [e-/DN].
         references : dict of str to (str or None)
             Path of PSF images and of the PSF's EE, by type, where a model PSF is asked for; None for the packaged ones.
+            Flat field and pixel area where the exposure has not had them; None where there are none.
         """
         gain = parameters["gain"]
         if gain is not None:
@@ -181,7 +183,12 @@ class ExposureStep(FluxStep):
             wanted["psfimages"] = "packaged niriss_psf_images.asdf"
         if parameters.get("repair_core"):
             wanted["psfee"] = "packaged niriss_psfee.asdf"
-        return gain, {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
+        if not is_flat_fielded(metadata.get("meta.bunit_data"), metadata.get("meta.cal_step.flat_field")):
+            wanted["flat"] = "none: not flat-fielded"
+        found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
+        if found.get("flat") is not None:
+            found["area"] = self.get_reference_file(metadata, "area")
+        return gain, found
 
     @contextmanager
     def opened(self, member):
@@ -338,7 +345,7 @@ class EEPhotometryStep(ExposureStep):
     destripe = option('none', 'rows', 'columns', 'both', default='none')  # Take out the mean noise of each row or column
     """  # noqa: E501 - stpipe takes one line per parameter
 
-    reference_file_types = ["gain", "psfee", "psfimages"]  # noqa: RUF012 - stpipe reads the class attribute
+    reference_file_types = ["gain", "psfee", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
 
     def half_size(self, options):
         """Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix]."""
@@ -354,7 +361,7 @@ class EEPhotometryStep(ExposureStep):
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
         render = curve = curve_err = None
-        if references and model.meta.instrument.pupil != "NRM":
+        if "psfimages" in references and model.meta.instrument.pupil != "NRM":
             name = check_exposure(exposure.name, model.meta)
             # the options of a resampled image, which has other pixels than the PSF images, ask for none
             if options.repair_core or options.bad_pixel_method == "psf":
@@ -393,7 +400,7 @@ class SBProfileStep(ExposureStep):
     background_width = float(default=5.0)    # Width of the sky annulus [pix]
     """
 
-    reference_file_types = ["gain"]  # noqa: RUF012 - stpipe reads the class attribute
+    reference_file_types = ["gain", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
 
     def half_size(self, options):
         """Half the size of the stamp: the outermost annulus and the search for the star [pix]."""

@@ -11,8 +11,13 @@ __all__ = ["error_terms", "group_line", "not_included", "verdict"]
 #: a ratio agrees with 1 within so many of its standard errors
 _AGREES = 3.0
 
-#: terms that are 0 until somebody gives them, with the parameter that does
-_GIVEN = {"err_gain": "gain_err", "err_throughput": "throughput_err", "err_flat": "flat_err"}
+#: terms that are 0 until somebody gives them, and how
+_GIVEN = {
+    "err_gain": "gain_err is 0",
+    "err_throughput": "throughput_err is 0",
+    # the scatter of the response of NIRISS's pixels: see docs/real_files.md
+    "err_flat": "flat_err is 0; 0.025 for exposures that are not flat-fielded",
+}
 
 
 def error_terms():
@@ -44,11 +49,7 @@ def not_included(model):
         For example 'gain (gain_err is 0)'.
     """
     terms, table = error_terms(), model.table
-    return [
-        f"{terms[name]} ({parameter} is 0)"
-        for name, parameter in _GIVEN.items()
-        if name in terms and not np.any(table[name] > 0)
-    ]
+    return [f"{terms[name]} ({why})" for name, why in _GIVEN.items() if name in terms and not np.any(table[name] > 0)]
 
 
 def group_line(row):

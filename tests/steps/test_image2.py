@@ -6,6 +6,7 @@ from jwst.pipeline import Image2Pipeline
 from photutils.aperture import CircularAperture
 from stdatamodels.jwst import datamodels
 
+from niriss_eestep.errors import ReferenceDataError
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 # float32 images, scaled by PHOTMJSR and back: 24 bits
@@ -69,3 +70,92 @@ def test_flat_field_is_undone_and_its_variance_counted(simulate, calibrate, tmp_
     added = result.covariance[at_10, at_10] - plain.covariance[at_10, at_10]
     # the rest is the flat's share in the background: the annulus is dark
     assert added == pytest.approx(expected, rel=0.01)
+
+
+@pytest.fixture
+def seen_through(simulate, tmp_path):
+    """Function that writes a simulated rate as pixels of another response show it."""
+    _, (path,) = simulate(seed=3)
+
+    def write(response):
+        seen = tmp_path / path.name
+        with datamodels.open(path) as model:
+            for name, power in (("data", 1), ("err", 1), ("var_poisson", 2), ("var_rnoise", 2)):
+                setattr(model, name, getattr(model, name) * response**power)
+            model.save(seen)
+        return seen
+
+    return write
+
+
+def flat_of(steps):
+    """The references of the standard pipeline's steps that a rate takes too."""
+    return {"override_flat": steps["flat_field"]["override_flat"], "override_area": steps["photom"]["override_area"]}
+
+
+@pytest.mark.parametrize("full_frame", [False, True])
+def test_a_rate_is_divided_by_the_flat_as_the_standard_pipeline_does(seen_through, calibrate, image2_steps, full_frame):
+    rng = np.random.default_rng(3)
+    flat = rng.normal(1.0, 0.025, (64, 64)).astype(np.float32)
+    flat[20, 20] = np.nan
+    seen = seen_through(np.nan_to_num(flat, nan=1.0))
+    cal = calibrate(seen, flat=flat, flat_err=0.01)
+    references = flat_of(image2_steps(flat=flat, flat_err=0.01))
+    if full_frame:
+        with datamodels.open(references["override_flat"]) as own:
+            start = own.meta.subarray.ystart - 1
+            whole = {name: np.ones((2048, 2048), np.float32) for name in ("data", "err")}
+            for name, image in whole.items():
+                image[start : start + 64, start : start + 64] = getattr(own, name)
+            model = datamodels.FlatModel(**whole, dq=np.zeros((2048, 2048), np.uint32))
+            model.update(own)
+            model.meta.subarray.xstart = model.meta.subarray.ystart = 1
+            model.meta.subarray.xsize = model.meta.subarray.ysize = 2048
+            references["override_flat"] = str(seen.parent / "whole_flat.fits")
+            model.save(references["override_flat"])
+    expected = EEPhotometryStep.call(str(cal), configure_log=False)
+    result = EEPhotometryStep.call(str(seen), configure_log=False, **references)
+    np.testing.assert_allclose(result.count_rate, expected.count_rate, rtol=2e-6)
+    np.testing.assert_allclose(result.covariance, expected.covariance, rtol=2e-5)
+    assert result.meta.ref_file.flat.name.endswith("flat.fits" if full_frame else ".fits")
+    # ... and without it the response stays in, and is told
+    without = EEPhotometryStep.call(str(seen), configure_log=False)
+    assert without.meta.ref_file.flat.name == "none: not flat-fielded"
+    assert np.abs(without.count_rate[9] / expected.count_rate[9] - 1) > 1e-3
+
+
+def test_rate_and_cal_agree_where_flat_and_area_are_one(simulate, calibrate, image2_steps):
+    _, (path,) = simulate(seed=4)
+    cal = EEPhotometryStep.call(str(calibrate(path)), configure_log=False)
+    for references in ({}, flat_of(image2_steps())):
+        rate = EEPhotometryStep.call(str(path), configure_log=False, **references)
+        np.testing.assert_allclose(rate.count_rate, cal.count_rate, rtol=1e-6)
+
+
+def test_rate_and_cal_differ_by_the_flat_over_the_area(simulate, calibrate, image2_steps, tmp_path):
+    """A flat that makes the sky even holds the areas: a cal has counts / flat * area, a rate without flat counts."""
+    _, (path,) = simulate(seed=4)
+    area = tmp_path / "area.fits"
+    references = flat_of(image2_steps(flat=np.full((64, 64), 0.98, np.float32)))
+    with datamodels.open(references["override_area"]) as model:
+        model.data = model.data * np.float32(0.9955)
+        model.save(area)
+    steps = {"photom": {"override_area": str(area)}}
+    cal = calibrate(path, steps=steps, flat=np.full((64, 64), 0.98, np.float32))
+    cal = EEPhotometryStep.call(str(cal), configure_log=False)
+    rate = EEPhotometryStep.call(str(path), configure_log=False)
+    divided = EEPhotometryStep.call(
+        str(path), configure_log=False, override_flat=references["override_flat"], override_area=str(area)
+    )
+    np.testing.assert_allclose(cal.count_rate / rate.count_rate, 0.9955 / 0.98, rtol=1e-6)
+    np.testing.assert_allclose(divided.count_rate / rate.count_rate, 0.9955 / 0.98, rtol=1e-6)
+
+
+def test_a_flat_of_another_subarray_is_refused(simulate, image2_steps):
+    _, (path,) = simulate(seed=4)
+    references = flat_of(image2_steps("SUB128"))
+    with datamodels.open(references["override_flat"]) as model:
+        model.meta.subarray.xstart = model.meta.subarray.ystart = 1
+        model.save(path.parent / "elsewhere_flat.fits")
+    with pytest.raises(ReferenceDataError, match=r"does not hold the \d+x\d+ pixels from x=\d+, y=\d+ of the detector"):
+        EEPhotometryStep.call(str(path), configure_log=False, override_flat=str(path.parent / "elsewhere_flat.fits"))

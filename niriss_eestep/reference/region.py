@@ -1,0 +1,133 @@
+"""Regions of the references that are images of the detector: gain, flat field, pixel area."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.guards.fits_file import check_fits
+from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
+from niriss_eestep.reference.cache import read_once
+
+__all__ = ["flat_region", "mean_gain", "read_region"]
+
+
+@read_once
+def read_region(
+    path: Path, what: str, start: tuple[int, int], shape: tuple[int, int], names: tuple[str, ...] = ("SCI",)
+) -> dict[str, NDArray[np.float64]]:
+    """Read a region of a reference's images.
+
+    Parameters
+    ----------
+    path : str or Path
+        FITS file of the full detector, or of the subarray that its SUBSTRT1 and SUBSTRT2 say.
+    what : str
+        What it should be, for messages.
+    start : (int, int)
+        Column and row of the region's first pixel on the detector, one-indexed.
+    shape : (int, int)
+        Rows and columns.
+    names : tuple of str
+        Extensions to read.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Those that the file has; smaller than asked for where it does not reach as far. DQ is 1 where DQ_DEF, else the
+        usual bit, says DO_NOT_USE.
+
+    Raises
+    ------
+    ReferenceDataError
+        If the file holds no such image.
+    """
+    check_fits(path, what)
+    found = {}
+    with (
+        reading(path, what),
+        Path(path).open("rb") as file,
+        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
+    ):
+        x, y = (first - (hdus[0].header.get(f"SUBSTRT{axis}") or 1) for axis, first in enumerate(start, start=1))
+        part = slice(max(y, 0), max(y + shape[0], 0)), slice(max(x, 0), max(x + shape[1], 0))
+        for name in names:
+            hdu = hdus[name] if name in hdus else hdus[0]
+            if name == "SCI" and not (isinstance(hdu, (fits.PrimaryHDU, fits.ImageHDU)) and len(hdu.shape) == 2):
+                raise ReferenceDataError(f"{path}: its extension {hdu.name} is not an image of the detector")
+            if name in hdus or name == "SCI":
+                found[name] = np.asarray(hdu.section[part])
+        if "DQ" in found:
+            rows = [(DO_NOT_USE, "DO_NOT_USE")]
+            if "DQ_DEF" in hdus and len(hdus["DQ_DEF"].data):
+                rows = list(zip(hdus["DQ_DEF"].data["VALUE"], hdus["DQ_DEF"].data["NAME"], strict=True))
+            bits = sum(int(value) for value, flag in rows if flag == "DO_NOT_USE")
+            found["DQ"] = (found["DQ"].astype(np.uint32) & np.uint32(bits)) != 0
+    return {name: image.astype(np.float64) for name, image in found.items()}
+
+
+def mean_gain(path: str | os.PathLike[str], subarray) -> float:
+    """Median gain over the pixels that an exposure read.
+
+    Parameters
+    ----------
+    path : str or Path
+        Gain reference (FITS image of the full detector, or of the subarray) [e-/DN].
+    subarray : stdatamodels node
+        The exposure's ``meta.subarray``; an absent origin is the detector's corner.
+
+    Returns
+    -------
+    float
+        [e-/DN].
+
+    Raises
+    ------
+    ReferenceDataError
+        If the file holds no gain image.
+    """
+    start = subarray.xstart or 1, subarray.ystart or 1
+    shape = subarray.ysize or DETECTOR_SIZE, subarray.xsize or DETECTOR_SIZE
+    image = read_region(path, "a gain reference", start, shape)["SCI"]
+    good = image[np.isfinite(image) & (image > 0)]
+    if good.size == 0:
+        raise ReferenceDataError(f"{path}: no positive gain in the exposure's subarray")
+    return float(np.median(good))
+
+
+def flat_region(
+    path: str | os.PathLike[str], what: str, start: tuple[int, int], shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Flat field, or pixel area, of a stamp.
+
+    Parameters
+    ----------
+    path : str or Path
+    what, start, shape
+        As for `read_region`.
+
+    Returns
+    -------
+    value, err : ndarray
+        NaN where the value is not positive or DO_NOT_USE, as jwst's flat_field takes them; the error is 0 where the
+        file states none.
+
+    Raises
+    ------
+    ReferenceDataError
+        If the file does not hold the stamp's pixels.
+    """
+    found = read_region(path, what, start, shape, ("SCI", "ERR", "DQ"))
+    value = found["SCI"]
+    if value.shape != shape:
+        raise ReferenceDataError(
+            f"{path}: does not hold the {shape[1]}x{shape[0]} pixels from x={start[0]}, y={start[1]} of the detector "
+            "(SUBSTRT1, SUBSTRT2): it is of another subarray"
+        )
+    unusable = ~(value > 0) | (found.get("DQ", np.zeros(shape)) > 0)
+    return np.where(unusable, np.nan, value), np.nan_to_num(found.get("ERR", np.zeros(shape)))
