@@ -46,6 +46,18 @@ def test_radii_and_rates_are_in_detector_pixels(cal, resample, ratio):
     assert "resampled" in result.meta.ee.status
 
 
+def test_a_resampled_image_that_does_not_say_so_is_told_by_its_wcs(resample):
+    path = resample(0.5)
+    marked = EEPhotometryStep.call(str(path), configure_log=False)
+    with datamodels.open(path) as model:
+        model.meta.cal_step.resample = model.meta.resample.pixel_scale_ratio = None
+        model.save(path)
+    found = EEPhotometryStep.call(str(path), configure_log=False)
+    assert "taken as resampled, though S_RESAMP does not say so" in found.meta.ee.status
+    np.testing.assert_allclose(found.count_rate, marked.count_rate, rtol=1e-6)
+    np.testing.assert_allclose(found.count_rate_err, marked.count_rate_err, rtol=1e-6)
+
+
 def test_surface_brightness_is_per_detector_pixel(cal, resample):
     native = SBProfileStep.call(cal, configure_log=False)
     result = SBProfileStep.call(str(resample(0.5)), configure_log=False)

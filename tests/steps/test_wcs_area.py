@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
+from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.cut import star_field
 from niriss_eestep.exposures.reading import open_exposure
-from niriss_eestep.steps import EEPhotometryStep
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 
 def rewritten(path, target, change):
@@ -109,6 +111,77 @@ def test_the_star_decides_whether_the_header_has_the_proper_motion(rate, tmp_pat
     moved = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", move)), bad_dq=1)
     assert (moved.x, moved.y) == pytest.approx((field.x, field.y), abs=0.05)
     assert any("proper motion" in warning for warning in moved.warnings) is not applied
+
+
+def test_a_standard_star_s_proper_motion_is_in_the_table(rate, tmp_path):
+    """GD 153 by name, coordinates of 2000: (-38.41, -202.953) mas/yr for 22 years are 4.6 arcsec, out of SUB64."""
+
+    def of_2000(hdus):
+        header = hdus[0].header
+        years = (header["EXPMID"] - 51544.5) / 365.25
+        header["TARGPROP"] = "GD-153"
+        header["TARG_DEC"] += 0.202953 * years / 3600
+        header["TARG_RA"] += 0.03841 * years / 3600 / np.cos(np.deg2rad(header["TARG_DEC"]))
+
+    field = star_field("a", open_exposure(rate), bad_dq=1)
+    moved = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", of_2000)), bad_dq=1)
+    assert (moved.x, moved.y) == pytest.approx((field.x, field.y), abs=0.05)
+    assert any("proper motion of 22." in warning for warning in moved.warnings)
+
+
+def test_sip_is_that_of_astropy(rate, tmp_path):
+    """A target put on the star by astropy's WCS with SIP, which moves it by more than 5 pix."""
+    field = star_field("a", open_exposure(rate), bad_dq=1)
+
+    def distorted(hdus):
+        header = hdus["SCI"].header
+        header["CRPIX1"], header["CRPIX2"] = field.x - 600, field.y + 500
+        header["CTYPE1"], header["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
+        header["A_ORDER"] = header["B_ORDER"] = 2
+        header["A_2_0"], header["A_1_1"], header["B_0_2"] = 2e-5, 1e-6, -1e-5
+        wcs = WCS(header, naxis=2)
+        hdus[0].header["TARG_RA"], hdus[0].header["TARG_DEC"] = map(float, wcs.all_pix2world(field.x, field.y, 0))
+        linear = wcs.wcs_world2pix(hdus[0].header["TARG_RA"], hdus[0].header["TARG_DEC"], 0)
+        assert np.hypot(linear[0] - field.x, linear[1] - field.y) > 5
+
+    found = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", distorted)), bad_dq=1)
+    assert (found.x, found.y) == pytest.approx((field.x, field.y), abs=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["header", "gwcs"])
+def test_where_gwcs_and_header_disagree_the_star_decides(cal, tmp_path, wrong):
+    """By 20 pix: the one that is wrong points at empty sky."""
+
+    def apart(hdus):
+        hdus["SCI"].header["CRPIX2"] += 20
+        if wrong == "gwcs":
+            # the header's then is right, and the gwcs has the target 20 pix below
+            x, y = field.x, field.y - 20
+            ra, dec = model.meta.wcs(x, y, with_bounding_box=False)
+            hdus[0].header["TARG_RA"], hdus[0].header["TARG_DEC"] = float(ra), float(dec)
+
+    with datamodels.open(cal) as model:
+        field = star_field("a", open_exposure(cal), bad_dq=1)
+        path = rewritten(cal, tmp_path / "a_cal.fits", apart)
+    found = star_field("a", open_exposure(path), bad_dq=1)
+    assert (found.x, found.y) == pytest.approx((field.x, field.y), abs=0.5)
+    assert any("keywords, which disagree with the gwcs" in w for w in found.warnings) is (wrong == "gwcs")
+
+
+def test_a_header_without_its_set_up_is_of_the_group_of_its_dithers(simulate, tmp_path):
+    """FILTER, PUPIL and SUBARRAY are in the ASDF extension too: one group of two, not two of one name."""
+    _, paths = simulate(n_dithers=2)
+
+    def stripped(hdus):
+        for key in ("FILTER", "PUPIL", "SUBARRAY"):
+            del hdus[0].header[key]
+
+    bare = rewritten(paths[1], tmp_path / paths[1].name, stripped)
+    with fits.open(bare) as hdus:
+        assert "ASDF" in hdus
+    table = FluxCalPipeline.call([str(paths[0]), str(bare)], configure_log=False).table
+    assert list(table["n_exposures"]) == [2]
+    assert list(table["n_measured"]) == [2]
 
 
 @pytest.mark.parametrize("kind", ["NIS_EXTCAL", "NIS_AMI", "NIS_TACQ"])
