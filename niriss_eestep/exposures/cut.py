@@ -39,6 +39,8 @@ EXP_TYPES = ("NIS_IMAGE", "NIS_EXTCAL", "NIS_AMI", "NIS_TACQ", "NIS_TACONFIRM")
 SEARCH_RADIUS = 5.0
 #: another position than the header's is believed where its source is brighter by this factor
 BRIGHTER = 3.0
+#: a target this far off the image at most may still be on it, its coordinates being without proper motion [pix]
+OFF_IMAGE = 150.0
 
 RATE_UNITS = ("DN/s", "DN / s")
 SB_UNITS = ("MJy/sr", "MJy / sr")
@@ -321,6 +323,8 @@ class Field:
     pixels : PixelSize
     warnings : tuple of str
         What is odd about the exposure as a whole.
+    outside : str
+        By the WCS the target is not on the image, and the first position is the nearest on it: what to say of it.
     """
 
     layers: list[Layers]
@@ -330,6 +334,7 @@ class Field:
     wcs: ImageWCS
     pixels: PixelSize
     warnings: tuple[str, ...]
+    outside: str = ""
 
 
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
@@ -365,9 +370,12 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
     layers = image_layers(name, model)
     ny, nx = layers[0].data.shape
-    wcs = image_wcs(name, model, (ny, nx))
+    wcs, outside = image_wcs(name, model, (ny, nx)), ""
     if position is None:
         x, y, warnings = _first_position(name, layers[0], bad_dq, target_positions(name, model.meta, wcs))
+        if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+            outside, warnings = warnings[0], ()
+            x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
     else:
         (x, y), warnings = position, ()
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
@@ -379,7 +387,7 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
         )
     if layers[0].dq is None and layers[0].weight is None:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
-    return Field(layers, bad_dq, x, y, wcs, pixels, wcs.warnings + pixels.warnings + warnings)
+    return Field(layers, bad_dq, x, y, wcs, pixels, wcs.warnings + pixels.warnings + warnings, outside)
 
 
 def _first_position(name, layers, bad_dq, positions):
@@ -391,10 +399,10 @@ def _first_position(name, layers, bad_dq, positions):
     inside = [p for p in positions if -0.5 <= p[0] <= nx - 0.5 and -0.5 <= p[1] <= ny - 0.5]
     if not inside:
         x, y, how = positions[0]
-        raise ExposureError(
-            f"{name}: by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image; give "
-            "source_x and source_y if the WCS is wrong"
-        )
+        outside = f"by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image"
+        if np.hypot(x - np.clip(x, 0, nx - 1), y - np.clip(y, 0, ny - 1)) > OFF_IMAGE:
+            raise ExposureError(f"{name}: {outside}; give source_x and source_y if the WCS is wrong")
+        return x, y, (outside,)
     if len(positions) == 1:
         return (*positions[0][:2], ())
     return _by_star(name, layers, bad_dq, positions[0], inside)

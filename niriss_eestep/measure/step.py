@@ -13,6 +13,7 @@ import numpy as np
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
 from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_flat_fielded, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
+from niriss_eestep.exposures.second_look import known_star, second_look
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
@@ -128,14 +129,27 @@ class ExposureStep(FluxStep):
             )
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.pixels.ratio) if field.pixels.resampled else options
-            half_size = self.half_size(in_image)
-            exposures = star_exposures(member.name, model, field, half_size=half_size, gain=gain, references=references)
+            cut = partial(star_exposures, member.name, model, gain=gain, references=references)
+            exposures = cut(field, half_size=self.half_size(in_image))
             record = exposure_record(member.filename, metadata, exposures)
             if self.save_results and self.search_attr("skip_existing"):
                 kept = self._existing(member, parameters, record)
                 if kept is not None:
                     return kept
             profile, integrations = self._profile_of(exposures, in_image, model, references)
+            found = second_look(
+                exposures,
+                profile.centroid,
+                field,
+                self._known_star(model, references, gain),
+                cut,
+                is_given=position is not None,
+            )
+            if isinstance(found, str):
+                profile, integrations = self.failed_profile(exposures[0], in_image, found), None
+            elif found is not None:
+                exposures = cut(found, half_size=self.half_size(in_image))
+                profile, integrations = self._profile_of(exposures, in_image, model, references)
             if in_image is not options:
                 profile = native_profile(profile, options, field.pixels.ratio)
             result = profile_model(profile, model)
@@ -256,6 +270,12 @@ class ExposureStep(FluxStep):
             return combine_integrations(profiles)
         except ExposureError as error:
             return self.failed_profile(exposures[0], options, str(error)), None
+
+    def _known_star(self, model, references, gain):
+        """What is known of the star; inside the pipeline the flux calibration has its spectrum."""
+        given = getattr(self.parent, "abs_flux", self)
+        types = ("stdspec", "throughput")
+        return known_star(model, gain, references.get("psfee"), *(given.get_ref_override(kind) for kind in types))
 
     # ---- what the steps differ in
 
