@@ -119,14 +119,9 @@ class ExposureStep(FluxStep):
             parameters = self.parameters_for(metadata)
             position = _position(member.name, parameters)
             gain, references = self.find_references(metadata, parameters, model.meta.subarray)
-            options = self.options(parameters)
-            field = star_field(
-                member.name,
-                model,
-                bad_dq=bad_dq_mask(parameters["bad_dq"]),
-                position=position,
-                allow_nrm=parameters["allow_nrm"],
-            )
+            options, bad_dq = self.options(parameters), bad_dq_mask(parameters["bad_dq"])
+            nrm = parameters["allow_nrm"]
+            field = star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.pixels.ratio) if field.pixels.resampled else options
             cut = partial(star_exposures, member.name, model, gain=gain, references=references)
@@ -137,19 +132,13 @@ class ExposureStep(FluxStep):
                 if kept is not None:
                     return kept
             profile, integrations = self._profile_of(exposures, in_image, model, references)
-            found = second_look(
-                exposures,
-                profile.centroid,
-                field,
-                self._known_star(model, references, gain),
-                cut,
-                is_given=position is not None,
-            )
+            known = self._known_star(model, references, gain)
+            found = second_look(exposures, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
-                exposures = cut(found, half_size=self.half_size(in_image))
-                profile, integrations = self._profile_of(exposures, in_image, model, references)
+                elsewhere = cut(found, half_size=self.half_size(in_image))
+                profile, integrations = self._profile_of(elsewhere, in_image, model, references)
             if in_image is not options:
                 profile = native_profile(profile, options, field.pixels.ratio)
             result = profile_model(profile, model)
