@@ -41,8 +41,8 @@ class SkyShape:
         Of the coefficients: of the pixels' noise, and of the star's wing [(DN/s/pix)^2].
     wing : ndarray, shape (n_terms,)
         What an error of the star's wing adds to the coefficients: part of ``covariance`` [DN/s/pix].
-    is_needed : bool
-        Whether the sky's shape stands out.
+    chance : float
+        How often noise alone makes as much of a shape in a flat sky.
     """
 
     terms: NDArray[np.float64]
@@ -50,7 +50,12 @@ class SkyShape:
     coefficient: NDArray[np.float64]
     covariance: NDArray[np.float64]
     wing: NDArray[np.float64]
-    is_needed: bool = False
+    chance: float = 1.0
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the sky's shape stands out."""
+        return self.chance < _PROBABILITY
 
     @property
     def image(self) -> NDArray[np.float64]:
@@ -122,4 +127,4 @@ def judged(shape: SkyShape, light: NDArray[np.float64], noise: NDArray[np.float6
     chi2 = float(asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked)
     # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
     chances = scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]])
-    return replace(shape, covariance=covariance, wing=wing, is_needed=bool(chances.min() < _PROBABILITY))
+    return replace(shape, covariance=covariance, wing=wing, chance=float(chances.min()))

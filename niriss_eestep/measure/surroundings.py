@@ -122,14 +122,14 @@ def study_surroundings(
         # the wing's fall is no noise
         residual, outside = np.where(bad, 0.0, star - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    # without a model of the wing its fall looks like a curvature of the sky
-    sought = model is not None and options.background_method == "annulus"
-    shape = fit_sky(residual, use, x, y, options.sky_radii[0]) if sought else None
-    rest = residual if shape is None else residual - shape.image
     if stamp.resampled:
-        correlation = PixelCorrelation(np.zeros(len(SHAPES)))
-    else:
-        correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
+        return Surroundings(residual, use, PixelCorrelation(np.zeros(len(SHAPES))), None, options.destripe)
+    # without a model of the wing its fall looks like a curvature of the sky
+    if model is None or options.background_method != "annulus":
+        return Surroundings(residual, use, estimate_correlation(residual, variance, use), None, options.destripe)
+    shape = fit_sky(residual, use, x, y, options.sky_radii[0])
+    rest = residual if shape is None else residual - shape.image
+    correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
     if shape is not None:
         independent = covariance_of_sums(shape.weights.reshape(len(shape.weights), -1), variance.ravel())
         shape = judged(shape, light, independent)
