@@ -30,6 +30,9 @@ DEGREE = 3
 _SURFACE_SIGMA = 1.0
 #: each repaired pixel keeps its weights for every pixel of the stamp; 1 GB of them is no repair any more
 _WEIGHTS_MAX = 1024**3 // 8
+#: where less than this share of a box is good, errors of repaired pixels are judged together, where this share of their
+#: pattern lies on good pixels
+_CLUSTERED, _MOSTLY = 0.8, 0.8
 #: good pixels within this distance in radius are predicted too, to judge a method [pix]
 _SIMILAR_RADIUS = 1.5
 
@@ -49,8 +52,8 @@ class Repair:
     variance : ndarray, shape (n,)
         Variance of the method itself, measured on the good pixels at the same distance from the star; below zero where
         chance lets those scatter less than their noise.
-    common_err : ndarray, shape (n,)
-        Standard error that is one and the same for all of them, whatever else each has.
+    common_err : ndarray, shape (n,) or (n_causes, n)
+        Standard error that is one and the same for all of them, whatever else each has; of each cause by itself.
     """
 
     index: NDArray[np.int64]
@@ -313,8 +316,53 @@ def repair_pixels(
     noise = np.where(good, stamp.variance, 0.0)
     found = predict(stamp.image, noise, good, todo, distance)
     trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
-    own = _method_variance(found.residual, found.expected, trial, distance, distance[todo])
-    return Repair(np.flatnonzero(todo), found.value, found.weights, own, np.zeros_like(own))
+    own, together = (
+        _method_variance(found.residual, found.expected, trial, distance, distance[todo]),
+        np.zeros(todo.sum()),
+    )
+    share = scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
+    if todo.sum() > 1 and share.min() < _CLUSTERED:
+        together = _errors_elsewhere(stamp, good, todo, distance, predict)
+        own = own if not len(together) else np.zeros_like(own)
+    return Repair(np.flatnonzero(todo), found.value, found.weights, own, together)
+
+
+def _errors_elsewhere(
+    stamp: Stamp,
+    good: NDArray[np.bool_],
+    todo: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    predict: Callable[..., Prediction],
+) -> NDArray[np.float64]:
+    """Errors of the same pattern of pixels, turned about the star and mirrored, on good pixels, shape (n_trials, n).
+
+    Pixels side by side, as those of bad columns, have errors in common, and larger ones than a pixel whose neighbours
+    are good. Of seven trials those count that lie on good pixels for the most part. They are divided by the root of
+    their number, and shrunk by what the pixels' noise explains of the errors' sums.
+    """
+    centre = np.array(np.unravel_index(np.argmin(distance), distance.shape))
+    places, found, noise = np.argwhere(todo) - centre, [], 0.0
+    variance = np.where(good, stamp.variance, 0.0)
+    for mirror in (1, -1):
+        for turn in ((1, 0), (0, 1), (-1, 0), (0, -1)):
+            j, i = np.transpose(places * (1, mirror) @ np.array([turn, (-turn[1], turn[0])])) + centre[:, None]
+            inside = (j >= 0) & (i >= 0) & (j < good.shape[0]) & (i < good.shape[1])
+            inside[inside] = good[j[inside], i[inside]]
+            if inside.mean() < _MOSTLY:
+                continue
+            there = np.zeros_like(todo)
+            there[j[inside], i[inside]] = True
+            left = good & ~there
+            tried = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
+            order = np.zeros(todo.shape, dtype=np.int64)
+            order[there] = np.arange(there.sum())
+            error = np.zeros(len(places))
+            error[inside] = (tried.value - stamp.image[there])[order[j[inside], i[inside]]]
+            found.append(error)
+            noise += variance[there].sum() + np.sum(tried.weights.sum(axis=0) ** 2 * variance)
+    errors = np.array(found).reshape(len(found), len(places))
+    seen = np.sum(errors.sum(axis=1) ** 2)
+    return errors * np.sqrt(max(1 - noise / seen, 0.0) / len(found)) if seen > 0 else errors
 
 
 def repair_surrounded(
