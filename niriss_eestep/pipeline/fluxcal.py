@@ -150,13 +150,12 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return [], str(error)
-        if gc.get_freeze_count():
-            # the collections in `run` are not to go through what is kept of the exposures before, but now and then
-            self.n_measured += 1
-            if self.n_measured % 100 == 0:
-                gc.unfreeze()
-                gc.collect()
-            gc.freeze()
+        # the collections in `run` are not to go through what is kept of the exposures before, but now and then
+        self.n_measured += 1
+        if self.n_measured % 100 == 0:
+            gc.unfreeze()
+            gc.collect()
+        gc.freeze()
         for product in products:
             # half of a product, which the files have; the report shows it, and the errors of a flat field need it
             if not (self.save_report or "stamp_flat_err" in product._instance):
