@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,66 +20,15 @@ from niriss_eestep.products.groups import exposure_backgrounds
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
 from niriss_eestep.products.verdict import group_line
+from niriss_eestep.reference.psfee import load_psfee
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum
+from niriss_eestep.reference.throughput import load_throughput
 
 __all__ = ["AbsFluxStep"]
 
 log = logging.getLogger(__name__)
 
 GROUP_KEYS = ("target", "filter", "pupil", "subarray")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CalibratedGroup:
-    """What was found for one group; the product's row of it also tells of exposures that are in no group.
-
-    Parameters
-    ----------
-    model : CombinedEEModel
-    names : dict
-        ``target``, ``filter``, ``pupil`` and ``subarray``.
-    row : dict
-        Row of the table, without ``n_exposures`` and ``status``.
-    arrays : dict of str to ndarray
-        By radius: ``radius_used``, ``total_count_rate``, ``total_count_rate_err``, ``ee_effective``.
-    exposures : list of dict
-        Rows of the table of exposures.
-    notes : tuple of str
-        What is odd about the rate; what is missing, where the rest could be done.
-    failure : str
-        Why there is no total count rate.
-    """
-
-    model: CombinedEEModel
-    names: dict
-    row: dict
-    arrays: dict
-    exposures: list
-    notes: tuple[str, ...] = ()
-    failure: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Correction:
-    """Aperture correction of one group.
-
-    Parameters
-    ----------
-    curve, curve_err : callable
-        EE at radii [pix], 1 at infinity, and its standard error.
-    rings : list of (ndarray, ndarray)
-        Edges [pix] and coverage of the rings of each exposure's annulus; empty where the curve allows for it already.
-    radius_min, radius_max : float
-        Radii to average [pix].
-    modes : callable, optional
-        Change of the EE at radii per unit of each mode of the PSF's prior; None where the reference has none.
-    """
-
-    curve: Callable
-    curve_err: Callable
-    rings: list
-    radius_min: float
-    radius_max: float
-    modes: Callable | None = None
 
 
 class AbsFluxStep(FluxStep):
@@ -125,15 +73,22 @@ class AbsFluxStep(FluxStep):
         results = []
         for product in self.gather_products(inputs):
             self._reference_files_used = []
-            models = [self._checked(member, self.open_member(member)) for member in product.members]
-            sources = [member.source for member in product.members]
-            used = [(m, s) for m, s in zip(models, sources, strict=True) if isinstance(m, CombinedEEModel)]
-            if not used:
+            lost, models, sources = self.search_attr("lost", default=()), [], []
+            for member in product.members:
+                model = self.open_member(member)
+                if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
+                    raise ProductError(
+                        f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
+                    )
+                if isinstance(model, CombinedEEModel):
+                    models.append(completed_group(model))
+                    sources.append(member.source)
+            if not models:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
-            groups = [self.calibrate_group(model) for model, _ in used]
-            name = product.name or self.search_attr("product_name")
-            lost = self.search_attr("lost", default=())
-            results.append(self.collect(groups, [source for _, source in used], name, lost))
+            name = product.name or self.search_attr("product_name") or models[0].meta.group.product
+            result = self.collect(name, models, [self.calibrate_group(model, lost) for model in models], lost)
+            self.finish(result, sources, self.parameters_for(models[0]))
+            results.append(result)
         if not results:
             raise ProductError("no combined EE profiles to calibrate")
         self.output_use_model = True
@@ -150,23 +105,16 @@ class AbsFluxStep(FluxStep):
             if not 0 <= parameters[name] < np.inf:
                 raise ParameterError(f"{name}={parameters[name]}: a standard error is 0 or more")
 
-    def _checked(self, member, model):
-        if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
-            raise ProductError(
-                f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
-            )
-        return completed_group(model) if isinstance(model, CombinedEEModel) else model
-
-    def collect(self, calibrated, sources, product_name=None, lost=()):
+    def collect(self, name, models, calibrated, lost=()):
         """Make the product of groups that have been calibrated.
 
         Parameters
         ----------
-        calibrated : list of CalibratedGroup
-        sources : list of (Path or DataModel)
-            Where their combined profiles came from.
-        product_name : str, optional
-            By default the one that the groups carry.
+        name : str
+            The product's.
+        models : list of CombinedEEModel
+        calibrated : list of (dict, dict, list of dict)
+            As from `calibrate_group`.
         lost : sequence of dict
             Exposures that are in no group because they could not be read: ``exposure``, ``filename``, ``status`` and,
             where known, the group's names.
@@ -180,84 +128,89 @@ class AbsFluxStep(FluxStep):
         ExposureError
             If no group could be calibrated.
         """
-        models = [group.model for group in calibrated]
-        product = product_name or models[0].meta.group.product
         radius = models[0].radius
         for model in models:
             if not np.array_equal(model.radius, radius):
                 raise ProductError(
                     f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
                 )
-        groups = [(_row(group, lost), group.arrays) for group in calibrated]
-        groups += [(_lost_row(entries), _empty(len(radius))) for entries in _lost_groups(models, lost).values()]
+        groups = [(row, arrays) for row, arrays, _ in calibrated]
+        groups += [(row, {}) for row in _lost_rows(models, lost)] if lost else []
         groups.sort(key=lambda group: tuple(group[0][key] for key in GROUP_KEYS))
         rows = [row for row, _ in groups]
         if all(row["status"].startswith("failed") for row in rows):
             reasons = "; ".join(sorted({row["status"] for row in rows}))
-            raise ExposureError(f"{product}: no group could be calibrated: {reasons}")
-        arrays = {key: [found[key] for _, found in groups] for key in groups[0][1]}
+            raise ExposureError(f"{name}: no group could be calibrated: {reasons}")
+        nan = np.full(len(radius), np.nan)
+        empty = {"radius_used": np.zeros(len(radius), dtype=bool), "total_count_rate": nan, "total_count_rate_err": nan}
+        empty |= {"ee_effective": nan, "aperture_modes": np.zeros(0)}
+        arrays = {key: [found.get(key, nothing) for _, found in groups] for key, nothing in empty.items()}
         n_modes = max(len(modes) for modes in arrays["aperture_modes"])
         arrays["aperture_modes"] = [np.pad(m, (0, n_modes - len(m))) for m in arrays["aperture_modes"]]
         if not n_modes:
             del arrays["aperture_modes"]
-        exposures = [exposure for group in calibrated for exposure in group.exposures]
+        exposures = [exposure for *_, found in calibrated for exposure in found]
         known = {e["exposure"] for e in exposures}
         exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
         exposures.sort(key=lambda e: e["exposure"])
         result = abs_flux_model(rows, radius=radius, exposures=exposures, **arrays)
         copy_metadata(result, models[0])
-        result.meta.filename = f"{product}_absflux.asdf"
-        self.finish(result, sources, self.parameters_for(models[0]))
+        result.meta.filename = f"{name}_absflux.asdf"
         for row in rows:
             level = logging.INFO if row["status"] == "measured" else logging.WARNING
             log.log(level, "%s", group_line(row))
         return result
 
-    def calibrate_group(self, model):
+    def calibrate_group(self, model, lost=()):
         """Calibrate one group.
 
         Parameters
         ----------
         model : CombinedEEModel
+        lost : sequence of dict
+            As for `collect`: those of the group count as failed.
 
         Returns
         -------
-        CalibratedGroup
-            With a failure, and no more than the group's names, where that is not possible.
+        row : dict
+            Of the product's table; no more than the group's names, counts and status where it failed.
+        arrays : dict of str to ndarray
+            By radius, as `abs_flux_model` takes them; empty where it failed.
+        exposures : list of dict
+            Rows of the table of exposures.
         """
         names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
+        statuses = [str(status) for status in model.exposure_status]
+        n_measured = sum(not status.startswith("failed") for status in statuses)
+        n_exposures = len(statuses) + sum(all(entry.get(k) == names[k] for k in GROUP_KEYS) for entry in lost)
         row = names | {
-            "n_measured": sum(not status.startswith("failed") for status in model.exposure_status),
+            "n_measured": n_measured,
             "gain": model.meta.group.gain,
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
         }
-        arrays, total, notes, failure = _empty(len(model.radius)), None, (), ""
+        n_warned = sum(status.startswith("measured with warnings") for status in statuses)
+        n_unknown = sum(not entry.get("filter") for entry in lost)
+        counts = {
+            f"{n_exposures - n_measured} of {n_exposures} exposures failed": n_exposures - n_measured,
+            f"{n_unknown} exposures that cannot be read may be of this group": n_unknown,
+            f"{n_warned} of {n_exposures} exposures have warnings": n_warned,
+        }
+        arrays, total, notes, failure = {}, None, (), ""
         try:
             total, modes = self._total(model, names)
             row |= {"significance": total.significance, "chi2_dof": total.chi2_dof}
             stimulus, more = self._stimulus(model, names)
-            row |= asdict(
-                calibrate_rate(
-                    total,
-                    stimulus,
-                    gain=model.meta.group.gain,
-                    gain_err=self.parameters_for(model)["gain_err"],
-                    pixar_sr=model.meta.group.pixar_sr,
-                )
-            )
+            errors = {"gain_err": self.parameters_for(model)["gain_err"], "pixar_sr": row["pixar_sr"]}
+            row |= asdict(calibrate_rate(total, stimulus, gain=row["gain"], **errors))
             notes = rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
+            arrays = {"radius_used": total.used, "total_count_rate": total.total, "ee_effective": total.ee_effective}
+            arrays |= {"total_count_rate_err": total.total_err, "aperture_modes": modes}
         except NirissEEError as error:
             total, failure = None, str(error)
-        else:
-            arrays = {
-                "radius_used": total.used,
-                "total_count_rate": total.total,
-                "total_count_rate_err": total.total_err,
-                "ee_effective": total.ee_effective,
-                "aperture_modes": modes,
-            }
-        return CalibratedGroup(model, names, row, arrays, _exposures(model, names, total), notes, failure)
+        notes = tuple(text for text, n in counts.items() if n) + notes
+        row |= {"n_exposures": n_exposures, "status": str(Status(failure, notes))}
+        return row, arrays, _exposures(model, names, total)
 
     def _total(self, model, group):
         """Total count rate of a group."""
@@ -265,26 +218,19 @@ class AbsFluxStep(FluxStep):
             raise ReferenceDataError("the NRM's PSF is none of the PSF references': no aperture correction")
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
-        correction = find(model, group, parameters)
+        correction, modes_at = find(model, group, parameters)
         combined = combined_profile(model)
-        total = total_rate(
-            combined,
-            correction.curve,
-            correction.curve_err,
-            area=model.exposure_area,
-            rings=correction.rings,
-            radius_min=correction.radius_min,
-            radius_max=correction.radius_max,
-        )
-        if correction.modes is None:
+        total = total_rate(combined, area=model.exposure_area, **correction)
+        if modes_at is None:
             return total, np.zeros(0)
-        modes = aperture_modes(correction.modes, total, combined.exposure_weight, model.exposure_area, correction.rings)
+        modes = aperture_modes(modes_at, total, combined.exposure_weight, model.exposure_area, correction["rings"])
         return replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(modes**2)))), modes
 
     def _psfee(self, model, group, parameters):
-        """EE of the PSF, and each exposure's annulus as it was used."""
-        from niriss_eestep.reference import load_psfee
+        """What `total_rate` takes for the EE of the PSF, with each exposure's annulus as it was used, and its modes.
 
+        The modes are None where the reference has none.
+        """
         psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
         if psfee.modes is None and self._no_modes != psfee.name:
             self._no_modes = psfee.name
@@ -292,18 +238,14 @@ class AbsFluxStep(FluxStep):
                 "%s: without modes of the PSF: err_aperture is the scatter that it states, not how uncertain the PSF is"
             )
             log.warning(text, psfee.name)
-        return Correction(
-            partial(psfee.ee, group["filter"]),
-            partial(psfee.ee_err, group["filter"]),
-            exposure_backgrounds(model),
-            parameters["radius_min"],
-            parameters["radius_max"],
-            partial(psfee.modes.at, group["filter"]) if psfee.modes is not None else None,
-        )
+        name, radii = group["filter"], {key: parameters[key] for key in ("radius_min", "radius_max")}
+        curves = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
+        modes_at = partial(psfee.modes.at, name) if psfee.modes is not None else None
+        return {**curves, "rings": exposure_backgrounds(model), **radii}, modes_at
 
     def _apcorr(self, model, group, parameters):
-        """Correction of the apcorr reference, which allows for the starlight in its own annulus already."""
-        from niriss_eestep.reference import load_apcorr
+        """The same for the apcorr reference, which allows for the starlight in its own annulus already."""
+        from niriss_eestep.reference.apcorr import load_apcorr
 
         path = self.get_reference_file(model, "apcorr")
         if path is None:
@@ -328,14 +270,12 @@ class AbsFluxStep(FluxStep):
                 f"radii between radius_min={parameters['radius_min']:g} and "
                 f"radius_max={parameters['radius_max']:g} pix lies there"
             )
-        nothing = (np.array([]), np.array([]))
-        return Correction(effective.curve, effective.err, [nothing] * len(model.exposure_names), r_min, r_max)
+        rings = [(np.array([]), np.array([]))] * len(model.exposure_names)
+        curves = {"curve": effective.curve, "curve_err": effective.err}
+        return {**curves, "rings": rings, "radius_min": r_min, "radius_max": r_max}, None
 
     def _stimulus(self, model, group):
         """What the star should give, and what is odd about it; None, and why, where that is not to be had."""
-        from niriss_eestep.reference import load_spectrum, load_throughput
-        from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
-
         path = self.get_reference_file(model, "stdspec")
         if path is not None:
             load_spectrum(path)  # one given by hand must be readable
@@ -365,37 +305,6 @@ class AbsFluxStep(FluxStep):
         return stimulus, notes
 
 
-def _empty(n_radii):
-    """Arrays of a group that could not be calibrated."""
-    nan = np.full(n_radii, np.nan)
-    return {
-        "radius_used": np.zeros(n_radii, dtype=bool),
-        "total_count_rate": nan,
-        "total_count_rate_err": nan,
-        "ee_effective": nan,
-        "aperture_modes": np.zeros(0),
-    }
-
-
-def _row(group, lost):
-    """Row of a group, with the exposures of it that could not be read."""
-    statuses = list(group.model.exposure_status)
-    n_lost = sum(all(entry.get(key) == group.names[key] for key in GROUP_KEYS) for entry in lost)
-    n_exposures = len(statuses) + n_lost
-    n_failed = n_exposures - group.row["n_measured"]
-    warnings = []
-    if n_failed:
-        warnings.append(f"{n_failed} of {n_exposures} exposures failed")
-    n_unknown = sum(not entry.get("filter") for entry in lost)
-    if n_unknown:
-        warnings.append(f"{n_unknown} exposures that cannot be read may be of this group")
-    n_warned = sum(status.startswith("measured with warnings") for status in statuses)
-    if n_warned:
-        warnings.append(f"{n_warned} of {n_exposures} exposures have warnings")
-    warnings += group.notes
-    return group.row | {"n_exposures": n_exposures, "status": str(Status(group.failure, tuple(warnings)))}
-
-
 def _exposures(model, group, total):
     """Rows of the table of exposures."""
     k = int(np.nonzero(total.used)[0][-1]) if total is not None else len(model.radius) - 1
@@ -423,22 +332,17 @@ def _exposures(model, group, total):
     return rows
 
 
-def _lost_groups(models, lost):
-    """Exposures that could not be read, by the groups that have no other member."""
+def _lost_rows(models, lost):
+    """Rows of the groups of which no exposure could be measured, each with what became of its exposures."""
     present = {tuple(getattr(model.meta.group, key) for key in GROUP_KEYS) for model in models}
-    groups = {}
+    reasons = {}
     for entry in lost:
         key = tuple(entry.get(k, "") for k in GROUP_KEYS)
         if key not in present and entry.get("filter"):
-            groups.setdefault(key, []).append(entry)
-    return groups
-
-
-def _lost_row(entries):
-    """Row of a group of which no exposure could be measured."""
-    reasons = sorted({entry["status"].removeprefix("failed: ") for entry in entries})
-    return {key: entries[0].get(key, "") for key in GROUP_KEYS} | {
-        "n_exposures": len(entries),
-        "n_measured": 0,
-        "status": str(Status("no exposure could be measured: " + "; ".join(reasons))),
-    }
+            reasons.setdefault(key, []).append(entry["status"].removeprefix("failed: "))
+    return [
+        dict(zip(GROUP_KEYS, key, strict=True))
+        | {"n_exposures": len(found), "n_measured": 0}
+        | {"status": str(Status("no exposure could be measured: " + "; ".join(sorted(set(found)))))}
+        for key, found in reasons.items()
+    ]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from stdatamodels.jwst.datamodels import ImageModel
 
-from niriss_eestep.exposures.inputs import Member
 from niriss_eestep.flux.synthetic import StandardSpectrum
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
@@ -114,16 +113,17 @@ def make_program(
                 ee.append(models[0])
                 sb.append(models[1])
                 number += 1
-    opened = [(Member(model.meta.filename, model), model) for model in (*ee, *sb)]
-    combined = CombineProfilesStep().combine(opened, product)
-    step = AbsFluxStep()
+    combine, step = CombineProfilesStep(), AbsFluxStep()
+    combine.product_name = step.product_name = product
+    combined = combine.process([*ee, *sb])
+    step.lost = lost
     if spectrum is not None:
         step.override_stdspec = str(spectrum)
     groups = [model for model in combined if model.kind == "combined_ee"]
     with pytest.MonkeyPatch.context() as environment:
         for name in ("PYSYN_CDBS", "NIS_SYNPHOT", "CRDS_SERVER_URL", "CRDS_PATH"):
             environment.delenv(name, raising=False)
-        absflux = step.collect([step.calibrate_group(group) for group in groups], groups, product, lost)
+        absflux = step.process(groups)
         return Program(ee, sb, combined, absflux)
 
 
