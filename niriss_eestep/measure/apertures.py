@@ -152,7 +152,7 @@ def sum_apertures(
     covariance += noise[:n, :n]
     for repair in repairs:
         touched = flat[:, repair.index]
-        together = np.einsum("ik,ck->ic", touched, np.atleast_2d(repair.common_err))
+        together = np.einsum("ik,ck->ic", touched, repair.common_err)
         shared = np.einsum("ic,jc->ij", together, together)
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
         common += covariance_of_sums(touched, repair.variance) + shared
@@ -214,7 +214,7 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: NDArra
     noise = variance.ravel().copy()
     for repair in repairs:
         weights = repair.weights.reshape(len(repair.index), -1)
-        own = np.maximum(repair.variance, 0.0) + np.sum(np.atleast_2d(repair.common_err) ** 2, axis=0)
+        own = np.maximum(repair.variance, 0.0) + np.sum(repair.common_err**2, axis=0)
         variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, noise) + own
         left.flat[repair.index] = ~np.isfinite(own)
     return replace(exposure, image=image, variance=np.where(left, 0.0, variance), bad=left)

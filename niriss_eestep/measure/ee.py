@@ -10,15 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.apertures import (
-    Apertures,
-    apertures_about,
-    covariance_of_centring,
-    repaired_stamp,
-    sum_apertures,
-)
+from niriss_eestep.measure.apertures import apertures_about, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
-from niriss_eestep.measure.core_repair import hold_to_growth
+from niriss_eestep.measure.core_repair import repair_core
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.low_pixels import with_low_pixels
 from niriss_eestep.measure.options import EEOptions
@@ -81,13 +75,10 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     touched = bad & (weights[-1] > 0)
     failure = _core_failure(exposure, sky, (x, y), options, psf) if core_is_bad else ""
     todo = _to_repair(touched, distance, options) & (not failure)
-    in_core, outside = _repair(exposure, bad, todo, apertures, options, sky, psf)
+    repairs = _repair(exposure, bad, todo, (x, y), options, sky, psf)
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    if in_core and psf is not None and psf.effective_ee is not None:
-        in_core = [hold_to_growth(exposure, apertures, lost, sky, in_core + outside, bad, psf)]
-    repairs = in_core + outside
     around = study_surroundings(exposure, bad, sky, x, y, psf, options)
     sums = sum_apertures(exposure, weights, sky, repairs, bad, around)
     star, count_rate = repaired_stamp(exposure, repairs, sky, bad), sums.values
@@ -142,22 +133,22 @@ def _repair(
     exposure: Stamp,
     bad: NDArray[np.bool_],
     todo: NDArray[np.bool_],
-    apertures: Apertures,
+    star: tuple[float, float],
     options: EEOptions,
     sky: Sky,
     psf: PSFModel | None,
-) -> list[list[Repair]]:
-    """Repair the core by the model PSF, the rest by the method chosen: none or one of either."""
-    distance = distance_grid(todo.shape, apertures.x, apertures.y)
+) -> list[Repair]:
+    """Repair the core by the model PSF, the rest by the method chosen: none, one or two."""
+    repairs, distance = [], distance_grid(todo.shape, *star)
     core = todo & (distance <= options.core_radius - CENTROID_MARGIN)
-    repairs: list[list[Repair]] = [[], []]
-    for found, part, method in zip(repairs, (core, todo & ~core), ("psf", options.bad_pixel_method), strict=True):
-        if part.any():
-            predict = {"surface": by_surface, "median": by_median}.get(method)
-            if predict is None:
-                model = None if psf is None else psf.as_seen(apertures.x, apertures.y, sky)
-                predict = partial(by_psf, model=model, background=sky.background.value)
-            found.append(repair_pixels(exposure, bad, part, distance, predict))
+    if core.any() and psf is not None:
+        repairs.append(repair_core(exposure, bad, core, star, sky, psf, options.core_radius))
+    if (todo & ~core).any():
+        predict = {"surface": by_surface, "median": by_median}.get(options.bad_pixel_method)
+        if predict is None:
+            model = None if psf is None else psf.as_seen(*star, sky)
+            predict = partial(by_psf, model=model, background=sky.background.value)
+        repairs.append(repair_pixels(exposure, bad, todo & ~core, distance, predict))
     return repairs
 
 

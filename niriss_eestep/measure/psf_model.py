@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from niriss_eestep.measure.background import Sky
 
-__all__ = ["EffectiveEE", "PSFModel", "Render"]
+__all__ = ["PSFModel", "Render"]
 
 Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
-EffectiveEE = Callable[
-    [NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
-]
+Curve = Callable[[float], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +25,14 @@ class PSFModel:
     render : callable, optional
         ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
         for ``repair_core``.
-    effective_ee : callable, optional
-        ``effective_ee(radius, area, ring_edges, ring_coverage)``: effective EE; holds the light that ``repair_core``
-        fills in to the curve of growth (`niriss_eestep.measure.core_repair`).
-    ee_err : callable, optional
-        ``ee_err(radius)``: standard error of that EE; zero by default.
+    ee, ee_err : callable, optional
+        ``ee(radius)``: encircled energy, and its standard error: how well the core is known for ``repair_core``
+        (`niriss_eestep.measure.core_repair`).
     """
 
     render: Render | None = None
-    effective_ee: EffectiveEE | None = None
-    ee_err: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    ee: Curve | None = None
+    ee_err: Curve | None = None
 
     def as_seen(self, x: float, y: float, sky: Sky) -> NDArray[np.float64] | None:
         """Image of the PSF less its own light in the sky annulus: what the star leaves in the image less the sky.

@@ -52,8 +52,8 @@ class Repair:
     variance : ndarray, shape (n,)
         Variance of the method itself, measured on the good pixels at the same distance from the star; below zero where
         chance lets those scatter less than their noise.
-    common_err : ndarray, shape (n,) or (n_causes, n)
-        Standard error that is one and the same for all of them, whatever else each has; of each cause by itself.
+    common_err : ndarray, shape (n_causes, n)
+        Standard errors that they share, whatever else each has: each row has one cause.
     """
 
     index: NDArray[np.int64]
@@ -318,7 +318,7 @@ def repair_pixels(
     trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
     own, together = (
         _method_variance(found.residual, found.expected, trial, distance, distance[todo]),
-        np.zeros(todo.sum()),
+        np.zeros((0, todo.sum())),
     )
     share = scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
     if todo.sum() > 1 and share.min() < _CLUSTERED:

@@ -14,7 +14,6 @@ from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, P
 from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_flat_fielded, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.exposures.second_look import known_star, second_look
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
@@ -376,9 +375,9 @@ class EEPhotometryStep(ExposureStep):
             if options.repair_core or options.bad_pixel_method == "psf":
                 render = load_psf_images(references["psfimages"])[name].render
             if "psfee" in references:
-                # holds a repaired core to the curve of growth
+                # a repaired core's error holds that of the PSF
                 psfee = load_psfee(references["psfee"])
-                curve, curve_err = partial(effective_ee, partial(psfee.ee, name)), partial(psfee.ee_err, name)
+                curve, curve_err = partial(psfee.ee, name), partial(psfee.ee_err, name)
         return measure_ee(exposure, options, PSFModel(render, curve, curve_err))
 
     def failed_profile(self, exposure, options, reason):

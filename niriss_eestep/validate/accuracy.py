@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance, growth_flags
 from niriss_eestep.combine.shared import with_shared_errors
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
@@ -217,7 +216,9 @@ def combine_exposures(
 def _with_core_nan(exposure: StarExposure, scene: Scene, rng: np.random.Generator) -> StarExposure:
     """Lose one pixel within 3 pix of the centre."""
     j, i = np.indices(exposure.image.shape)
-    candidates = np.flatnonzero(np.hypot(i - scene.star.x, j - scene.star.y) <= 3)
+    candidates = np.flatnonzero(
+        np.hypot(i + exposure.x_origin - scene.star.x, j + exposure.y_origin - scene.star.y) <= 3
+    )
     image, bad = exposure.image.copy(), exposure.bad.copy()
     lost = rng.choice(candidates)
     image.flat[lost], bad.flat[lost] = np.nan, True
@@ -248,7 +249,7 @@ def case_errors(
     """
     rng = np.random.default_rng([seed, *map(ord, filter_name + subarray + case.name)])
     errors = np.empty(n)
-    model = PSFModel(psf.render, partial(effective_ee, partial(ee, filter_name)))
+    model = PSFModel(psf.render)
     for k in range(n):
         profiles = []
         for _ in range(case.n_dithers):

@@ -6,9 +6,9 @@ NaN and DO_NOT_USE, and everything is measured by default parameters.
 trial: 12 filters x SUB64, SUB128, SUB256 x 4 dithers with the packaged PSF: how many of the 144 exposures fail, and the
 total rates over those of the same exposures without the map.
 
-pulls: stars of single wavefronts of 56 to 80 nm rms, measured with the packaged PSF references; the count rate with bad
-pixels less the exact one of the same star, over its error. The wavefronts have the shares of the packaged model or those
-of 30, 35 and 50 nm in segments, low orders and screen; every third star has no inter-pixel capacitance.
+pulls: stars of single wavefronts of 56 to 80 nm rms, measured with the packaged PSF references; the count rate with
+bad pixels less the exact one of the same star, over its error. The wavefronts have the shares of the packaged model or
+those of 30, 35 and 50 nm in segments, low orders and screen; every third star has no inter-pixel capacitance.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.errors import NirissEEError
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.psf_model import PSFModel
@@ -41,7 +40,7 @@ WAVEFRONTS = (56.0, 62.0, 68.0, 74.0, 80.0)  # rms [nm]
 
 def model_of(name, psfee, psfs):
     """What a step knows of a filter's PSF."""
-    return PSFModel(psfs[name].render, partial(effective_ee, partial(psfee.ee, name)), partial(psfee.ee_err, name))
+    return PSFModel(psfs[name].render, partial(psfee.ee, name), partial(psfee.ee_err, name))
 
 
 def star_in(name, size, x, y, psf, electrons, rate=2e4):
@@ -82,7 +81,9 @@ def trial(bad_pixels, seed):
                 except NirissEEError as error:
                     failed.append(f"{name} {subarray} {dither}: {error}")
     off = np.array(ratios) - 1
-    print(f"{len(failed)} of {len(failed) + len(ratios)} fail; ratio to the map-free run: mean {100 * off.mean():+.4f} %,")
+    print(
+        f"{len(failed)} of {len(failed) + len(ratios)} fail; ratio to the map-free run: mean {100 * off.mean():+.4f} %,"
+    )
     print(f"rms {100 * np.sqrt(np.mean(off**2)):.4f} %, max {100 * np.abs(off).max():.4f} %", *failed, sep="\n  ")
 
 
@@ -137,7 +138,9 @@ def pulls(bad_pixels, seed, n, cache, electrons, names):
             psf = wavefront(name, number, cache)
             x, y = STAMP // 2 + rng.uniform(-0.5, 0.5, 2)
             scene = star_in(name, STAMP, float(x), float(y), psf, electrons)
-            exact = measure_ee(star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene), EEOptions(), model)
+            exact = measure_ee(
+                star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene), EEOptions(), model
+            )
             for kind, damage in kinds.items():
                 exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
                 row = [np.nan] * 4

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from niriss_eestep.errors import NirissEEError, ParameterError
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.options import BACKGROUND_METHODS
 from niriss_eestep.measure.psf_model import PSFModel
@@ -116,9 +115,8 @@ def _gaussian(x, y, shape):
     return np.exp(-0.5 * ((ii - x) ** 2 + (jj - y) ** 2) / 1.5**2) / (2 * np.pi * 1.5**2)
 
 
-def _gaussian_ee(radius, area, ring_edges, ring_coverage):
-    """Effective EE of that star: its EE, less the light that its annulus takes."""
-    return effective_ee(lambda r: 1 - np.exp(-0.5 * r**2 / 1.5**2), radius, area, ring_edges, ring_coverage)
+def _gaussian_ee(radius):
+    return 1 - np.exp(-0.5 * radius**2 / 1.5**2)
 
 
 def check(value, err, covariance, status):
@@ -135,7 +133,7 @@ def check(value, err, covariance, status):
 @given(
     exposure=exposures(),
     options=ee_options,
-    psf=st.sampled_from([(None, None), (_gaussian, None), (_gaussian, _gaussian_ee)]),
+    psf=st.sampled_from([(None,), (_gaussian,), (_gaussian, _gaussian_ee, lambda radius: 0.01 * radius)]),
 )
 def test_ee_of_anything(exposure, options, psf):
     before = exposure.image.copy(), exposure.variance.copy(), exposure.bad.copy()

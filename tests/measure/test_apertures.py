@@ -34,7 +34,7 @@ def test_sums_of_repaired_pixels_scatter_as_claimed():
         value = np.einsum("kji,ji->k", weights, image) + np.sqrt(own) * rng.normal(size=2) + common * rng.normal()
         image[bad] = value
         drawn[k] = np.einsum("kji,ji->k", apertures, image)
-    repair = Repair(np.array([7, 12]), np.zeros(2), weights, own, common)
+    repair = Repair(np.array([7, 12]), np.zeros(2), weights, own, common[None])
     zero = np.where(bad, np.nan, 0.0)
     sums = sum_apertures(stamp(zero, bad, variance), apertures, SKY, [repair], bad)
     values, covariance = sums.values, sums.covariance
@@ -50,7 +50,7 @@ def test_sums_of_repaired_pixels_scatter_as_claimed():
 def test_an_error_that_two_pixels_share_is_not_averaged():
     bad = np.zeros(SHAPE, dtype=bool)
     bad.flat[[7, 12]] = True
-    repair = Repair(np.array([7, 12]), np.ones(2), np.zeros((2, *SHAPE)), np.zeros(2), np.array([1.0, 2.0]))
+    repair = Repair(np.array([7, 12]), np.ones(2), np.zeros((2, *SHAPE)), np.zeros(2), np.array([[1.0, 2.0]]))
     quiet = stamp(np.zeros(SHAPE), bad, np.zeros(SHAPE))
     sums = sum_apertures(quiet, np.ones((1, *SHAPE)), SKY, [repair], bad)
     # 1 + 2 = 3 DN/s together, not the root of 1 + 4; all integrations have it
@@ -60,6 +60,6 @@ def test_an_error_that_two_pixels_share_is_not_averaged():
 def test_a_pixel_without_an_error_stays_bad():
     bad = np.zeros(SHAPE, dtype=bool)
     bad.flat[[7, 12]] = True
-    repair = Repair(np.array([7]), np.ones(1), np.zeros((1, *SHAPE)), np.array([np.nan]), np.zeros(1))
+    repair = Repair(np.array([7]), np.ones(1), np.zeros((1, *SHAPE)), np.array([np.nan]), np.zeros((0, 1)))
     found = repaired_stamp(stamp(np.zeros(SHAPE), bad, np.ones(SHAPE)), [repair], SKY, bad)
     assert np.flatnonzero(found.bad).tolist() == [7, 12]

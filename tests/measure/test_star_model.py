@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.measure.background import fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
@@ -36,7 +35,7 @@ def star(name, rng, *, blur=0.0, others=()):
 
 def measured(stamp, name):
     ee, err = (partial(part, name) for part in (load_psfee().ee, load_psfee().ee_err))
-    return measure_ee(stamp, EEOptions(), PSFModel(load_psf_images()[name].render, partial(effective_ee, ee), err))
+    return measure_ee(stamp, EEOptions(), PSFModel(load_psf_images()[name].render, ee, err))
 
 
 @pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
