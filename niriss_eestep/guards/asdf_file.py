@@ -196,7 +196,7 @@ def _check_text(
             raise error(f"{path}: refers to another file; a {what} holds all its data itself")
         if isinstance(event, yaml.CollectionStartEvent):
             kind = {"is_map": isinstance(event, yaml.MappingStartEvent), "is_array": "/ndarray-" in tag}
-            shape = [] if node.is_array and node.key == "shape" else None
+            shape: list[str] | None = [] if node.is_array and node.key == "shape" else None
             nodes.append(SimpleNamespace(anchor=event.anchor, **kind, shape=shape, entries=1, key=None))
         elif isinstance(event, yaml.CollectionEndEvent):
             nodes.pop()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -183,19 +183,19 @@ def primary_header(path: Path, what: str, error: type[NirissEEError] = Reference
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
     """Open a file, compressed or not."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
         file.seek(0)
         if packed:
             with gzip.open(file) as unpacked:
-                yield unpacked, True
+                yield cast("BinaryIO", unpacked), True
         else:
             yield file, False
 
 
-def _header_text(path: Path, file: IO[bytes], error: type[NirissEEError], *, first: bool) -> bytes | None:
+def _header_text(path: Path, file: BinaryIO, error: type[NirissEEError], *, first: bool) -> bytes | None:
     """Read the next header; None at the end of the file."""
     text = b""
     while len(text) <= HEADER_MAX:

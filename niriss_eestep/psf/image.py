@@ -35,7 +35,7 @@ class PSFImage:
         Height over width of the detector's pixels on the sky, whose area is that of the unit.
     """
 
-    light: NDArray[np.float32]
+    light: NDArray[np.floating]
     oversample: int
     radius: NDArray[np.float64]
     ee: NDArray[np.float64]
@@ -163,7 +163,7 @@ def reshaped(image: PSFImage, ee: NDArray[np.float64]) -> PSFImage:
     """
     fine = np.arange(0.0, image.radius[-1], 0.25)[1:]
     growth = [PchipInterpolator(image.radius, curve)(fine, 1) for curve in (ee, image.ee)]
-    ratio = np.divide(*growth, out=np.ones(fine.size), where=growth[1] > 0)
+    ratio = np.divide(growth[0], growth[1], out=np.ones(fine.size), where=growth[1] > 0)
     n = image.light.shape[0]
     centres = (np.arange(n) + 0.5) / image.oversample - image.half_size
     distance = np.hypot(centres[:, None], centres[None, :])

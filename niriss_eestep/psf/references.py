@@ -27,7 +27,7 @@ STAR_TEMPERATURE = 5800.0  # [K]
 
 
 def build_psfs(
-    filters: Sequence[str] = FILTERS,
+    filters: Sequence[str] = tuple(FILTERS),
     *,
     wavefront: str | Wavefront = "inflight",
     throughput: Throughput | None = None,

@@ -1,6 +1,7 @@
 """Where reference data come from, and the packaged ones."""
 
 from importlib import import_module
+from typing import Any
 
 # name: module that has it; imported on first use, because readers bring asdf and astropy
 _EXPORTS = {
@@ -24,11 +25,11 @@ _EXPORTS = {
 __all__ = sorted(_EXPORTS)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

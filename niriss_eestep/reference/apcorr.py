@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -64,10 +65,10 @@ class EffectiveEE:
         ndarray, shape of ``radius``
         """
         line = self._between(radius, lambda r: np.interp(r, self.radius, self.ee))
-        return np.abs(self.curve(radius) - line)
+        return np.asarray(np.abs(self.curve(radius) - line))
 
-    def _between(self, radius, function):
-        radius = np.asarray(radius, dtype=np.float64)
+    def _between(self, at: ArrayLike, function: Callable[..., Any]) -> NDArray[np.float64]:
+        radius = np.asarray(at, dtype=np.float64)
         # tables are single precision
         inside = (radius >= self.radius[0] * (1 - 1e-6)) & (radius <= self.radius[-1] * (1 + 1e-6))
         return np.where(inside, function(np.clip(radius, self.radius[0], self.radius[-1])), np.nan)
@@ -152,7 +153,7 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
     _, columns = read_fits_table(path, what, "APCORR")
     with reading(path, f"an {what}"):
         names = zip(columns["FILTER"][0], columns["PUPIL"][0], strict=True)
-        keys = [tuple(str(part).strip().upper() for part in key) for key in names]
+        keys = [(str(first).strip().upper(), str(second).strip().upper()) for first, second in names]
         arrays = [np.asarray(columns[name][0], float) for name in ("RADIUS", "APCORR", "SKYIN", "SKYOUT")]
         values = np.stack(arrays, axis=-1)
     if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
@@ -35,7 +35,7 @@ def read_once(reader: Callable[..., T]) -> Callable[..., T]:
         return reader(path, *args)
 
     @wraps(reader)
-    def read(path: str | os.PathLike[str], *args) -> T:
+    def read(path: str | os.PathLike[str], *args: Hashable) -> T:
         return remembered(Path(path), state_of(Path(path)), args)
 
     return read

@@ -90,7 +90,9 @@ def _open_images(path: Path) -> PSFImages:
     return PSFImages(path)
 
 
-def write_psf_images(images: Mapping[str, PSFImage], path: str | os.PathLike[str], *, meta: Mapping = ()) -> None:
+def write_psf_images(
+    images: Mapping[str, PSFImage], path: str | os.PathLike[str], *, meta: Mapping | None = None
+) -> None:
     """Write PSF images as an ASDF file that `load_psf_images` reads.
 
     Parameters
@@ -106,7 +108,7 @@ def write_psf_images(images: Mapping[str, PSFImage], path: str | os.PathLike[str
 
     radius = next(iter(images.values())).radius
     tree = {
-        "meta": {"reftype": "psfimages", "instrument": "NIRISS", **dict(meta)},
+        "meta": {"reftype": "psfimages", "instrument": "NIRISS", **(meta or {})},
         "radius": radius,
         "images": {
             name: {"light": image.light, "oversample": image.oversample, "ee": image.ee}

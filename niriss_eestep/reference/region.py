@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -71,7 +72,7 @@ def read_region(
     return {name: image.astype(np.float64) for name, image in found.items()}
 
 
-def mean_gain(path: str | os.PathLike[str], subarray) -> float:
+def mean_gain(path: str | os.PathLike[str], subarray: Any) -> float:
     """Median gain over the pixels that an exposure read.
 
     Parameters

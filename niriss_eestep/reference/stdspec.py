@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -287,7 +288,7 @@ def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.nda
         ) from error
 
 
-def _flux_unit(text: str):
+def _flux_unit(text: str) -> Any:
     """Unit of a flux density: as it is written, else as synphot spells it (FLAM, FNU, PHOTLAM)."""
     from astropy import units as u
     from synphot.units import validate_unit

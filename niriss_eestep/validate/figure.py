@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
 
 __all__ = ["plot_pulls"]
 
 
-def plot_pulls(found):
+def plot_pulls(found: Mapping[str, Any]) -> Any:
     """Plot the distribution of the total rate's pulls, and the pulls' mean and standard deviation at each radius.
 
     Parameters
@@ -43,7 +47,7 @@ def plot_pulls(found):
         return figure
 
 
-def _histogram(axis, values):
+def _histogram(axis: Any, values: NDArray[np.float64]) -> None:
     """Histogram of all pulls, with the normal distribution."""
     from scipy.stats import norm
 
