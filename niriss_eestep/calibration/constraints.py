@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.calibration.model import Column, Visits, epochs_of
 
-__all__ = ["constraints"]
+__all__ = ["constraints", "day_of"]
 
 Array = NDArray[np.float64]
 
@@ -157,15 +157,16 @@ def _when(key: tuple[str, str], visits: Visits) -> str:
     rest = visits.mjd[~mine]
     if rest.size and np.isfinite(visits.mjd).all():
         if visits.mjd[mine].min() > rest.max():
-            return f": {key[1]} was used only after {_day(rest.max())}"
+            return f": {key[1]} was used only after {day_of(rest.max())}"
         if visits.mjd[mine].max() < rest.min():
-            return f": {key[1]} was used only before {_day(rest.min())}"
+            return f": {key[1]} was used only before {day_of(rest.min())}"
         return f": {key[1]} was not used together with the others"
     return ""
 
 
-def _day(mjd: float) -> str:
-    return str(Time(mjd, format="mjd").strftime("%Y-%m-%d"))
+def day_of(mjd: float) -> str:
+    """Return a date in words."""
+    return str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else "no date"
 
 
 def _too_few(key: tuple[str, str], between: Sequence[tuple[str, str]], n_epochs: int) -> str:

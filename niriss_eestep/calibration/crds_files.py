@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -341,5 +343,7 @@ def _describe(
     meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
     meta.exposure.type, meta.exposure.p_exptype = "NIS_IMAGE", "NIS_IMAGE|"
     made = f"Made by niriss_eestep {__version__}."
-    for text in (made, *provenance.history, *notes):
+    # a HISTORY card holds 72 characters, and the next word would be broken
+    wrap = partial(textwrap.wrap, width=72, break_long_words=False, break_on_hyphens=False)
+    for text in (line for entry in (made, *provenance.history, *notes) for line in wrap(entry)):
         model.add_history_entry(text, software={"name": "niriss_eestep", "version": __version__})

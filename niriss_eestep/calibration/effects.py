@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
-from niriss_eestep.calibration.constraints import constraints
+from niriss_eestep.calibration.constraints import constraints, day_of
 from niriss_eestep.calibration.fit import (
     Scales,
     Solution,
@@ -199,9 +199,9 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
     used = visits.take(kept)
     shape = _time_shape(used, reference, linear, screened)
-    problem, shape, raw = _fitted(used, reference, shape)
+    problem, shape, raw = _fitted(used, reference, shape, screened)
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
-        problem, shape, raw = _fitted(used, reference, linear)
+        problem, shape, raw = _fitted(used, reference, linear, screened)
     why = constraints(used, problem.fixed)
     wide = widened(raw.scales, problem)
     effects = _effects(used, problem, raw.scales, wide, why, shape)
@@ -351,12 +351,14 @@ def _contrasts(p: Problem, column: int, filters: Sequence[str]) -> dict[str, Arr
     return found
 
 
-def _fitted(visits: Visits, reference: str, shape: TimeShape) -> tuple[Problem, TimeShape, Solution]:
+def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> tuple[Problem, TimeShape, Solution]:
     """Fit everything together, about the amplitudes and the time scale of the turn before."""
-    now, start = None, None
+    now = None
     for turn in range(4 if shape.form != "linear" else 2):
         problem = build(visits, reference=reference, shape=shape)
         prior = _priors(problem)
+        if now is None:
+            start = replace(start, block=np.array([block.variance for block in problem.blocks]))
         now = estimate(problem, prior=prior, start=start) if turn < 3 else solve(problem, start, prior=prior)
         start = _without_small(now, prior) if turn == 0 else now.scales
         scale = problem.index("time scale")
@@ -524,7 +526,7 @@ def _moved(best: Solution, visits: Visits, priors: Array) -> dict[tuple[str, str
     groups = [("star", str(name), visits.target == name) for name in sorted(set(visits.target))[:60]]
     for number in range(portion.max() + 1):
         mine = portion == number
-        groups.append(("epoch", f"{visits.mjd[mine].mean():.2f}", mine))
+        groups.append(("epoch", day_of(visits.mjd[mine].mean()), mine))
     moved = {}
     for kind, name, mine in groups:
         if mine.all():

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from niriss_eestep.calibration.constraints import day_of
 from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.page import environment, image
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
@@ -261,24 +262,14 @@ def verdict(tables, calibration):
     -------
     list of str
     """
-    from astropy.time import Time
-
     visits = tables["visits"]
     used = visits[visits["used"]]
     n = len(calibration.filters), len(set(used["target"])), len(set(used["subarray"]))
     counts = ", ".join(f"{k} {what}{'s' * (k != 1)}" for k, what in zip(n, ("filter", "star", "subarray"), strict=True))
     err = 100 * calibration.factor_err / calibration.factor
     size = f"{err.min():.2f} to {err.max():.2f} %" if np.ptp(err) > 0.005 else f"{err[0]:.2f} %"
-    dates = [
-        Time(day, format="mjd").strftime("%Y-%m-%d")
-        for day in (np.min(used["mjd"]), calibration.date, np.max(used["mjd"]))
-        if np.isfinite(day)
-    ]
-    when = (
-        f", {dates[0]} to {dates[2]}; they hold on {dates[1]} in {calibration.reference}"
-        if len(dates) == 3
-        else f" in {calibration.reference}"
-    )
-    lines = [f"Factors known to {size} (1 sigma), from {len(used)} of {len(visits)} rows of {counts}{when}"]
+    first, at, last = map(day_of, (np.min(used["mjd"]), calibration.date, np.max(used["mjd"])))
+    when = f"{first} to {last}; they hold on {at} in {calibration.reference}"
+    lines = [f"Factors known to {size} (1 sigma), from {len(used)} of {len(visits)} rows of {counts}, {when}"]
     lines += [f"Found: {text}" for text in calibration.found] or ["No effect beyond the factors is claimed"]
     return lines

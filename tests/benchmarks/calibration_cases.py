@@ -1,6 +1,8 @@
 """Programs of standard stars whose truth is known, calibrated: false claims, pulls, and what cannot be told apart.
 
-    python tests/benchmarks/calibration_cases.py [--runs 50] [--filters 3] [CASE ...]
+    python tests/benchmarks/calibration_cases.py [--runs 50] [--seed 0] [--filters 3] [CASE ...]
+
+CASE ``MIRI`` is that of tests/calibration/test_effects.py.
 
 Each row: of the runs, how many claim an effect that is not there, how many claim the one that is, mean and standard
 deviation of the pulls of the trend, of the subarray FULL and of the factors, and how many runs call the effects that
@@ -8,8 +10,10 @@ the design cannot separate not constrained.
 """
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -133,17 +137,47 @@ def run(case, n_runs, n_filters, seed=0):
     return text
 
 
+def miri(n_runs, seed):
+    """Calibrate many realisations of a loss as of MIRI."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "calibration"))
+    from test_effects import LOSS, SUBARRAYS, miri
+
+    pulls = {"loss": [], "subarray": [], "scale": [], "factor": []}
+    forms, claimed = 0, 0
+    for number in range(n_runs):
+        visits, truth = miri([seed, number])
+        result = calibrate(visits, reference="FULL")
+        forms += result.shape.form == "exponential"
+        pulls["factor"].append((np.log(result.factor) - truth) / (result.factor_err / result.factor))
+        for name, true in list(SUBARRAYS.items())[1:]:
+            effect = result.effect("subarray", name)
+            pulls["subarray"].append((effect.value - true) / effect.err)
+        if result.shape.form == "exponential":
+            effects = [result.effect("time", "exponential", name) for name in result.filters]
+            claimed += sum(effect.significant for effect in effects[2:])
+            pulls["loss"] += [(effect.value - true) / effect.err for effect, true in zip(effects, LOSS, strict=True)]
+            pulls["scale"].append((effects[0].scale - 200) / effects[0].scale_err)
+    text = f"exponential {forms}, losses from 1 % on claimed {claimed} of {7 * n_runs} "
+    return text + "".join(f" {kind} {np.mean(each):+.2f} {np.std(each):.2f}" for kind, each in pulls.items())
+
+
 def main():
     """Print a row per case."""
     parser = argparse.ArgumentParser()
     parser.add_argument("case", nargs="*")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--filters", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not args.case or "MIRI" in args.case:
+        print(f"{'MIRI':30s} {miri(args.runs, args.seed)}", flush=True)
     for name, case in CASES.items():
         if not args.case or name in args.case:
             start = time.perf_counter()
-            print(f"{name:30s} {run(case, args.runs, args.filters)}  {time.perf_counter() - start:.0f} s", flush=True)
+            print(
+                f"{name:30s} {run(case, args.runs, args.filters, args.seed)}  {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
