@@ -24,6 +24,7 @@ __all__ = [
     "PIXEL_SCALE",
     "PIXEL_SOLID_ANGLE",
     "REFERENCE_PIXEL",
+    "RESPONSE_SCATTER",
     "SATURATED",
     "SR_TO_ARCSEC2",
     "ImagingFilter",
@@ -55,6 +56,9 @@ IPC_KERNEL = (
 
 SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
 """Square arcseconds in a steradian."""
+
+RESPONSE_SCATTER = 0.025
+"""Scatter of the response of NIRISS's pixels, which a count-rate image without a flat field has."""
 
 DETECTOR_SIZE = 2048
 """Pixels along each axis, reference pixels included."""

@@ -14,7 +14,7 @@ from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, P
 from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_flat_fielded, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.exposures.second_look import known_star, second_look
-from niriss_eestep.instrument import GAIN, SR_TO_ARCSEC2
+from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.psf_model import PSFModel
@@ -173,6 +173,10 @@ class ExposureStep(FluxStep):
         references : dict of str to (str or None)
             Path of PSF images and of the PSF's EE, by type, where a model PSF is asked for; None for the packaged ones.
             Flat field and pixel area where the exposure has not had them; None where there are none.
+
+        Notes
+        -----
+        ``flat_err`` of a detector's exposure that stays without a flat field is set to the scatter of the response.
         """
         gain = parameters["gain"]
         if gain is not None:
@@ -190,6 +194,10 @@ class ExposureStep(FluxStep):
         found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
         if found.get("flat") is not None:
             found["area"] = self.get_reference_file(metadata, "area")
+        elif "flat" in found and parameters.get("flat_err") == 0:
+            # a simulated exposure names no reference of the detector, and its pixels may all be alike
+            real = str(metadata.get("meta.ref_file.linearity.name")).startswith("crds://")
+            parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
         return gain, found
 
     @contextmanager

@@ -124,6 +124,28 @@ def test_a_rate_is_divided_by_the_flat_as_the_standard_pipeline_does(seen_throug
     assert np.abs(without.count_rate[9] / expected.count_rate[9] - 1) > 1e-3
 
 
+def test_a_detector_s_rate_without_a_flat_has_the_scatter_of_its_response(seen_through, tmp_path):
+    """Whose header names the references of its detector; 400 stars on such pixels scatter by as much as stated."""
+    rng = np.random.default_rng(5)
+    seen = seen_through(np.ones((64, 64), np.float32))
+    with datamodels.open(seen) as model:
+        model.meta.ref_file.linearity.name = "crds://jwst_niriss_linearity_0017.fits"
+        model.save(seen)
+    result = EEPhotometryStep.call(str(seen), configure_log=False)
+    assert result.meta.ref_file.flat.name == "none: not flat-fielded"
+    at = list(result.radius).index(7.0)
+    with datamodels.open(seen) as model:
+        image = np.nan_to_num(np.asarray(model.data, float)) - result.meta.ee.background
+    aperture = CircularAperture((result.meta.ee.x_center, result.meta.ee.y_center), 7.0)
+    weights = aperture.to_mask(method="exact").to_image(image.shape)
+    found = [np.sum(weights * image * rng.normal(1, 0.025, image.shape)) for _ in range(400)]
+    plain = EEPhotometryStep.call(str(seen), configure_log=False, flat_err=1e-9)
+    added = result.covariance[at, at] - plain.covariance[at, at]
+    # a standard deviation of 400 is known to 1/sqrt(800)
+    assert np.sqrt(added) == pytest.approx(np.std(found), rel=4 / np.sqrt(800))
+    assert 0.006 < np.sqrt(added) / result.count_rate[at] < 0.012
+
+
 def test_rate_and_cal_agree_where_flat_and_area_are_one(simulate, calibrate, image2_steps):
     _, (path,) = simulate(seed=4)
     cal = EEPhotometryStep.call(str(calibrate(path)), configure_log=False)
