@@ -7,8 +7,6 @@ from importlib import import_module
 
 from niriss_eestep.errors import NirissEEError
 
-__all__ = ["main"]
-
 COMMANDS = (
     "demo",
     "simulate",

@@ -8,21 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = [
-    "AssociationError",
-    "ClusterError",
-    "ExposureError",
-    "NirissEEError",
-    "OutputError",
-    "ParameterError",
-    "ProductError",
-    "ReferenceDataError",
-    "printable",
-    "reading",
-    "regular_file",
-    "with_article",
-]
-
 
 class NirissEEError(Exception):
     """Base of every error that this package raises on purpose.

@@ -11,26 +11,6 @@ from dataclasses import dataclass
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = [
-    "AB_ZERO_FLUX",
-    "CLEARP_FILTERS",
-    "COLLECTING_AREA",
-    "DETECTOR_SIZE",
-    "DO_NOT_USE",
-    "FILTERS",
-    "GAIN",
-    "IPC_KERNEL",
-    "JUMP_DET",
-    "PIXEL_SCALE",
-    "PIXEL_SOLID_ANGLE",
-    "REFERENCE_PIXEL",
-    "RESPONSE_SCATTER",
-    "SATURATED",
-    "SR_TO_ARCSEC2",
-    "ImagingFilter",
-    "filter_facts",
-]
-
 COLLECTING_AREA = 254009.0
 """Unobscured area of the primary mirror [cm2]; the value that the published NIRISS throughputs (JDox) go with."""
 AB_ZERO_FLUX = 3630.7805477

@@ -2,8 +2,6 @@
 
 import sys
 
-__all__ = ["get_resource_mappings", "get_steps"]
-
 
 def get_steps():
     """Name the steps of this package.

@@ -9,8 +9,6 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__all__ = ["MOVED", "install"]
-
 #: old name = new name, below the package
 _NAMES = """
 exceptions=errors text=errors progress=pipeline.progress associations=exposures.associations

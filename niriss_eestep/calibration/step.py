@@ -11,8 +11,6 @@ from niriss_eestep.errors import ProductError
 from niriss_eestep.exposures.inputs import exposure_root, gather
 from niriss_eestep.pipeline.base import FluxStep
 
-__all__ = ["CalibrateVisitsStep"]
-
 log = logging.getLogger(__name__)
 
 OF_THE_FILES = ("author", "pedigree", "useafter", "convention", "fill_missing", "sky_inner", "sky_outer")

@@ -16,8 +16,6 @@ from niriss_eestep.products.foreign import completed
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
-__all__ = ["CombineProfilesStep"]
-
 log = logging.getLogger(__name__)
 
 SUFFIXES = {EEProfileModel: "eecombined", SBProfileModel: "sbcombined"}

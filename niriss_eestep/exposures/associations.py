@@ -16,17 +16,6 @@ from niriss_eestep.errors import AssociationError, ExposureError, OutputError, P
 from niriss_eestep.guards.fits_file import primary_header
 from niriss_eestep.products.files import write_atomically
 
-__all__ = [
-    "SUFFIXES",
-    "ExposureHeader",
-    "find_exposures",
-    "group_exposures",
-    "make_association",
-    "product_names",
-    "read_header",
-    "write_associations",
-]
-
 #: Kinds of exposure that can be measured; where a directory holds several of one exposure, the first of these is taken.
 SUFFIXES = ("rate", "cal", "rateints", "calints")
 #: Marks the associations that this module wrote, which it may replace.

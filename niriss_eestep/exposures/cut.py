@@ -15,18 +15,6 @@ from niriss_eestep.measure.position import find_star
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.reference.region import flat_region
 
-__all__ = [
-    "Field",
-    "Layers",
-    "bad_dq_mask",
-    "check_exposure",
-    "image_layers",
-    "image_scale",
-    "is_flat_fielded",
-    "star_exposures",
-    "star_field",
-]
-
 log = logging.getLogger(__name__)
 
 #: what a measurement reads of a data model
@@ -250,7 +238,7 @@ def image_layers(name, model):
         raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
     err = of_shape.get("err")
     variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
-    if err is not None and not variances and not err.any():
+    if err is not None and not variances and not np.any(err):
         # what a cube's model makes up beside an SCI that stands alone
         err, dq = None, dq if dq is None or dq.any() else None
     if data.ndim == 2:

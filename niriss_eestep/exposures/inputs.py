@@ -23,8 +23,6 @@ from niriss_eestep.guards.fits_file import SIZE_MAX, primary_header
 from niriss_eestep.products.groups import group_names, group_of
 from niriss_eestep.reference.cache import REMEMBERED
 
-__all__ = ["Member", "Product", "exposure_root", "gather", "group_members", "safe_name", "science_metadata"]
-
 log = logging.getLogger(__name__)
 
 #: file systems take names of 255 bytes; target, filter, subarray and suffix follow a product's name

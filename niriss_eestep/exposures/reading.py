@@ -23,8 +23,6 @@ from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference.cache import read_once
 
-__all__ = ["FitsImage", "Pixels", "check_metadata", "exposure_extensions", "fits_image", "open_exposure"]
-
 log = logging.getLogger(__name__)
 
 #: arrays that a measurement reads, and their extensions

@@ -14,8 +14,6 @@ from niriss_eestep.measure.sources import FAR, find_sources, source_at, the_star
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.reference import load_psfee, load_throughput
 
-__all__ = ["known_star", "second_look"]
-
 #: the star is looked for this far off: proper motions of standards come to 140 pix in 20 years [pix]
 REACH = 150
 

@@ -13,8 +13,6 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
 from niriss_eestep.reference.standard_stars import proper_motion
 
-__all__ = ["ImageWCS", "PixelSize", "image_wcs", "pixel_size", "relative_area", "target_positions"]
-
 #: keywords of a celestial WCS with SIP distortion (FITS standard 4.0, section 8; Shupe et al. 2005, ASPC 347, 491)
 WCS_KEYWORDS = re.compile(
     r"(crpix|crval|cdelt|ctype|cunit)[12]|(pc|cd)[12]_[12]|[ab]_(order|\d_\d)|lonpole|latpole|radesys"

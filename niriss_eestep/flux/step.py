@@ -24,8 +24,6 @@ from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum
 from niriss_eestep.reference.throughput import load_throughput
 
-__all__ = ["AbsFluxStep"]
-
 log = logging.getLogger(__name__)
 
 GROUP_KEYS = ("target", "filter", "pupil", "subarray")

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
 
-__all__ = ["SIZE_MAX", "check_asdf", "numbers", "read_asdf"]
-
 #: products have 1 MB, references 3 MB; a file, or an array in it, beyond this is neither [bytes]
 SIZE_MAX = 256 * 1024**2
 

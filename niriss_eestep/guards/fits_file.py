@@ -17,8 +17,6 @@ from astropy.io import fits
 from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
 from niriss_eestep.guards.asdf_file import check_asdf
 
-__all__ = ["SIZE_MAX", "Extension", "check_fits", "primary_header", "read_fits_table"]
-
 #: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
 BLOCK, CARD = 2880, 80
 

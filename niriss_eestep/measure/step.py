@@ -29,8 +29,6 @@ from niriss_eestep.reference.psf_images import load_psf_images
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import mean_gain
 
-__all__ = ["EEPhotometryStep", "ExposureStep", "SBProfileStep", "failure_of"]
-
 log = logging.getLogger(__name__)
 
 

@@ -30,8 +30,6 @@ from niriss_eestep.pipeline.strun import IN_STRUN, check_command_line, in_words,
 from niriss_eestep.products.provenance import record_provenance
 from niriss_eestep.reference.cache import state_of
 
-__all__ = ["FluxStep", "check_directory", "default_product_name"]
-
 log = logging.getLogger(__name__)
 
 #: parameters of stpipe's own, which do not change a result

@@ -20,8 +20,6 @@ from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
 
-__all__ = ["CampaignPipeline", "Summary", "collect_associations", "run_campaign"]
-
 log = logging.getLogger(__name__)
 
 #: what the summary tells of a group, from the product's table

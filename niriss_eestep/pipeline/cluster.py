@@ -13,8 +13,6 @@ from importlib.metadata import version
 
 from niriss_eestep.errors import ClusterError
 
-__all__ = ["DaskWorkers", "connect"]
-
 log = logging.getLogger(__name__)
 
 # How long the scheduler may take to answer [s]; one on the same network does within 0.1 s

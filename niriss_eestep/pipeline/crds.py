@@ -12,8 +12,6 @@ from pathlib import Path
 
 from niriss_eestep.errors import ReferenceDataError
 
-__all__ = ["OFF", "ON", "UNREACHABLE", "best_reference", "crds_context", "crds_state"]
-
 log = logging.getLogger(__name__)
 
 ON, OFF, UNREACHABLE = "on", "off", "unreachable"

@@ -21,8 +21,6 @@ from stpipe._log import LogConfig
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
-__all__ = ["Measurement", "Processes", "outcomes"]
-
 log = logging.getLogger(__name__)
 
 #: exposures handed out for each worker: enough that none waits while a large group is averaged, some 0.3 s, and few to

@@ -29,8 +29,6 @@ from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
-__all__ = ["FluxCalPipeline"]
-
 log = logging.getLogger(__name__)
 
 

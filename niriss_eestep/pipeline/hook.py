@@ -10,8 +10,6 @@ from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
-__all__ = ["EEPhotometryHook"]
-
 log = logging.getLogger(__name__)
 
 

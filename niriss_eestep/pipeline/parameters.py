@@ -18,8 +18,6 @@ from niriss_eestep.errors import ParameterError, reading, regular_file
 from niriss_eestep.pipeline.crds import best_reference
 from niriss_eestep.reference.cache import read_once
 
-__all__ = ["FROM_REFERENCE", "SELECTORS", "cfg_directory", "plain", "reference_config"]
-
 log = logging.getLogger(__name__)
 
 #: the comment of every value from a reference; stpipe's merging replaces it where a user gives the value

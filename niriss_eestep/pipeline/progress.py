@@ -3,8 +3,6 @@
 import logging
 import sys
 
-__all__ = ["progress"]
-
 
 def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
     """Go through something, with a progress bar on a terminal.

@@ -15,8 +15,6 @@ from configobj import ConfigObj
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 
-__all__ = ["check_command_line", "in_words", "plain_words"]
-
 log = logging.getLogger(__name__)
 
 #: options of strun itself, as stpipe 1.1 has them: switches, and those that take a value

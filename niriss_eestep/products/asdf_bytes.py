@@ -19,8 +19,6 @@ from asdf.yamlutil import AsdfDumper
 
 from niriss_eestep.products.provenance import SOFTWARE
 
-__all__ = ["asdf_bytes"]
-
 # ASDF standard 1.6.0: layout of the file, of a block, and the tags of the tree
 TAGS = "tag:stsci.edu:asdf/"
 COMMENTS = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n"

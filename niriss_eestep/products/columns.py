@@ -14,8 +14,6 @@ from stdatamodels.schema import merge_property_trees
 
 from niriss_eestep.errors import ProductError
 
-__all__ = ["KINDS", "Field", "array_fields", "keywords", "make_table", "merged_schema", "schema_url", "table_fields"]
-
 SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
 VERSION = "1.0.0"
 

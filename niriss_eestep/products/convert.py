@@ -20,8 +20,6 @@ from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
 from niriss_eestep.products.provenance import copy_metadata
 
-__all__ = ["abs_flux_model", "add_integrations", "combined_model", "combined_profile", "ee_profile", "profile_model"]
-
 #: where a profile has what its product holds under another name
 _PLACES = {
     "x_center": "centroid.x",

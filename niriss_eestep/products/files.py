@@ -15,8 +15,6 @@ from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.products.columns import KINDS, schema_url
 from niriss_eestep.products.validation import check_sense, check_tree, fill_new_columns, load_asdf_plugins
 
-__all__ = ["read_tree", "write_atomically"]
-
 #: names this machine in temporary files, since others may share the directory
 HOST = socket.gethostname()[:40]
 

@@ -10,8 +10,6 @@ from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.products.groups import group_of
 
-__all__ = ["completed", "completed_group"]
-
 #: what a group's mean must have
 OF_A_GROUP = (
     "radius",

@@ -6,8 +6,6 @@ import numpy as np
 
 from niriss_eestep.errors import printable
 
-__all__ = ["exposure_backgrounds", "group_names", "group_of"]
-
 
 def group_of(model):
     """Say which group an exposure, or its product, belongs to.

@@ -18,18 +18,6 @@ from niriss_eestep.products.files import read_tree, write_atomically
 from niriss_eestep.products.summary import outline, summary
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
-__all__ = [
-    "MODELS",
-    "AbsFluxModel",
-    "CombinedEEModel",
-    "CombinedSBModel",
-    "EEProfileModel",
-    "ProductModel",
-    "SBProfileModel",
-    "open",
-    "save_product",
-]
-
 
 class ProductModel(JwstDataModel):
     """What the products have in common.

@@ -19,8 +19,6 @@ from niriss_eestep.products.columns import keywords
 #: what makes the products
 SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 
-__all__ = ["copy_metadata", "exposure_record", "file_sha256", "fingerprint", "record_provenance"]
-
 #: what a product says of itself
 NOT_COPIED = (("meta", "date"), ("meta", "model_type"))
 

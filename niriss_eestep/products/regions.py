@@ -8,8 +8,6 @@ import numpy as np
 
 from niriss_eestep.errors import ProductError
 
-__all__ = ["ds9_regions", "neighbour_of"]
-
 #: colour of each kind of bad pixel; `PIXEL_KINDS` has their bits
 _COLOURS = {"flagged": "red", "no value": "red", "low": "magenta", "sky outlier": "yellow", "saturated": "orange"}
 

@@ -10,8 +10,6 @@ from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.tables import in_digits
 from niriss_eestep.products.verdict import error_terms, not_included, verdict
 
-__all__ = ["outline", "summary"]
-
 # Columns of the absolute-flux table that a summary shows, each with the format of its numbers
 ABS_FLUX_COLUMNS = {
     "target": "",

@@ -15,8 +15,6 @@ from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
 from niriss_eestep.products.regions import ds9_regions
 
-__all__ = ["FORMATS", "export", "in_digits", "product_table"]
-
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
 LATEX_COLUMNS = (
     "target",

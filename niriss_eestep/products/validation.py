@@ -12,8 +12,6 @@ from asdf.schema import load_schema, validate
 from niriss_eestep.errors import ProductError, reading
 from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
 
-__all__ = ["check_sense", "check_tree", "fill_new_columns", "load_asdf_plugins"]
-
 
 def load_asdf_plugins():
     """Have asdf look up its plugins once.

@@ -6,8 +6,6 @@ import numpy as np
 
 from niriss_eestep.products.columns import schema_url, table_fields
 
-__all__ = ["error_terms", "group_line", "not_included", "verdict"]
-
 #: a ratio agrees with 1 within so many of its standard errors
 _AGREES = 3.0
 
