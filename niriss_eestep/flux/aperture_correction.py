@@ -23,13 +23,15 @@ __all__ = ["annulus_light", "effective_ee"]
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def annulus_light(curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: NDArray[np.float64]) -> float:
+def annulus_light(
+    curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: NDArray[np.float64]
+) -> float | NDArray[np.float64]:
     """Mean fraction of the star's light per pixel in the part of an annulus that was used.
 
     Parameters
     ----------
     curve : callable
-        EE of the PSF at radii [pix]; 1 at infinity.
+        EE of the PSF at radii [pix], 1 at infinity; or several curves, shape (n, n_curves).
     ring_edges : ndarray, shape (n_rings + 1,)
         [pix]; empty where the background does not come from an annulus.
     ring_coverage : ndarray, shape (n_rings,)
@@ -37,7 +39,7 @@ def annulus_light(curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: 
 
     Returns
     -------
-    float
+    float, or ndarray of shape (n_curves,)
         [1/pix].
 
     Raises
@@ -51,7 +53,8 @@ def annulus_light(curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: 
     used = float(np.sum(ring_coverage * area))
     if not used > 0:
         raise ParameterError(f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used")
-    return float(np.sum(ring_coverage * np.diff(curve(np.asarray(ring_edges)))) / used)
+    light = np.asarray(ring_coverage) @ np.diff(curve(np.asarray(ring_edges)), axis=0) / used
+    return light if np.ndim(light) else float(light)
 
 
 def effective_ee(
@@ -74,6 +77,6 @@ def effective_ee(
 
     Returns
     -------
-    ndarray, shape (n_radii,)
+    ndarray, shape (n_radii,) or (n_radii, n_curves)
     """
-    return curve(radius) - area * annulus_light(curve, ring_edges, ring_coverage)
+    return curve(radius) - np.multiply.outer(area, annulus_light(curve, ring_edges, ring_coverage))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import asdict, replace
@@ -11,7 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.flux.total_rate import Stimulus, aperture_modes, calibrate_rate, rate_warnings, total_rate
+from niriss_eestep.flux.fitted import GroupTotal, fitted_groups
+from niriss_eestep.flux.total_rate import (
+    SIGNIFICANCE_MIN,
+    Stimulus,
+    calibrate_rate,
+    effective_modes,
+    rate_warnings,
+    total_rate,
+    used_radii,
+)
 from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
@@ -27,6 +37,8 @@ from niriss_eestep.reference.throughput import load_throughput
 log = logging.getLogger(__name__)
 
 GROUP_KEYS = ("target", "filter", "pupil", "subarray")
+#: arrays that a product may lack, and what stands in the rows of groups that have none
+OPTIONAL = {"aperture_modes": 0.0, "psf_modes": 0.0, "psf_residual": np.nan, "psf_residual_prior": np.nan}
 
 
 class AbsFluxStep(FluxStep):
@@ -36,9 +48,11 @@ class AbsFluxStep(FluxStep):
 
     spec = """
     suffix = string(default='absflux')       # Suffix of the products
-    aperture_correction = option('psfee', 'apcorr', default='psfee')  # EE of the PSF, or the apcorr reference of the standard pipeline
+    aperture_correction = option('fitted', 'psfee', 'apcorr', default='psfee')  # EE of the PSF, fitted to the product's curves of growth or as the reference has it; or the apcorr reference of the standard pipeline
     radius_min = float(default=5.0)          # Smallest radius averaged [pix]
     radius_max = float(default=10.0)         # Largest radius averaged [pix]
+    fit_radius_min = float(default=2.0)      # Smallest radius that the PSF is fitted to [pix]
+    fit_radius_max = float(default=15.0)     # Largest radius that the PSF is fitted to [pix]
     gain_err = float(default=0.0)            # Standard error of the gain, for the error budget [e-/DN]
     throughput_err = float(default=0.0)      # Fractional standard error of the throughput, for the error budget
     """  # noqa: E501 - stpipe takes one line per parameter
@@ -84,7 +98,11 @@ class AbsFluxStep(FluxStep):
             if not models:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             name = product.name or self.search_attr("product_name") or models[0].meta.group.product
-            result = self.collect(name, models, [self.calibrate_group(model, lost) for model in models], lost)
+            fits = [None] * len(models)
+            if any(self.parameters_for(model)["aperture_correction"] == "fitted" for model in models):
+                fits = self._fits(models)
+            calibrated = [self.calibrate_group(model, lost, fit) for model, fit in zip(models, fits, strict=True)]
+            result = self.collect(name, models, calibrated, lost)
             self.finish(result, sources, self.parameters_for(models[0]))
             results.append(result)
         if not results:
@@ -94,11 +112,12 @@ class AbsFluxStep(FluxStep):
 
     def check_parameters(self, parameters):
         """Refuse radii in the wrong order, and errors that are none."""
-        r_min, r_max = parameters["radius_min"], parameters["radius_max"]
-        if not 0 < r_min <= r_max < np.inf:
-            raise ParameterError(
-                f"radius_min={r_min:g}, radius_max={r_max:g}: must be positive radii [pix], the larger one last"
-            )
+        for low, high in (("radius_min", "radius_max"), ("fit_radius_min", "fit_radius_max")):
+            r_min, r_max = parameters[low], parameters[high]
+            if not 0 < r_min <= r_max < np.inf:
+                raise ParameterError(
+                    f"{low}={r_min:g}, {high}={r_max:g}: must be positive radii [pix], the larger one last"
+                )
         for name in ("gain_err", "throughput_err"):
             if not 0 <= parameters[name] < np.inf:
                 raise ParameterError(f"{name}={parameters[name]}: a standard error is 0 or more")
@@ -141,12 +160,13 @@ class AbsFluxStep(FluxStep):
             raise ExposureError(f"{name}: no group could be calibrated: {reasons}")
         nan = np.full(len(radius), np.nan)
         empty = {"radius_used": np.zeros(len(radius), dtype=bool), "total_count_rate": nan, "total_count_rate_err": nan}
-        empty |= {"ee_effective": nan, "aperture_modes": np.zeros(0)}
+        empty |= {"ee_effective": nan, **dict.fromkeys(OPTIONAL, np.zeros(0))}
         arrays = {key: [found.get(key, nothing) for _, found in groups] for key, nothing in empty.items()}
-        n_modes = max(len(modes) for modes in arrays["aperture_modes"])
-        arrays["aperture_modes"] = [np.pad(m, (0, n_modes - len(m))) for m in arrays["aperture_modes"]]
-        if not n_modes:
-            del arrays["aperture_modes"]
+        for key, fill in OPTIONAL.items():
+            longest = max(len(values) for values in arrays[key])
+            arrays[key] = [np.pad(v, (0, longest - len(v)), constant_values=fill) for v in arrays[key]]
+            if not longest:
+                del arrays[key]
         exposures = [exposure for *_, found in calibrated for exposure in found]
         known = {e["exposure"] for e in exposures}
         exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
@@ -159,7 +179,7 @@ class AbsFluxStep(FluxStep):
             log.log(level, "%s", group_line(row))
         return result
 
-    def calibrate_group(self, model, lost=()):
+    def calibrate_group(self, model, lost=(), fit=None):
         """Calibrate one group.
 
         Parameters
@@ -167,6 +187,8 @@ class AbsFluxStep(FluxStep):
         model : CombinedEEModel
         lost : sequence of dict
             As for `collect`: those of the group count as failed.
+        fit : GroupTotal, optional
+            The group's total with the PSF fitted to the product's groups; by default the reference's PSF is used.
 
         Returns
         -------
@@ -196,22 +218,23 @@ class AbsFluxStep(FluxStep):
         }
         arrays, total, notes, failure = {}, None, (), ""
         try:
-            total, modes = self._total(model, names)
-            row |= {"significance": total.significance, "chi2_dof": total.chi2_dof}
+            found = fit or self._measured(model, names)
+            total = found.total
+            row |= {"significance": total.significance, "chi2_dof": total.chi2_dof, "psf_chi2_dof": found.chi2_dof}
             stimulus, more = self._stimulus(model, names)
             errors = {"gain_err": self.parameters_for(model)["gain_err"], "pixar_sr": row["pixar_sr"]}
             row |= asdict(calibrate_rate(total, stimulus, gain=row["gain"], **errors))
-            notes = rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
+            notes = found.warnings + rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
             arrays = {"radius_used": total.used, "total_count_rate": total.total, "ee_effective": total.ee_effective}
-            arrays |= {"total_count_rate_err": total.total_err, "aperture_modes": modes}
+            arrays |= {"total_count_rate_err": total.total_err, **found.arrays}
         except NirissEEError as error:
             total, failure = None, str(error)
         notes = tuple(text for text, n in counts.items() if n) + notes
         row |= {"n_exposures": n_exposures, "status": str(Status(failure, notes))}
         return row, arrays, _exposures(model, names, total)
 
-    def _total(self, model, group):
-        """Total count rate of a group."""
+    def _measured(self, model, group):
+        """Total count rate of a group, with the PSF as the reference has it."""
         if group["pupil"] == "NRM":
             raise ReferenceDataError("the NRM's PSF is none of the PSF references': no aperture correction")
         parameters = self.parameters_for(model)
@@ -220,9 +243,31 @@ class AbsFluxStep(FluxStep):
         combined = combined_profile(model)
         total = total_rate(combined, area=model.exposure_area, **correction)
         if modes_at is None:
-            return total, np.zeros(0)
-        modes = aperture_modes(modes_at, total, combined.exposure_weight, model.exposure_area, correction["rings"])
-        return replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(modes**2)))), modes
+            return GroupTotal(total)
+        weight, rings = combined.exposure_weight, correction["rings"]
+        modes = effective_modes(modes_at, total, weight, model.exposure_area, rings)
+        on_total = -np.mean(modes[total.used], axis=0)
+        total = replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(on_total**2))))
+        return GroupTotal(total, {"aperture_modes": on_total}, modes, modes_at)
+
+    def _fits(self, models):
+        """Fit the PSF to the groups of a product that want it; None for the others, and for those without a star."""
+        found = {}
+        for k, model in enumerate(models):
+            parameters = self.parameters_for(model)
+            names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
+            # what is wrong with a group is told where it is calibrated
+            with contextlib.suppress(NirissEEError):
+                group = self._measured(model, names)
+                if parameters["aperture_correction"] != "fitted" or group.modes is None:
+                    continue
+                combined, correction = combined_profile(model), self._psfee(model, names, parameters)[0]
+                used = used_radii(combined, parameters["fit_radius_min"], parameters["fit_radius_max"])
+                if group.total.significance >= SIGNIFICANCE_MIN:
+                    again = partial(total_rate, combined, area=model.exposure_area)
+                    found[k] = (group, combined, used, partial(_adjusted_total, again, correction, group.modes_at))
+        fitted = dict(zip(found, fitted_groups(list(found.values())), strict=True)) if found else {}
+        return [fitted.get(k) for k in range(len(models))]
 
     def _psfee(self, model, group, parameters):
         """What `total_rate` takes for the EE of the PSF, with each exposure's annulus as it was used, and its modes.
@@ -301,6 +346,12 @@ class AbsFluxStep(FluxStep):
             fnu_mono=expected.fnu_mono,
         )
         return stimulus, notes
+
+
+def _adjusted_total(total_with, correction, modes_at, coefficients):
+    """Total of a group with a PSF adjusted by its modes."""
+    curve = correction["curve"]
+    return total_with(**correction | {"curve": lambda r: curve(r) + modes_at(r) @ coefficients})
 
 
 def _exposures(model, group, total):

@@ -14,7 +14,16 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
 
-__all__ = ["AbsFlux", "Stimulus", "TotalRate", "aperture_modes", "calibrate_rate", "rate_warnings", "total_rate"]
+__all__ = [
+    "AbsFlux",
+    "Stimulus",
+    "TotalRate",
+    "calibrate_rate",
+    "effective_modes",
+    "rate_warnings",
+    "total_rate",
+    "used_radii",
+]
 
 #: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
 SIGNIFICANCE_MIN = 5.0
@@ -241,7 +250,7 @@ def total_rate(
     gives, and is not smaller for more radii.
     """
     radius, weight = combined.radius, combined.exposure_weight
-    used = _used_radii(combined, radius_min, radius_max)
+    used = used_radii(combined, radius_min, radius_max)
     annuli = list(zip(area, rings, strict=True))
     effective = np.array([effective_ee(curve, radius, a, *ring) for a, ring in annuli])
     effective_err = np.array([effective_ee(curve_err, radius, a, *ring) for a, ring in annuli])
@@ -278,14 +287,14 @@ def total_rate(
     )
 
 
-def aperture_modes(
+def effective_modes(
     modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     total: TotalRate,
     weight: NDArray[np.float64],
     area: NDArray[np.float64],
     rings: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> NDArray[np.float64]:
-    """Fractional change of a total count rate per unit of each mode of the PSF.
+    """Fractional change of a group's effective EE per unit of each mode of the PSF.
 
     Parameters
     ----------
@@ -299,24 +308,17 @@ def aperture_modes(
 
     Returns
     -------
-    ndarray, shape (n_modes,)
-        The root of their summed squares is the width of the prior on the total; totals of other filters share the
-        modes.
+    ndarray, shape (n_radii, n_modes)
+        Less its mean over the radii averaged it is the change of the total, whose width under the prior is the root of
+        the summed squares; totals of other filters share the modes.
     """
-    change = modes_at(total.radius)
-    mean = np.zeros_like(change)
-    for share, a, (edges, coverage) in zip(weight, area, rings, strict=True):
-        lost = np.zeros(change.shape[1])
-        if len(edges):
-            used = coverage * np.pi * np.diff(np.square(edges))
-            lost = coverage @ np.diff(modes_at(np.asarray(edges)), axis=0) / used.sum()
-        own = change - np.where(np.isfinite(a), a, 0.0)[:, None] * lost
-        mean += share[:, None] * own
-    return np.asarray(-np.mean(mean[total.used] / total.ee_effective[total.used, None], axis=0))
+    each = zip(weight, np.nan_to_num(area), rings, strict=True)
+    change = sum(share[:, None] * effective_ee(modes_at, total.radius, a, *ring) for share, a, ring in each)
+    return np.asarray(change / total.ee_effective[:, None])
 
 
-def _used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:
-    """Radii of the range that the group does not flag."""
+def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:
+    """Radii of the range that the group does not flag; parameters and errors as of `total_rate`."""
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)
     if not in_range.any():

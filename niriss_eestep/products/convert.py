@@ -212,8 +212,8 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     **arrays : array_like, shape (n_groups, n_radii)
         ``radius_used``, whether the total was averaged over the radius; ``total_count_rate`` and
         ``total_count_rate_err``, the total from each radius and its standard error [DN/s]; ``ee_effective``.
-        ``aperture_modes``, shape (n_groups, n_modes): fractional change of the total per unit of each mode of the PSF;
-        left out where the reference has none.
+        ``aperture_modes`` and ``psf_modes`` have modes in the place of radii; see the schema. They and the residuals of
+        the fitted PSF may be left out.
 
     Returns
     -------
@@ -225,13 +225,11 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
         When a row has a column that the table does not know.
     """
     url, radius = AbsFluxModel.schema_url, np.array(radius, dtype=np.float64)
-    known, shape = array_fields(url), (len(rows), len(radius))
+    known = array_fields(url)
     tree = {"table": make_table(table_fields(url, "table"), rows)}
     tree |= {"exposures": make_table(table_fields(url, "exposures"), exposures), "radius": radius, "meta": {}}
     for name, values in arrays.items():
-        tree[name] = np.array(values, dtype=known[name].datatype).reshape(
-            shape if name != "aperture_modes" else (len(rows), -1)
-        )
+        tree[name] = np.array(values, dtype=known[name].datatype).reshape(len(rows), -1)
     return AbsFluxModel(tree)
 
 

@@ -311,8 +311,9 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
     inside = (frequency >= min_frequency) & (frequency <= SCREEN_MAX_FREQUENCY)
     amplitude = np.where(inside, np.where(inside, frequency, 1.0) ** (-0.5 * index), 0.0).astype(np.float32)
     n_period = 2 * n_pixels
-    if 2 * half >= n_period:
-        raise ParameterError(f"n_pixels = {n_pixels} does not sample the screen up to {SCREEN_MAX_FREQUENCY} cycles/m")
+    # a coarse pupil does not hold the highest frequencies, which scatter beyond its image
+    kept = slice(half - min(half, n_pixels - 1), half + min(half, n_pixels - 1) + 1)
+    fy, fx, amplitude, noise = fy[kept], fx[:n_pixels], amplitude[kept, :n_pixels], noise[:, kept, :n_pixels]
     spectrum = np.zeros((n_period, n_period // 2 + 1), dtype=np.complex64)
     # a pixel's centre is half a pixel from its corner, which is the same place at every sampling
     to_centre = np.exp(1j * np.pi * (fx[None, :] + fy[:, None]) / n_period)

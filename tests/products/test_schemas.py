@@ -111,6 +111,8 @@ def test_everything_that_has_axes_is_required(kind):
     optional |= {"sky_covariance", "flat_covariance", "noise_correlation"}
     # the width of the PSF's prior, which references without modes do not state
     optional |= {"aperture_modes"}
+    # of a fitted PSF
+    optional |= {"psf_modes", "psf_residual", "psf_residual_prior"}
     assert set(array_fields(schema_url(kind))) - optional <= required
 
 

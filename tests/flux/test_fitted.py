@@ -1,0 +1,115 @@
+"""The PSF fitted to curves of growth: against the posterior by other means, and pulls of stars drawn from the prior."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from niriss_eestep.flux import fitted
+from niriss_eestep.flux.fitted import GrowthCurve, fit_psf
+
+RADIUS = np.array([2.0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
+N_MODES, N_GROUPS = 6, 4
+
+
+def prior(seed=3):
+    """Modes of each group [fractions]: smooth in radius, of like shape in all groups."""
+    rng = np.random.default_rng(seed)
+    powers = rng.uniform(0.3, 2.0, N_MODES)
+    common = 0.01 * (2 / RADIUS[:, None]) ** powers * rng.choice([-1, 1], N_MODES)
+    return [common * rng.normal(1 - 0.2 * group, 0.2, N_MODES) for group in range(N_GROUPS)]
+
+
+MODES = prior()
+COVARIANCE = 1e-8 * (np.minimum.outer(RADIUS, RADIUS) + 2 * np.eye(RADIUS.size))
+
+
+def curve(group, total, coefficients, noise=1.0, rng=None):
+    """Curve of growth of a group, of the model that `fit_psf` takes; ``noise`` scales the errors."""
+    values = total * (1 + MODES[group] @ coefficients)
+    found = GrowthCurve(RADIUS, values, noise**2 * total**2 * COVARIANCE, MODES[group], 4)
+    if rng is None:
+        return found
+    errors = np.linalg.cholesky(found.covariance / total**2 + np.diag(found.phase_variance)) @ rng.standard_normal(11)
+    return replace(found, total=values * (1 + errors))
+
+
+def test_wavefront_is_found_where_the_data_know_it():
+    truth = np.array([0.7, -0.5, 0.3, 0.2, -0.1, 0.4])
+    found = fit_psf([replace(curve(g, 10.0 ** (g + 1), truth, 0.01), n_exposures=10**6) for g in range(N_GROUPS)])
+    prior_error = np.abs([np.mean(MODES[g] @ truth) for g in range(N_GROUPS)])
+    assert np.all(np.abs(found.total / 10.0 ** np.arange(1, 5) - 1) < 0.02 * prior_error)
+    assert np.abs(np.concatenate(found.after)).max() < 0.01 * np.abs(np.concatenate(found.before)).max()
+
+
+def test_posterior_is_that_of_the_coefficients_themselves():
+    # the same normal distributions with each coefficient as a parameter, solved as least squares
+    rng, small = np.random.default_rng(5), 1e-3
+    curves = [replace(curve(g, 1.0, small * rng.standard_normal(N_MODES), 1.0, rng)) for g in range(N_GROUPS)]
+    curves = [replace(c, total=1 + small * (c.total - 1)) for c in curves]
+    found = fit_psf(curves)
+    shared, own = np.sqrt(1 - fitted.OWN_SHARE**2), fitted.OWN_SHARE
+    n, k = len(RADIUS), N_MODES
+    design = np.zeros((N_GROUPS * n, N_GROUPS + k + N_GROUPS * k))
+    for g in range(N_GROUPS):
+        rows = slice(g * n, g * n + n)
+        design[rows, g] = 1
+        design[rows, N_GROUPS : N_GROUPS + k] = shared * MODES[g]
+        design[rows, N_GROUPS + k + g * k : N_GROUPS + 2 * k + g * k] = own * MODES[g]
+    weight = np.zeros((N_GROUPS * n, N_GROUPS * n))
+    for g, c in enumerate(curves):
+        block = np.linalg.inv(c.covariance + np.diag(c.phase_variance))
+        weight[g * n : g * n + n, g * n : g * n + n] = block
+    information = design.T @ weight @ design + np.diag(np.r_[np.zeros(N_GROUPS), np.ones(k + N_GROUPS * k)])
+    values = np.concatenate([c.total - 1 for c in curves])
+    solution = np.linalg.solve(information, design.T @ weight @ values)
+    covariance = np.linalg.inv(information)[:N_GROUPS, :N_GROUPS]
+    assert found.total == pytest.approx(1 + solution[:N_GROUPS], abs=1e-7)
+    noise = [found.weights[g][g] @ curves[g].covariance @ found.weights[g][g] for g in range(N_GROUPS)]
+    variance = np.sum(found.aperture_modes**2, axis=1) + noise
+    # linear about the fit, to the size of the changes
+    assert variance == pytest.approx(np.diag(covariance), rel=1e-3)
+
+
+def test_without_data_the_prior_stands():
+    found = fit_psf([curve(g, 100.0, np.zeros(N_MODES), 1e5) for g in range(N_GROUPS)])
+    assert np.abs(found.coefficients).max() < 1e-6
+    assert found.total == pytest.approx([100.0] * N_GROUPS)
+    assert np.abs(found.before[0]).max() < 1e-9
+
+
+@pytest.mark.parametrize("n_groups", [1, 4])
+def test_totals_are_as_good_as_their_errors_and_better_than_the_prior(n_groups):
+    rng, n_trials = np.random.default_rng(11), 400
+    pulls, worth = np.empty((2, n_trials, n_groups))
+    shared, own = np.sqrt(1 - fitted.OWN_SHARE**2), fitted.OWN_SHARE
+    for i in range(n_trials):
+        c = shared * rng.standard_normal(N_MODES)
+        curves = [curve(g, 50.0, c + own * rng.standard_normal(N_MODES), 1.0, rng) for g in range(n_groups)]
+        found = fit_psf(curves)
+        noise = [found.weights[g][g] @ curves[g].covariance @ found.weights[g][g] / 50**2 for g in range(n_groups)]
+        noise = np.array([w[g] @ COVARIANCE @ w[g] for g, w in enumerate(found.weights)])
+        pulls[i] = (found.total / 50 - 1) / np.sqrt(np.sum(found.aperture_modes**2, axis=1) + noise)
+        worth[i] = np.abs(found.total / 50 - 1)
+    # the pulls of a trial's groups are nearly one number: 400 of them give the deviation to 3.5 %; four times that
+    assert np.std(pulls, axis=0) == pytest.approx(np.ones(n_groups), abs=0.14)
+    assert np.abs(pulls.mean(axis=0)).max() < 4 / np.sqrt(n_trials)
+    prior_width = [np.sqrt(np.sum(np.mean(MODES[g][3:9], axis=0) ** 2)) for g in range(n_groups)]
+    assert np.all(np.sqrt(np.mean(worth**2, axis=0)) < 0.5 * np.array(prior_width))
+
+
+def test_what_no_mode_explains_is_told_and_enlarges_the_errors():
+    good = [curve(g, 100.0, np.zeros(N_MODES)) for g in range(N_GROUPS)]
+    bump = np.where(RADIUS > 9, 1.02, 1.0)
+    found = fit_psf([replace(good[0], total=good[0].total * bump), *good[1:]])
+    assert found.is_improbable
+    assert found.inflation > 2
+    assert any("chi2/dof" in text for text in found.warnings)
+    assert not fit_psf(good).warnings
+
+
+def test_a_psf_at_the_edge_of_the_prior_is_told():
+    truth = np.zeros(N_MODES)
+    truth[0] = 8.0
+    found = fit_psf([curve(g, 100.0, truth) for g in range(N_GROUPS)])
+    assert any("at the prior's edge" in text for text in found.warnings)
