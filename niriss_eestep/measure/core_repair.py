@@ -7,7 +7,8 @@ covariance has
 
 - in each pixel of its own a fraction sqrt(c^2 + s^2) of the model's light, or of `_DARK` of the brightest of its 3x3
   pixels where that is more: c is the EE's fractional error within half a pixel, s = 2.5 S min(1, (r / 2 R)^3.5) grows
-  out of the core, S is the sum of the squares of the model and R = (4 pi S)^-1/2 its size [pix];
+  out of the core, S is the sum of the squares of the model and R = (4 pi S)^-1/2 its size [pix]; half of it is alike
+  in pixels within R of each other, as speckles are;
 - s times the model in all pixels together: the halo's light goes with the square of the wavefront error;
 - what moving the star by `_SHIFT` and blurring it by `_WIDTH` do.
 
@@ -32,6 +33,8 @@ __all__ = ["psf_covariance", "repair_core"]
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them
 _HALO, _HALO_RADIUS, _HALO_POWER, _DARK = 2.5, 2.0, 3.5, 0.15
+#: this share of the change in each pixel is alike within so many sizes of the star
+_ALIKE, _PATCH = 0.5, 1.0
 #: a star whose core has bad pixels is found within this [pix]
 _SHIFT = 0.1
 #: half of the variance by which the star may be wider or narrower than the model [pix^2]: that of IPC is 0.005
@@ -74,7 +77,11 @@ def psf_covariance(
     light = model.flat[at]
     least = _DARK * scipy.ndimage.maximum_filter(model, 3, mode="nearest").flat[at]
     own = np.maximum(light, least) ** 2 * ((core_err or _CORE_ERR * sharpness**2) ** 2 + halo**2)
-    return np.diag(own) + np.outer(halo * light, halo * light)
+    rows, columns = np.unravel_index(at, model.shape)
+    apart = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
+    alike = _ALIKE * np.exp(-2 * np.pi * sharpness * apart / _PATCH**2) + (1 - _ALIKE) * (apart == 0)
+    own = np.sqrt(own)
+    return np.outer(own, own) * alike + np.outer(halo * light, halo * light)
 
 
 def repair_core(

@@ -107,7 +107,7 @@ def wavefront(name, number, cache):
         return PSFImage(kept["light"], int(kept["oversample"]), kept["radius"], kept["ee"])
 
 
-def from_map(bad_pixels, rng):
+def from_map(bad_pixels, rng, image):
     """A place on the detector where a star has bad pixels in its core."""
     middle = STAMP // 2
     near = np.hypot(*np.indices((STAMP, STAMP)) - middle) <= 4
@@ -118,7 +118,17 @@ def from_map(bad_pixels, rng):
             return part
 
 
-def lost_core(n, rng):
+def lost_peak(rng, image):
+    """The brightest pixel."""
+    return image == image.max()
+
+
+def lost_row(rng, image):
+    """A row at 3 pix."""
+    return np.arange(STAMP)[:, None] - np.zeros(STAMP) == STAMP // 2 + 3
+
+
+def lost_core(n, rng, image):
     """So many bad pixels within 3 pix of the centre."""
     bad = np.zeros((STAMP, STAMP), dtype=bool)
     core = np.argwhere(np.hypot(*np.indices(bad.shape) - STAMP // 2) <= 3)
@@ -129,7 +139,8 @@ def lost_core(n, rng):
 def pulls(bad_pixels, seed, n, cache, electrons, names):
     """Pulls of repaired exposures, by kind of damage and by filter."""
     psfs, psfee = load_psf_images(), load_psfee()
-    kinds = {"map": partial(from_map, bad_pixels)} | {f"{k} pix": partial(lost_core, k) for k in (1, 4, 12)}
+    kinds = {"map": partial(from_map, bad_pixels), "peak": lost_peak, "row": lost_row}
+    kinds |= {f"{k} pix": partial(lost_core, k) for k in (1, 4, 12)}
     found = {kind: {} for kind in kinds}
     for name in names:
         model = model_of(name, psfee, psfs)
@@ -145,7 +156,7 @@ def pulls(bad_pixels, seed, n, cache, electrons, names):
                 exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
                 row = [np.nan] * 4
                 try:
-                    profile = measure_ee(with_map(exposure, damage(rng)), EEOptions(), model)
+                    profile = measure_ee(with_map(exposure, damage(rng, exposure.image)), EEOptions(), model)
                     off, used = profile.count_rate - exact.count_rate, slice(4, 10)
                     mean_err = np.sqrt(np.mean(profile.covariance[used, used]))
                     pull = np.append((off / profile.count_rate_err)[[2, 4, 9]], np.mean(off[used]) / mean_err)

@@ -121,7 +121,10 @@ def test_prior_by_hand():
     # the third pixel is dark beside the second
     own = np.array([0.4, 0.1, 0.15 * 0.1]) * np.sqrt(0.05**2 + halo**2)
     common = halo * [0.4, 0.1, 0.0]
-    np.testing.assert_allclose(found, np.diag(own**2) + np.outer(common, common))
+    # speckles: half of it is alike over the star's size
+    near = 0.5 * np.exp(-0.5 * np.array([1, 4]) * 4 * np.pi * sharpness)
+    alike = np.array([[1, near[0], near[1]], [near[0], 1, near[0]], [near[1], near[0], 1]])
+    np.testing.assert_allclose(found, alike * np.outer(own, own) + np.outer(common, common))
 
 
 def test_no_light_is_refused():
