@@ -1,7 +1,10 @@
 """Programs whose truth is known: what is claimed, what is not, and whether the errors hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from astropy.time import Time
 
 from niriss_eestep.calibration.effects import calibrate
 from niriss_eestep.calibration.model import YEAR, TimeShape, Visits
@@ -81,6 +84,69 @@ def test_bad_input_is_told():
         calibrate(program(1), reference="SUB80")
     with pytest.raises(ParameterError, match="no visit can be used"):
         calibrate(program(1).take(np.zeros(0, dtype=int)))
+
+
+def test_leaving_out_is_what_a_calibration_without_gives():
+    visits = program(2)
+    result = calibrate(visits, outlier=0.0)
+    assert {kind for kind, _ in result.moved} == {"star", "epoch"}
+    for (kind, name), moved in result.moved.items():
+        without = visits.target != name if kind == "star" else np.abs(visits.mjd - Time(name).mjd) > 5
+        again = calibrate(visits.take(without), outlier=0.0)
+        # variances are estimated anew, which moves weights a little
+        assert np.log(again.factor / result.factor) == pytest.approx(moved, abs=6e-4)
+    moved = np.array([value for (kind, _), value in result.moved.items() if kind == "star"])
+    assert np.abs(moved).max() > 0.003  # stars of 1.5 % matter
+
+
+def test_few_of_anything_are_told_and_have_an_honest_error():
+    visits = program(4)
+    of = {
+        "one star": visits.target == "star 0",
+        "one epoch": visits.mjd < START + 10,
+        "one filter": visits.filter == "F0",
+    }
+    for text, chosen in of.items():
+        result = calibrate(visits.take(chosen))
+        assert any(message.startswith(text) for message in result.messages)
+        n_stars = len(set(visits.target[chosen]))
+        assert result.factor_err / result.factor == pytest.approx(0.015 / np.sqrt(n_stars), rel=0.25)
+        assert not any(e.significant for e in result.effects)
+
+
+def test_errors_that_rows_share_are_in_the_covariance():
+    visits = program(5)
+    modes = np.where(visits.filter == "F0", 0.004, 0.003)[:, np.newaxis] * np.array([[1.0, 0.0]])
+    modes[visits.filter == "F1", 1] = 0.002
+    alone, shared = calibrate(visits), calibrate(replace(visits, aperture=modes))
+    # all visits of a filter have the same: it does not average out
+    expected = np.array([[0.004**2, 0.004 * 0.003], [0.004 * 0.003, 0.003**2 + 0.002**2]])
+    assert shared.aperture == pytest.approx(expected, rel=1e-3)
+    assert shared.covariance - alone.covariance == pytest.approx(expected, rel=1e-3)
+    assert shared.factor_err / shared.factor == pytest.approx(np.sqrt(np.diag(alone.covariance + expected)), rel=1e-3)
+
+
+def test_a_trend_may_slope_with_the_wavelength():
+    rng = np.random.default_rng(3)
+    wavelength = {f"F{n}W": n / 100 for n in (90, 115, 150, 200, 277, 356, 444)}
+    rows = [
+        (name, f"star {s}", "FULL", START + day, -0.02 * np.log(micron / 2) * day / 365 + rng.normal(0, 0.001))
+        for day in np.linspace(0, 1000, 8)
+        for s in range(3)
+        for name, micron in wavelength.items()
+    ]
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    n = len(rows)
+    given = np.full(n, 0.001), np.full(n, 0.015), np.zeros(n), np.full(n, "")
+    result = calibrate(Visits(*columns, *given, wavelength=wavelength))
+    effects = [result.effect("time", filter_name=name) for name in result.filters]
+    true = np.array([-0.02 * np.log(micron / 2) for micron in wavelength.values()])
+    for effect, value in zip(effects, true, strict=True):
+        assert effect.value == pytest.approx(value, abs=4 * effect.err)
+        # seven filters of one slope: each as good as a line through all, not as its own 24 visits alone (0.02 % a year)
+        assert effect.err < 0.00025
+    assert effects[0].significant
+    assert effects[-1].significant
 
 
 @pytest.mark.parametrize("form", ["linear", "exponential", "powerlaw"])

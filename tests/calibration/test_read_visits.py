@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import products
-from niriss_eestep.calibration.table import read_visits
-from niriss_eestep.errors import ProductError
+from niriss_eestep.calibration.table import _join_modes, read_visits, usable_visits
+from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 
 
@@ -37,3 +38,64 @@ def test_bad_input_is_told(visits):
         read_visits([*visits, visits[2]])
     with pytest.raises(ProductError, match="a model in memory: holds ImageModel"):
         read_visits([datamodels.ImageModel()])
+
+
+def table_of(tmp_path, **changed):
+    """A table of six visits of two stars, written; columns may be replaced."""
+    n = 6
+    columns = {
+        "filter": ["F200W"] * n,
+        "target": ["A", "B"] * 3,
+        "subarray": ["SUB64"] * n,
+        "mjd": 59800.0 + 30 * np.arange(n),
+        "count_rate": np.full(n, 1e4),
+        "count_rate_err": np.full(n, 20.0),
+        "ratio": np.full(n, 1.01),
+        "ratio_err": np.full(n, 0.002),
+        "spectrum_err": np.full(n, 0.01),
+    }
+    path = tmp_path / "visits.ecsv"
+    Table(columns | changed).write(path, overwrite=True)
+    return path
+
+
+def test_rows_that_cannot_be_used_are_told_why(tmp_path):
+    ratio, rate = np.full(6, 1.01), np.full(6, 1e4)
+    ratio[0], rate[1] = np.nan, 90.0
+    visits, index, reason = usable_visits(read_visits([table_of(tmp_path, ratio=ratio, count_rate=rate)]))
+    assert list(index) == [2, 3, 4, 5]
+    assert reason[0] == "no expected rate: the spectrum of A is not known"
+    assert reason[1].endswith("is below 5 sigma: no star")
+    assert len(visits.value) == 4
+    with pytest.raises(ParameterError, match=r"none of the 6 rows can be used: no expected rate: the spectrum of A"):
+        usable_visits(read_visits([table_of(tmp_path, ratio=np.full(6, np.nan))]))
+
+
+def test_a_visit_reduced_twice_does_not_count_twice(tmp_path):
+    # by date, where rows do not name their exposures; conflicting values are shown
+    mjd = 59800.0 + np.array([0.0, 1, 0, 2, 3, 4])
+    with pytest.raises(ProductError, match=r"repeats a visit .*: A in F200W and SUB64 at MJD 59800.00000; give each"):
+        read_visits([table_of(tmp_path, mjd=mjd)])
+    rate = np.array([1e4, 1e4, 1.02e4, 1e4, 1e4, 1e4])
+    with pytest.raises(ProductError, match="count rates differ, 10200 and 10000 DN/s"):
+        read_visits([table_of(tmp_path, mjd=mjd, count_rate=rate)])
+    # by exposures, where they are named: dithers of one visit may share a date, and one exposure in two rows is twice
+    names = np.array(["a b", "c", "d e", "f", "g", "h"])
+    assert len(read_visits([table_of(tmp_path, mjd=mjd, exposures=names)])) == 6
+    names[2] = "d a"
+    with pytest.raises(ProductError, match="repeats a visit"):
+        read_visits([table_of(tmp_path, exposures=names)])
+
+
+def test_modes_of_one_reference_are_common_and_of_two_are_not(tmp_path):
+    columns = {"aperture_modes": np.tile([0.003, 0.004], (6, 1)), "err_aperture": np.full(6, 0.013)}
+    visits = usable_visits(read_visits([table_of(tmp_path, **columns)]))[0]
+    # what the modes do not hold is the filter's own
+    assert visits.aperture == pytest.approx(np.tile([0.003, 0.004, 0.012], (6, 1)))
+    tables = [
+        Table({"aperture_modes": np.ones((2, k))}, meta={"psfee": name}) for name, k in (("a", 2), ("b", 1), ("a", 1))
+    ]
+    _join_modes([*tables, Table({"x": [1.0]})])
+    assert tables[0]["aperture_modes"].tolist() == [[1, 1, 0]] * 2
+    assert tables[1]["aperture_modes"].tolist() == [[0, 0, 1]] * 2
+    assert tables[2]["aperture_modes"].tolist() == [[1, 0, 0]] * 2

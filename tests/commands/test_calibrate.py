@@ -1,7 +1,9 @@
 import argparse
+import re
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
@@ -118,6 +120,25 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits") as model:
         row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
     assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_photom_files_are_compared_with_the_visits_and_with_one_another(tmp_path, visits, capsys):
+    run(*visits, "--output-dir", tmp_path / "a")
+    first = tmp_path / "a" / "niriss_photom.fits"
+    with datamodels.NisImgPhotomModel(first) as model:
+        model.phot_table["photmjsr"] *= 0.98
+        model.save(tmp_path / "old.fits")
+    lines = list(fits.getheader(first)["HISTORY"])
+    assert "No standard star in F115W, F140M, F150W, F158M, F200W, F356W, F380M," in lines
+    capsys.readouterr()
+    run("--compare", first, tmp_path / "old.fits")
+    alone = capsys.readouterr().out
+    assert re.findall(r"(F\d+W) PHOTMJSR \S+ against \S+, (\S+) %", alone) == [("F090W", "+2.04"), ("F277W", "+2.04")]
+    run(*visits, "--output-dir", tmp_path / "b", "--compare", tmp_path / "old.fits")
+    assert "F277W PHOTMJSR" in capsys.readouterr().out
+    assert "+2.04" in (tmp_path / "b" / "calibration.html").read_text()
+    with pytest.raises(NirissEEError, match="no visits"):
+        run("--compare", first)
 
 
 def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
