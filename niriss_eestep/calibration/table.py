@@ -89,20 +89,26 @@ def _read_table(source: str | Path) -> Table:
 
 
 def _join_modes(tables: Sequence[Table]) -> None:
-    """Give all tables the modes of all PSF references: those of one are common, those of two are not."""
+    """Give all tables the modes of all PSF references: those of one are common, those of two are not.
+
+    What a fit of the PSF adds to the reference's modes, and its noise, is the product's own.
+    """
     have = [table for table in tables if "aperture_modes" in table.colnames]
-    width: dict[str, int] = {}
-    for table in have:
-        reference = str(table.meta.get("psfee", ""))
-        width[reference] = max(width.get(reference, 0), table["aperture_modes"].shape[1])
-    start = dict(zip(width, np.cumsum([0, *width.values()]), strict=False))
-    for table in tables if have else ():
-        modes = np.zeros((len(table), sum(width.values())))
+    blocks: list[dict[str, np.ndarray]] = [{} for _ in tables]
+    for table, mine in zip(tables, blocks, strict=True):
         if "aperture_modes" in table.colnames:
-            mine = np.nan_to_num(np.asarray(table["aperture_modes"], dtype=float))
-            first = start[str(table.meta.get("psfee", ""))]
-            modes[:, first : first + mine.shape[1]] = mine
-        table["aperture_modes"] = modes
+            modes = np.nan_to_num(np.asarray(table["aperture_modes"], dtype=float))
+            reference, common = str(table.meta.get("psfee", "")), table.meta.get("n_modes", modes.shape[1])
+            mine[reference], mine[f"{reference} {id(table)}"] = modes[:, :common], modes[:, common:]
+    width: dict[str, int] = {}
+    for mine in blocks:
+        width |= {key: max(width.get(key, 0), modes.shape[1]) for key, modes in mine.items()}
+    for table, mine in zip(tables if have else (), blocks, strict=False):
+        padded = [np.zeros((len(table), n)) for n in width.values()]
+        for modes, whole in zip((mine.get(key) for key in width), padded, strict=True):
+            if modes is not None:
+                whole[:, : modes.shape[1]] = modes
+        table["aperture_modes"] = np.hstack(padded)
 
 
 def _numbers(column: Any) -> np.ndarray:
@@ -131,6 +137,8 @@ def _read_product(source: Any) -> Table:
     if "aperture_modes" in model._instance:
         table["aperture_modes"] = np.array(model.aperture_modes)
         table.meta["psfee"] = str(model.meta.ref_file.psfee.name)
+        if "psf_modes" in model._instance:
+            table.meta["n_modes"] = model.psf_modes.shape[1]
     table["exposures"], table["sky"], table.meta["dithers"] = "", np.nan, []
     table["exposures"] = table["exposures"].astype(object)
     for row in table:

@@ -31,6 +31,24 @@ def test_files_and_models_are_the_same(visits):
         np.testing.assert_array_equal(from_files[name], from_models[name])
 
 
+def test_modes_of_the_psf_are_common_and_what_a_fit_adds_is_the_products_own(tmp_path, abs_flux_row, write_visit):
+    models = []
+    for k, mjd in enumerate((59700.0, 59800.0)):
+        rows = [abs_flux_row(name, 0.24) | {"mjd": mjd + i} for i, name in enumerate(("F090W", "F200W"))]
+        model = products.open(write_visit(tmp_path / f"{k}_absflux.asdf", *rows))
+        # three modes of the reference; a fit adds one of each group
+        model.aperture_modes = np.array([[1.0, 2, 3, 4, 0], [5, 6, 7, 0, 8]]) * 1e-3
+        model.psf_modes = np.zeros((2, 3))
+        model.meta.ref_file.psfee.name = "psfee.asdf"
+        models.append(model)
+    modes = 1e3 * read_visits(models)["aperture_modes"]
+    covariance = modes @ modes.T
+    assert covariance[0, 0] == pytest.approx(1 + 4 + 9 + 16)
+    assert covariance[0, 1] == pytest.approx(5 + 12 + 21)
+    assert covariance[0, 2] == pytest.approx(1 + 4 + 9)
+    assert covariance[1, 3] == pytest.approx(25 + 36 + 49)
+
+
 def test_bad_input_is_told(visits):
     with pytest.raises(ProductError, match="no visits"):
         read_visits([])
