@@ -77,6 +77,8 @@ class CombinedProfile:
         Covariance of each exposure's profile; None where a product does not keep it.
     flat_covariance, sky_covariance : ndarray, shape (n_radii, n_radii), optional
         The parts of the formal covariance that come from the flat field and from the sky; None where nobody knows.
+    exposure_phase : ndarray, shape (n_exposures, n_radii), optional
+        Encircled energy at each star's own pixel phase less that averaged over phases; None without model images.
     """
 
     radius: NDArray[np.float64]
@@ -95,6 +97,7 @@ class CombinedProfile:
     exposure_covariance: NDArray[np.float64] | None = None
     flat_covariance: NDArray[np.float64] | None = None
     sky_covariance: NDArray[np.float64] | None = None
+    exposure_phase: NDArray[np.float64] | None = None
 
     @property
     def err(self) -> NDArray[np.float64]:

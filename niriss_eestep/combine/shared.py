@@ -33,7 +33,7 @@ def with_shared_errors(
     Returns
     -------
     CombinedProfile
-        With ``flat_covariance`` and ``sky_covariance``.
+        With ``flat_covariance``, ``sky_covariance`` and ``exposure_phase``.
 
     Notes
     -----
@@ -73,7 +73,8 @@ def with_shared_errors(
             common=np.nan_to_num(common_covariance(profiles)) + extra,
             flags=combined.exposure_flag,
         )
-    return replace(combined, flat_covariance=flat, sky_covariance=sky)
+    phases = [np.zeros(n) if profile.phase is None else profile.phase for profile in profiles]
+    return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=np.array(phases))
 
 
 def _on_detector(placed: list[tuple[NDArray[np.float64], int, int, float]]) -> NDArray[np.float64]:

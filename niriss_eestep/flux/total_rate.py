@@ -253,6 +253,8 @@ def total_rate(
     used = used_radii(combined, radius_min, radius_max)
     annuli = list(zip(area, rings, strict=True))
     effective = np.array([effective_ee(curve, radius, a, *ring) for a, ring in annuli])
+    # a star on few pixels has the EE of its own place among them
+    effective += 0.0 if combined.exposure_phase is None else np.nan_to_num(combined.exposure_phase)
     effective_err = np.array([effective_ee(curve_err, radius, a, *ring) for a, ring in annuli])
     each = combined.exposure_value / effective
     measured = weight.sum(axis=0) > 0

@@ -10,14 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.apertures import apertures_about, covariance_of_centring, repaired_stamp, sum_apertures
+from niriss_eestep.measure.apertures import (
+    Apertures,
+    apertures_about,
+    covariance_of_centring,
+    repaired_stamp,
+    sum_apertures,
+)
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import distance_grid, weighted_sums
 from niriss_eestep.measure.low_pixels import with_low_pixels
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
-from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, locate_star
+from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, centre_of_mass, locate_star
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
@@ -100,9 +106,30 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         sky_covariance=sums.sky_covariance,
         noise=around.correlation,
         sky_shape=around.shape,
+        phase=_phase(apertures, centroid, options, psf),
     )
     told = exposure.warnings + scatter_warning(exposure, around, both=psf is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, star, sky, apertures, options, psf))
+
+
+def _phase(
+    apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PSFModel | None
+) -> NDArray[np.float64] | None:
+    """Encircled energy at the star's own pixel phase less that averaged over phases, by the model image.
+
+    The apertures lie about a centroid, which is off the star by what it is off on the model's image.
+    """
+    if psf is None or psf.render is None or psf.mean_ee is None:
+        return None
+    x, y, shape = apertures.x, apertures.y, apertures.weights.shape[1:]
+    image = psf.render(x, y, shape)
+    if centroid.method == "com":
+        # the star's own centre of mass is that of the model where the model lies where the star does
+        seen = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
+        image = psf.render(2 * x - seen[0], 2 * y - seen[1], shape)
+    return weighted_sums(apertures.weights.reshape(len(apertures.radii), -1), image.ravel()) - psf.mean_ee(
+        apertures.radii
+    )
 
 
 def _unexplained(

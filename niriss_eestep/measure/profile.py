@@ -123,6 +123,8 @@ class EEProfile(Profile):
         How the pixels' noise is correlated.
     sky_shape : SkyShape, optional
         Gradient and curvature of the sky; None where they were not sought.
+    phase : ndarray, shape (n_radii,), optional
+        Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
     """
 
     count_rate: NDArray[np.float64]
@@ -136,6 +138,7 @@ class EEProfile(Profile):
     sky_covariance: NDArray[np.float64] | None = None
     noise: PixelCorrelation | None = None
     sky_shape: SkyShape | None = None
+    phase: NDArray[np.float64] | None = None
 
     @property
     def count_rate_err(self) -> NDArray[np.float64]:

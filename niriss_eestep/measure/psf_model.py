@@ -28,11 +28,14 @@ class PSFModel:
     ee, ee_err : callable, optional
         ``ee(radius)``: encircled energy, and its standard error: how well the core is known for ``repair_core``
         (`niriss_eestep.measure.core_repair`).
+    mean_ee : callable, optional
+        ``mean_ee(radius)``: encircled energy of ``render``'s images, averaged over pixel phases.
     """
 
     render: Render | None = None
     ee: Curve | None = None
     ee_err: Curve | None = None
+    mean_ee: Curve | None = None
 
     def as_seen(self, x: float, y: float, sky: Sky) -> NDArray[np.float64] | None:
         """Image of the PSF less its own light in the sky annulus: what the star leaves in the image less the sky.

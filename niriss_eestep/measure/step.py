@@ -374,17 +374,18 @@ class EEPhotometryStep(ExposureStep):
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        render = curve = curve_err = None
+        render = curve = curve_err = mean_ee = None
         if "psfimages" in references and model.meta.instrument.pupil != "NRM":
             name = check_exposure(exposure.name, model.meta)
             # the options of a resampled image, which has other pixels than the PSF images, ask for none
             if options.repair_core or options.bad_pixel_method == "psf":
-                render = load_psf_images(references["psfimages"])[name].render
+                image = load_psf_images(references["psfimages"])[name]
+                render, mean_ee = image.render, image.mean_ee
             if "psfee" in references:
                 # a repaired core's error holds that of the PSF
                 psfee = load_psfee(references["psfee"])
                 curve, curve_err = partial(psfee.ee, name), partial(psfee.ee_err, name)
-        return measure_ee(exposure, options, PSFModel(render, curve, curve_err))
+        return measure_ee(exposure, options, PSFModel(render, curve, curve_err, mean_ee))
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""

@@ -249,7 +249,7 @@ def case_errors(
     """
     rng = np.random.default_rng([seed, *map(ord, filter_name + subarray + case.name)])
     errors = np.empty(n)
-    model = PSFModel(psf.render)
+    model = PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
     for k in range(n):
         profiles = []
         for _ in range(case.n_dithers):
@@ -323,7 +323,7 @@ def pulls(
     trial, rng = trial or Trial(), np.random.default_rng([seed, *map(ord, filter_name)])
     group, totals, told = [], [], []
     for _ in progress(range(n)):  # type: ignore[attr-defined]
-        noisy, exact = _noisy_group(filter_name, psf, trial, rng)
+        noisy, exact = noisy_group(filter_name, psf, trial, rng)
         combined, total = combine_exposures(noisy, partial(ee, filter_name))
         truth = np.sum(combined.exposure_weight * exact, axis=0)
         group.append((combined.value - truth) / combined.err_formal)
@@ -333,11 +333,11 @@ def pulls(
     return Pulls(combined.radius, np.array(group), error / total_err, total_err / trial.electron_rate, tuple(told))
 
 
-def _noisy_group(
+def noisy_group(
     filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator
 ) -> tuple[list[EEProfile], NDArray[np.float64]]:
     """Profiles of a group's exposures, and the count rates that they have without noise and effects."""
-    noisy, exact, flat, model = [], [], None, PSFModel(psf.render)
+    noisy, exact, flat, model = [], [], None, PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
     scenes = [_scene(filter_name, trial.subarray, psf, trial, rng) for _ in range(trial.n_dithers)]
     for k, scene in enumerate(scenes):
         star, before = (scenes[0 if trial.same_pixels else at].star for at in (k, k - 1))

@@ -107,8 +107,8 @@ def test_everything_that_has_axes_is_required(kind):
     if kind.endswith("_profile"):
         # where a profile was made elsewhere, they follow from the rest (products.complete)
         optional |= {"covariance", "background_ring_edges", "background_ring_coverage"}
-    # parts of the error that a profile made elsewhere does not know
-    optional |= {"sky_covariance", "flat_covariance", "noise_correlation"}
+    # what a profile made elsewhere does not know
+    optional |= {"sky_covariance", "flat_covariance", "noise_correlation", "phase", "exposure_phase"}
     # the width of the PSF's prior, which references without modes do not state
     optional |= {"aperture_modes"}
     # of a fitted PSF
