@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
 
 __all__ = ["Annuli", "annuli_about", "mean_weights", "unseen_variance"]
 
@@ -43,23 +42,21 @@ class Annuli:
 
     x: float
     y: float
-    inner: NDArray[np.float64]
-    outer: NDArray[np.float64]
-    overlap: NDArray[np.float64]
+    inner: Array
+    outer: Array
+    overlap: Array
 
     @property
-    def area(self) -> NDArray[np.float64]:
+    def area(self) -> Array:
         """Area of each annulus, on the image or not [pix]."""
         return np.pi * (self.outer**2 - self.inner**2)
 
-    def coverage(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def coverage(self, mask: Mask) -> Array:
         """Share of each annulus that lies on the pixels of a mask, 0 to 1."""
         return np.minimum(np.sum(self.overlap, axis=(1, 2), where=mask) / self.area, 1.0)
 
 
-def annuli_about(
-    shape: tuple[int, int], x: float, y: float, inner: NDArray[np.float64], outer: NDArray[np.float64]
-) -> Annuli:
+def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array) -> Annuli:
     """Lay annuli on an image.
 
     Parameters
@@ -79,7 +76,7 @@ def annuli_about(
     return Annuli(x, y, inner, outer, circles[len(inner) :] - circles[: len(inner)])
 
 
-def mean_weights(annuli: Annuli, available: NDArray[np.bool_]) -> NDArray[np.float64]:
+def mean_weights(annuli: Annuli, available: Mask) -> Array:
     """Weights of the pixels in the means over whole annuli.
 
     Parameters
@@ -106,9 +103,7 @@ def mean_weights(annuli: Annuli, available: NDArray[np.bool_]) -> NDArray[np.flo
         return np.asarray(weights / weights.sum(axis=(1, 2), keepdims=True))
 
 
-def unseen_variance(
-    annuli: Annuli, available: NDArray[np.bool_], residual: NDArray[np.float64], variance: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def unseen_variance(annuli: Annuli, available: Mask, residual: Array, variance: Array) -> Array:
     """Variance of the means over whole annuli for want of the part that has no value.
 
     That part is taken to be as bright as the rest of its ring. How a star's light varies with the angle shows in the

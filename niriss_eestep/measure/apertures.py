@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.measure.background import Background, Sky, given_covariance
-from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, covariance_of_sums, weighted_sums
 from niriss_eestep.measure.noise import correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
@@ -47,9 +46,9 @@ class Apertures:
 
     x: float
     y: float
-    radii: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    area: NDArray[np.float64]
+    radii: Array
+    weights: Array
+    area: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,14 +69,14 @@ class Sums:
         With the error that correlated noise gives it.
     """
 
-    values: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    common: NDArray[np.float64]
-    sky_covariance: NDArray[np.float64]
+    values: Array
+    covariance: Array
+    common: Array
+    sky_covariance: Array
     background: Background
 
 
-def apertures_about(shape: tuple[int, int], x: float, y: float, radii: NDArray[np.float64]) -> Apertures:
+def apertures_about(shape: tuple[int, int], x: float, y: float, radii: Array) -> Apertures:
     """Lay circular apertures on an image.
 
     Parameters
@@ -97,9 +96,7 @@ def apertures_about(shape: tuple[int, int], x: float, y: float, radii: NDArray[n
     return Apertures(x, y, radii, weights, weights.sum(axis=(1, 2)))
 
 
-def aperture_reach(
-    weights: NDArray[np.float64], sky: Sky, repairs: list[Repair], bad: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def aperture_reach(weights: Array, sky: Sky, repairs: list[Repair], bad: Mask) -> Array:
     """How each aperture's sum depends on each pixel, by all the places that the pixel reaches."""
     flat = weights.reshape(len(weights), -1)
     reach = np.where(bad.ravel(), 0.0, flat) - weights.sum(axis=(1, 2))[:, None] * sky.weights.ravel()
@@ -109,12 +106,7 @@ def aperture_reach(
 
 
 def sum_apertures(
-    exposure: Stamp,
-    weights: NDArray[np.float64],
-    sky: Sky,
-    repairs: list[Repair],
-    bad: NDArray[np.bool_],
-    around: Surroundings | None = None,
+    exposure: Stamp, weights: Array, sky: Sky, repairs: list[Repair], bad: Mask, around: Surroundings | None = None
 ) -> Sums:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
@@ -164,9 +156,7 @@ def sum_apertures(
     return Sums(values, covariance, common, sky_covariance, background)
 
 
-def _noise_of_sums(
-    exposure: Stamp, reach: NDArray[np.float64], bad: NDArray[np.bool_], around: Surroundings | None
-) -> NDArray[np.float64]:
+def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
     n = len(reach)
     variance, photons = np.where(bad, 0.0, exposure.variance), np.zeros(bad.shape)
@@ -184,7 +174,7 @@ def _noise_of_sums(
     return covariance
 
 
-def repaired_image(exposure: Stamp, repairs: list[Repair], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+def repaired_image(exposure: Stamp, repairs: list[Repair], bad: Mask) -> Array:
     """The image with the repaired pixels' new values, and zero in other bad ones."""
     image = np.where(bad, 0.0, exposure.image)
     for repair in repairs:
@@ -192,7 +182,7 @@ def repaired_image(exposure: Stamp, repairs: list[Repair], bad: NDArray[np.bool_
     return image
 
 
-def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: NDArray[np.bool_]) -> Stamp:
+def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) -> Stamp:
     """Put the star alone, repaired and without the background, in the place of a stamp's pixels.
 
     Parameters
@@ -220,9 +210,7 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: NDArra
     return replace(exposure, image=image, variance=np.where(left, 0.0, variance), bad=left)
 
 
-def covariance_of_centring(
-    image: NDArray[np.float64], apertures: Apertures, x_err: float, y_err: float
-) -> NDArray[np.float64]:
+def covariance_of_centring(image: Array, apertures: Apertures, x_err: float, y_err: float) -> Array:
     """Covariance that the position's error gives the apertures' sums; none where the method gives no error.
 
     Parameters

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
@@ -50,9 +50,7 @@ _AMPLITUDE_SPREAD = 0.5
 _NUMERICAL = 1e-5
 
 
-def psf_covariance(
-    model: NDArray[np.float64], at: NDArray[np.int64], distance: NDArray[np.float64], core_err: float
-) -> NDArray[np.float64]:
+def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_err: float) -> Array:
     """Prior covariance of a star's image about the model, for a star of rate 1.
 
     Parameters
@@ -85,13 +83,7 @@ def psf_covariance(
 
 
 def repair_core(
-    exposure: Stamp,
-    bad: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    star: tuple[float, float],
-    sky: Sky,
-    psf: PSFModel,
-    radius: float,
+    exposure: Stamp, bad: Mask, todo: Mask, star: tuple[float, float], sky: Sky, psf: PSFModel, radius: float
 ) -> Repair:
     """Repair bad pixels of the core.
 
@@ -152,7 +144,7 @@ def repair_core(
     return Repair(lost, value, spread, np.zeros(n), (axes * np.sqrt(np.maximum(variance, 0.0))).T)
 
 
-def _likeliest_amplitude(known: NDArray[np.float64], change: NDArray[np.float64], data: NDArray[np.float64]) -> float:
+def _likeliest_amplitude(known: Array, change: Array, data: Array) -> float:
     """How many times its prior a change of covariance makes the data most likely."""
     best, found = -np.inf, 1.0
     for amplitude in _AMPLITUDES:

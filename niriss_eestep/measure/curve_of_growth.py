@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE
 from niriss_eestep.measure.apertures import apertures_about, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Array, distance_grid
 from niriss_eestep.measure.options import EEOptions, check_radii
 from niriss_eestep.measure.repair import by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
@@ -114,7 +114,7 @@ class CurveOfGrowth:
         self.covariance = np.where(lost[:, None] | lost | (not known), np.nan, sums.covariance)
 
     @property
-    def profile_error(self) -> NDArray[np.float64]:
+    def profile_error(self) -> Array:
         """Standard error of ``profile``."""
         return np.sqrt(np.diagonal(self.covariance))
 

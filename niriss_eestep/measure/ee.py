@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import (
@@ -19,7 +18,7 @@ from niriss_eestep.measure.apertures import (
 )
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import distance_grid, weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, distance_grid, weighted_sums
 from niriss_eestep.measure.low_pixels import with_low_pixels
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
@@ -112,9 +111,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     return replace(profile, warnings=told + ee_warnings(exposure, profile, star, sky, apertures, options, psf))
 
 
-def _phase(
-    apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PSFModel | None
-) -> NDArray[np.float64] | None:
+def _phase(apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PSFModel | None) -> Array | None:
     """Encircled energy at the star's own pixel phase less that averaged over phases, by the model image.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
@@ -134,7 +131,7 @@ def _phase(
 
 def _unexplained(
     exposure: Stamp, sky: Sky, star: tuple[float, float], options: EEOptions, psf: PSFModel | None
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Unflagged pixels within the apertures that no star explains, where there is a model PSF."""
     model = None if psf is None else psf.as_seen(*star, sky)
     none = np.zeros(exposure.bad.shape, dtype=bool)
@@ -148,7 +145,7 @@ def _unexplained(
     return unexplained_pixels(exposure, sky, star, psf, reach)
 
 
-def _without_unexplained(exposure: Stamp, odd: NDArray[np.bool_]) -> Stamp:
+def _without_unexplained(exposure: Stamp, odd: Mask) -> Stamp:
     """Take pixels that no star explains as bad, and say so."""
     places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
@@ -158,8 +155,8 @@ def _without_unexplained(exposure: Stamp, odd: NDArray[np.bool_]) -> Stamp:
 
 def _repair(
     exposure: Stamp,
-    bad: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
+    bad: Mask,
+    todo: Mask,
     star: tuple[float, float],
     options: EEOptions,
     sky: Sky,
@@ -189,9 +186,7 @@ def _settings(exposure: Stamp, options: EEOptions, core: CoreReport) -> dict[str
     }
 
 
-def _without(
-    unusable: NDArray[np.bool_], count_rate: NDArray[np.float64], covariance: NDArray[np.float64], failure: str
-) -> str:
+def _without(unusable: Mask, count_rate: Array, covariance: Array, failure: str) -> str:
     """Make NaN of what cannot be used, and of rates without error; why the profile failed."""
     unusable = unusable | ~np.isfinite(np.diagonal(covariance))
     count_rate[unusable] = np.nan
@@ -223,7 +218,7 @@ def _core_failure(
     return f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre{saturated}; {remedy}"
 
 
-def _to_repair(touched: NDArray[np.bool_], distance: NDArray[np.float64], options: EEOptions) -> NDArray[np.bool_]:
+def _to_repair(touched: Mask, distance: Array, options: EEOptions) -> Mask:
     """Bad pixels within the apertures for which there is a method."""
     if options.bad_pixel_method == "none":
         return touched & (distance <= options.core_radius - CENTROID_MARGIN)

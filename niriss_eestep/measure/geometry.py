@@ -10,10 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["aperture_weights", "covariance_of_sums", "distance_grid", "weighted_sums"]
+__all__ = ["Array", "Mask", "aperture_weights", "covariance_of_sums", "distance_grid", "weighted_sums"]
+
+#: numbers and masks by pixel, radius or whatever else
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
-def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: NDArray[np.float64]) -> NDArray[np.float64]:
+def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -> Array:
     """Fraction of each pixel that lies within circles about one centre.
 
     Parameters
@@ -49,7 +53,7 @@ def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: NDArray[
     return weights
 
 
-def distance_grid(shape: tuple[int, int], x: float, y: float) -> NDArray[np.float64]:
+def distance_grid(shape: tuple[int, int], x: float, y: float) -> Array:
     """Distance of every pixel's centre from a point.
 
     Parameters
@@ -68,7 +72,7 @@ def distance_grid(shape: tuple[int, int], x: float, y: float) -> NDArray[np.floa
     return np.hypot(i - x, j - y)
 
 
-def weighted_sums(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def weighted_sums(weights: Array, values: Array) -> Array:
     """Sum of weights times values, for each row of weights.
 
     Parameters
@@ -83,7 +87,7 @@ def weighted_sums(weights: NDArray[np.float64], values: NDArray[np.float64]) -> 
     return np.einsum("ip,p->i", weights, values)
 
 
-def covariance_of_sums(weights: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+def covariance_of_sums(weights: Array, variance: Array) -> Array:
     """Covariance of `weighted_sums` of independent pixels: sum of w_i w_j var.
 
     Parameters

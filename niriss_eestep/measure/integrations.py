@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, weighted_sum
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 
@@ -34,9 +34,9 @@ class Integrations:
         Standard deviation (ddof 1) of the integrations; NaN for fewer than two.
     """
 
-    value: NDArray[np.float64]
-    err: NDArray[np.float64]
-    scatter: NDArray[np.float64]
+    value: Array
+    err: Array
+    scatter: Array
 
 
 def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrations]:
@@ -99,7 +99,7 @@ def _integrations(profiles: Sequence[Profile], name: str, combined: CombinedProf
 
 
 def _mean_profile(
-    used: Sequence[Profile], combined: CombinedProfile, common: NDArray[np.float64], warnings: tuple[str, ...]
+    used: Sequence[Profile], combined: CombinedProfile, common: Array, warnings: tuple[str, ...]
 ) -> Profile:
     """The first profile with the mean's numbers in the place of its own."""
     first = used[0]
@@ -131,7 +131,7 @@ def _mean_profile(
     )
 
 
-def _common_covariance(used: Sequence[Profile]) -> NDArray[np.float64]:
+def _common_covariance(used: Sequence[Profile]) -> Array:
     """Mean of what each integration says that all share."""
     parts = [np.zeros_like(p.covariance) if p.common is None else p.common for p in used]
     # a radius that one could not measure has no covariance at all

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.geometry import Array, Mask
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
 
@@ -17,9 +17,7 @@ __all__ = ["expected_noise", "kept_noise", "low_pixels", "with_low_pixels"]
 _ROUNDING = 1e-9
 
 
-def low_pixels(
-    image: NDArray[np.float64], bad: NDArray[np.bool_], distance: NDArray[np.float64], core_radius: float, level: float
-) -> NDArray[np.bool_]:
+def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, level: float) -> Mask:
     """Unflagged pixels outside the core that lie below a level.
 
     Parameters
@@ -43,9 +41,7 @@ def low_pixels(
     return ~bad & (distance > core_radius) & (level - values > rounding)
 
 
-def with_low_pixels(
-    exposure: Stamp, distance: NDArray[np.float64], background: Background, options: EEOptions
-) -> NDArray[np.bool_]:
+def with_low_pixels(exposure: Stamp, distance: Array, background: Background, options: EEOptions) -> Mask:
     """Bad pixels, with the low ones where they are to be repaired."""
     if not (options.repair_low or options.bad_pixel_method == "median"):
         return exposure.bad
@@ -59,9 +55,7 @@ def with_low_pixels(
     return exposure.bad | low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
 
 
-def expected_noise(
-    image: NDArray[np.float64], variance: NDArray[np.float64], expected: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Array, Array]:
     """Variance and skewness of the noise that pixels have at their expected count rates.
 
     The variance rises with the signal by the DN/s of one electron. It is estimated from the noisy signal, so that it is
@@ -87,12 +81,7 @@ def expected_noise(
     return at_expected, third / np.where(at_expected > 0, at_expected, np.inf) ** 1.5
 
 
-def kept_noise(
-    expected: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    level: float,
-    skewness: NDArray[np.float64] | float = 0.0,
-) -> NDArray[np.float64]:
+def kept_noise(expected: Array, variance: Array, level: float, skewness: Array | float = 0.0) -> Array:
     """Mean noise of pixels that were kept because they lie above a level.
 
     With z = (expected - level) / sigma the mean of a normal distribution cut at the level is sigma phi(z) / Phi(z):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.measure.geometry import Array
 
 __all__ = [
     "BACKGROUND_METHODS",
@@ -30,7 +30,7 @@ CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
 REACH_MAX = 2900.0
 
 
-def check_radii(radii: Sequence[float], name: str = "radii") -> NDArray[np.float64]:
+def check_radii(radii: Sequence[float], name: str = "radii") -> Array:
     """Check radii that a user gave.
 
     Parameters

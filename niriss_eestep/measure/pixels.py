@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 
@@ -63,7 +63,7 @@ class PixelMap:
     flat_scale: float = 0.0
 
 
-def _kinds(exposure: Stamp, bad: NDArray[np.bool_], sky: Sky, distance: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _kinds(exposure: Stamp, bad: Mask, sky: Sky, distance: Array) -> NDArray[np.uint8]:
     """Bits of each pixel of the stamp, without the repair's."""
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
     background = sky.background
@@ -84,14 +84,7 @@ def _kinds(exposure: Stamp, bad: NDArray[np.bool_], sky: Sky, distance: NDArray[
 
 
 def pixel_map(
-    exposure: Stamp,
-    x: float,
-    y: float,
-    bad: NDArray[np.bool_],
-    sky: Sky,
-    repairs: Sequence[Repair] = (),
-    *,
-    reach: float,
+    exposure: Stamp, x: float, y: float, bad: Mask, sky: Sky, repairs: Sequence[Repair] = (), *, reach: float
 ) -> PixelMap:
     """Say what became of each pixel near the star.
 

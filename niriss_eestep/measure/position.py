@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.options import EEOptions, check_centroid
 from niriss_eestep.measure.psf_model import PSFModel, Render
 from niriss_eestep.measure.stamp import Stamp
@@ -61,7 +60,7 @@ class Centroid:
     method: str
 
 
-def _box_overlap(n: int, centre: float, half: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _box_overlap(n: int, centre: float, half: float) -> tuple[Array, Array]:
     """Length of each pixel within a window, and the middle of that part [pix]."""
     i = np.arange(n)
     low = np.maximum(i - 0.5, centre - half)
@@ -69,7 +68,7 @@ def _box_overlap(n: int, centre: float, half: float) -> tuple[NDArray[np.float64
     return np.clip(high - low, 0.0, None), 0.5 * (low + high)
 
 
-def _amplification(light: NDArray[np.float64], centre: float, half: float) -> float:
+def _amplification(light: Array, centre: float, half: float) -> float:
     """How much further a window that follows the light goes than its first step: 1 + k + k^2 + ... = 1 / (1 - k).
 
     A step of the window moves the centre of mass by k of that step, by the light at its two edges.
@@ -94,7 +93,7 @@ def _amplification(light: NDArray[np.float64], centre: float, half: float) -> fl
 
 
 def centre_of_mass(
-    image: NDArray[np.float64], variance: NDArray[np.float64], x: float, y: float, *, box: float = 7.0
+    image: Array, variance: Array, x: float, y: float, *, box: float = 7.0
 ) -> tuple[float, float, float, float]:
     """Centre of mass in a square window that follows the star.
 
@@ -147,12 +146,12 @@ def centre_of_mass(
     raise ExposureError(f"the centre of mass in a {box:g} pix box does not settle on a star near the first position")
 
 
-def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int, method: str) -> tuple[float, float]:
+def _photutils_centroid(image: Array, x: float, y: float, box: int, method: str) -> tuple[float, float]:
     """Centroid by one of photutils' functions, in a box of whole pixels that follows the star."""
     from astropy.utils.exceptions import AstropyUserWarning
     from photutils import centroids
 
-    function: Callable[..., NDArray[np.float64]] = getattr(centroids, f"centroid_{method}")
+    function: Callable[..., Array] = getattr(centroids, f"centroid_{method}")
     half = box // 2
     for _ in range(3):
         i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
@@ -173,7 +172,7 @@ def _photutils_centroid(image: NDArray[np.float64], x: float, y: float, box: int
     return x, y
 
 
-def fill_for_search(image: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+def fill_for_search(image: Array, bad: Mask) -> Array:
     """Replace bad pixels by the mean of their good neighbours (3x3, then 5x5, ...), for finding a star only.
 
     Parameters
@@ -200,11 +199,7 @@ def fill_for_search(image: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArr
 
 
 def find_star(
-    image: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    *,
-    near: tuple[float, float] | None = None,
-    radius: float = np.inf,
+    image: Array, bad: Mask, *, near: tuple[float, float] | None = None, radius: float = np.inf
 ) -> tuple[int, int]:
     """Brightest compact source: the brightest pixel after 3x3 smoothing.
 
@@ -255,7 +250,7 @@ def find_star(
 
 
 def fit_psf(
-    image: NDArray[np.float64], bad: NDArray[np.bool_], x: float, y: float, render: Render, *, radius: float = 5.0
+    image: Array, bad: Mask, x: float, y: float, render: Render, *, radius: float = 5.0
 ) -> tuple[float, float, float]:
     """Position and flux of a model PSF, by least squares on the good pixels around the star.
 
@@ -295,10 +290,10 @@ def fit_psf(
         )
     weight = 1 / np.sqrt(np.maximum(render(x, y, image.shape)[use], 1e-6))
 
-    def flux_of(model: NDArray[np.float64]) -> float:
+    def flux_of(model: Array) -> float:
         return float(np.sum(weight**2 * model * data) / np.sum(weight**2 * model**2))
 
-    def residual(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    def residual(offset: Array) -> Array:
         model = render(x + offset[0], y + offset[1], image.shape)[use]
         return weight * (data / flux_of(model) - model)
 
@@ -315,9 +310,9 @@ def fit_psf(
 
 
 def measure_centroid(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    bad: NDArray[np.bool_],
+    image: Array,
+    variance: Array,
+    bad: Mask,
     first: tuple[float, float],
     *,
     method: str = "com",
@@ -370,7 +365,7 @@ def measure_centroid(
     return Centroid(new_x, new_y, x_err, y_err, shift, method)
 
 
-def _without_background(exposure: Stamp) -> NDArray[np.float64]:
+def _without_background(exposure: Stamp) -> Array:
     """The image less a rough background, for finding and centring the star."""
     good = exposure.image[~exposure.bad]
     if good.size == 0:

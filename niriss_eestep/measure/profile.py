@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.flatness import SkyShape
+from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.noise import PixelCorrelation
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
@@ -77,17 +78,17 @@ class Profile:
         field, of the repair and of a background that was given.
     """
 
-    radius: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    radius: Array
+    covariance: Array
     centroid: Centroid
     background: Background
     pixel_scale: float
     warnings: tuple[str, ...] = ()
     failure: str = ""
-    common: NDArray[np.float64] | None = None
+    common: Array | None = None
 
     @property
-    def radius_arcsec(self) -> NDArray[np.float64]:
+    def radius_arcsec(self) -> Array:
         """Radii [arcsec]."""
         return self.pixel_scale * self.radius
 
@@ -127,31 +128,31 @@ class EEProfile(Profile):
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
     """
 
-    count_rate: NDArray[np.float64]
-    area: NDArray[np.float64]
+    count_rate: Array
+    area: Array
     n_bad: NDArray[np.int64]
     n_repaired: NDArray[np.int64]
     core: CoreReport
     gain: float
     bad_pixel_method: str
     pixels: PixelMap | None = None
-    sky_covariance: NDArray[np.float64] | None = None
+    sky_covariance: Array | None = None
     noise: PixelCorrelation | None = None
     sky_shape: SkyShape | None = None
-    phase: NDArray[np.float64] | None = None
+    phase: Array | None = None
 
     @property
-    def count_rate_err(self) -> NDArray[np.float64]:
+    def count_rate_err(self) -> Array:
         """Standard error of ``count_rate`` [DN/s]."""
         return np.sqrt(np.diagonal(self.covariance))
 
     @property
-    def electron_rate(self) -> NDArray[np.float64]:
+    def electron_rate(self) -> Array:
         """Count rate converted to electrons [e-/s]."""
         return self.gain * self.count_rate
 
     @property
-    def electron_rate_err(self) -> NDArray[np.float64]:
+    def electron_rate_err(self) -> Array:
         """Standard error of ``electron_rate``, without the gain's [e-/s]."""
         return self.gain * self.count_rate_err
 
@@ -173,17 +174,17 @@ class SBProfile(Profile):
     """
 
     half_width: float
-    surface_brightness: NDArray[np.float64]
+    surface_brightness: Array
     n_used: NDArray[np.int64]
     n_clipped: NDArray[np.int64]
     photmjsr: float | None
 
     @property
-    def surface_brightness_err(self) -> NDArray[np.float64]:
+    def surface_brightness_err(self) -> Array:
         """Standard error of ``surface_brightness`` [DN/s/pix]."""
         return np.sqrt(np.diagonal(self.covariance))
 
     @property
-    def surface_brightness_mjysr(self) -> NDArray[np.float64]:
+    def surface_brightness_mjysr(self) -> Array:
         """Surface brightness [MJy/sr]; NaN where the exposure has no flux calibration."""
         return self.surface_brightness * (np.nan if self.photmjsr is None else self.photmjsr)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.measure.background import Sky
+from niriss_eestep.measure.geometry import Array
 
 __all__ = ["PSFModel", "Render"]
 
-Render = Callable[[float, float, tuple[int, int]], NDArray[np.float64]]
-Curve = Callable[[float], NDArray[np.float64]]
+Render = Callable[[float, float, tuple[int, int]], Array]
+Curve = Callable[[float], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class PSFModel:
     ee_err: Curve | None = None
     mean_ee: Curve | None = None
 
-    def as_seen(self, x: float, y: float, sky: Sky) -> NDArray[np.float64] | None:
+    def as_seen(self, x: float, y: float, sky: Sky) -> Array | None:
         """Image of the PSF less its own light in the sky annulus: what the star leaves in the image less the sky.
 
         That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much

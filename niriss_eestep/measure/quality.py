@@ -13,7 +13,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DO_NOT_USE, SATURATED
 from niriss_eestep.measure.apertures import Apertures
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
@@ -76,7 +76,7 @@ _PEAK_SHARE = 0.05
 _BOXES = (3.5, 7.0)
 
 
-def core_report(dq: NDArray[np.uint32], distance: NDArray[np.float64], radius: float) -> CoreReport:
+def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreReport:
     """Count the flagged pixels of the core.
 
     Parameters
@@ -249,13 +249,13 @@ class Neighbour:
     distance: float
 
 
-def _mirrored(image: NDArray[np.float64], x: float, y: float, order: int, outside: float) -> NDArray[np.float64]:
+def _mirrored(image: Array, x: float, y: float, order: int, outside: float) -> Array:
     """Image turned by 180 degrees about a point."""
     jj, ii = np.indices(image.shape)
     return scipy.ndimage.map_coordinates(image, [2 * y - jj, 2 * x - ii], order=order, mode="constant", cval=outside)
 
 
-def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np.bool_]:
+def _single_pixels(image: Array, x: float, y: float) -> Mask:
     """Pixels that stand alone: hit, not lit by a star."""
     excess = image - _mirrored(image, x, y, 1, 0.0)
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
@@ -263,7 +263,7 @@ def _single_pixels(image: NDArray[np.float64], x: float, y: float) -> NDArray[np
 
 
 def _beside_star(
-    star: Stamp, sky: Sky, rejected: NDArray[np.bool_], at: tuple[float, float], r_max: float, psf: PSFModel | None
+    star: Stamp, sky: Sky, rejected: Mask, at: tuple[float, float], r_max: float, psf: PSFModel | None
 ) -> Neighbour | None:
     """Light beside the star: by the model PSF, else by the star's other side."""
     (x, y), model = at, None if psf is None else psf.as_seen(*at, sky)
@@ -278,14 +278,7 @@ def _beside_star(
 
 
 def find_neighbour(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    x: float,
-    y: float,
-    r_max: float,
-    *,
-    rejected: NDArray[np.bool_] | None = None,
+    image: Array, variance: Array, bad: Mask, x: float, y: float, r_max: float, *, rejected: Mask | None = None
 ) -> Neighbour | None:
     """Compare the light around a star with its mirror image, for the largest difference.
 
@@ -339,9 +332,7 @@ def find_neighbour(
     return Neighbour(fraction, float(i), float(j), float(distance[j, i])) if fraction > 0 else None
 
 
-def core_offset(
-    image: NDArray[np.float64], variance: NDArray[np.float64], bad: NDArray[np.bool_], x: float, y: float
-) -> tuple[float, float]:
+def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) -> tuple[float, float]:
     """Distance between the centres of mass in a small and a large box: a sign of two stars in one core.
 
     Parameters
@@ -373,13 +364,7 @@ def core_offset(
 
 
 def sector_asymmetry(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    use: NDArray[np.bool_],
-    x: float,
-    y: float,
-    *,
-    n_sectors: int = 8,
+    image: Array, variance: Array, use: Mask, x: float, y: float, *, n_sectors: int = 8
 ) -> tuple[float, float]:
     """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
 

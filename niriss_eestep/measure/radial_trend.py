@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
-from niriss_eestep.measure.geometry import weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, weighted_sums
 
 __all__ = ["radial_trend"]
 
@@ -21,9 +20,7 @@ _TREND_BLOCK = 32
 _TREND_REACH = 8 * _TREND_WIDTH
 
 
-def radial_trend(
-    image: NDArray[np.float64], good: NDArray[np.bool_], distance: NDArray[np.float64], reach: float
-) -> NDArray[np.float64]:
+def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Array:
     """Mean of the good pixels as a smooth function of the distance from the star.
 
     A local quadratic (Cleveland 1979, JASA 74, 829) with Gaussian weights: straight pieces would lie above every hollow
@@ -71,9 +68,7 @@ def radial_trend(
     return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
 
 
-def _parabola_at_zero(
-    moments: NDArray[np.float64], sums: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _parabola_at_zero(moments: Array, sums: Array) -> tuple[Array, Mask]:
     """Value at offset 0 of weighted least-squares parabolas, and where the points determine one.
 
     By Cramer's rule: three unknowns need no library, whose last digits would depend on the kind of processor.

@@ -16,7 +16,7 @@ import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.geometry import weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, weighted_sums
 from niriss_eestep.measure.radial_trend import radial_trend
 from niriss_eestep.measure.stamp import Stamp
 
@@ -57,10 +57,10 @@ class Repair:
     """
 
     index: NDArray[np.int64]
-    value: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    common_err: NDArray[np.float64]
+    value: Array
+    weights: Array
+    variance: Array
+    common_err: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,13 +77,13 @@ class Prediction:
         Variance that the noise alone gives those residuals.
     """
 
-    value: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    residual: NDArray[np.float64]
-    expected: NDArray[np.float64]
+    value: Array
+    weights: Array
+    residual: Array
+    expected: Array
 
 
-def _surface_kernel(good: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def _surface_kernel(good: Mask) -> Array | None:
     """Weights by which a polynomial fitted to the good pixels of a box predicts its centre; None if undetermined.
 
     Near pixels count more: Gaussian weights of `_SURFACE_SIGMA`.
@@ -104,7 +104,7 @@ def _surface_kernel(good: NDArray[np.bool_]) -> NDArray[np.float64] | None:
 
 
 @lru_cache(maxsize=1)
-def _full_surface_kernel() -> NDArray[np.float64]:
+def _full_surface_kernel() -> Array:
     """The surface's weights where every pixel of the box but the centre is good."""
     good = np.ones((BOX, BOX), dtype=bool)
     good[BOX // 2, BOX // 2] = False
@@ -114,7 +114,7 @@ def _full_surface_kernel() -> NDArray[np.float64]:
     return kernel
 
 
-def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def _box(good: Mask, j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where a box about a pixel lies on the image, and that part's place in the full box."""
     ny, nx = good.shape
     rows, cols = slice(max(0, j - half), min(ny, j + half + 1)), slice(max(0, i - half), min(nx, i + half + 1))
@@ -122,7 +122,7 @@ def _box(good: NDArray[np.bool_], j: int, i: int, half: int) -> tuple[tuple[slic
     return (rows, cols), within
 
 
-def _surface_weights(good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.float64]:
+def _surface_weights(good: Mask, j: int, i: int) -> Array:
     """Weights over the whole image that predict pixel (j, i) by a surface; the box grows until it is determined."""
     weights = np.zeros(good.shape)
     for half in range(BOX // 2, max(good.shape)):
@@ -137,7 +137,7 @@ def _surface_weights(good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.floa
     raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
 
 
-def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i: int) -> NDArray[np.float64]:
+def _psf_weights(model: Array, good: Mask, j: int, i: int) -> Array:
     """Weights that scale a model PSF to the good pixels of the box and read it at pixel (j, i)."""
     weights = np.zeros(good.shape)
     on_image, _ = _box(good, j, i, BOX // 2)
@@ -149,18 +149,12 @@ def _psf_weights(model: NDArray[np.float64], good: NDArray[np.bool_], j: int, i:
     return weights
 
 
-def _clean_boxes(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _clean_boxes(good: Mask) -> Mask:
     """Good pixels whose whole box is good and on the image."""
     return np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
 
 
-def _method_variance(
-    residual: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    trial: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    at: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array, at: Array) -> Array:
     """Mean square residual of the good pixels at similar radii, less what their noise explains.
 
     The search widens until 20 pixels are found, whose mean square is known to a third. What comes out below zero stays
@@ -180,13 +174,7 @@ def _method_variance(
 
 
 def by_surface(
-    image: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    *,
-    trend: NDArray[np.float64] | None = None,
+    image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *, trend: Array | None = None
 ) -> Prediction:
     """Predict by the mean radial profile, plus a surface of degree 3 fitted to what is left of it in a 7x7 box.
 
@@ -217,14 +205,7 @@ def by_surface(
 
 
 def by_psf(
-    image: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    *,
-    model: NDArray[np.float64] | None,
-    background: float,
+    image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *, model: Array | None, background: float
 ) -> Prediction:
     """Predict by the model PSF, scaled to the good pixels of each 7x7 box; as `by_surface`.
 
@@ -249,13 +230,7 @@ def by_psf(
     return Prediction(value, weights, residual, noise + scale**2 * scipy.ndimage.correlate(model**2 * noise, box))
 
 
-def by_median(
-    image: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-) -> Prediction:
+def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Array) -> Prediction:
     """Predict by the median of the good pixels of each 7x7 box; as `by_surface`."""
     value, weights = np.empty(todo.sum()), np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):
@@ -276,13 +251,7 @@ def by_median(
     )
 
 
-def repair_pixels(
-    stamp: Stamp,
-    bad: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    predict: Callable[..., Prediction],
-) -> Repair:
+def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict: Callable[..., Prediction]) -> Repair:
     """Find values for bad pixels.
 
     Parameters
@@ -328,12 +297,8 @@ def repair_pixels(
 
 
 def _errors_elsewhere(
-    stamp: Stamp,
-    good: NDArray[np.bool_],
-    todo: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    predict: Callable[..., Prediction],
-) -> NDArray[np.float64]:
+    stamp: Stamp, good: Mask, todo: Mask, distance: Array, predict: Callable[..., Prediction]
+) -> Array:
     """Errors of the same pattern of pixels, turned about the star and mirrored, on good pixels, shape (n_trials, n).
 
     Pixels side by side, as those of bad columns, have errors in common, and larger ones than a pixel whose neighbours
@@ -365,13 +330,7 @@ def _errors_elsewhere(
     return errors * np.sqrt(max(1 - noise / seen, 0.0) / len(found)) if seen > 0 else errors
 
 
-def repair_surrounded(
-    stamp: Stamp,
-    bad: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    distance: NDArray[np.float64],
-    trend: NDArray[np.float64],
-) -> list[Repair]:
+def repair_surrounded(stamp: Stamp, bad: Mask, wanted: Mask, distance: Array, trend: Array) -> list[Repair]:
     """Repair by a surface the bad pixels that good ones surround, as far as good pixels can judge it.
 
     Parameters

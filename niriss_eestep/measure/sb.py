@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.apertures import sum_apertures
@@ -16,7 +15,7 @@ from niriss_eestep.measure.background import (
     fixed_background,
     without_absurd_variances,
 )
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.low_pixels import expected_noise, kept_noise, low_pixels
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid, locate_star
@@ -106,7 +105,7 @@ def _lowest(background: Background, options: SBOptions) -> float:
     return -np.inf
 
 
-def _without_excess(exposure: Stamp, at_risk: NDArray[np.bool_], trend: NDArray[np.float64], level: float) -> Stamp:
+def _without_excess(exposure: Stamp, at_risk: Mask, trend: Array, level: float) -> Stamp:
     """The exposure less what leaving out the low tail of the noise adds, on the mean, to the pixels kept."""
     if not np.isfinite(level):
         return exposure
@@ -117,13 +116,8 @@ def _without_excess(exposure: Stamp, at_risk: NDArray[np.bool_], trend: NDArray[
 
 
 def _means(
-    exposure: Stamp,
-    missing: NDArray[np.bool_],
-    annuli: Annuli,
-    sky: Sky,
-    distance: NDArray[np.float64],
-    trend: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    exposure: Stamp, missing: Mask, annuli: Annuli, sky: Sky, distance: Array, trend: Array
+) -> tuple[Array, Array, Array]:
     """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
 
     NaN where no pixel of an annulus is left.
@@ -145,13 +139,7 @@ def _means(
     return sums.values, sums.covariance + unseen, sums.common + unseen
 
 
-def _warnings(
-    exposure: Stamp,
-    distance: NDArray[np.float64],
-    radii: NDArray[np.float64],
-    coverage: NDArray[np.float64],
-    options: SBOptions,
-) -> tuple[str, ...]:
+def _warnings(exposure: Stamp, distance: Array, radii: Array, coverage: Array, options: SBOptions) -> tuple[str, ...]:
     """What the user should know about a measured profile."""
     found = []
     n_core = int(np.sum(exposure.bad & (distance <= options.core_radius)))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.measure.geometry import Array, Mask
 
 __all__ = ["Stamp", "StarExposure", "with_flat_error"]
 
@@ -55,10 +56,10 @@ class Stamp:
     """
 
     name: str
-    image: NDArray[np.float64]
-    variance: NDArray[np.float64]
+    image: Array
+    variance: Array
     dq: NDArray[np.uint32]
-    bad: NDArray[np.bool_]
+    bad: Mask
     x: float
     y: float
     x_origin: int
@@ -67,9 +68,9 @@ class Stamp:
     gain: float
     photmjsr: float | None = None
     warnings: tuple[str, ...] = ()
-    flat_variance: NDArray[np.float64] | None = None
+    flat_variance: Array | None = None
     flat_scale: float = 0.0
-    photon_variance: NDArray[np.float64] | None = None
+    photon_variance: Array | None = None
     resampled: bool = False
 
     def __post_init__(self) -> None:

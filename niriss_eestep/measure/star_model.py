@@ -18,11 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background, Sky
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.position import fill_for_search, fit_psf
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.stamp import Stamp
@@ -72,11 +71,11 @@ class Comparison:
     """
 
     rate: float
-    residual: NDArray[np.float64]
-    ratio: NDArray[np.float64]
+    residual: Array
+    ratio: Array
 
 
-def psf_tolerance(model: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def psf_tolerance(model: Array, distance: Array) -> Array:
     """How far a star may differ from the model PSF in each pixel.
 
     Parameters
@@ -96,13 +95,7 @@ def psf_tolerance(model: NDArray[np.float64], distance: NDArray[np.float64]) -> 
     return np.asarray(_LOCAL * brightest + _SPECKLE * sharpness / np.maximum(distance, 2.0) ** 2 + _FLOOR)
 
 
-def compare(
-    exposure: Stamp,
-    background: Background,
-    bad: NDArray[np.bool_],
-    model: NDArray[np.float64],
-    distance: NDArray[np.float64],
-) -> Comparison:
+def compare(exposure: Stamp, background: Background, bad: Mask, model: Array, distance: Array) -> Comparison:
     """Compare an exposure with the model image of its star, pixel by pixel.
 
     The star's rate is the weighted median of the pixels' ratios to the model, which a few bad ones do not move.
@@ -142,9 +135,7 @@ def compare(
     return Comparison(rate, residual, np.abs(residual) / np.where(reach > 0, reach, np.inf))
 
 
-def unexplained_pixels(
-    exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float
-) -> NDArray[np.bool_]:
+def unexplained_pixels(exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float) -> Mask:
     """Find the unflagged pixels that no star can explain, by fitting the star without them.
 
     Parameters
@@ -183,9 +174,7 @@ def _without_brightest(exposure: Stamp, start: tuple[float, float]) -> tuple[flo
     return float(i), float(j)
 
 
-def _fit_without(
-    exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float
-) -> NDArray[np.bool_] | None:
+def _fit_without(exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float) -> Mask | None:
     """Fit the star without the pixels that stand out, until none does; None where that does not end."""
     (x, y), out = start, np.zeros(exposure.bad.shape, dtype=bool)
     image = exposure.image - sky.background.value
@@ -213,15 +202,13 @@ def _fit_without(
     return None
 
 
-def _as_dead(exposure: Stamp, dead: NDArray[np.bool_], near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _as_dead(exposure: Stamp, dead: Mask, near: Mask) -> Mask:
     """Pixels with the very value of several dead ones, which no measurement repeats."""
     values, count = np.unique(exposure.image[dead], return_counts=True)
     return near & ~exposure.bad & np.isin(exposure.image, values[count > 1])
 
 
-def _of_bad_pixels(
-    out: NDArray[np.bool_], found: Comparison, star: tuple[float, float], psf: PSFModel
-) -> NDArray[np.bool_]:
+def _of_bad_pixels(out: Mask, found: Comparison, star: tuple[float, float], psf: PSFModel) -> Mask:
     """Those of the pixels that stand out which are not lit by another star: too dark ones, and single bright ones."""
     bad = out & (found.residual < 0)
     groups, n = scipy.ndimage.label(out & (found.residual > 0), structure=np.ones((3, 3)))
@@ -234,7 +221,7 @@ def _of_bad_pixels(
     return bad
 
 
-def _is_starlike(residual: NDArray[np.float64], j: int, i: int, psf: PSFModel) -> bool:
+def _is_starlike(residual: Array, j: int, i: int, psf: PSFModel) -> bool:
     """Whether a PSF somewhere on a pixel explains the light about it."""
     if psf.render is None:
         return False
@@ -247,7 +234,7 @@ def _is_starlike(residual: NDArray[np.float64], j: int, i: int, psf: PSFModel) -
 
 
 def excess_light(
-    star: Stamp, found: Comparison, model: NDArray[np.float64], distance: NDArray[np.float64], reach: float
+    star: Stamp, found: Comparison, model: Array, distance: Array, reach: float
 ) -> tuple[float, float, float, float] | None:
     """Find the place where light stands out most that is not the star's.
 
