@@ -1,7 +1,5 @@
 """The exceptions that niriss_eestep raises, and the guard that turns a library's into them where a file is read."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Filter positions, pivot wavelengths and predecessor PHOTMJSR: in-flight calibrat
 PHOTMJSR to about 3 %). They serve to compare with, not to calibrate.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

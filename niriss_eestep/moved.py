@@ -1,7 +1,5 @@
 """Old names of modules that have moved, for code that imports public classes from them."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The step that turns the absolute fluxes of many visits into the standard pipeline's reference files."""
 
-from __future__ import annotations
-
 import logging
 
 from niriss_eestep.calibration.crds_files import save_reference

@@ -1,7 +1,5 @@
 """The step that averages the dithers of each group."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

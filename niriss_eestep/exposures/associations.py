@@ -1,7 +1,5 @@
 """Group the NIRISS imaging exposures of a directory into associations, one for each program and target."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

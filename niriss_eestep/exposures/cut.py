@@ -1,7 +1,5 @@
 """From a JWST DataModel to the stamp around the star."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 
@@ -240,19 +238,13 @@ def image_layers(name, model):
     variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
     if err is not None and not variances and not np.any(err):
         # what a cube's model makes up beside an SCI that stands alone
-        err, dq = None, dq if dq is None or dq.any() else None
+        err, dq = None, dq if dq is None or np.any(dq) else None
     if data.ndim == 2:
         return [Layers(data, dq, err, variances, weight, area)]
-    return [
-        Layers(
-            data[k],
-            dq if dq is None or dq.ndim == 2 else dq[k],
-            None if err is None else err[k],
-            {key: array[k] for key, array in variances.items()},
-            area=area,
-        )
-        for k in range(len(data))
-    ]
+    dqs = [dq] * len(data) if dq is None or dq.ndim == 2 else dq
+    errs = [None] * len(data) if err is None else err
+    terms = [{key: array[k] for key, array in variances.items()} for k in range(len(data))]
+    return [Layers(*parts, area=area) for parts in zip(data, dqs, errs, terms, strict=True)]
 
 
 def _variance(layers, cut, scale, exposed):

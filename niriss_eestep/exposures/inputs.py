@@ -1,7 +1,5 @@
 """What a step is given: files, models, lists, associations; and the exposures in them."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -5,8 +5,6 @@ stamp around a star 0.1 MB, and reading whole arrays, as `stdatamodels` does, wo
 measurement.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import warnings
@@ -248,10 +246,8 @@ def _metadata(path, extensions, text):
             config.validate_on_read = False
             # not closed: its arrays are read from memory when they are used
             tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
-    check_metadata(path, tree)
-    known = keywords(datamodels.ImageModel.schema_url)
     # astropy reads a card's value when it is asked for it, which takes most of the time
-    wanted = {(name, keyword) for name, keyword, _ in known}
+    wanted = {(name, keyword) for name, keyword, _ in keywords(datamodels.ImageModel.schema_url)}
     headers = {
         (e.name, card.keyword): card.value
         for e in extensions
@@ -259,47 +255,46 @@ def _metadata(path, extensions, text):
         for card in e.header.cards
         if (e.name, card.keyword) in wanted
     }
-    for (name, keyword, keys), entry in known.items():
-        value = headers.get((name, keyword))
-        if value is None:
-            continue
-        if not _allowed(value, entry, entry.get("enum")):
-            log.debug("%s: %s=%r is not allowed", name, keyword, value)
-            continue
-        node = tree
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-        full = node.get(keys[-1])
-        # a number that is there in full is not replaced by the header's rounded one
-        numbers = isinstance(value, float) and isinstance(full, float)
-        if not (numbers and abs(full - value) <= HEADER_DIGITS * abs(full)):
-            node[keys[-1]] = value
+    check_metadata(path, tree, headers)
     return tree
 
 
-def check_metadata(path, tree):
-    """See that metadata from a file's ASDF extension are of the data model's kinds.
+def check_metadata(path, tree, headers=None):
+    """See that metadata from a file's ASDF extension are of the data model's kinds, and fill in the headers' values.
 
     Parameters
     ----------
     path : Path
         The file, for the message.
     tree : dict
-        Changed in place: a value of another type than the data model's does not count, as in a header.
+        Changed in place: a value of another type than the data model's does not count.
+    headers : dict of (str, str) to object, optional
+        Values by extension and keyword. One of another type, or not among those that the data model lists, does not
+        count.
 
     Raises
     ------
     ExposureError
         If there is something else where the data model has a collection of entries.
     """
-    for (_, _, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
-        node = tree
-        for depth, key in enumerate(keys[:-1], start=1):
-            node = node.get(key, {})
+    for (name, keyword, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
+        value, node, key = (headers or {}).get((name, keyword)), tree, keys[-1]
+        if value is not None and not _allowed(value, entry, entry.get("enum")):
+            log.debug("%s: %s=%r is not allowed", name, keyword, value)
+            value = None
+        for depth, part in enumerate(keys[:-1], start=1):
+            node = node.get(part, {}) if value is None else node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
-        if keys[-1] in node and not _allowed(node[keys[-1]], entry):
-            del node[keys[-1]]
+        if key in node and not _allowed(node[key], entry):
+            del node[key]
+        full = node.get(key)
+        # a number that is there in full is not replaced by the header's rounded one
+        rounded = (
+            isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full)
+        )
+        if value is not None and not rounded:
+            node[key] = value
 
 
 def _allowed(value, entry, values=None):

@@ -1,7 +1,5 @@
 """Whether an exposure's star is where it was measured, and where else it may be."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from functools import lru_cache, partial

@@ -1,7 +1,5 @@
 """The step that turns combined EE profiles into the absolute flux calibration."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

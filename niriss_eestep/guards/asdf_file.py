@@ -1,7 +1,5 @@
 """ASDF that holds all its data itself, and does not expand without end."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """FITS files, whose headers are read before any data."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

@@ -1,7 +1,5 @@
 """The two steps that measure one exposure: its encircled energy, and its surface brightness."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import contextmanager
 from dataclasses import fields

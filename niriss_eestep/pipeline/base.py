@@ -1,7 +1,5 @@
 """What the steps and the pipeline share: parameters, references, and how results are named and finished."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import multiprocessing

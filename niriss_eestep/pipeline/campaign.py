@@ -1,7 +1,5 @@
 """Many associations in one go: the exposures of all of them are shared out to workers, here or on a cluster."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

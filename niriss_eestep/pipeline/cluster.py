@@ -1,7 +1,5 @@
 """Exposures measured by the workers of a Dask cluster."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import threading

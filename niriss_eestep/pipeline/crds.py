@@ -4,8 +4,6 @@ With neither server nor cache, crds leaves the interpreter by SystemExit in seve
 it before `crds_state` has said that it will answer.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

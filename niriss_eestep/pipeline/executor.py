@@ -1,7 +1,5 @@
 """Exposures measured by several processes, of this machine or of a cluster; the outcomes are those of one."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import logging

@@ -1,7 +1,5 @@
 """The pipeline: from exposures of standard stars to the absolute flux calibration."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import logging
@@ -30,13 +28,6 @@ from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
 
 log = logging.getLogger(__name__)
-
-
-class Models(list):
-    """A list that the log does not show in full."""
-
-    def __repr__(self):
-        return f"[{len(self)} models]"
 
 
 class FluxCalPipeline(FluxStep, JwstPipeline):
@@ -193,7 +184,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             self.product_name = self.product_name or default_product_name(profiles[0])
             if not combined:
                 self._check_replaced(product.members)
-            combined += self.combine_profiles.run(Models(profiles))
+            combined += self.combine_profiles.run(profiles)
             shown += profiles if self.save_report else []
         if not combined:
             reasons = [entry["status"] for entry in lost]
@@ -203,9 +194,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 + "; ".join(dict.fromkeys(reasons))
             )
         for profiles in filter(None, failed):
-            combined += self.combine_profiles.run(Models(profiles))
+            combined += self.combine_profiles.run(profiles)
         self.lost = lost
-        result = self.abs_flux.run(Models(model for model in combined if isinstance(model, CombinedEEModel)))
+        result = self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)])
         _check_kind(result, AbsFluxModel)
         result.meta.filename = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         self._check_replaced(product.members)  # again: another run may have ended meanwhile

@@ -1,7 +1,5 @@
 """A hook that measures beside a step of the standard pipeline."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import contextmanager
 from pathlib import Path

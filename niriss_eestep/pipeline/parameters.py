@@ -5,8 +5,6 @@ has a ``selection``, for example ``{filter: F480M, subarray: SUB64}``. Of the fi
 longer selection come later and win.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

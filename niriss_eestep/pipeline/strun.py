@@ -1,7 +1,5 @@
 """What a user of ``strun`` sees: a slip ends in one line, and the log is not buried under listings."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import re

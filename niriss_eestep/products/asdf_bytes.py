@@ -6,8 +6,6 @@ holds nothing but text, numbers, containers and arrays, so that writing needs on
 with `asdf`, its validation included.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct

@@ -3,8 +3,6 @@
 The schemas are the one place where these are written down; validation, tables and summaries read them from here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

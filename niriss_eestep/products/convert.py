@@ -1,7 +1,5 @@
 """Conversion between the dataclasses of the measurement and the data models of the products, by the schemas' names."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import MISSING, fields

@@ -1,7 +1,5 @@
 """Reading and writing products: nothing but whole files, nothing executed, nothing followed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

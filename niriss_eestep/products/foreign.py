@@ -1,7 +1,5 @@
 """Profiles that were not made by the steps here, completed with what averaging and calibrating them needs."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

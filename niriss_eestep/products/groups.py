@@ -1,7 +1,5 @@
 """Which group an exposure or product belongs to, and the annuli of a group's exposures."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from niriss_eestep.errors import printable

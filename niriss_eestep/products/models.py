@@ -1,7 +1,5 @@
 """The data models of the products."""
 
-from __future__ import annotations
-
 import copy
 import io
 from html import escape
@@ -15,7 +13,6 @@ from niriss_eestep.errors import ProductError
 from niriss_eestep.products.asdf_bytes import asdf_bytes
 from niriss_eestep.products.columns import merged_schema, schema_url
 from niriss_eestep.products.files import read_tree, write_atomically
-from niriss_eestep.products.summary import outline, summary
 from niriss_eestep.products.validation import check_tree, load_asdf_plugins
 
 
@@ -71,6 +68,8 @@ class ProductModel(JwstDataModel):
         -------
         str
         """
+        from niriss_eestep.products.summary import outline
+
         return outline(self)
 
     def info(self, *args, **kwargs):
@@ -78,6 +77,8 @@ class ProductModel(JwstDataModel):
         if args or kwargs:
             super().info(*args, **kwargs)
             return
+        from niriss_eestep.products.summary import summary
+
         print(summary(self))
 
     def to_table(self):

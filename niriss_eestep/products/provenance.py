@@ -1,7 +1,5 @@
 """What made a product: software, parameters, input, references."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What was measured where, as regions for SAOImage DS9."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Products in words, for terminals and notebooks."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from niriss_eestep.errors import printable

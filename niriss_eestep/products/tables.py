@@ -1,7 +1,5 @@
 """Products as tables, and tables as files of other formats."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from functools import partial

@@ -1,7 +1,5 @@
 """Comparison of a product's tree with its schema."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

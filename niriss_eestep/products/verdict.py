@@ -1,7 +1,5 @@
 """What an absolute flux calibration comes to, in a line; and what its errors hold."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from niriss_eestep.products.columns import schema_url, table_fields
