@@ -179,26 +179,41 @@ def expected_rate(
         Where the collecting area is not positive.
     """
     wave, response = _checked_band(wavelength, pce, name)
-    _check_area(collecting_area)
-    spectrum = _without_zeros(spectrum)
-    wave, response = _covered_band(spectrum, wave, response, name)
-    inside = _band_part(spectrum.wavelength, wave)
-    _check_flux(spectrum, inside, name)
-    rate = _count_rate(spectrum.wavelength[inside], spectrum.flux[inside], wave, response, collecting_area)
-    weight = _rate_weights(spectrum.wavelength[inside], wave, response, collecting_area)
-    staterr, syserr = spectrum.staterr[inside], spectrum.syserr[inside]  # type: ignore[index]
-    pivot = pivot_wavelength(wavelength, pce)
-    fnu_mono, fnu_mono_err = _fnu_at(spectrum, pivot)
     unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
+    if not seen.all() and seen.sum() > 1:
+        parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
+        spectrum = replace(spectrum, **parts)
+    wave, response = _covered_band(spectrum, wave, response, name)
+    # the spectrum's grid in the band, and one point on either side
+    first, last = np.searchsorted(spectrum.wavelength, [wave[0], wave[-1]])
+    inside = slice(max(first - 1, 0), last + 1)
+    grid, flux = spectrum.wavelength[inside], spectrum.flux[inside]
+    staterr, syserr = spectrum.staterr[inside], spectrum.syserr[inside]  # type: ignore[index]
+    if flux.min() < 0:
+        raise ReferenceDataError(
+            f"spectrum of {spectrum.name}: flux is negative ({flux.min():g} erg/s/cm2/Angstrom) within {name}"
+        )
+    if not np.any(flux > 0):
+        raise ReferenceDataError(
+            f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
+        )
+    rate = _count_rate(grid, flux, wave, response, collecting_area)
+    weight, pivot = _rate_weights(grid, wave, response, collecting_area), pivot_wavelength(wavelength, pce)
+    to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
+    mono, mono_stat, mono_sys = (
+        float(np.interp(pivot * MICRON, spectrum.wavelength, values))  # type: ignore[arg-type]
+        for values in (spectrum.flux, spectrum.staterr, spectrum.syserr)
+    )
     return ExpectedRate(
         electron_rate=rate,
         electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
         electron_rate_err_sys=float(np.sum(weight * syserr)),
         pivot=pivot,
         fnu_band=rate / unit_rate,
-        fnu_mono=fnu_mono,
-        fnu_mono_err=fnu_mono_err,
-        zeropoint_ab=zeropoint_ab(wavelength, pce, collecting_area=collecting_area),
+        fnu_mono=mono * to_jansky,
+        fnu_mono_err=float(np.hypot(mono_stat, mono_sys)) * to_jansky,
+        zeropoint_ab=float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate)),
     )
 
 
@@ -250,7 +265,8 @@ def electron_rate_of_unit_fnu(
         Where the collecting area is not positive.
     """
     wave, response = _checked_band(wavelength, pce)
-    _check_area(collecting_area)
+    if not collecting_area > 0:
+        raise ParameterError(f"collecting area must be positive, not {collecting_area} cm2")
     # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
     return float(collecting_area * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
 
@@ -406,12 +422,6 @@ def _checked_band(
     return wave[cut] * MICRON, response[cut]
 
 
-def _check_area(collecting_area: float) -> None:
-    """Raise where the collecting area is not positive."""
-    if not collecting_area > 0:
-        raise ParameterError(f"collecting area must be positive, not {collecting_area} cm2")
-
-
 def _covered_band(
     spectrum: StandardSpectrum, wave: NDArray[np.float64], response: NDArray[np.float64], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -438,15 +448,6 @@ def _covered_band(
             f"{name} ({wave[0] / MICRON:.4g} to {wave[-1] / MICRON:.4g} micron) is missing; give one that covers it"
         )
     return fine[covered], fine_response[covered]
-
-
-def _without_zeros(spectrum: StandardSpectrum) -> StandardSpectrum:
-    """Return a spectrum without the points at which it is exactly zero: nothing was measured there."""
-    seen = spectrum.flux != 0
-    if seen.all() or seen.sum() < 2:
-        return spectrum
-    parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
-    return replace(spectrum, **parts)
 
 
 def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> NDArray[np.float64]:
@@ -482,25 +483,6 @@ def _gaps(wavelength: NDArray[np.float64]) -> list[tuple[float, float]]:
         if near and steps[k] > GAP_STEPS * max(near):
             found.append((float(wavelength[k]), float(wavelength[k + 1])))
     return found
-
-
-def _check_flux(spectrum: StandardSpectrum, inside: slice, name: str) -> None:
-    """Raise where a spectrum is negative in a band, or dark."""
-    lowest = spectrum.flux[inside].min()
-    if lowest < 0:
-        raise ReferenceDataError(
-            f"spectrum of {spectrum.name}: flux is negative ({lowest:g} erg/s/cm2/Angstrom) within {name}"
-        )
-    if not np.any(spectrum.flux[inside] > 0):
-        raise ReferenceDataError(
-            f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
-        )
-
-
-def _band_part(spectrum_wave: NDArray[np.float64], wave: NDArray[np.float64]) -> slice:
-    """Return the part of a spectrum's grid that a band needs: its range and one point on either side."""
-    first, last = np.searchsorted(spectrum_wave, [wave[0], wave[-1]])
-    return slice(max(first - 1, 0), last + 1)
 
 
 def _count_rate(
@@ -540,14 +522,3 @@ def _rate_weights(
     np.add.at(weight, after, photons * share)
     np.add.at(weight, after - 1, photons * (1.0 - share))
     return weight * spectrum_wave
-
-
-def _fnu_at(spectrum: StandardSpectrum, pivot: float) -> tuple[float, float]:
-    """Return F_nu [Jy] of a spectrum at a wavelength [micron], and its error."""
-    wavelength = pivot * MICRON
-    to_jansky = wavelength**2 / LIGHT_SPEED_ANGSTROM / JANSKY
-    flux, staterr, syserr = (
-        float(np.interp(wavelength, spectrum.wavelength, values))  # type: ignore[arg-type]
-        for values in (spectrum.flux, spectrum.staterr, spectrum.syserr)
-    )
-    return flux * to_jansky, float(np.hypot(staterr, syserr)) * to_jansky

@@ -242,7 +242,7 @@ def _make_spectrum(
     order = np.argsort(wavelength, kind="stable")
     order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
     wavelength = wavelength[order]
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for column in ("FLUX", "STATERROR", "SYSERROR"):
         if column in values:
             unit = units[column] or units["FLUX"]
@@ -257,22 +257,18 @@ def _make_spectrum(
         meta["errors"] = f"the file states no {' and no '.join(missing)}"
         log.info("%s: no %s; the expected rate's error is without", path.name, " and no ".join(missing))
     for column in ("STATERROR", "SYSERROR"):
-        if column in arrays:
-            arrays[column] = _valid_errors(path, column, arrays[column])
+        # CALSPEC uses zero for 'not stated'
+        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0)) if column in arrays else np.zeros(1, dtype=bool)
+        if bad.any():
+            text = "%s: %d values of %s are negative or not finite; taken as not stated"
+            log.warning(text, path.name, bad.sum(), column)
+            arrays[column] = np.where(bad, 0.0, arrays[column])
     try:
         return StandardSpectrum(
             name, wavelength, arrays["FLUX"], arrays.get("STATERROR"), arrays.get("SYSERROR"), meta=meta
         )
     except ReferenceDataError as error:
         raise ReferenceDataError(f"{path}: {error}") from error
-
-
-def _valid_errors(path: Path, column: str, error: np.ndarray) -> np.ndarray:
-    """Return errors with zero, which CALSPEC uses for 'not stated', in place of those that are none."""
-    bad = ~(np.isfinite(error) & (error >= 0))
-    if bad.any():
-        log.warning("%s: %d values of %s are negative or not finite; taken as not stated", path.name, bad.sum(), column)
-    return np.where(bad, 0.0, error)
 
 
 def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.ndarray:
@@ -288,24 +284,16 @@ def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.nda
         ) from error
 
 
-def _flux_unit(text: str) -> Any:
-    """Unit of a flux density: as it is written, else as synphot spells it (FLAM, FNU, PHOTLAM)."""
-    from astropy import units as u
-    from synphot.units import validate_unit
-
-    try:
-        return u.Unit(text)
-    except ValueError:
-        return validate_unit(text.lower())
-
-
 def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
     """Convert flux densities at wavelengths [Angstrom] to erg/s/cm2/Angstrom, or raise."""
     from astropy import units as u
-    from synphot.units import FLAM, convert_flux
+    from synphot.units import FLAM, convert_flux, validate_unit
 
     try:
-        given = _flux_unit(unit or "")
+        try:
+            given: Any = u.Unit(unit or "")
+        except ValueError:  # as synphot spells it: FLAM, FNU, PHOTLAM
+            given = validate_unit((unit or "").lower())
         if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
             raise u.UnitsError(str(given))
         return convert_flux(wavelength * u.AA, flux * given, FLAM).value
