@@ -204,7 +204,7 @@ def _without(unusable: Mask, count_rate: Array, covariance: Array, failure: str)
     return failure
 
 
-def _forbidden(radii: NDArray[np.float64], lost: NDArray[np.bool_], sums: Sums, psf: PSFModel | None) -> str:
+def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel | None) -> str:
     """Why a curve of growth is no star's: too little light in the core, beside what the PSF has there."""
     inner, outer = (np.flatnonzero(~lost & (radii >= low) & (radii <= high)) for low, high in _GROWTH_RADII)
     if psf is None or psf.ee is None or not inner.size or not outer.size:
