@@ -19,7 +19,9 @@ def abs_flux_row():
         expected = fnu / (FILTERS[filter_name].photmjsr * PIXEL_SOLID_ANGLE * 1e6)
         one, each = np.ones(1), rate + np.array([-30.0, 0.0, 30.0])
         errors = 20.0, 10.0, 5.0  # photon, radii, aperture [DN/s]
-        total = TotalRate(one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each, each > 0, 0.0)
+        total = TotalRate(
+            one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each, each > 0, 0.0, 0 * each[:, None]
+        )
         stimulus = Stimulus(expected * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
         row = calibrate_rate(total, stimulus, gain=GAIN, pixar_sr=pixar_sr)
         group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance, growth_flags, outlier_flags
+from niriss_eestep.combine.mean import combine_profiles, common_covariance, extra_light, growth_flags, outlier_flags
 from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
@@ -98,6 +98,8 @@ class CombineProfilesStep(FluxStep):
             profiles = [ee_profile(model) for model in models]
             common = common_covariance(profiles)
             flags = growth_flags(np.array(values), covariances, common)
+            if len(models) > 2:
+                flags *= np.cumsum(extra_light(radius, values, covariances), axis=1) == 0
         flags = outlier_flags(radius, values, covariances, common, flags)
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:

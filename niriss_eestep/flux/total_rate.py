@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.combine.mean import CombinedProfile, scatter_factor, weighted_sum
+from niriss_eestep.combine.mean import CombinedProfile, extra_light, scatter_factor, weighted_sum
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
@@ -33,6 +33,11 @@ SPREAD_PROBABILITY = 0.0027
 
 #: dithers disagree beyond this many standard errors, and this share of the light that pixel phases are worth at most
 DISCREPANT_SIGMA, DISCREPANT_SHARE = 5.0, 0.002
+
+#: the total by each radius within this one may differ from the star's by a share over the radius [pix] at most, and 5
+#: standard errors, or the light is spread as no star's: pixel phases move 2 % at 1 pix, wavefronts of 56-80 nm and
+#: resampling 10 to 20 % there and 2 % at 5 pix
+SHAPE_RADIUS, SHAPE_SHARE = 5.0, 0.3
 
 #: a ratio this far from 1 is worth a warning: published in-flight factors lie within 10 % of 1
 RATIO_FAR, RATIO_OFF, RATIO_SIGMA = 0.25, 0.10, 5.0
@@ -69,6 +74,8 @@ class TotalRate:
         Exposures that are in the mean at one of the radii used at least.
     shared_err : float
         Part of each ``exposure_total_err`` that the exposures have in common, as on the same pixels of a flat [DN/s].
+    extra : ndarray, shape (n_exposures, n_radii)
+        Light that one exposure has and the others have not; see `extra_light`.
     """
 
     radius: NDArray[np.float64]
@@ -84,6 +91,7 @@ class TotalRate:
     exposure_total_err: NDArray[np.float64]
     kept: NDArray[np.bool_]
     shared_err: float
+    extra: NDArray[np.float64]
     err_flat: float = 0.0
     err_sky: float = 0.0
 
@@ -175,6 +183,12 @@ def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_er
             f"{names[k]} {100 * off:+.2g} %" + " (left out)" * (not total.kept[k]) for k, off in apart.items()
         )
         found.append(f"the dithers disagree (chi2/dof {total.chi2_dof:.3g}): {each} from the others' median")
+    for k in map(int, np.flatnonzero(total.extra.any(axis=1))):
+        j = int(np.argmax(total.extra[k]))
+        found.append(
+            f"{names[k]} has {100 * total.extra[k, j]:.2g} % of the star's light that the others have not, beyond "
+            f"{total.radius[j - 1]:g} pix: persistence or a hit?"
+        )
     off = abs(ratio - 1)
     if off > RATIO_FAR or (off > RATIO_OFF and off > RATIO_SIGMA * ratio_err):
         found.append(
@@ -256,9 +270,8 @@ def total_rate(
     # a star on few pixels has the EE of its own place among them
     effective += 0.0 if combined.exposure_phase is None else np.nan_to_num(combined.exposure_phase)
     effective_err = np.array([effective_ee(curve_err, radius, a, *ring) for a, ring in annuli])
-    each = combined.exposure_value / effective
     measured = weight.sum(axis=0) > 0
-    total = np.where(measured, weighted_sum(weight, each), np.nan)
+    total = np.where(measured, weighted_sum(weight, combined.exposure_value / effective), np.nan)
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
     mean_effective_err = np.abs(weighted_sum(weight, effective_err))
     scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
@@ -268,7 +281,7 @@ def total_rate(
         for part in (formal, combined.flat_covariance, combined.sky_covariance, combined.shared_covariance())
     )
     count_rate, kept = float(np.mean(total[used])), np.any(used & (combined.exposure_flag > 0), axis=1)
-    exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
+    _check_shape(radius, total / count_rate - 1, mean_effective_err / mean_effective, combined.err / combined.value)
     return TotalRate(
         radius=radius,
         used=used,
@@ -282,11 +295,25 @@ def total_rate(
         err_radii=_excess_spread(total[used], (combined.covariance / scale)[chosen]),
         # a wrong wavefront moves the EE at all radii together
         err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
-        exposure_total=exposure_total,
-        exposure_total_err=exposure_total_err,
+        **_exposure_totals(combined, effective, used),
         kept=kept,
         shared_err=float(np.sqrt(shared)),
+        extra=extra_light(radius, combined.exposure_value, combined.each_covariance()),
     )
+
+
+def _check_shape(
+    radius: NDArray[np.float64], off: NDArray[np.float64], psf_err: NDArray[np.float64], err: NDArray[np.float64]
+) -> None:
+    """Raise ExposureError where the light within 5 pix is spread as no star's."""
+    with np.errstate(invalid="ignore"):
+        bad = (radius <= SHAPE_RADIUS) & (np.abs(off) > SHAPE_SHARE / radius + 5 * np.hypot(psf_err, np.abs(err)))
+    if bad.any():
+        k = int(np.argmax(np.where(bad, np.abs(off), 0.0)))
+        raise ExposureError(
+            f"no star's light: the total by the light within {radius[k]:g} pix is {100 * off[k]:+.2g} % off from that "
+            "by the radii averaged, more than the PSF can be: another source, two stars, or a damaged core?"
+        )
 
 
 def effective_modes(
@@ -337,7 +364,7 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) 
 
 def _exposure_totals(
     combined: CombinedProfile, effective: NDArray[np.float64], used: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> dict[str, NDArray[np.float64]]:
     """Each exposure's own total and its error, over the group's radii that it does not flag, or all if it flags all."""
     totals, errs = np.full((2, len(effective)), np.nan)
     for k, ee in enumerate(effective):
@@ -345,11 +372,9 @@ def _exposure_totals(
         good = measured & (combined.exposure_flag[k] > 0) if np.any(combined.exposure_flag[k][measured]) else measured
         if good.any():
             totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
-            if combined.exposure_covariance is not None:
-                # apertures share their pixels: the variance of the mean is the mean of all of the covariance
-                covariance = combined.exposure_covariance[k] / np.outer(ee, ee)
-                errs[k] = np.sqrt(np.mean(covariance[np.ix_(good, good)]))
-    return totals, errs
+            # apertures share their pixels: the variance of the mean is the mean of all of the covariance
+            errs[k] = np.sqrt(np.mean((combined.each_covariance()[k] / np.outer(ee, ee))[np.ix_(good, good)]))
+    return {"exposure_total": totals, "exposure_total_err": errs}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from niriss_eestep.combine.mean import (
     SCATTER_PROBABILITY,
     combine_profiles,
     common_covariance,
+    extra_light,
     growth_flags,
     outlier_flags,
 )
@@ -165,6 +166,38 @@ def test_several_that_disagree_are_left_out_while_they_are_the_fewer():
     radius, values, covariances, flags = with_one_off(4, 0.05, 3)
     values[0] = values[0] * 1.05
     assert outlier_flags(radius, values, covariances, None, flags).all()
+
+
+def with_a_spot(n_dithers, share, at, seed=0, noise=1e-4):
+    """Curves of growth of a star of 1000 DN/s whose first exposure has light beside the star, each ring with noise."""
+    rng, radius = np.random.default_rng([13, seed]), np.arange(1.0, 13.0)
+    light = radius**2 / (radius**2 + 1)
+    nested = noise**2 * np.minimum.outer(radius, radius)
+    values = [1000 * (light + np.cumsum(rng.normal(0, noise, len(radius)))) for _ in range(n_dithers)]
+    values[0] = values[0] * 1.01 + 1000 * share * (radius > at)
+    return radius, values, np.array([1e6 * nested] * n_dithers)
+
+
+@pytest.mark.parametrize("n_dithers", [2, 3, 8])
+def test_light_that_one_has_and_the_others_have_not(n_dithers):
+    for seed in range(50):
+        radius, values, covariances = with_a_spot(n_dithers, 0.003, 5.5, seed)
+        found = extra_light(radius, values, covariances)
+        # it is told where the first radius that it may lie beyond says so: what is beyond 4 pix is 6 % of the light
+        assert np.count_nonzero(found[0]) == 1
+        assert found[0].max() == pytest.approx(0.003, abs=4 * 1e-4 * np.sqrt(2 * 6))
+        assert 5 <= radius[np.argmax(found[0])] <= 6
+        assert not found[1:].any()
+        # noise alone, and a star brighter by 1 %, are none; nor what moves the edge by 0.02 pix
+        assert not extra_light(*with_a_spot(n_dithers, 0.0, 5.5, seed)).any()
+        moved = np.array(with_a_spot(n_dithers, 0.0, 5.5, seed, 1e-6)[1])
+        moved[0] = np.interp(radius - 0.02, radius, moved[0])
+        assert not extra_light(radius, moved, covariances * 1e-4).any()
+    # what was not measured says nothing
+    values[0] = values[0] * np.nan
+    assert not extra_light(radius, values, covariances)[0].any()
+    assert not extra_light(radius[:1], np.ones((2, 1)), np.ones((2, 1, 1))).any()
+    assert not extra_light(radius, values[:1], covariances[:1]).any()
 
 
 def test_noise_and_usual_scatter_make_no_outliers():

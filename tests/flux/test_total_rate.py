@@ -300,6 +300,37 @@ def test_the_dither_that_disagrees_is_named(totals, told, silent, mean):
     assert total.kept.tolist() == ["(left out)" not in listed or value == 1.0 for value in totals]
 
 
+def test_light_of_one_dither_is_named():
+    radius = np.array([3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
+    light = RATE * ee(radius)
+    values = [light, light + 0.003 * RATE * (radius > 5.5)]
+    covariances = [(1e-4 * RATE) ** 2 * (1 + np.minimum.outer(radius, radius) / 10) for _ in values]
+    combined = combine_profiles(["a", "b"], radius, values, covariances)
+    rings = {"area": np.tile(np.pi * radius**2, (2, 1)), "rings": [(np.zeros(0), np.zeros(0))] * 2}
+    (told,) = (
+        text
+        for text in rate_warnings(total_rate(combined, ee, np.zeros_like, **rings), "ab", 1, 0.1)
+        if "b has" in text
+    )
+    assert told.startswith("b has 0.2")
+    assert "beyond 5 pix: persistence or a hit?" in told
+
+
+@pytest.mark.parametrize("spread", [0.4, 2.0])
+def test_light_that_is_spread_as_no_star_s_is_not_calibrated(spread):
+    """A PSF of 2 pix; half or twice as wide is none of its stars."""
+    radius = np.array([1.0, 2.0, 3.0, 5.0, 6.0, 8.0, 10.0])
+    values = [RATE * radius**2 / (radius**2 + (2 * spread) ** 2)]
+    combined = combine_profiles(["a"], radius, values, [np.eye(len(radius))])
+    rings = {"area": np.pi * radius[None] ** 2, "rings": [(np.zeros(0), np.zeros(0))]}
+    with pytest.raises(ExposureError, match=r"no star's light: the total by the light within [1-3] pix"):
+        total_rate(combined, ee, np.zeros_like, **rings)
+    # where the PSF is that uncertain, or the noise as large, it may be one
+    total_rate(combined, ee, lambda r: 0.5 * ee(r), **rings)
+    noisy = combine_profiles(["a"], radius, values, [(0.5 * RATE) ** 2 * np.eye(len(radius))])
+    total_rate(noisy, ee, np.zeros_like, **rings)
+
+
 def test_dithers_that_agree_are_not_told():
     rng = np.random.default_rng(16)
     alarms = 0
