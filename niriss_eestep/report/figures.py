@@ -2,7 +2,7 @@
 
 from niriss_eestep.report.pixels import plot_stamp, plot_stamps
 from niriss_eestep.report.profiles import plot_combined_ee, plot_combined_sb, plot_ee_profile, plot_sb_profile
-from niriss_eestep.report.program import plot_abs_flux, plot_background, plot_plateau
+from niriss_eestep.report.program import plot_abs_flux, plot_background
 
 __all__ = [
     "plot_abs_flux",
@@ -10,7 +10,6 @@ __all__ = [
     "plot_combined_ee",
     "plot_combined_sb",
     "plot_ee_profile",
-    "plot_plateau",
     "plot_sb_profile",
     "plot_stamp",
     "plot_stamps",

@@ -17,7 +17,7 @@ from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
 from niriss_eestep.report.numbers import measured, number
-from niriss_eestep.report.style import figure_bytes
+from niriss_eestep.report.style import figure_bytes, styled
 
 __all__ = ["environment", "image", "report_html", "write_report", "write_report_of_models"]
 
@@ -97,7 +97,9 @@ def report_html(bundle):
     reference = bundle.abs_flux._instance["meta"].get("ref_file", {}).get("psfee", {}).get("name")
     psfee, remark = resolve_psfee(reference)
     remarks = [*bundle.remarks, *([remark] if remark else [])]
-    groups = [_group(bundle, index, psfee) for index in range(len(bundle.abs_flux.table))]
+    with styled():
+        groups = [_group(bundle, index, psfee) for index in range(len(bundle.abs_flux.table))]
+        overview = _overview(bundle.abs_flux)
     exposures = [_exposure(row) for row in bundle.abs_flux.exposures]
     return template.render(
         script=script,
@@ -107,11 +109,12 @@ def report_html(bundle):
         problems=_problems(groups, exposures, remarks),
         outcome=_outcome(exposures),
         verdict=verdict(bundle.abs_flux),
-        terms=list(error_terms().values()),
+        terms=_terms(bundle.abs_flux),
+        zero=", ".join(_terms(bundle.abs_flux, zero=True).values()),
         not_included=", ".join(not_included(bundle.abs_flux)),
         groups=groups,
         exposures=exposures,
-        overview=_overview(bundle.abs_flux),
+        overview=overview,
         parameters=_parameters(bundle),
         references=_references(bundle),
         inputs=_inputs(bundle),
@@ -149,6 +152,14 @@ def image(figure, alt, form="svg"):
     return {"src": f"data:image/{kind};base64,{data}", "alt": printable(alt), "width": width}
 
 
+def _untitled(figure):
+    """Take a figure's title away: the page has a heading."""
+    figure.suptitle("")
+    for axis in figure.axes:
+        axis.set_title("")
+    return figure
+
+
 def _overview(model):
     """Figures of all groups together."""
     return [
@@ -167,15 +178,14 @@ def _group_figures(bundle, index, combined, psfee):
     total = float(row["count_rate"]) if math.isfinite(row["count_rate"]) else None
     images = []
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
-        figure = figures.plot_combined_ee(combined, psfee=psfee, total=total)
-        images.append(image(figure, f"Encircled energy, {label}"))
-    if math.isfinite(row["count_rate"]):
-        images.append(
-            image(figures.plot_plateau(bundle.abs_flux, index), f"Total count rate against aperture radius, {label}")
-        )
+        used = bundle.abs_flux.radius[bundle.abs_flux.radius_used[index] > 0]
+        averaged = None if total is None else (used, float(row["count_rate_err"]) / abs(total))
+        figure = figures.plot_combined_ee(combined, psfee=psfee, total=total, averaged=averaged)
+        images.append(image(_untitled(figure), f"Encircled energy, and its difference from the model, {label}"))
     sb = bundle.combined_sb.get(combined.meta.filename) if combined is not None else None
     if sb is not None:
-        images.append(image(figures.plot_combined_sb(sb, psfee=psfee, total=total), f"Surface brightness, {label}"))
+        figure = figures.plot_combined_sb(sb, psfee=psfee, total=total)
+        images.append(image(_untitled(figure), f"Surface brightness, {label}"))
     return images
 
 
@@ -205,11 +215,21 @@ def _group(bundle, index, psfee):
         "title": " ".join(row[name] for name in ("target", "filter", "subarray")),
         "row": row,
         "outcome": _kind(row["status"]),
-        "budget": [100 * row[name] for name in error_terms()],
+        "budget": [100 * row[name] for name in _terms(bundle.abs_flux)],
         "figures": _group_figures(bundle, index, combined, psfee),
         "stamps": _stamps(bundle, names),
         "unfolded": len(names) <= UNFOLDED,
         "exposures": [_exposure(entry) for entry in mine],
+    }
+
+
+def _terms(model, *, zero=False):
+    """Terms of the error budget that count in some group; or those that nobody need give and that count in none."""
+    given = not_included(model)
+    return {
+        name: label
+        for name, label in error_terms().items()
+        if np.any(model.table[name] > 0) != zero and not (zero and any(text.startswith(label) for text in given))
     }
 
 
@@ -234,15 +254,16 @@ def _outcome(exposures):
 
 
 def _problems(groups, exposures, remarks):
-    """What needs a person's eye, the worst first."""
+    """What needs a person's eye, the worst first; the exposures of a group say below what is wrong with them."""
     found = [
         {"outcome": group["outcome"], "where": group["title"], "what": group["row"]["status"], "link": group["id"]}
         for group in groups
     ]
+    shown = {entry["exposure"] for group in groups for entry in group["exposures"]}
     found += [
         {"outcome": entry["outcome"], "where": entry["exposure"], "what": entry["status"], "link": ""}
         for entry in exposures
-        if not any(entry["exposure"] in group["row"]["status"] for group in groups)
+        if entry["exposure"] not in shown
     ]
     found += [{"outcome": "warned", "where": "report", "what": printable(remark), "link": ""} for remark in remarks]
     found = [entry for entry in found if entry["outcome"] != "measured"]

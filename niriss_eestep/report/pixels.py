@@ -122,7 +122,7 @@ def _row(axis, model, images, bottom):
         if star is not None
         else ""
     )
-    axis.text(0, bottom - 0.07, f"{name}: {plain(record['status'])[:90]}", fontsize=7, va="top")
+    axis.text(0, bottom - 0.07, name, fontsize=7, va="top")
     axis.text(0, bottom - 0.17, grey + colours, fontsize=6, va="top", color="0.35")
 
 

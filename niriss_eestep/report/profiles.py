@@ -40,10 +40,10 @@ def plot_ee_profile(model, *, psfee=None, total=None):
         total = curve.total(model.count_rate[None], np.ones((1, len(model.radius))))
     effective = [None if curve is None else curve.effective[0]]
     with styled():
-        return _ee_figure(model, _title(model), series, effective, curve, total, _failure(model) or reason)
+        return _ee_figure(model, series, effective, curve, total, _failure(model) or reason)
 
 
-def plot_combined_ee(model, *, psfee=None, total=None):
+def plot_combined_ee(model, *, psfee=None, total=None, averaged=None):
     """Plot the encircled energy of a group: each dither, their mean, the model PSF.
 
     Parameters
@@ -53,11 +53,14 @@ def plot_combined_ee(model, *, psfee=None, total=None):
         Encircled energy of the model PSF; the packaged one by default.
     total : float, optional
         Total count rate that the model is scaled to [DN/s]; by default the profiles' own from 5 to 10 pix.
+    averaged : (ndarray, float), optional
+        Radii that the total was averaged over [pix], and its fractional error.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Residuals from the model in percent below; radii at which an exposure is flagged have open symbols.
+        Residuals from the model in percent below: level where the total does not depend on the radius. Radii at which
+        an exposure is flagged have open symbols.
     """
     rings = exposure_backgrounds(model)
     curve, reason = _curve(psfee, model.meta.group.filter, rings, model.exposure_area, model.radius)
@@ -75,7 +78,7 @@ def plot_combined_ee(model, *, psfee=None, total=None):
             mean = np.sum(np.where(shares > 0, shares * curve.effective, 0.0), axis=0) / shares.sum(axis=0)
         effective = [*curve.effective, mean]
     with styled():
-        return _ee_figure(model, _title(model), series, effective, curve, total, reason)
+        return _ee_figure(model, series, effective, curve, total, reason, averaged)
 
 
 def plot_sb_profile(model):
@@ -96,6 +99,7 @@ def plot_sb_profile(model):
         figure, (top, below) = new_figure(5.2, 4.2, top=0.5, nrows=2, sharex=True, height_ratios=(3, 1))
         reason = _failure(model) or "nothing was measured"
         _sb_panel(top, model.radius, series, record.background, record.background_std, reason)
+        _legend(top)
         total = np.maximum(model.n_used + model.n_clipped, 1)
         below.bar(model.radius, 100 * model.n_clipped / total, width=model.half_width, color=COLOURS[1])
         for radius, number in zip(model.radius, model.n_clipped, strict=True):
@@ -130,13 +134,21 @@ def plot_combined_sb(model, *, psfee=None, total=None):
     series.append(_Series("combined", model.surface_brightness, model.surface_brightness_err, mean_style))
     backgrounds = model.exposure_background[np.isfinite(model.exposure_background)]
     with styled():
-        figure, axis = new_figure(5.2, 3.4)
+        figure, axis = new_figure(5.2, 4.3, bottom=0.7)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan)
         if total is not None:
             _model_sb(axis, model, psfee, total)
-        axis.set_xlabel("Mid-radius of the annulus [pix]; below zero: fainter than the starlight in the sky annulus")
+        _legend(axis)
+        axis.set_xlabel(
+            "Mid-radius of the annulus [pix]\nnegative: fainter than the subtracted starlight of the sky annulus"
+        )
         axis.set_title(_title(model))
         return figure
+
+
+def _legend(axis):
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="lower left")
 
 
 def _model_sb(axis, model, psfee, total):
@@ -150,7 +162,6 @@ def _model_sb(axis, model, psfee, total):
         inner, _ = _curve(psfee, model.meta.group.filter, [sky], np.pi * (fine - half)[None] ** 2, fine - half)
         light = total * (curve.effective[0] - inner.effective[0]) / (4 * np.pi * fine * half)
         axis.plot(fine, light, color=MODEL, zorder=1, label="model PSF, sky subtracted")
-        axis.legend(loc="lower left")
 
 
 class _Series:
@@ -216,8 +227,8 @@ def _errorbars(axis, radius, value, err, series, label):
             label = None
 
 
-def _ee_figure(model, title, series, effective, curve, total, reason):
-    figure, (top, below) = new_figure(5.2, 5.0, right=0.7, top=0.75, nrows=2, sharex=True, height_ratios=(2, 1))
+def _ee_figure(model, series, effective, curve, total, reason, averaged=None):
+    figure, (top, below) = new_figure(5.2, 4.3, right=0.7, top=0.7, nrows=2, sharex=True, height_ratios=(3, 2))
     n, radius = len(series), model.radius
     for index, entry in enumerate(series):
         _errorbars(top, radius + _spread(index, n, 0.06), entry.value, entry.err, entry, entry.label)
@@ -231,6 +242,11 @@ def _ee_figure(model, title, series, effective, curve, total, reason):
             shifted = radius + _spread(index, n, 0.06)
             _errorbars(below, shifted, entry.value * percent - 100, entry.err * percent, entry, None)
         below.axhline(0, color=MODEL, zorder=1)
+        if averaged is not None and len(averaged[0]):
+            percent, ends = 100 * averaged[1], averaged[0][[0, -1]] + np.array([-0.3, 0.3])
+            below.fill_between(ends, -percent, percent, color=COLOURS[4], alpha=0.35, lw=0, zorder=0)
+            said = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {percent:.2g} %"
+            below.text(0.98, 0.04, said, transform=below.transAxes, ha="right", fontsize=8)
         _limit_residuals(below, radius, series, effective, total)
     else:
         note(below, reason or "no total count rate to scale the model to")
@@ -248,7 +264,7 @@ def _ee_figure(model, title, series, effective, curve, total, reason):
         second_scale(top, "top", scale, "Aperture radius [arcsec]")
     if scaled:
         second_scale(top, "right", 1 / total, "Fraction of the total")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(_title(model), fontsize=10)
     return figure
 
 
@@ -288,7 +304,6 @@ def _sb_panel(axis, radius, series, background, background_std=np.nan, reason="n
         axis.set_yscale("symlog", linthresh=threshold)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
         axis.set_ylim(top=2.5 * max(values.max(), abs(background) if np.isfinite(background) else 0.0))
-        axis.legend(loc="lower left")
     else:
         note(axis, reason)
     axis.set_ylabel("Surface brightness [DN/s/pix]")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.report.numbers import measured
-from niriss_eestep.report.style import COLOURS, new_figure, note, plain, series_style, styled
+from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
 
-__all__ = ["plot_abs_flux", "plot_background", "plot_plateau"]
+__all__ = ["plot_abs_flux", "plot_background"]
 
 #: of legends below a figure
 N_COLUMNS = 3
@@ -48,62 +47,6 @@ def plot_abs_flux(model):
         if legend:
             figure.legend(*top.get_legend_handles_labels(), loc="lower center", ncols=N_COLUMNS)
         return figure
-
-
-def plot_plateau(model, row=0):
-    """Plot a group's total count rate against the aperture radius, to see whether it plateaus.
-
-    Parameters
-    ----------
-    model : AbsFluxModel
-    row : int
-        Of the model's table.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Filled points are averaged; the band is the mean with its standard error.
-    """
-    entry = model.table[row]
-    radius, used = model.radius, model.radius_used[row] > 0
-    total, err = model.total_count_rate[row], model.total_count_rate_err[row]
-    mean, mean_err = float(entry["count_rate"]), float(entry["count_rate_err"])
-    with styled():
-        figure, axis = new_figure(5.2, 3.0, right=0.7)
-        if np.isfinite(mean) and np.isfinite(total).any():
-            for chosen, face, label in ((used, COLOURS[0], "averaged"), (~used, "white", "not averaged")):
-                points = chosen & np.isfinite(total)
-                if points.any():
-                    style = {"marker": "o", "color": COLOURS[0], "mfc": face, "ls": "none", "label": label}
-                    axis.errorbar(radius[points], total[points], err[points], **style)
-            axis.axhline(mean, color=COLOURS[1], lw=1, label=f"mean {measured(mean, mean_err)} DN/s")
-            axis.axhspan(mean - mean_err, mean + mean_err, color=COLOURS[1], alpha=0.2, lw=0)
-            _limit_plateau(axis, total[used], err[used], mean, mean_err)
-            _percent_scale(axis, mean)
-            axis.legend(loc="best")
-        else:
-            note(axis, str(entry["status"]))
-        axis.set_xlim(0, 1.04 * radius[-1])
-        axis.set_xlabel("Aperture radius [pix]")
-        axis.set_ylabel("Total count rate [DN/s]")
-        axis.set_title(plain("  ".join(str(entry[name]) for name in ("target", "filter", "subarray"))))
-        return figure
-
-
-def _percent_scale(axis, mean):
-    """Label the right edge by the difference from the mean."""
-    from matplotlib.ticker import MaxNLocator
-
-    percent = np.array(axis.get_ylim()) / mean * 100 - 100
-    for value in MaxNLocator(4).tick_values(*percent)[1:-1]:
-        axis.text(
-            1.01,
-            mean * (1 + value / 100),
-            f"{value:g} %",
-            transform=axis.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-        )
 
 
 def plot_background(model):
@@ -213,10 +156,3 @@ def _apart(positions, gap):
     result = np.empty_like(moved)
     result[order] = moved
     return result
-
-
-def _limit_plateau(axis, total, err, mean, mean_err):
-    """Choose limits by the radii averaged; the smallest apertures may leave the panel."""
-    reach = np.abs(total - mean) + np.nan_to_num(err)
-    limit = 3 * max(float(reach.max()), mean_err, 1e-3 * abs(mean))
-    axis.set_ylim(mean - limit, mean + limit)

@@ -27,8 +27,6 @@ def every_figure(program):
         yield model.plot()
     for model in program.ee:
         yield figures.plot_stamp(model)
-    for row in range(len(program.abs_flux.table)):
-        yield figures.plot_plateau(program.abs_flux, row)
     yield figures.plot_background(program.abs_flux)
 
 
@@ -130,12 +128,16 @@ def test_abs_flux_figure_shows_ratios_and_the_predecessor(program):
     np.testing.assert_allclose(change, [row["photmjsr"] / FILTERS[row["filter"]].photmjsr for row in table])
 
 
-def test_plateau_tells_averaged_radii(program):
-    figure = figures.plot_plateau(program.abs_flux, 1)
-    points = _points(figure.axes[0])
-    used = program.abs_flux.radius_used[1] > 0
-    np.testing.assert_allclose(points["averaged"][0], program.abs_flux.radius[used])
-    np.testing.assert_allclose(points["not averaged"][1], program.abs_flux.total_count_rate[1][~used])
+def test_the_radii_averaged_are_marked_with_their_mean(program):
+    radius = program.abs_flux.radius[program.abs_flux.radius_used[1] > 0]
+    model = next(model for model in program.combined if model.kind == "combined_ee")
+    figure = figures.plot_combined_ee(model, total=5000.0, averaged=(radius, 0.002))
+    below = figure.axes[1]
+    (band,) = [found for found in below.collections if found.get_alpha() == 0.35]
+    (low, bottom), (high, top) = band.get_datalim(below.transData).get_points()
+    np.testing.assert_allclose([low, high], [radius[0] - 0.3, radius[-1] + 0.3])
+    np.testing.assert_allclose([bottom, top], [-0.2, 0.2])
+    assert "mean of these radii: 5000 DN/s \N{PLUS-MINUS SIGN} 0.2 %" in [text.get_text() for text in below.texts]
 
 
 def test_stamp_marks_pixels_by_kind(program):
