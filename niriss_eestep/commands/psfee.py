@@ -1,11 +1,12 @@
-"""Build the encircled-energy reference of the PSF from the telescope's optics or from STPSF images; compare two."""
+"""Make the encircled-energy reference of the PSF, from optics or STPSF images; fit it to stars; compare two."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 from niriss_eestep.errors import reading
 
-HELP = "build or compare encircled-energy references"
+HELP = "build, fit or compare encircled-energy references"
 
 #: radii that a comparison prints [pix]
 RADII = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25)
@@ -30,6 +31,7 @@ def configure(parser):
     build.add_argument("--filters", nargs="+", metavar="FILTER", help="imaging filters (default: all)")
     build.add_argument("--throughput", metavar="PATH", help="weights the wavelengths (default: the packaged curves)")
     build.add_argument("--images", metavar="FILE", help="write the PSF images too, which stars are rendered from")
+    build.add_argument("--coarse", action="store_true", help="a look in seconds: few wavefronts, EE to a few 0.1 %%")
     source = build.add_mutually_exclusive_group()
     source.add_argument(
         "--from",
@@ -38,6 +40,13 @@ def configure(parser):
         help="measure the STPSF/WebbPSF FITS images (or radtab tables) in DIR",
     )
     source.add_argument("--with-stpsf", action="store_true", help="let STPSF, when installed, compute the PSFs")
+    fit = actions.add_parser("fit", help="adjust a reference to stars", description=_fit.__doc__)
+    fit.add_argument("files", nargs="+", metavar="EECOMBINED", help="combined EE products of one visit, all filters")
+    fit.add_argument("--output", metavar="FILE", required=True, help="the ASDF file to write")
+    fit.add_argument("--psfee", metavar="FILE", help="reference with modes to begin with (default: the packaged one)")
+    fit.add_argument("--images", metavar="FILE", help="write the packaged PSF images too, with the fitted EE")
+    fit.add_argument("--radii", nargs=2, type=float, default=(2, 15), metavar=("R_MIN", "R_MAX"), help="fitted [pix]")
+    fit.add_argument("--plot", metavar="FILE", help="plot the residuals before and after")
     compare = actions.add_parser("compare", help="compare two references", description=_compare.__doc__)
     for name in ("A", "B"):
         compare.add_argument(name.lower(), metavar=name, help="psfee reference, or 'packaged'")
@@ -64,7 +73,7 @@ def run(args):
     ----------
     args : argparse.Namespace
     """
-    return _build(args) if args.action == "build" else _compare(args)
+    return {"build": _build, "fit": _fit, "compare": _compare}[args.action](args)
 
 
 def _build(args):
@@ -93,7 +102,7 @@ def _check_outputs(args):
             raise ParameterError(f"{option} {value}: there is no directory {Path(value).resolve().parent}")
         if value and not value.endswith(".asdf"):
             raise ParameterError(f"{option} {value}: the reference is written as ASDF; give a name that ends in .asdf")
-    if args.images and (args.directory or args.with_stpsf):
+    if args.images and args.action == "build" and (args.directory or args.with_stpsf):
         raise ParameterError(
             "--images: only the images of our own optics are written; leave out --from and --with-stpsf"
         )
@@ -121,7 +130,7 @@ def _from_optics(args):
     from tqdm import tqdm
 
     from niriss_eestep.instrument import FILTERS
-    from niriss_eestep.psf.build import Sampling
+    from niriss_eestep.psf.build import COARSE, Sampling
     from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
     from niriss_eestep.reference import load_throughput
 
@@ -129,8 +138,10 @@ def _from_optics(args):
     # the environment's NIS_SYNPHOT must not change what the same command makes
     throughput = load_throughput(args.throughput or _packaged_throughput())
     wavefront = _wavefront(args)
-    # before launch there is no prior to draw from
-    sampling = Sampling(n_draws=Sampling().n_realisations) if args.wavefront == "prelaunch" else Sampling()
+    sampling = COARSE if args.coarse else Sampling()
+    if args.wavefront == "prelaunch":
+        # before launch there is no prior to draw from
+        sampling = replace(sampling, n_draws=sampling.n_realisations)
     steps = len(filters) * (sampling.n_realisations + sampling.n_draws)
     with tqdm(total=steps, unit="wavefront", disable=None) as bar:
         psfs = build_psfs(filters, wavefront=wavefront, throughput=throughput, sampling=sampling, progress=bar.update)
@@ -162,6 +173,80 @@ def _packaged_throughput():
     return PACKAGED_THROUGHPUT
 
 
+def _fit(args):
+    """Fit the modes of the PSF to the curves of growth of all filters of a visit, which share one wavefront."""
+    import numpy as np
+
+    from niriss_eestep.flux.fitted import OWN_SHARE, fit_psf
+    from niriss_eestep.psf.image import reshaped
+    from niriss_eestep.reference import load_psf_images, load_psfee, write_psf_images, write_psfee
+
+    _check_outputs(args)
+    psfee = load_psfee(args.psfee)
+    curves = {}
+    for path in args.files:
+        name, curve = _curve(path, psfee, args.radii)
+        curves[f"{name} ({len(curves) + 1})" if name in curves else name] = curve
+    fit = fit_psf(list(curves.values()))
+    unknown = fit.inflation**2 * (fit.shared_covariance + OWN_SHARE**2 * np.eye(len(fit.shared)))
+    meta = {"fitted_to": [Path(path).name for path in args.files], "fit_chi2": fit.chi2, "fit_dof": fit.dof}
+    fitted = psfee.adjusted(fit.shared, unknown, meta)
+    write_psfee(fitted, args.output)
+    if args.images:
+        images = load_psf_images()
+        both = [name for name in fitted.filters if name in images]
+        adjusted = {name: reshaped(images[name], fitted.ee(name, images[name].radius)) for name in both}
+        write_psf_images(adjusted, args.images, meta=fitted.meta)
+    print(f"{'group':18}{'total [DN/s]':>14}{'error [%]':>11}{'residual before':>17}{'after [%]':>11}")
+    for i, (name, curve) in enumerate(curves.items()):
+        own = fit.weights[i][i] @ curve.covariance @ fit.weights[i][i] / fit.total[i] ** 2
+        error = fit.inflation * np.sqrt(own + np.sum(fit.aperture_modes[i] ** 2))
+        spread = [100 * np.sqrt(np.mean(part[i] ** 2)) for part in (fit.before, fit.after)]
+        print(f"{name:18}{fit.total[i]:14.7g}{100 * error:11.3f}{spread[0]:17.3f}{spread[1]:11.3f}")
+    print(f"chi2 / dof {fit.chi2:.4g} / {fit.dof}; largest mode {np.abs(fit.shared).max():.2g} standard deviations")
+    for text in fit.warnings:
+        print(f"warning: {text}")
+    if args.plot:
+        panels = [
+            {name: (c.radius, 100 * values) for (name, c), values in zip(curves.items(), part, strict=True)}
+            for part in (fit.before, fit.after)
+        ]
+        titles = [f"{psfee.name}", "fitted to the star"]
+        _plot(args.plot, "residual of the curve of growth [%]", dict(zip(titles, panels, strict=True)))
+    print(f"{args.output}: {', '.join(fitted.filters)}, to {fitted.radius_max:g} pix")
+
+
+def _curve(path, psfee, radii):
+    """Name and curve of growth of a group, over the reference's PSF."""
+    from functools import partial
+
+    from niriss_eestep import products
+    from niriss_eestep.errors import ExposureError, ParameterError, ProductError, ReferenceDataError
+    from niriss_eestep.flux.fitted import group_total, growth_curve
+    from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, used_radii
+    from niriss_eestep.products.convert import combined_profile
+    from niriss_eestep.products.groups import exposure_backgrounds
+    from niriss_eestep.products.models import CombinedEEModel
+
+    if psfee.modes is None:
+        raise ReferenceDataError(f"{psfee.name}: has no modes of the PSF, nothing can be fitted")
+    if not 0 < radii[0] <= radii[1]:
+        raise ParameterError(f"--radii {radii[0]:g} {radii[1]:g}: give the smaller, then the larger radius [pix]")
+    model = products.open(path)
+    if not isinstance(model, CombinedEEModel):
+        raise ProductError(f"{path}: is a {type(model).__name__}; the PSF is fitted to combined EE profiles")
+    name, combined = model.meta.group.filter, combined_profile(model)
+    correction = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
+    correction["rings"] = exposure_backgrounds(model)
+    used = used_radii(combined, *radii)
+    inside = combined.radius[used]
+    limits = {"radius_min": float(inside[0]), "radius_max": float(inside[-1])}
+    group = group_total(combined, model.exposure_area, correction | limits, partial(psfee.modes.at, name))
+    if not group.total.significance >= SIGNIFICANCE_MIN:
+        raise ExposureError(f"{path}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
+    return f"{name} {model.meta.group.subarray}", growth_curve(group, combined, used)
+
+
 def _compare(args):
     """Print how much two encircled-energy references differ, (A - B) / B in percent, by filter and radius."""
     import numpy as np
@@ -189,7 +274,8 @@ def _compare(args):
     for name in filters:
         print(f"{name:8}" + "".join(f"{d:8.2f}" for d in difference[name]))
     if args.plot:
-        _plot(args.plot, a.name, b.name, radii, difference)
+        lines = {name: (radii, values) for name, values in difference.items()}
+        _plot(args.plot, "difference of EE [%]", {f"{a.name} against {b.name}": lines})
 
 
 def _check_sky(sky):
@@ -222,23 +308,30 @@ def _transmission(name):
     return WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
 
 
-def _plot(path, a, b, radii, difference):
-    """Plot the differences by radius, a line per filter."""
+def _plot(path, label, panels):
+    """Plot values by radius, a line per name, in panels side by side: title -> name -> (radii, values)."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from niriss_eestep.errors import ParameterError
+    from niriss_eestep.instrument import FILTERS
 
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(1.6 + 4.8 * len(panels), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    colours = colormaps["turbo"]([0.05 + 0.9 * i / max(len(difference) - 1, 1) for i in range(len(difference))])
-    for (name, values), colour in zip(difference.items(), colours, strict=True):
-        axes.plot(radii, values, marker="o", markersize=3, linewidth=1.2, color=colour, label=name)
-    axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.set(xlabel="aperture radius [pix]", ylabel="difference of EE [%]", title=f"{a} against {b}")
-    axes.legend(fontsize="small", ncols=2)
+    colours = dict(zip(FILTERS, colormaps["turbo"]([0.05 + 0.9 * i / 11 for i in range(len(FILTERS))]), strict=True))
+    all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
+        labelled = set()
+        for name, (radii, values) in lines.items():
+            one = name.split()[0]
+            once = one if one not in labelled else None
+            axes.plot(radii, values, marker="o", markersize=3, linewidth=1.2, color=colours[one], label=once)
+            labelled.add(one)
+        axes.axhline(0, color="0.5", linewidth=0.8)
+        axes.set(xlabel="aperture radius [pix]", title=title)
+    all_axes[0].set_ylabel(label)
+    figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside right", fontsize="small")
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -12,8 +12,9 @@ covariance of z, which the prior gives; where the data say nothing, the prior st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from scipy.linalg import block_diag
 from scipy.special import chdtrc
 
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.flux.total_rate import TotalRate
+from niriss_eestep.flux.total_rate import TotalRate, effective_modes, total_rate
 
 __all__ = ["GroupTotal", "GrowthCurve", "PSFFit", "fit_psf", "fitted_groups", "fitted_total"]
 
@@ -112,6 +113,8 @@ class PSFFit:
         covariance of the totals but for the noise of their own profiles.
     coefficients : ndarray, shape (n_groups, n_modes)
         Most probable coefficients of each group's PSF.
+    shared, shared_covariance : ndarray, shape (n_modes,) and (n_modes, n_modes)
+        The same of the wavefront that all have in common, and their covariance.
     chi2 : float
         Chi-squared of the fit, prior included.
     dof : int
@@ -124,6 +127,8 @@ class PSFFit:
     weights: list[list[NDArray[np.float64]]]
     aperture_modes: NDArray[np.float64]
     coefficients: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    shared_covariance: NDArray[np.float64]
     chi2: float
     dof: int
     before: list[NDArray[np.float64]]
@@ -183,12 +188,12 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     noise = block_diag(*(curve.covariance for curve in curves))
     phases = np.diag(np.concatenate([curve.phase_variance for curve in curves]))
     total = np.array([_weighted_mean(curve) for curve in curves])
-    coefficients = np.zeros((len(curves), modes.shape[1]))
+    coefficients, common = np.zeros((len(curves), modes.shape[1])), 1 - OWN_SHARE**2
     for _ in range(N_ITERATIONS):
         shape = 1 + np.sum(modes * coefficients[group], axis=1)
         level = total[group] * shape
         change = modes / shape[:, None]
-        prior = change @ change.T * (1 - OWN_SHARE**2 + OWN_SHARE**2 * same) + phases
+        prior = change @ change.T * (common + OWN_SHARE**2 * same) + phases
         inverse = np.linalg.inv(noise / np.outer(level, level) + prior)
         # about the PSF before the fit: the coefficients' prior is centred there
         z = observed / level - 1 + np.sum(change * coefficients[group], axis=1)
@@ -196,20 +201,23 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         weights = covariance @ member.T @ inverse
         step = weights @ z
         drawn = inverse @ (z - member @ step)
-        shared = (1 - OWN_SHARE**2) * change.T @ drawn
+        shared = common * change.T @ drawn
         coefficients = shared + OWN_SHARE**2 * member.T @ (change * drawn[:, None])
         total = total * (1 + step)
     rest = z - member @ step
-    sensitivity = -np.sqrt(1 - OWN_SHARE**2) * weights @ change
+    sensitivity = -np.sqrt(common) * weights @ change
     others = np.where(member.T > 0, 0.0, weights)
     own = weights @ prior @ weights.T - sensitivity @ sensitivity.T
     own += np.diag(np.sum(others @ (noise / np.outer(level, level)) * others, axis=1))
     cuts = np.cumsum([len(curve.radius) for curve in curves])[:-1]
+    known = change.T @ (inverse - inverse @ member @ weights) @ change
     return PSFFit(
         total=total,
         weights=[np.split(row, cuts) for row in weights],
         aperture_modes=np.hstack([sensitivity, _root(own)]),
         coefficients=coefficients,
+        shared=shared,
+        shared_covariance=common * np.eye(len(shared)) - common**2 * known,
         chi2=float(rest @ inverse @ rest),
         dof=len(observed) - len(curves),
         before=np.split(observed / total[group] - 1, cuts),
@@ -229,6 +237,38 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
+def group_total(
+    combined: CombinedProfile,
+    area: NDArray[np.float64],
+    correction: Mapping[str, Any],
+    modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
+) -> GroupTotal:
+    """Total count rate of a group with the PSF of a reference, and what its modes do to it.
+
+    Parameters
+    ----------
+    combined : CombinedProfile
+    area : ndarray, shape (n_exposures, n_radii)
+        Areas of the apertures [pix].
+    correction : mapping
+        The other arguments of `niriss_eestep.flux.total_rate.total_rate`.
+    modes_at : callable, optional
+        Change of the EE at radii [pix], shape (n, n_modes), per unit of each mode of the PSF's prior.
+
+    Returns
+    -------
+    GroupTotal
+        ``err_aperture`` of its total is the width of the prior.
+    """
+    total = total_rate(combined, area=area, **correction)
+    if modes_at is None:
+        return GroupTotal(total)
+    modes = effective_modes(modes_at, total, combined.exposure_weight, area, correction["rings"])
+    on_total = -np.mean(modes[total.used], axis=0)
+    total = replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(on_total**2))))
+    return GroupTotal(total, {"aperture_modes": on_total}, modes, modes_at)
+
+
 def fitted_groups(
     groups: Sequence[tuple[GroupTotal, CombinedProfile, NDArray[np.bool_], Callable[[NDArray[np.float64]], TotalRate]]],
 ) -> list[GroupTotal]:
@@ -245,7 +285,7 @@ def fitted_groups(
     list of GroupTotal
         That of the fit; the one before it, with a warning, where its errors are no smaller.
     """
-    fit, results = fit_psf([_growth_curve(*group[:3]) for group in groups]), []
+    fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (group, combined, used, total_with) in enumerate(groups):
         total = fitted_total(total_with(fit.coefficients[i]), combined, used, fit, i)
         arrays = {"psf_modes": fit.coefficients[i], "aperture_modes": fit.aperture_modes[i]}
@@ -261,8 +301,8 @@ def fitted_groups(
     return results
 
 
-def _growth_curve(group: GroupTotal, combined: CombinedProfile, used: NDArray[np.bool_]) -> GrowthCurve:
-    """Curve of growth of a group, at the radii of use."""
+def growth_curve(group: GroupTotal, combined: CombinedProfile, used: NDArray[np.bool_]) -> GrowthCurve:
+    """Give the curve of growth of a group at its radii of use, as `fit_psf` takes it."""
     total, modes = group.total, np.zeros((len(used), 0)) if group.modes is None else group.modes
     covariance = (combined.covariance / np.outer(total.ee_effective, total.ee_effective))[np.ix_(used, used)]
     n_exposures = max(1, int(combined.n_good[used].max()))

@@ -3,19 +3,18 @@
 import contextlib
 import logging
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.flux.fitted import GroupTotal, fitted_groups
+from niriss_eestep.flux.fitted import fitted_groups, group_total
 from niriss_eestep.flux.total_rate import (
     SIGNIFICANCE_MIN,
     Stimulus,
     calibrate_rate,
-    effective_modes,
     rate_warnings,
     total_rate,
     used_radii,
@@ -238,15 +237,7 @@ class AbsFluxStep(FluxStep):
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
         correction, modes_at = find(model, group, parameters)
-        combined = combined_profile(model)
-        total = total_rate(combined, area=model.exposure_area, **correction)
-        if modes_at is None:
-            return GroupTotal(total)
-        weight, rings = combined.exposure_weight, correction["rings"]
-        modes = effective_modes(modes_at, total, weight, model.exposure_area, rings)
-        on_total = -np.mean(modes[total.used], axis=0)
-        total = replace(total, err_aperture=abs(total.count_rate) * float(np.sqrt(np.sum(on_total**2))))
-        return GroupTotal(total, {"aperture_modes": on_total}, modes, modes_at)
+        return group_total(combined_profile(model), model.exposure_area, correction, modes_at)
 
     def _fits(self, models):
         """Fit the PSF to the groups of a product that want it; None for the others, and for those without a star."""

@@ -80,6 +80,10 @@ class Sampling:
         )
 
 
+#: a look in seconds
+COARSE = Sampling(n_pupil=256, n_wavelengths=2, n_realisations=2, n_draws=8)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FilterPSF:
     """PSF of one filter.

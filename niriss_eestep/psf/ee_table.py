@@ -189,6 +189,44 @@ class PSFEE:
         table = self.table(filter_name)
         return np.interp(self._radius(filter_name, radius_pix), table.radius, table.ee_err)
 
+    def adjusted(
+        self, coefficients: NDArray[np.float64], covariance: NDArray[np.float64], meta: Mapping[str, Any]
+    ) -> PSFEE:
+        """Give the encircled energies at a point of their prior, with what is still unknown as the new prior.
+
+        Parameters
+        ----------
+        coefficients : ndarray, shape (n_modes,)
+        covariance : ndarray, shape (n_modes, n_modes)
+            Of the coefficients.
+        meta : mapping
+            Entries to add.
+
+        Returns
+        -------
+        PSFEE
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no modes.
+        """
+        if self.modes is None:
+            raise ReferenceDataError(f"{self.name}: has no modes of the PSF, nothing can be fitted")
+        variance, vectors = np.linalg.eigh(covariance)
+        root = (vectors * np.sqrt(np.maximum(variance, 0.0))).T[::-1]
+        values = np.einsum("kj,fjr->fkr", root, self.modes.values).astype(np.float32)
+        modes = Modes(self.modes.filters, self.modes.radius, values)
+        tables = {
+            name: EETable(
+                table.radius,
+                table.ee + self.modes.at(name, table.radius) @ coefficients,
+                np.sqrt(np.sum(modes.at(name, table.radius) ** 2, axis=1)),
+            )
+            for name, table in self.tables.items()
+        }
+        return PSFEE(tables, self.name, {**self.meta, **meta}, modes)
+
     def _radius(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
         """Return the radii, or say which of them cannot be used."""
         radius = np.asarray(radius_pix, dtype=np.float64)
