@@ -29,7 +29,7 @@ from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
-from niriss_eestep.measure.star_model import compare, unexplained_pixels
+from niriss_eestep.measure.star_model import REACH, without_unexplained
 from niriss_eestep.measure.surroundings import study_surroundings
 
 __all__ = ["EEOptions", "EEProfile", "failed_ee", "measure_ee"]
@@ -40,8 +40,6 @@ _GROWTH_RADII = ((2.0, 3.0), (5.0, 10.0))
 _GROWTH_LEAST = 0.4
 #: ... and stands out by this many standard errors
 _SIGMA = 5.0
-#: a status names this many pixels
-_LISTED = 4
 
 
 def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None) -> EEProfile:
@@ -78,8 +76,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     centroid, core_is_bad = locate_star(exposure, options, psf)
     x, y, radii = centroid.x, centroid.y, np.array(options.radii)
     sky = find_background(exposure, x, y, options)
-    if (odd := _unexplained(exposure, sky, (x, y), options, psf)).any():
-        return measure_ee(_without_unexplained(exposure, odd), options, psf)
+    if (explained := without_unexplained(exposure, sky, (x, y), psf, radii[-1] + REACH)) is not exposure:
+        return measure_ee(explained, options, psf)
     distance = distance_grid(exposure.image.shape, x, y)
     bad = with_low_pixels(exposure, distance, sky.background, options)
     apertures = apertures_about(exposure.image.shape, x, y, radii)
@@ -134,30 +132,6 @@ def _phase(apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PS
     return weighted_sums(apertures.weights.reshape(len(apertures.radii), -1), image.ravel()) - psf.mean_ee(
         apertures.radii
     )
-
-
-def _unexplained(
-    exposure: Stamp, sky: Sky, star: tuple[float, float], options: EEOptions, psf: PSFModel | None
-) -> Mask:
-    """Unflagged pixels within the apertures that no star explains, where there is a model PSF."""
-    model = None if psf is None else psf.as_seen(*star, sky)
-    none = np.zeros(exposure.bad.shape, dtype=bool)
-    if psf is None or model is None:
-        return none
-    reach = options.radii[-1] + 0.7
-    distance = distance_grid(exposure.bad.shape, *star)
-    found = compare(exposure, sky.background, exposure.bad, model, distance)
-    if np.max(found.ratio, where=distance <= reach, initial=0.0) <= 1:
-        return none
-    return unexplained_pixels(exposure, sky, star, psf, reach)
-
-
-def _without_unexplained(exposure: Stamp, odd: Mask) -> Stamp:
-    """Take pixels that no star explains as bad, and say so."""
-    places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
-    listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
-    told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
-    return replace(exposure, bad=exposure.bad | odd, warnings=(*exposure.warnings, told))
 
 
 def _repair(

@@ -20,9 +20,11 @@ from niriss_eestep.measure.low_pixels import expected_noise, kept_noise, low_pix
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid, locate_star
 from niriss_eestep.measure.profile import SBProfile
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.radial_trend import radial_trend
 from niriss_eestep.measure.repair import BOX, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import without_unexplained
 
 __all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
 
@@ -30,7 +32,7 @@ __all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
 _COVERAGE_MIN = 0.5
 
 
-def measure_sb(exposure: Stamp, options: SBOptions | None = None) -> SBProfile:
+def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel | None = None) -> SBProfile:
     """Measure the surface brightness of one exposure.
 
     Each annulus is the mean over its whole area, pixels weighted by their exact overlap with it, less the background.
@@ -43,6 +45,8 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None) -> SBProfile:
     ----------
     exposure : Stamp
     options : SBOptions, optional
+    psf : PSFModel, optional
+        With an image: pixels that no star explains are then bad.
 
     Returns
     -------
@@ -61,14 +65,18 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None) -> SBProfile:
     centroid, _ = locate_star(exposure, shared)
     x, y = centroid.x, centroid.y
     shape = exposure.image.shape
-    sky = _whole_sky(exposure, find_background(exposure, x, y, shared), x, y)
+    sky = find_background(exposure, x, y, shared)
+    outer = max(radii[-1] + options.half_width, sky.background.r_out) + BOX  # as far as the trend looks
+    if (explained := without_unexplained(exposure, sky, (x, y), psf, outer)) is not exposure:
+        return measure_sb(explained, options, psf)
+    sky = _whole_sky(exposure, sky, x, y)
     background = sky.background
     distance = distance_grid(shape, x, y)
     level = _lowest(background, options)
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
     annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
-    trend = radial_trend(exposure.image, ~missing, distance, max(annuli.outer[-1], background.r_out) + BOX)
+    trend = radial_trend(exposure.image, ~missing, distance, outer)
     kept = _without_excess(exposure, ~missing & (distance > options.core_radius), trend, level)
     values, covariance, common = _means(kept, missing, annuli, sky, distance, trend)
     return SBProfile(

@@ -14,7 +14,7 @@ wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -54,6 +54,13 @@ _ROUNDS, _MOST = 12, 60
 #: a PSF explains this share of the squares of a star's 5x5 pixels, and up to 0.9 of a single hit's (F090W, centred); on
 #: the core itself [pix] no other star is looked for
 _STAR_LIKE, _STAR_FROM = 0.95, 1.5
+
+
+#: half a pixel's diagonal: what an aperture touches lies up to this far beyond its radius [pix]
+REACH = 0.7
+
+#: a status names this many pixels
+_LISTED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +168,42 @@ def unexplained_pixels(exposure: Stamp, sky: Sky, start: tuple[float, float], ps
     found = [first, _fit_without(exposure, sky, _without_brightest(exposure, start), psf, reach)]
     explained = [mask for mask in found if mask is not None]
     return min(explained, key=np.sum) if explained else np.zeros(exposure.bad.shape, dtype=bool)
+
+
+def without_unexplained(
+    exposure: Stamp, sky: Sky, star: tuple[float, float], psf: PSFModel | None, reach: float
+) -> Stamp:
+    """Take unflagged pixels that no star explains as bad, and say so.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    sky : Sky
+    star : (float, float)
+        Where it was found in the stamp's frame [pix].
+    psf : PSFModel, optional
+    reach : float
+        Pixels up to this distance are judged [pix].
+
+    Returns
+    -------
+    Stamp
+        The exposure itself where there is no such pixel, or no model PSF.
+    """
+    model = None if psf is None else psf.as_seen(*star, sky)
+    if psf is None or model is None:
+        return exposure
+    distance = distance_grid(exposure.bad.shape, *star)
+    found = compare(exposure, sky.background, exposure.bad, model, distance)
+    if np.max(found.ratio, where=distance <= reach, initial=0.0) <= 1:
+        return exposure
+    odd = unexplained_pixels(exposure, sky, star, psf, reach)
+    places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
+    if not places:
+        return exposure
+    listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
+    told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
+    return replace(exposure, bad=exposure.bad | odd, warnings=(*exposure.warnings, told))
 
 
 def _without_brightest(exposure: Stamp, start: tuple[float, float]) -> tuple[float, float]:

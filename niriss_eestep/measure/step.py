@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -181,7 +181,8 @@ class ExposureStep(FluxStep):
             path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
             gain = GAIN if path is None else mean_gain(path, subarray)
         wanted = {}
-        if parameters.get("repair_core") or parameters.get("bad_pixel_method") == "psf":
+        # the surface brightness, which has no core to repair, is compared with the model PSF all the same
+        if parameters.get("repair_core", True) or parameters.get("bad_pixel_method") == "psf":
             wanted["psfimages"] = "packaged niriss_psf_images.asdf"
         if parameters.get("repair_core"):
             wanted["psfee"] = "packaged niriss_psfee.asdf"
@@ -331,6 +332,21 @@ def failure_of(result):
     return result._instance["meta"][result.meta_key]["failure"]
 
 
+def _model_psf(exposure, model, references):
+    """What the references say of an exposure's PSF; its image not of a resampled image, which has other pixels."""
+    if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
+        return PSFModel()
+    name, render, mean_ee = check_exposure(exposure.name, model.meta), None, None
+    if not exposure.resampled:
+        image = load_psf_images(references["psfimages"])[name]
+        render, mean_ee = image.render, image.mean_ee
+    if "psfee" not in references:
+        return PSFModel(render, mean_ee=mean_ee)
+    # a repaired core's error holds that of the PSF
+    psfee = load_psfee(references["psfee"])
+    return PSFModel(render, partial(psfee.ee, name), partial(psfee.ee_err, name), mean_ee)
+
+
 class EEPhotometryStep(ExposureStep):
     """Measure the encircled energy of a star in one or more exposures."""
 
@@ -372,18 +388,10 @@ class EEPhotometryStep(ExposureStep):
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        render = curve = curve_err = mean_ee = None
-        if "psfimages" in references and model.meta.instrument.pupil != "NRM":
-            name = check_exposure(exposure.name, model.meta)
-            # the options of a resampled image, which has other pixels than the PSF images, ask for none
-            if options.repair_core or options.bad_pixel_method == "psf":
-                image = load_psf_images(references["psfimages"])[name]
-                render, mean_ee = image.render, image.mean_ee
-            if "psfee" in references:
-                # a repaired core's error holds that of the PSF
-                psfee = load_psfee(references["psfee"])
-                curve, curve_err = partial(psfee.ee, name), partial(psfee.ee_err, name)
-        return measure_ee(exposure, options, PSFModel(render, curve, curve_err, mean_ee))
+        psf = _model_psf(exposure, model, references)
+        if not options.repair_core and options.bad_pixel_method != "psf":
+            psf = replace(psf, render=None)
+        return measure_ee(exposure, options, psf)
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""
@@ -413,7 +421,7 @@ class SBProfileStep(ExposureStep):
     background_width = float(default=5.0)    # Width of the sky annulus [pix]
     """
 
-    reference_file_types = ["gain", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
+    reference_file_types = ["gain", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
 
     def half_size(self, options):
         """Half the size of the stamp: the outermost annulus and the search for the star [pix]."""
@@ -422,7 +430,7 @@ class SBProfileStep(ExposureStep):
 
     def profile(self, exposure, options, model, references):
         """Measure the stamp."""
-        return measure_sb(exposure, options)
+        return measure_sb(exposure, options, _model_psf(exposure, model, references))
 
     def failed_profile(self, exposure, options, reason):
         """Profile of an exposure that could not be measured."""

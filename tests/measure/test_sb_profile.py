@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import truncnorm
 
 from niriss_eestep.measure.low_pixels import expected_noise, kept_noise
+from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF
@@ -178,3 +179,15 @@ def test_a_dead_pixel_does_no_harm():
     np.testing.assert_array_less(
         np.abs(found.surface_brightness - clean.surface_brightness), 0.5 * found.surface_brightness_err
     )
+
+
+@pytest.mark.parametrize(("distance", "value"), [(11, 1e15), (11, -1e15), (29, 1e27), (24, 1e4)])
+def test_a_pixel_that_no_star_explains_is_bad(distance, value):
+    render = filter_psfs()["F200W"].render
+    image = 0.5 + 1e4 * render(40.0, 40.0, (81, 81))
+    variance = np.full(image.shape, 0.03) + image / 1000
+    clean = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
+    image[40, 40 + distance] = value
+    found = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
+    assert found.surface_brightness == pytest.approx(clean.surface_brightness, abs=np.sqrt(np.max(clean.covariance)))
+    assert f"x={40 + distance}, y=40" in found.status
