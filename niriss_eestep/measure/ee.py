@@ -129,9 +129,8 @@ def _phase(apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PS
         # the star's own centre of mass is that of the model where the model lies where the star does
         seen = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
         image = psf.render(2 * x - seen[0], 2 * y - seen[1], shape)
-    return weighted_sums(apertures.weights.reshape(len(apertures.radii), -1), image.ravel()) - psf.mean_ee(
-        apertures.radii
-    )
+    within = weighted_sums(apertures.weights.reshape(len(apertures.radii), -1), image.ravel())
+    return np.asarray(within - psf.mean_ee(apertures.radii))
 
 
 def _repair(

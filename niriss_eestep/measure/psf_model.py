@@ -13,7 +13,7 @@ from niriss_eestep.measure.geometry import Array
 __all__ = ["PSFModel", "Render"]
 
 Render = Callable[[float, float, tuple[int, int]], Array]
-Curve = Callable[[float], Array]
+Curve = Callable[..., Array]
 
 
 @dataclass(frozen=True, slots=True)
