@@ -1,5 +1,7 @@
 """The pages say what is so: their blocks run in order, their links lead somewhere, their tables are the package's."""
 
+import ast
+import json
 import os
 import re
 import subprocess
@@ -39,20 +41,39 @@ def test_generated_parts_are_those_of_the_package():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_the_notebook_runs_and_holds_its_outputs(tmp_path):
+    """Every cell in order, as a kernel would run it: what a cell ends with is shown."""
+    cells = json.loads((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    script = []
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        lines = ast.parse("".join(cell["source"]).replace("%matplotlib inline", "")).body
+        script += [ast.unparse(line) for line in lines[:-1]]
+        last = ast.unparse(lines[-1])
+        script.append(f"show({last})" if isinstance(lines[-1], ast.Expr) else last)
+        assert bool(cell["outputs"]) == isinstance(lines[-1], (ast.Expr, ast.For)), cell["source"]
+    shown = "def show(value):\n    getattr(value, '_repr_html_', lambda: repr(value))()\n"
+    run_script([f"{sys.executable} notebook.py"], tmp_path, {"notebook.py": shown + "\n".join(script)})
+
+
 @pytest.mark.parametrize("page", RUN, ids=page_name)
 def test_blocks_run_in_order(page, tmp_path):
     """Every sh and python block, in the order of the page, as a reader would run them."""
-    script = ["set -e"]
+    script, files = [], {}
     for k, (kind, block) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
         if kind == "python":
-            (tmp_path / f"block{k}.py").write_text(block)
-            block = f"{sys.executable} block{k}.py\n"
+            files[f"block{k}.py"], block = block, f"{sys.executable} block{k}.py\n"
         script.append(block)
+    run_script(script, tmp_path, files)
+
+
+def run_script(lines, directory, files):
+    """Run shell lines that all have to succeed, beside some files, where nothing is set up."""
+    for name, text in files.items():
+        (directory / name).write_text(text)
     drop = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "PYSYN_CDBS", "NIS_SYNPHOT", "NIRISS_EESTEP_PARS")
     environment = {k: v for k, v in os.environ.items() if k not in drop}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    run = subprocess.run(
-        ["bash", "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    command = ["bash", "-c", "\n".join(["set -e", *lines])]
+    run = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     assert "Traceback" not in run.stdout + run.stderr

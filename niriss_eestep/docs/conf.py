@@ -1,6 +1,8 @@
 """Sphinx's settings: MyST pages, the API from the docstrings, nothing fetched from anywhere."""
 
+import json
 import sys
+from html import escape
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -15,7 +17,7 @@ version = release = installed_version("niriss_eestep")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 root_doc = "index"
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".ipynb": "markdown"}
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 # a class lies in a module and is public in its room: two targets of one name
@@ -45,7 +47,25 @@ html_theme_options = {
 
 def _fill(app, name, source):
     """Pages that are made from the package hold what it says now, whatever the file has."""
+    if name == "notebook":
+        source[0] = "\n\n".join(_cell(cell) for cell in json.loads(source[0])["cells"])
     source[0] = _generate.filled(name, source[0])
+
+
+def _cell(cell):
+    """A cell of a notebook, with its outputs, as MyST."""
+    text = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return text
+    parts = [f"```python\n{text}\n```"]
+    for output in cell["outputs"]:
+        data = {kind: "".join(value) for kind, value in output.get("data", {}).items()}
+        shown = f"<pre>{escape(''.join(output.get('text', '')) or data.get('text/plain', ''))}</pre>"
+        if "image/png" in data:
+            shown = f'<img alt="figure" src="data:image/png;base64,{data["image/png"].strip()}">'
+        table = f"<div style='overflow-x: auto'>{data.get('text/html', shown)}</div>"
+        parts.append(f"```{{raw}} html\n{table}\n```")
+    return "\n\n".join(parts)
 
 
 def setup(app):

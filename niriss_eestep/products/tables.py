@@ -44,6 +44,8 @@ def in_digits(value, style):
     -------
     str
     """
+    if value is np.ma.masked:  # astropy tries a format out on it
+        return "--"
     return f"{float(f'{value:.2g}'):g}" if style == ".2g" else format(value, style)
 
 

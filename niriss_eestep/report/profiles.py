@@ -255,7 +255,7 @@ def _ee_figure(model, series, effective, curve, total, reason, averaged=None):
     else:
         top.legend(loc="lower right")
         top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
-    top.set_ylabel("Count rate within radius [DN/s]")
+    top.set_ylabel("Count rate [DN/s]")
     below.set_ylabel("Data / model - 1 [%]")
     below.set_xlabel("Aperture radius [pix]")
     below.set_xlim(0, 1.04 * radius[-1])

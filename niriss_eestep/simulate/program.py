@@ -397,6 +397,7 @@ def simulate_program(
     filters = dict.fromkeys(name for name, _ in program.groups)
     expected = {name: expected_rate(spectrum, *throughput.curve(name), name=name).electron_rate for name in filters}
     exposures = plan_exposures(program, expected, psfs)
+    directory = Path(directory)
     spectrum_path = directory / "calspec" / spectrum_file_name(program.star.name)
     paths = [directory / f"{planned.name.root}_{kind}.fits" for planned in exposures for kind in _checked_kinds(kinds)]
     _prepare_directory(directory, paths, overwrite=overwrite)
