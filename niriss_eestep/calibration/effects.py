@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
@@ -198,8 +199,12 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     linear = TimeShape("linear", first, date)
     kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
     used = visits.take(kept)
-    shape = _time_shape(used, reference, linear, screened)
-    problem, shape, raw = _fitted(used, reference, shape, screened)
+    fits = [_fitted(used, reference, shape, screened) for shape in _time_shapes(used, reference, linear, screened)]
+    if len(fits) > 1:
+        # screened, both were within an epoch scatter that a wrong form leaves: the better one's own is smaller
+        own = min((fit[2].scales for fit in fits), key=lambda scales: scales.epoch)
+        fits.sort(key=lambda fit: _misfit(used, reference, fit[1], own))
+    problem, shape, raw = fits[0]
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
         problem, shape, raw = _fitted(used, reference, linear, screened)
     why = constraints(used, problem.fixed)
@@ -292,23 +297,29 @@ def _without_outliers(
     return used, reason, now.scales
 
 
-def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> TimeShape:
-    """Choose the form of the change in time."""
+def _time_shapes(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> list[TimeShape]:
+    """Choose the forms that the change in time may have."""
     n_epochs = len(set(epochs_of(visits.mjd)))
     if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
-        return linear
+        return [linear]
     span = float(np.ptp(visits.mjd))
     rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 6000]
     part = visits.take(rows)
-    candidates = {("linear", np.nan): _misfit(part, reference, linear, scales)}
-    for form in FORMS:
-        for scale in np.geomspace(span / 30, 3 * span, 10):
-            candidates[form, float(scale)] = _misfit(part, reference, replace(linear, form=form, scale=scale), scales)
-    plain = candidates.pop(("linear", np.nan))
-    form, scale = min(candidates, key=lambda key: candidates[key])
-    gain = (plain - candidates[form, scale]) * len(visits.value) / len(rows)
+    plain = _misfit(part, reference, linear, scales)
     price = EVIDENCE + np.log(n_epochs) + float(t.isf(_chance(scales.epoch_dof) / 2, max(scales.epoch_dof, 1.0))) ** 2
-    return replace(linear, form=form, scale=scale) if gain > price else linear
+    found = []
+    for form in FORMS:
+
+        def misfit(log_scale: float, form: str = form) -> float:
+            return _misfit(part, reference, replace(linear, form=form, scale=float(np.exp(log_scale))), scales)
+
+        grid = np.log(span) + np.linspace(np.log(1 / 30), np.log(3), 7)
+        lowest = grid[int(np.argmin([misfit(each) for each in grid]))]
+        bounds = lowest + np.array([-1, 1]) * (grid[1] - grid[0])
+        fine = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"maxiter": 7})
+        if (plain - fine.fun) * len(visits.value) / len(rows) > price:
+            found.append(replace(linear, form=form, scale=float(np.exp(fine.x))))
+    return found or [linear]
 
 
 def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) -> float:
@@ -316,8 +327,8 @@ def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) ->
     amplitude: dict[str, float] = {}
     for _ in range(2):
         problem = build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
-        # wide enough for MIRI's 12 %: a narrower one prefers the form with the smaller amplitudes
-        given = {"time by filter": 0.1**2, "time slope": 0.1**2, "subarray by filter": 0.01**2, "star": 1.0}
+        # free, in effect: anything narrower prefers the form with the smaller amplitudes
+        given = {"time by filter": 1.0, "time slope": 1.0, "subarray by filter": 0.01**2, "star": 1.0}
         block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
         now = solve(problem, replace(scales, block=block), prior=_priors(problem, MEASURED))
         amplitude = _amplitudes(now, visits.filters)
@@ -361,6 +372,10 @@ def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> 
             start = replace(start, block=np.array([block.variance for block in problem.blocks]))
         now = estimate(problem, prior=prior, start=start) if turn < 3 else solve(problem, start, prior=prior)
         start = _without_small(now, prior) if turn == 0 else now.scales
+        # while the time scale is fitted, filters' amplitudes are hardly drawn together: it would make them small
+        of_time = np.array([block.name in ("time by filter", "time slope") for block in problem.blocks])
+        held = {0: 10.0, 2: 0.1}.get(turn, 1.0) if shape.form != "linear" else 1.0
+        start = replace(start, block=np.where(of_time, held * start.block, start.block))
         scale = problem.index("time scale")
         if scale:
             shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[scale[0]], -0.7, 0.7))))

@@ -25,6 +25,7 @@ TOLERANCE = 0.03  # relative change of a variance that matters
 MOST_GROUPS = 400  # whose covariance is written out
 MOST_EXCESS = 2.0  # of stars: their spectra's errors are stated, and seldom too small by more
 STRIP = 64  # columns worked on at once
+LEAST_DOF = 0.7  # of a variance that is estimated
 LEAST = 1e-4  # of a visit's variance: below it a component does not matter
 #: visits whose stated errors are believed against residuals that are smaller
 BELIEF = 10.0
@@ -192,13 +193,11 @@ def _updated(now: Solution, least: float) -> Scales:
     left = _gains(p, s, now.weight)[0]
     cell_weight = left * (p.cells.T @ now.weight)
     in_epoch = p.epochs.T @ cell_weight
-    dof = np.bincount(p.filter, rows * variance, n_filters)
-    visit = _scored(s.visit, p.filter, weighted, rows, variance)
-    cell = _scored(
-        np.array([s.cell]), np.zeros(cells.size, int), of_cell, cells, s.cell + 1 / np.maximum(cell_weight, 1e-300)
-    )
-    of_epoch = 1 / np.maximum(in_epoch, 1e-300)
-    epoch = _scored(np.array([s.epoch]), np.zeros(epochs.size, int), p.epochs.T @ of_cell, epochs, s.epoch + of_epoch)
+    visit, dof = _scored(s.visit, p.filter, weighted, rows, variance, least)
+    total = 1 / np.maximum(cell_weight, 1e-300)
+    cell, cell_dof = _scored(np.array([s.cell]), 0 * cells.astype(int), of_cell, cells, s.cell + total, least)
+    seen, total = p.epochs.T @ of_cell, 1 / np.maximum(in_epoch, 1e-300)
+    epoch, epoch_dof = _scored(np.array([s.epoch]), 0 * epochs.astype(int), seen, epochs, s.epoch + total, least)
     block, block_dof = s.block.copy(), np.zeros(s.block.size)
     for i, (each, mine) in enumerate(p.pieces):
         block_dof[i] = max(len(each.labels) - np.trace(now.covariance[mine, mine]) / max(s.block[i], 1e-12), 0.0)
@@ -206,24 +205,22 @@ def _updated(now: Solution, least: float) -> Scales:
             found = float(np.sum(now.coefficients[mine] ** 2)) / block_dof[i]
             # squared where it falls: towards 0 it would take a hundred turns; one that falls too far comes back in one
             block[i] = max(min(found, found**2 / max(s.block[i], 1e-12)), 1e-12)
-    return Scales(
-        visit=np.where(dof > 0.5, np.maximum(visit, least), s.visit),
-        cell=max(float(cell[0]), least) if s.cell > 0 else 0.0,
-        epoch=max(float(epoch[0]), least) if s.epoch > 0 else 0.0,
-        block=block,
-        shrink=s.shrink,
-        visit_dof=dof,
-        cell_dof=float(np.sum(cells / np.maximum(cell_weight, 1e-300))),
-        epoch_dof=float(np.sum(epochs * (of_epoch + s.epoch))),
-        block_dof=block_dof,
-        chi2=np.bincount(p.filter, weighted**2 * variance, n_filters),
-    )
+    chi2 = np.bincount(p.filter, weighted**2 * variance, n_filters)
+    degrees = dof, float(cell_dof[0]), float(epoch_dof[0]), block_dof
+    return Scales(visit, float(cell[0]), float(epoch[0]), block, s.shrink, *degrees, chi2)
 
 
-def _scored(variance: Array, group: NDArray[np.int64], seen: Array, information: Array, total: Array) -> Array:
-    """Return variances after a step of Fisher's scoring: of each group from its members' weighted residuals."""
-    expected, each = (np.bincount(group, x, variance.size) for x in (information, information / total))
-    return np.asarray(variance + (np.bincount(group, seen**2, variance.size) - expected) / np.maximum(each, 1e-300))
+def _scored(
+    variance: Array, group: NDArray[np.int64], seen: Array, information: Array, total: Array, least: float
+) -> tuple[Array, Array]:
+    """Return variances after a step of Fisher's scoring, and their degrees of freedom.
+
+    Of each group from its members' weighted residuals. One that is 0 stays so, and one that the data do not tell.
+    """
+    n = variance.size
+    expected, each, dof = (np.bincount(group, x, n) for x in (information, information / total, information * total))
+    stepped = variance + (np.bincount(group, seen**2, n) - expected) / np.maximum(each, 1e-300)
+    return np.where((variance > 0) & (dof > LEAST_DOF), np.maximum(stepped, least), variance), dof
 
 
 def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:

@@ -334,14 +334,14 @@ def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = 
     if several and any(column.effect == "subarray" for column in fixed):
         others = (visits.subarray != reference).astype(float)
         blocks.append(Block("subarray by filter", *_indicator(_pair(visits.filter, visits.subarray), others), 1e-5))
+    # what filters differ by is measured before the time scale is fitted, which would take it over
+    free = all(column.effect != "time scale" for column in fixed)
     for i, values in enumerate(of_time if several else ()):
-        blocks.append(
-            Block(f"curve {i} by filter" if i else "time by filter", *_indicator(visits.filter, values), 1e-5)
-        )
+        name = f"curve {i} by filter" if i else "time by filter"
+        blocks.append(Block(name, *_indicator(visits.filter, values), 1e-5, free))
     if of_time and several and visits.colour is not None:
-        blocks.append(
-            Block("time slope", *_indicator(np.full(visits.filter.shape, ""), of_time[0] * visits.colour), 1e-5)
-        )
+        same = np.zeros(visits.filter.shape, dtype=str)
+        blocks.append(Block("time slope", *_indicator(same, of_time[0] * visits.colour), 1e-5, free))
     cell_labels, cells = _indicator(_pair(epochs_of(visits.mjd).astype(str), visits.filter))
     of_epoch = np.array([int(label[0]) for label in cell_labels])
     shape_of = len(of_epoch), int(of_epoch.max()) + 1
