@@ -9,46 +9,15 @@ import numpy as np
 from niriss_eestep.measure.background import Background, Sky, given_covariance
 from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, covariance_of_sums, weighted_sums
 from niriss_eestep.measure.noise import correlated_covariance, flat_covariance, seen_through_ipc
+from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.surroundings import Surroundings
 
-__all__ = [
-    "Apertures",
-    "Sums",
-    "aperture_reach",
-    "apertures_about",
-    "covariance_of_centring",
-    "repaired_image",
-    "repaired_stamp",
-    "sum_apertures",
-]
+__all__ = ["Sums", "aperture_reach", "covariance_of_centring", "repaired_image", "repaired_stamp", "sum_apertures"]
 
 #: far below the structure of any PSF, far above rounding [pix]
 _CENTRING_STEP = 0.02
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Apertures:
-    """Concentric circular apertures on a stamp.
-
-    Parameters
-    ----------
-    x, y : float
-        Their centre in the stamp's frame [pix].
-    radii : ndarray, shape (n_radii,)
-        [pix].
-    weights : ndarray, shape (n_radii, ny, nx)
-        Fraction of each pixel within each of them.
-    area : ndarray, shape (n_radii,)
-        Their areas on the image [pix].
-    """
-
-    x: float
-    y: float
-    radii: Array
-    weights: Array
-    area: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,26 +43,6 @@ class Sums:
     common: Array
     sky_covariance: Array
     background: Background
-
-
-def apertures_about(shape: tuple[int, int], x: float, y: float, radii: Array) -> Apertures:
-    """Lay circular apertures on an image.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Shape of the image (ny, nx).
-    x, y : float
-        Centre [pix].
-    radii : ndarray, shape (n_radii,)
-        [pix].
-
-    Returns
-    -------
-    Apertures
-    """
-    weights = aperture_weights(shape, x, y, radii)
-    return Apertures(x, y, radii, weights, weights.sum(axis=(1, 2)))
 
 
 def aperture_reach(weights: Array, sky: Sky, repairs: list[Repair], bad: Mask) -> Array:
@@ -210,25 +159,25 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) 
     return replace(exposure, image=image, variance=np.where(left, 0.0, variance), bad=left)
 
 
-def covariance_of_centring(image: Array, apertures: Apertures, x_err: float, y_err: float) -> Array:
+def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:
     """Covariance that the position's error gives the apertures' sums; none where the method gives no error.
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
         Background-subtracted, repaired count rates.
-    apertures : Apertures
-        About the position.
-    x_err, y_err : float
-        Its standard errors [pix].
+    star : Centroid
+        The position in the image's frame.
+    radii : ndarray, shape (n_radii,)
+        [pix].
 
     Returns
     -------
     ndarray, shape (n_radii, n_radii)
     """
-    x, y, radii = apertures.x, apertures.y, apertures.radii
+    x, y = star.x, star.y
     covariance = np.zeros((len(radii), len(radii)))
-    for err, dx, dy in ((x_err, _CENTRING_STEP, 0.0), (y_err, 0.0, _CENTRING_STEP)):
+    for err, dx, dy in ((star.x_err, _CENTRING_STEP, 0.0), (star.y_err, 0.0, _CENTRING_STEP)):
         if np.isfinite(err):
             sides = [aperture_weights(image.shape, x + s * dx, y + s * dy, radii) for s in (-1, 1)]
             change = weighted_sums((sides[1] - sides[0]).reshape(len(radii), -1), image.ravel())

@@ -22,9 +22,8 @@ import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import Array, Mask, distance_grid
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.geometry import Array, Mask
+from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 
@@ -82,9 +81,7 @@ def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_er
     return np.outer(own, own) * alike + np.outer(halo * light, halo * light)
 
 
-def repair_core(
-    exposure: Stamp, bad: Mask, todo: Mask, star: tuple[float, float], sky: Sky, psf: PSFModel, radius: float
-) -> Repair:
+def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: float) -> Repair:
     """Repair bad pixels of the core.
 
     Parameters
@@ -92,11 +89,8 @@ def repair_core(
     exposure : Stamp
     bad, todo : ndarray of bool, shape (ny, nx)
         Every pixel not to trust, and those of them to repair.
-    star : (float, float)
-        Where it is in the stamp's frame [pix].
-    sky : Sky
-    psf : PSFModel
-        With an image.
+    star : Star
+        With a model.
     radius : float
         Good pixels within this distance from the star are used [pix].
 
@@ -110,12 +104,10 @@ def repair_core(
     ExposureError
         If the good pixels hold no light of the star.
     """
-    x, y = star
-    shape, model = bad.shape, psf.as_seen(x, y, sky)
+    x, y, sky, psf, model, shape = star.x, star.y, star.sky, star.psf, star.model, bad.shape
     if model is None or psf.render is None:
         raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
-    distance = distance_grid(shape, x, y)
-    seen, lost = np.flatnonzero(~bad & (distance <= radius)), np.flatnonzero(todo)
+    seen, lost = np.flatnonzero(~bad & (star.distance <= radius)), np.flatnonzero(todo)
     data, light = exposure.image.flat[seen] - sky.background.value, model.flat[seen]
     rate = float(np.sum(data * light) / max(np.sum(light**2), np.finfo(float).tiny))
     if not rate > 0:
@@ -128,7 +120,7 @@ def repair_core(
     known = np.vstack([10 * model.flat[at], slopes, blur])
     free = rate**2 * np.einsum("kp,kq->pq", known, known)
     core_err = float(psf.ee_err(0.5) / psf.ee(0.5)) if psf.ee is not None and psf.ee_err is not None else 0.0
-    change = rate**2 * psf_covariance(model, at, distance, core_err)
+    change = rate**2 * psf_covariance(model, at, star.distance, core_err)
     noise = np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
     n = len(lost)
     amplitude = _likeliest_amplitude(free[n:, n:] + noise, change[n:, n:], data)

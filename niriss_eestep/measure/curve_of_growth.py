@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE
-from niriss_eestep.measure.apertures import apertures_about, sum_apertures
+from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background
-from niriss_eestep.measure.geometry import Array, distance_grid
+from niriss_eestep.measure.geometry import Array, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions, check_radii
 from niriss_eestep.measure.repair import by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
@@ -102,13 +102,13 @@ class CurveOfGrowth:
         stamp = Stamp("data", image, noise, np.zeros(image.shape, np.uint32), bad, x, y, 0, 0, 1.0, 1.0)
         nothing = Sky(fixed_background(0.0, method="none"), np.zeros(image.shape))
         found = nothing if sky is None else measure_background(image, noise, bad, x, y, *sky)
-        apertures = apertures_about(image.shape, x, y, self.radius)
-        self.area, self.background = apertures.area, found.background.value
-        touched, distance = bad & (apertures.weights[-1] > 0), distance_grid(image.shape, x, y)
+        weights = aperture_weights(image.shape, x, y, self.radius)
+        self.area, self.background = weights.sum(axis=(1, 2)), found.background.value
+        touched, distance = bad & (weights[-1] > 0), distance_grid(image.shape, x, y)
         todo = touched & (distance > EEOptions().core_radius)
         repairs = [repair_pixels(stamp, bad, todo, distance, by_surface)] if todo.any() else []
-        sums = sum_apertures(stamp, apertures.weights, found, repairs, bad)
-        lost = np.any((apertures.weights > 0) & (touched & ~todo), axis=(1, 2))
+        sums = sum_apertures(stamp, weights, found, repairs, bad)
+        lost = np.any((weights > 0) & (touched & ~todo), axis=(1, 2))
         lost |= self.area < np.pi * self.radius**2 * (1 - 1e-9)
         self.profile = np.where(lost, np.nan, sums.values)
         self.covariance = np.where(lost[:, None] | lost | (not known), np.nan, sums.covariance)

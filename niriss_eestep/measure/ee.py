@@ -9,23 +9,16 @@ from typing import Any
 import numpy as np
 
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.apertures import (
-    Apertures,
-    Sums,
-    apertures_about,
-    covariance_of_centring,
-    repaired_stamp,
-    sum_apertures,
-)
+from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import Array, Mask, distance_grid, weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid, weighted_sums
 from niriss_eestep.measure.low_pixels import with_low_pixels
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
 from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, centre_of_mass, locate_star
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
@@ -71,28 +64,27 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     of w_i^2 var_i (w_i, not w_i^2, as the 2021 report has it, overstates it where pixels are cut), plus the
     background's, the repaired pixels' own, and what the position's error moves into the aperture.
     """
-    options = options or EEOptions()
+    options, psf = options or EEOptions(), psf or PSFModel()
     exposure = without_absurd_variances(with_flat_error(exposure, options.flat_err, options.flat_err_scale), options)
     centroid, core_is_bad = locate_star(exposure, options, psf)
-    x, y, radii = centroid.x, centroid.y, np.array(options.radii)
-    sky = find_background(exposure, x, y, options)
-    if (explained := without_unexplained(exposure, sky, (x, y), psf, radii[-1] + REACH)) is not exposure:
+    x, y, radii, shape = centroid.x, centroid.y, np.array(options.radii), exposure.bad.shape
+    star = star_at(x, y, find_background(exposure, x, y, options), psf)
+    if (explained := without_unexplained(exposure, star, radii[-1] + REACH)) is not exposure:
         return measure_ee(explained, options, psf)
-    distance = distance_grid(exposure.image.shape, x, y)
-    bad = with_low_pixels(exposure, distance, sky.background, options)
-    apertures = apertures_about(exposure.image.shape, x, y, radii)
-    weights, area = apertures.weights, apertures.area
-    touched = bad & (weights[-1] > 0)
-    failure = _core_failure(exposure, sky, (x, y), options, psf) if core_is_bad else ""
-    todo = _to_repair(touched, distance, options) & (not failure)
-    repairs = _repair(exposure, bad, todo, (x, y), options, sky, psf)
+    bad = with_low_pixels(exposure, star.distance, star.sky.background, options)
+    weights = aperture_weights(shape, x, y, radii)
+    area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
+    core = star.distance <= options.core_radius - CENTROID_MARGIN
+    failure = _core_failure(exposure, star, core, options) if core_is_bad else ""
+    todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
+    repairs = _repair(exposure, bad, todo, core, star, options) if todo.any() else []
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    around = study_surroundings(exposure, bad, sky, x, y, psf, options)
-    sums = sum_apertures(exposure, weights, sky, repairs, bad, around)
-    star, count_rate = repaired_stamp(exposure, repairs, sky, bad), sums.values
-    covariance = sums.covariance + covariance_of_centring(star.image, apertures, centroid.x_err, centroid.y_err)
+    around = study_surroundings(exposure, bad, star, options)
+    sums = sum_apertures(exposure, weights, star.sky, repairs, bad, around)
+    seen, count_rate = repaired_stamp(exposure, repairs, star.sky, bad), sums.values
+    covariance = sums.covariance + covariance_of_centring(seen.image, centroid, radii)
     failure = _without(lost, count_rate, covariance, failure or _forbidden(radii, lost, sums, psf))
     profile = EEProfile(
         radius=radii,
@@ -103,56 +95,46 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=sums.background,
-        **_settings(exposure, options, core_report(exposure.dq, distance, options.core_radius)),
+        **_settings(exposure, options, core_report(exposure.dq, star.distance, options.core_radius)),
         failure=failure,
-        pixels=pixel_map(exposure, x, y, bad, sky, repairs, reach=radii[-1]),
+        pixels=pixel_map(exposure, x, y, bad, star.sky, repairs, reach=radii[-1]),
         common=sums.common,
         sky_covariance=sums.sky_covariance,
         noise=around.correlation,
         sky_shape=around.shape,
-        phase=_phase(apertures, centroid, options, psf),
+        phase=_phase(weights, centroid, options, star),
     )
-    told = exposure.warnings + scatter_warning(exposure, around, both=psf is not None)
-    return replace(profile, warnings=told + ee_warnings(exposure, profile, star, sky, apertures, options, psf))
+    told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
+    return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 
 
-def _phase(apertures: Apertures, centroid: Centroid, options: EEOptions, psf: PSFModel | None) -> Array | None:
+def _phase(weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> Array | None:
     """Encircled energy at the star's own pixel phase less that averaged over phases, by the model image.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
-    if psf is None or psf.render is None or psf.mean_ee is None:
+    psf = star.psf
+    if psf.render is None or psf.mean_ee is None:
         return None
-    x, y, shape = apertures.x, apertures.y, apertures.weights.shape[1:]
+    x, y, shape = star.x, star.y, star.distance.shape
     image = psf.render(x, y, shape)
     if centroid.method == "com":
         # the star's own centre of mass is that of the model where the model lies where the star does
         seen = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
         image = psf.render(2 * x - seen[0], 2 * y - seen[1], shape)
-    within = weighted_sums(apertures.weights.reshape(len(apertures.radii), -1), image.ravel())
-    return np.asarray(within - psf.mean_ee(apertures.radii))
+    own = weighted_sums(weights.reshape(len(weights), -1), image.ravel())
+    return np.asarray(own - psf.mean_ee(np.array(options.radii)))
 
 
-def _repair(
-    exposure: Stamp,
-    bad: Mask,
-    todo: Mask,
-    star: tuple[float, float],
-    options: EEOptions,
-    sky: Sky,
-    psf: PSFModel | None,
-) -> list[Repair]:
-    """Repair the core by the model PSF, the rest by the method chosen: none, one or two."""
-    repairs, distance = [], distance_grid(todo.shape, *star)
-    core = todo & (distance <= options.core_radius - CENTROID_MARGIN)
-    if core.any() and psf is not None:
-        repairs.append(repair_core(exposure, bad, core, star, sky, psf, options.core_radius))
-    if (todo & ~core).any():
-        predict = {"surface": by_surface, "median": by_median}.get(options.bad_pixel_method)
-        if predict is None:
-            model = None if psf is None else psf.as_seen(*star, sky)
-            predict = partial(by_psf, model=model, background=sky.background.value)
-        repairs.append(repair_pixels(exposure, bad, todo & ~core, distance, predict))
+def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, options: EEOptions) -> list[Repair]:
+    """Repair the core by the model PSF, the rest by the method chosen: one or two."""
+    repairs, rest = [], todo & ~core
+    if (todo & core).any():
+        repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
+    if rest.any():
+        by_model = partial(by_psf, model=star.model, background=star.sky.background.value)
+        methods: dict[str, Any] = {"surface": by_surface, "median": by_median, "psf": by_model}
+        repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
     return repairs
 
 
@@ -177,10 +159,10 @@ def _without(unusable: Mask, count_rate: Array, covariance: Array, failure: str)
     return failure
 
 
-def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel | None) -> str:
+def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel) -> str:
     """Why a curve of growth is no star's: too little light in the core, beside what the PSF has there."""
     inner, outer = (np.flatnonzero(~lost & (radii >= low) & (radii <= high)) for low, high in _GROWTH_RADII)
-    if psf is None or psf.ee is None or not inner.size or not outer.size:
+    if psf.ee is None or not inner.size or not outer.size:
         return ""
     pair = [inner[0], outer[0]]
     light, err = sums.values[pair], np.sqrt(np.diagonal(sums.covariance)[pair])
@@ -194,12 +176,10 @@ def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel | None) -> st
     )
 
 
-def _core_failure(
-    exposure: Stamp, sky: Sky, star: tuple[float, float], options: EEOptions, psf: PSFModel | None
-) -> str:
+def _core_failure(exposure: Stamp, star: Star, core: Mask, options: EEOptions) -> str:
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
-    in_core = exposure.bad & (distance_grid(exposure.bad.shape, *star) <= options.core_radius - CENTROID_MARGIN)
-    model = psf.as_seen(*star, sky) if options.repair_core and psf is not None else None
+    in_core = exposure.bad & core
+    model = star.model if options.repair_core else None
     share = 1.0 if model is None else float(model[in_core].sum())
     if share <= options.repair_core_max and model is not None:
         return ""
@@ -213,13 +193,6 @@ def _core_failure(
     elif options.repair_core:
         remedy = "repair_core needs a model PSF for this filter"
     return f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre{saturated}; {remedy}"
-
-
-def _to_repair(touched: Mask, distance: Array, options: EEOptions) -> Mask:
-    """Bad pixels within the apertures for which there is a method."""
-    if options.bad_pixel_method == "none":
-        return touched & (distance <= options.core_radius - CENTROID_MARGIN)
-    return touched
 
 
 def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:

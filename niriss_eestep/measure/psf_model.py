@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import Array
+from niriss_eestep.measure.geometry import Array, distance_grid
 
-__all__ = ["PSFModel", "Render"]
+__all__ = ["PSFModel", "Render", "Star", "star_at"]
 
 Render = Callable[[float, float, tuple[int, int]], Array]
 Curve = Callable[..., Array]
@@ -37,24 +37,50 @@ class PSFModel:
     ee_err: Curve | None = None
     mean_ee: Curve | None = None
 
-    def as_seen(self, x: float, y: float, sky: Sky) -> Array | None:
-        """Image of the PSF less its own light in the sky annulus: what the star leaves in the image less the sky.
 
-        That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much
-        low.
+@dataclass(frozen=True, slots=True, eq=False)
+class Star:
+    """A star on a stamp.
 
-        Parameters
-        ----------
-        x, y : float
-            The star in the stamp's frame [pix].
-        sky : Sky
+    Parameters
+    ----------
+    x, y : float
+        Where it is in the stamp's frame [pix].
+    distance : ndarray, shape (ny, nx)
+        Of each pixel from it [pix].
+    sky : Sky
+    model : ndarray, shape (ny, nx), or None
+        Fraction of its light in each pixel by the model PSF, less that in the sky annulus; None where there is no
+        image of the PSF.
+    psf : PSFModel
+    """
 
-        Returns
-        -------
-        ndarray, shape (ny, nx), or None
-            Fraction of the star's light in each pixel; None where there is no image of the PSF.
-        """
-        if self.render is None:
-            return None
-        model = self.render(x, y, sky.weights.shape)
-        return np.asarray(model - np.sum(sky.weights * model))
+    x: float
+    y: float
+    distance: Array
+    sky: Sky
+    model: Array | None
+    psf: PSFModel
+
+
+def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
+    """Put a star's model where it is, less its own light in the sky annulus: what it leaves in the image less the sky.
+
+    That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much low.
+
+    Parameters
+    ----------
+    x, y : float
+        The star in the stamp's frame [pix].
+    sky : Sky
+    psf : PSFModel
+
+    Returns
+    -------
+    Star
+    """
+    shape = sky.weights.shape
+    model = None if psf.render is None else psf.render(x, y, shape)
+    if model is not None:
+        model = np.asarray(model - np.sum(sky.weights * model))
+    return Star(x, y, distance_grid(shape, x, y), sky, model, psf)

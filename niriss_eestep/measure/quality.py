@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DO_NOT_USE, SATURATED
-from niriss_eestep.measure.apertures import Apertures
-from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import compare, excess_light
+from niriss_eestep.measure.star_model import excess_light
 from niriss_eestep.measure.surroundings import Surroundings
 
 __all__ = [
@@ -98,28 +96,18 @@ def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreR
     return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
 
 
-def ee_warnings(
-    exposure: Stamp,
-    profile: EEProfile,
-    star: Stamp,
-    sky: Sky,
-    apertures: Apertures,
-    options: EEOptions,
-    psf: PSFModel | None = None,
-) -> tuple[str, ...]:
+def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
     """Collect what the user should know about a measured EE profile.
 
     Parameters
     ----------
     exposure : Stamp
     profile : EEProfile
-    star : Stamp
+    seen : Stamp
         The same, repaired and without the background; see `repaired_stamp`.
-    sky : Sky
-    apertures : Apertures
+    star : Star
+        Light is compared with its model; without one, with the star's own other side.
     options : EEOptions
-    psf : PSFModel, optional
-        Light is compared with its image; without it, with the star's own other side.
 
     Returns
     -------
@@ -139,7 +127,7 @@ def ee_warnings(
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors say nothing")
-    return tuple(found) + _surroundings(exposure, profile, star, sky, apertures, psf)
+    return tuple(found) + _surroundings(exposure, profile, seen, star)
 
 
 def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tuple[str, ...]:
@@ -181,42 +169,36 @@ def _falls(profile: EEProfile) -> bool:
     return bool(np.any((growth <= 0) & (growth <= -_SIGNIFICANT_FALL * err)))
 
 
-def _surroundings(
-    exposure: Stamp, profile: EEProfile, star: Stamp, sky: Sky, apertures: Apertures, psf: PSFModel | None
-) -> tuple[str, ...]:
+def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
-    x, y, background = apertures.x, apertures.y, sky.background
-    distance = distance_grid(star.bad.shape, x, y)
-    annulus = (distance > background.r_in + 1) & (distance < background.r_out - 1)
-    rejected = annulus & (sky.weights == 0) & ~star.bad
+    x, y, sky, background = star.x, star.y, star.sky, star.sky.background
+    annulus = (star.distance > background.r_in + 1) & (star.distance < background.r_out - 1)
+    rejected = annulus & (sky.weights == 0) & ~seen.bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = _beside_star(star, sky, rejected, (x, y), r_max, psf)
+    neighbour = _beside_star(seen, star, rejected, r_max)
     if neighbour is not None:
         found.append(
             f"light of {100 * neighbour.fraction:.2g} % of the star's, {neighbour.distance:.0f} pix from it at "
             f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
             "a neighbour?"
         )
-    offset, err = core_offset(star.image, star.variance, star.bad, x, y)
+    offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
     if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
         found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: a neighbour?")
     finite = np.flatnonzero(np.isfinite(profile.count_rate))
     if sky.weights.any() and finite.size:
-        shape = profile.sky_shape
+        shape, k = profile.sky_shape, finite[np.argmin(np.abs(profile.radius[finite] - 10))]
         if shape is not None and shape.chance < _SKY_CHANCE:
-            k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
-            effect = (
-                np.sum((apertures.weights[k] - profile.area[k] * sky.weights) * shape.image) / profile.count_rate[k]
-            )
+            within = aperture_weights(seen.bad.shape, x, y, profile.radius[k : k + 1])[0]
+            effect = np.sum((within - profile.area[k] * sky.weights) * shape.image) / profile.count_rate[k]
             found.append(
                 f"the sky is not flat: its slope and curvature are taken out, worth {100 * abs(effect):.2g} % of the "
                 f"count rate within {profile.radius[k]:g} pix"
             )
         bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y)
-        k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
         effect = bias * profile.area[k] / abs(profile.count_rate[k])
         if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
             found.append(
@@ -262,18 +244,15 @@ def _single_pixels(image: Array, x: float, y: float) -> Mask:
     return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
 
 
-def _beside_star(
-    star: Stamp, sky: Sky, rejected: Mask, at: tuple[float, float], r_max: float, psf: PSFModel | None
-) -> Neighbour | None:
+def _beside_star(seen: Stamp, star: Star, rejected: Mask, r_max: float) -> Neighbour | None:
     """Light beside the star: by the model PSF, else by the star's other side."""
-    (x, y), model = at, None if psf is None else psf.as_seen(*at, sky)
-    if model is None:
-        return find_neighbour(star.image, star.variance, star.bad, x, y, r_max, rejected=rejected)
+    if star.model is None:
+        return find_neighbour(seen.image, seen.variance, seen.bad, star.x, star.y, r_max, rejected=rejected)
     # what the sky leaves out as a single hit pixel is no neighbour
-    alone = rejected & _single_pixels(fill_for_search(star.image, star.bad), x, y) if rejected.any() else rejected
-    seen, distance = replace(star, bad=star.bad | alone), distance_grid(star.bad.shape, x, y)
-    found = compare(seen, replace(sky.background, value=0.0), seen.bad, model, distance)
-    light = excess_light(seen, found, model, distance, r_max)
+    if rejected.any():
+        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), star.x, star.y)
+        seen = replace(seen, bad=seen.bad | alone)
+    light = excess_light(seen, star, r_max)
     return None if light is None else Neighbour(*light)
 
 

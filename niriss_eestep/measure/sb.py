@@ -20,7 +20,7 @@ from niriss_eestep.measure.low_pixels import expected_noise, kept_noise, low_pix
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid, locate_star
 from niriss_eestep.measure.profile import SBProfile
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.radial_trend import radial_trend
 from niriss_eestep.measure.repair import BOX, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
@@ -67,7 +67,7 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     shape = exposure.image.shape
     sky = find_background(exposure, x, y, shared)
     outer = max(radii[-1] + options.half_width, sky.background.r_out) + BOX  # as far as the trend looks
-    if (explained := without_unexplained(exposure, sky, (x, y), psf, outer)) is not exposure:
+    if (explained := without_unexplained(exposure, star_at(x, y, sky, psf or PSFModel()), outer)) is not exposure:
         return measure_sb(explained, options, psf)
     sky = _whole_sky(exposure, sky, x, y)
     background = sky.background

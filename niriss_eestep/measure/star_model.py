@@ -19,14 +19,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
-from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import Background, Sky
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
+from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
 from niriss_eestep.measure.position import fill_for_search, fit_psf
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
 from niriss_eestep.measure.stamp import Stamp
 
-__all__ = ["Comparison", "compare", "excess_light", "psf_tolerance", "unexplained_pixels"]
+__all__ = ["Comparison", "compare", "excess_light", "psf_tolerance", "without_unexplained"]
 
 #: coefficients of the tolerance; see the module's docstring
 _LOCAL, _SPECKLE, _FLOOR = 0.35, 0.25, 1e-4
@@ -102,7 +101,7 @@ def psf_tolerance(model: Array, distance: Array) -> Array:
     return np.asarray(_LOCAL * brightest + _SPECKLE * sharpness / np.maximum(distance, 2.0) ** 2 + _FLOOR)
 
 
-def compare(exposure: Stamp, background: Background, bad: Mask, model: Array, distance: Array) -> Comparison:
+def compare(exposure: Stamp, bad: Mask, star: Star) -> Comparison:
     """Compare an exposure with the model image of its star, pixel by pixel.
 
     The star's rate is the weighted median of the pixels' ratios to the model, which a few bad ones do not move.
@@ -110,18 +109,18 @@ def compare(exposure: Stamp, background: Background, bad: Mask, model: Array, di
     Parameters
     ----------
     exposure : Stamp
-    background : Background
     bad : ndarray of bool, shape (ny, nx)
         Pixels that do not decide the star's rate.
-    model : ndarray, shape (ny, nx)
-        Fraction of the star's light in each pixel, as it is seen above the background.
-    distance : ndarray, shape (ny, nx)
-        From the star [pix].
+    star : Star
+        With a model.
 
     Returns
     -------
     Comparison
     """
+    if star.model is None:
+        raise ParameterError("a comparison needs a model of the star")
+    background, model, distance = star.sky.background, star.model, star.distance
     image = exposure.image - background.value
     use = ~bad & (distance <= _CORE) & (model > _CORE_SHARE * model.max())
     if not use.any():
@@ -142,74 +141,42 @@ def compare(exposure: Stamp, background: Background, bad: Mask, model: Array, di
     return Comparison(rate, residual, np.abs(residual) / np.where(reach > 0, reach, np.inf))
 
 
-def unexplained_pixels(exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float) -> Mask:
-    """Find the unflagged pixels that no star can explain, by fitting the star without them.
+def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
+    """Take the unflagged pixels that no star can explain as bad, and say so; the star is fitted without them.
 
     Parameters
     ----------
     exposure : Stamp
-    sky : Sky
-    start : (float, float)
-        Where the star was found in the stamp's frame [pix]; one bright pixel may have drawn it to itself.
-    psf : PSFModel
-        With an image.
-    reach : float
-        Pixels up to this distance are judged [pix].
-
-    Returns
-    -------
-    ndarray of bool, shape (ny, nx)
-        All False where no star explains the other pixels, either: the image is of something else. Light that a
-        second star would give is no bad pixel's.
-    """
-    first = _fit_without(exposure, sky, start, psf, reach)
-    if first is not None and not (first & (distance_grid(first.shape, *start) <= _BOX)).any():
-        return first
-    found = [first, _fit_without(exposure, sky, _without_brightest(exposure, start), psf, reach)]
-    explained = [mask for mask in found if mask is not None]
-    return min(explained, key=np.sum) if explained else np.zeros(exposure.bad.shape, dtype=bool)
-
-
-def without_unexplained(
-    exposure: Stamp, sky: Sky, star: tuple[float, float], psf: PSFModel | None, reach: float
-) -> Stamp:
-    """Take unflagged pixels that no star explains as bad, and say so.
-
-    Parameters
-    ----------
-    exposure : Stamp
-    sky : Sky
-    star : (float, float)
-        Where it was found in the stamp's frame [pix].
-    psf : PSFModel, optional
+    star : Star
+        Where it was found; one bright pixel may have drawn it to itself.
     reach : float
         Pixels up to this distance are judged [pix].
 
     Returns
     -------
     Stamp
-        The exposure itself where there is no such pixel, or no model PSF.
+        The exposure itself where there is no such pixel, no model, or no star that explains the other pixels: the
+        image is of something else. Light that a second star would give is no bad pixel's.
     """
-    model = None if psf is None else psf.as_seen(*star, sky)
-    if psf is None or model is None:
+    near = star.distance <= reach
+    if star.model is None or not np.max(compare(exposure, exposure.bad, star).ratio, where=near, initial=0.0) > 1:
         return exposure
-    distance = distance_grid(exposure.bad.shape, *star)
-    found = compare(exposure, sky.background, exposure.bad, model, distance)
-    if np.max(found.ratio, where=distance <= reach, initial=0.0) <= 1:
+    odd = _fit_without(exposure, star, reach)
+    if odd is None or (odd & (star.distance <= _BOX)).any():
+        again = _fit_without(exposure, star_at(*_without_brightest(exposure, star), star.sky, star.psf), reach)
+        odd = min((mask for mask in (odd, again) if mask is not None), key=np.sum, default=None)
+    if odd is None or not odd.any():
         return exposure
-    odd = unexplained_pixels(exposure, sky, star, psf, reach)
     places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
-    if not places:
-        return exposure
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
     told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
     return replace(exposure, bad=exposure.bad | odd, warnings=(*exposure.warnings, told))
 
 
-def _without_brightest(exposure: Stamp, start: tuple[float, float]) -> tuple[float, float]:
+def _without_brightest(exposure: Stamp, star: Star) -> tuple[float, float]:
     """Where the brightest pixel is after the one that stands out most beside the median of its neighbours."""
     image = fill_for_search(exposure.image, exposure.bad)
-    near = distance_grid(image.shape, *start) <= _CORE
+    near = star.distance <= _CORE
     alone = np.where(near, image - scipy.ndimage.median_filter(image, 3), -np.inf)
     others = exposure.bad | (alone == alone.max())
     smooth = scipy.ndimage.uniform_filter(fill_for_search(exposure.image, others), 3)
@@ -217,80 +184,60 @@ def _without_brightest(exposure: Stamp, start: tuple[float, float]) -> tuple[flo
     return float(i), float(j)
 
 
-def _fit_without(exposure: Stamp, sky: Sky, start: tuple[float, float], psf: PSFModel, reach: float) -> Mask | None:
+def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
     """Fit the star without the pixels that stand out, until none does; None where that does not end."""
-    (x, y), out = start, np.zeros(exposure.bad.shape, dtype=bool)
-    image = exposure.image - sky.background.value
+    image, out = exposure.image - star.sky.background.value, np.zeros(exposure.bad.shape, dtype=bool)
     for _ in range(_ROUNDS):
-        model, distance = psf.as_seen(x, y, sky), distance_grid(image.shape, x, y)
-        if model is None or psf.render is None:
-            return None
-        found = compare(exposure, sky.background, exposure.bad | out, model, distance)
-        if not found.rate > 0:
-            return None
-        ratio = np.where(distance <= reach, found.ratio, 0.0)
+        found, near = compare(exposure, exposure.bad | out, star), star.distance <= reach
+        ratio = np.where(near, found.ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
-        if worst <= 1:
-            bad = _of_bad_pixels(out & (ratio > 1), found, (x, y), psf)
-            return bad | _as_dead(exposure, bad & (found.residual < 0), distance <= reach)
+        if found.rate > 0 and worst <= 1:
+            bad = _of_bad_pixels(out & (ratio > 1), found.residual, star)
+            # the very value of several dead pixels no measurement repeats
+            values, count = np.unique(exposure.image[bad & (found.residual < 0)], return_counts=True)
+            return bad | (near & ~exposure.bad & np.isin(exposure.image, values[count > 1]))
         out |= ratio > max(1.0, 0.5 * worst)
-        if out.sum() > _MOST:
+        if not found.rate > 0 or out.sum() > _MOST or star.psf.render is None:
             return None
-        if not (out & (distance <= _BOX)).any():
-            continue
-        try:
-            x, y, _ = fit_psf(image, exposure.bad | out, x, y, psf.render, radius=_BOX)
-        except ExposureError:
-            return None
+        if (out & (star.distance <= _BOX)).any():
+            try:
+                x, y, _ = fit_psf(image, exposure.bad | out, star.x, star.y, star.psf.render, radius=_BOX)
+            except ExposureError:
+                return None
+            star = star_at(x, y, star.sky, star.psf)
     return None
 
 
-def _as_dead(exposure: Stamp, dead: Mask, near: Mask) -> Mask:
-    """Pixels with the very value of several dead ones, which no measurement repeats."""
-    values, count = np.unique(exposure.image[dead], return_counts=True)
-    return near & ~exposure.bad & np.isin(exposure.image, values[count > 1])
-
-
-def _of_bad_pixels(out: Mask, found: Comparison, star: tuple[float, float], psf: PSFModel) -> Mask:
+def _of_bad_pixels(out: Mask, residual: Array, star: Star) -> Mask:
     """Those of the pixels that stand out which are not lit by another star: too dark ones, and single bright ones."""
-    bad = out & (found.residual < 0)
-    groups, n = scipy.ndimage.label(out & (found.residual > 0), structure=np.ones((3, 3)))
+    bad = out & (residual < 0)
+    groups, n = scipy.ndimage.label(out & (residual > 0), structure=np.ones((3, 3)))
     for k in range(1, n + 1):
-        group = groups == k
-        j, i = np.unravel_index(np.argmax(np.where(group, found.residual, -np.inf)), group.shape)
-        on_core = np.hypot(i - star[0], j - star[1]) < _STAR_FROM
-        if on_core or not _is_starlike(found.residual, int(j), int(i), psf):
-            bad |= group
+        j, i = np.unravel_index(np.argmax(np.where(groups == k, residual, -np.inf)), residual.shape)
+        if star.distance[j, i] < _STAR_FROM or not _is_starlike(residual, int(j), int(i), star.psf):
+            bad |= groups == k
     return bad
 
 
 def _is_starlike(residual: Array, j: int, i: int, psf: PSFModel) -> bool:
     """Whether a PSF somewhere on a pixel explains the light about it."""
-    if psf.render is None:
-        return False
     cut = residual[max(j - 2, 0) : j + 3, max(i - 2, 0) : i + 3]
     y, x = min(j, 2), min(i, 2)
     phases = (-0.4, -0.2, 0.0, 0.2, 0.4)
-    stars = [psf.render(x + dx, y + dy, cut.shape) for dx in phases for dy in phases]
-    explained = max(float(np.sum(star * cut)) ** 2 / float(np.sum(star**2)) for star in stars)
+    stars = [psf.render(x + dx, y + dy, cut.shape) for dx in phases for dy in phases] if psf.render else []
+    explained = max((float(np.sum(star * cut)) ** 2 / float(np.sum(star**2)) for star in stars), default=0.0)
     return explained > _STAR_LIKE * float(np.sum(cut**2))
 
 
-def excess_light(
-    star: Stamp, found: Comparison, model: Array, distance: Array, reach: float
-) -> tuple[float, float, float, float] | None:
+def excess_light(stamp: Stamp, star: Star, reach: float) -> tuple[float, float, float, float] | None:
     """Find the place where light stands out most that is not the star's.
 
     Parameters
     ----------
-    star : Stamp
+    stamp : Stamp
         Repaired, without the background.
-    found : Comparison
-        Of the same stamp.
-    model : ndarray, shape (ny, nx)
-        Fraction of the star's light in each pixel.
-    distance : ndarray, shape (ny, nx)
-        From the star [pix].
+    star : Star
+        With a model.
     reach : float
         How far to look [pix].
 
@@ -300,19 +247,21 @@ def excess_light(
         Its light as a fraction of the star's, if it is spread as the star's is, where it is in the stamp's frame, and
         its distance from the star [pix]. None where nothing stands out.
     """
-    if not found.rate > 0:
+    background = replace(star.sky.background, value=0.0)
+    found = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, background=background)))
+    if star.model is None or not found.rate > 0:
         return None
     kernel = aperture_weights((3, 3), 1.0, 1.0, np.array([_CIRCLE]))[0]
     light, expected, good = (
         scipy.ndimage.correlate(image, kernel, mode="constant")
-        for image in (np.where(star.bad, 0.0, found.residual), model, (~star.bad).astype(float))
+        for image in (np.where(stamp.bad, 0.0, found.residual), star.model, (~stamp.bad).astype(float))
     )
-    noise = scipy.ndimage.correlate(np.where(star.bad, 0.0, star.variance), kernel**2, mode="constant")
+    noise = scipy.ndimage.correlate(np.where(stamp.bad, 0.0, stamp.variance), kernel**2, mode="constant")
     limit = _CIRCLE_LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _CIRCLE_FLOOR
-    look = (distance >= _CIRCLE_FROM) & (distance <= reach) & (good > 0.67 * kernel.sum())
+    look = (star.distance >= _CIRCLE_FROM) & (star.distance <= reach) & (good > 0.67 * kernel.sum())
     over = np.where(look, light - found.rate * limit - _SIGMA * np.sqrt(noise), -np.inf)
     j, i = np.unravel_index(np.argmax(over), over.shape)
     if not over[j, i] > 0:
         return None
     fraction = float(light[j, i] / (found.rate * expected.max()))
-    return fraction, float(i), float(j), float(distance[j, i])
+    return fraction, float(i), float(j), float(star.distance[j, i])

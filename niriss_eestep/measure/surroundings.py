@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.flatness import N_TERMS, SkyShape, fit_sky, judged
-from niriss_eestep.measure.geometry import covariance_of_sums, distance_grid
+from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.noise import (
     SHAPES,
     PixelCorrelation,
@@ -19,7 +18,7 @@ from niriss_eestep.measure.noise import (
     sky_pixels,
 )
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.stamp import Stamp
 
 __all__ = ["Surroundings", "study_surroundings"]
@@ -84,9 +83,7 @@ class Surroundings:
         return reach, change, slope
 
 
-def study_surroundings(
-    stamp: Stamp, bad: NDArray[np.bool_], sky: Sky, x: float, y: float, psf: PSFModel | None, options: EEOptions
-) -> Surroundings:
+def study_surroundings(stamp: Stamp, bad: NDArray[np.bool_], star: Star, options: EEOptions) -> Surroundings:
     """Look at the pixels around the star.
 
     Parameters
@@ -94,40 +91,36 @@ def study_surroundings(
     stamp : Stamp
     bad : ndarray of bool, shape (ny, nx)
         Every pixel not to trust.
-    sky : Sky
-    x, y : float
-        The star in the stamp's frame [pix].
-    psf : PSFModel, optional
-        Its image, scaled to the star, tells which pixels hold sky alone; without it those beyond the inner radius of
-        the annulus are taken.
+    star : Star
+        Its model, scaled to it, tells which pixels hold sky alone; without one those beyond the inner radius of the
+        annulus are taken.
     options : EEOptions
 
     Returns
     -------
     Surroundings
     """
-    distance = distance_grid(bad.shape, x, y)
+    distance, model = star.distance, star.model
     variance = np.where(bad, 0.0, stamp.variance)
-    star = np.where(bad, 0.0, stamp.image - sky.background.value)
-    model = None if psf is None else psf.as_seen(x, y, sky)
+    image = np.where(bad, 0.0, stamp.image - star.sky.background.value)
     if model is not None:
         near = ~bad & (distance <= _SCALE_RADIUS)
-        light = model * max(0.0, star[near].sum()) / max(model[near].sum(), 1e-3)
-        residual, outside = np.where(bad, 0.0, star - light), 0.0
+        light = model * max(0.0, image[near].sum()) / max(model[near].sum(), 1e-3)
+        residual, outside = np.where(bad, 0.0, image - light), 0.0
     else:
         ring = np.rint(distance).astype(np.int64)
-        total, count = (np.bincount(ring.ravel(), values.ravel()) for values in (star, (~bad).astype(float)))
+        total, count = (np.bincount(ring.ravel(), values.ravel()) for values in (image, (~bad).astype(float)))
         mean = (total / np.maximum(count, 1))[ring]
         light = _STRUCTURE * np.maximum(mean, 0.0)
         # the wing's fall is no noise
-        residual, outside = np.where(bad, 0.0, star - mean), options.sky_radii[0]
+        residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
     if stamp.resampled:
         return Surroundings(residual, use, PixelCorrelation(np.zeros(len(SHAPES))), None, options.destripe)
     # without a model of the wing its fall looks like a curvature of the sky
     if model is None or options.background_method != "annulus":
         return Surroundings(residual, use, estimate_correlation(residual, variance, use), None, options.destripe)
-    shape = fit_sky(residual, use, x, y, options.sky_radii[0])
+    shape = fit_sky(residual, use, star.x, star.y, options.sky_radii[0])
     rest = residual if shape is None else residual - shape.image
     correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
     if shape is not None:

@@ -10,7 +10,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.psf.build import Sampling, build_filter
 from niriss_eestep.psf.references import photon_flux
@@ -39,7 +39,7 @@ def lost_pixels(rng, n):
 
 
 def repaired(image, bad, psf, variance=0.0, sky=SKY):
-    return repair_core(stamp(np.where(bad, np.nan, image), variance), bad, bad, (X, Y), sky, psf, 5.0)
+    return repair_core(stamp(np.where(bad, np.nan, image), variance), bad, bad, star_at(X, Y, sky, psf), 5.0)
 
 
 @lru_cache
@@ -104,7 +104,7 @@ def test_the_sky_s_error_goes_into_the_fill():
     psf, bad = psf_of("F200W"), lost_pixels(np.random.default_rng(4), 3)
     ring = distance_grid(bad.shape, X, Y) > 12
     sky = Sky(SKY.background, ring / ring.sum())
-    image = LEVEL + 1e4 * psf.as_seen(X, Y, sky)
+    image = LEVEL + 1e4 * star_at(X, Y, sky, psf).model
     low = repaired(image, bad, psf, 1.0, sky)
     high = repaired(image, bad, psf, 1.0, Sky(fixed_background(LEVEL + 0.01), sky.weights))
     by_weights = low.weights.reshape(3, -1) @ ring.ravel() * 0.01

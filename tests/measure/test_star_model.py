@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.background import fixed_background
+from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import compare, psf_tolerance
 from niriss_eestep.reference import load_psf_images, load_psfee
@@ -83,12 +83,12 @@ def test_a_companion_is_told_and_left(name):
 
 def test_the_rate_is_not_moved_by_bad_pixels():
     stamp = star("F200W", np.random.default_rng(8))
-    model = load_psf_images()["F200W"].render(X, Y, (SIZE, SIZE))
-    distance, sky = distance_grid(model.shape, X, Y), fixed_background(0.5)
+    sky = Sky(fixed_background(0.5), np.zeros((SIZE, SIZE)))
+    at = star_at(X, Y, sky, PSFModel(load_psf_images()["F200W"].render))
     image = stamp.image.copy()
     image[35, 35], image[34, 36] = 1e9, -1e9
     for exposure in (stamp, replace(stamp, image=image)):
-        found = compare(exposure, sky, stamp.bad, model, distance)
+        found = compare(exposure, stamp.bad, at)
         assert found.rate == pytest.approx(RATE, rel=0.02)
     assert (found.ratio > 1).sum() == 2
 
