@@ -140,8 +140,8 @@ def _from_optics(args):
     wavefront = _wavefront(args)
     sampling = COARSE if args.coarse else Sampling()
     if args.wavefront == "prelaunch":
-        # before launch there is no prior to draw from
-        sampling = replace(sampling, n_draws=sampling.n_realisations)
+        # before launch there is no prior to draw from, but single wavefronts differ
+        sampling = replace(sampling, n_draws=2 * sampling.n_realisations)
     steps = len(filters) * (sampling.n_realisations + sampling.n_draws)
     with tqdm(total=steps, unit="wavefront", disable=None) as bar:
         psfs = build_psfs(filters, wavefront=wavefront, throughput=throughput, sampling=sampling, progress=bar.update)
