@@ -121,25 +121,11 @@ def _units():
     """Return the units of the columns that have one."""
     from astropy import units as u
 
-    rate, density, magnitude = u.electron / u.s, u.Jy, u.mag
-    photmjsr = u.MJy / u.sr / (u.DN / u.s)
-    return {
-        "pivot": u.micron,
-        "expected_electron_rate": rate,
-        "expected_electron_rate_err": rate,
-        "expected_electron_rate_err_stat": rate,
-        "expected_electron_rate_err_sys": rate,
-        "expected_count_rate": u.DN / u.s,
-        "fnu_band": density,
-        "fnu_mono": density,
-        "ab_mag": magnitude,
-        "zeropoint_ab": magnitude,
-        "zeropoint_ab_electron": magnitude,
-        "photmjsr": photmjsr,
-        "photmjsr_2022": photmjsr,
-        "vega_mag": magnitude,
-        "zeropoint_vega": magnitude,
-    }
+    rates = [f"expected_electron_rate{term}" for term in ("", "_err", "_err_stat", "_err_sys")]
+    magnitudes = ("ab_mag", "zeropoint_ab", "zeropoint_ab_electron", "vega_mag", "zeropoint_vega")
+    units = {"pivot": u.micron, "expected_count_rate": u.DN / u.s} | dict.fromkeys(rates, u.electron / u.s)
+    units |= dict.fromkeys(("fnu_band", "fnu_mono"), u.Jy) | dict.fromkeys(magnitudes, u.mag)
+    return units | dict.fromkeys(("photmjsr", "photmjsr_2022"), u.MJy / u.sr / (u.DN / u.s))
 
 
 def _constants():
