@@ -45,6 +45,7 @@ DETECTOR_SIZE = 2048
 DO_NOT_USE = 1
 SATURATED = 2
 JUMP_DET = 4
+CHARGELOSS = 128
 REFERENCE_PIXEL = 1 << 31
 """Data-quality bits of JWST (``stdatamodels.jwst.datamodels.dqflags.pixel``; a test compares them)."""
 

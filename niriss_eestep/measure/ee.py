@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
@@ -33,6 +34,8 @@ _GROWTH_RADII = ((2.0, 3.0), (5.0, 10.0))
 _GROWTH_LEAST = 0.4
 #: ... and stands out by this many standard errors
 _SIGMA = 5.0
+#: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
+_CHARGE_KEPT = 3.0
 
 
 def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None) -> EEProfile:
@@ -86,6 +89,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     seen, count_rate = repaired_stamp(exposure, repairs, star.sky, bad), sums.values
     covariance = sums.covariance + covariance_of_centring(seen.image, centroid, radii)
     failure = _without(lost, count_rate, covariance, failure or _forbidden(radii, lost, sums, psf))
+    report, phase = _beside_image(exposure, seen, weights, centroid, options, star)
     profile = EEProfile(
         radius=radii,
         count_rate=count_rate,
@@ -95,35 +99,46 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=sums.background,
-        **_settings(exposure, options, core_report(exposure.dq, star.distance, options.core_radius)),
+        **_settings(exposure, options, report),
         failure=failure,
         pixels=pixel_map(exposure, x, y, bad, star.sky, repairs, reach=radii[-1]),
         common=sums.common,
         sky_covariance=sums.sky_covariance,
         noise=around.correlation,
         sky_shape=around.shape,
-        phase=_phase(weights, centroid, options, star),
+        phase=phase,
     )
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 
 
-def _phase(weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> Array | None:
-    """Encircled energy at the star's own pixel phase less that averaged over phases, by the model image.
+def _beside_image(
+    exposure: Stamp, seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star
+) -> tuple[CoreReport, Array | None]:
+    """Report on the core, beside the model image at the star's own pixel phase, and that phase's effect on the EE.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
-    psf = star.psf
+    report, psf = core_report(exposure.dq, star.distance, options.core_radius), star.psf
     if psf.render is None or psf.mean_ee is None:
-        return None
+        return report, None
     x, y, shape = star.x, star.y, star.distance.shape
     image = psf.render(x, y, shape)
     if centroid.method == "com":
         # the star's own centre of mass is that of the model where the model lies where the star does
-        seen = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
-        image = psf.render(2 * x - seen[0], 2 * y - seen[1], shape)
-    own = weighted_sums(weights.reshape(len(weights), -1), image.ravel())
-    return np.asarray(own - psf.mean_ee(np.array(options.radii)))
+        found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
+        image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
+    phase = weighted_sums(weights.reshape(len(weights), -1), image.ravel()) - psf.mean_ee(np.array(options.radii))
+    near, peak = (star.distance <= _CHARGE_KEPT) & ~seen.bad, image == image.max()
+    beside = np.array([peak, scipy.ndimage.binary_dilation(peak) & ~peak])
+    model = image - np.sum(star.sky.weights * image)
+    rate = seen.image[near].sum() / max(model[near].sum(), 1e-3)
+    if rate > 0 and not np.any(seen.bad & beside):
+        light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in (rate * model, seen.image, seen.variance))
+        ratio, err = got / light - 1, np.sqrt(noise) / light
+        report = replace(report, peak=float(ratio[0]), sides=float(ratio[1]))
+        report = replace(report, peak_err=float(err[0]), sides_err=float(err[1]))
+    return report, phase
 
 
 def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, options: EEOptions) -> list[Repair]:

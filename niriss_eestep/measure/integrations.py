@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -119,7 +119,7 @@ def _mean_profile(
             area=weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used])),
             n_bad=np.max([profile.n_bad for profile in used], axis=0),
             n_repaired=np.max([profile.n_repaired for profile in used], axis=0),
-            core=CoreReport(*(max(getattr(c, k) for c in cores) for k in ("saturated", "do_not_use", "flagged"))),
+            core=CoreReport(*(max(getattr(core, each.name) for core in cores) for each in fields(CoreReport)[:4])),
             **shared,
         )
     return replace(

@@ -19,17 +19,29 @@ __all__ = ["CoreReport", "EEProfile", "Profile", "SBProfile", "Status"]
 
 @dataclass(frozen=True, slots=True)
 class CoreReport:
-    """Flagged pixels within the core radius.
+    """Flagged pixels within the core radius, and the peak beside the model image.
 
     Parameters
     ----------
     saturated, do_not_use, flagged : int
         Number of pixels flagged SATURATED, DO_NOT_USE, or otherwise.
+    charge_loss : int
+        Number of pixels flagged CHARGELOSS: groups that had lost charge to their neighbours, or got some, are left out.
+    peak, sides : float
+        Light of the brightest pixel, and of its four neighbours together, over that of a model image with the same
+        light within 3 pix, less 1; NaN without a model. Migrated charge makes the one low and the other high.
+    peak_err, sides_err : float
+        Their standard errors from the pixels' noise; the PSF's own uncertainty, some per cent, is not in them.
     """
 
     saturated: int
     do_not_use: int
     flagged: int
+    charge_loss: int = 0
+    peak: float = np.nan
+    peak_err: float = np.nan
+    sides: float = np.nan
+    sides_err: float = np.nan
 
 
 @dataclass(frozen=True, slots=True)

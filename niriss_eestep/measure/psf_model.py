@@ -35,7 +35,7 @@ class PSFModel:
     render: Render | None = None
     ee: Curve | None = None
     ee_err: Curve | None = None
-    mean_ee: Curve | None = None
+    mean_ee: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

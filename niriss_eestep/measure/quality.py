@@ -10,7 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.instrument import DO_NOT_USE, SATURATED
+from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
@@ -93,7 +93,8 @@ def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreR
     saturated = (core & SATURATED) != 0
     do_not_use = (core & DO_NOT_USE) != 0
     other = (core & ~np.uint32(SATURATED | DO_NOT_USE)) != 0
-    return CoreReport(int(saturated.sum()), int(do_not_use.sum()), int((other & ~saturated & ~do_not_use).sum()))
+    counts = (part.sum() for part in (saturated, do_not_use, other & ~saturated & ~do_not_use, core & CHARGELOSS != 0))
+    return CoreReport(*map(int, counts))
 
 
 def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
@@ -120,6 +121,13 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
         found.append("the constant background is 0 DN/s/pix, as it is where background_value is not given")
     if profile.core.saturated:
         found.append(f"{profile.core.saturated} saturated pixel(s) in the core")
+    if profile.core.charge_loss:
+        beside = f"; beside the model image the peak is {100 * profile.core.peak:+.1f} % and its neighbours"
+        beside += f" {100 * profile.core.sides:+.1f} %, which radii of 3 pix and more do not see"
+        found.append(
+            f"charge migration: {profile.core.charge_loss} pixel(s) in the core flagged CHARGELOSS"
+            + (beside if np.isfinite(profile.core.peak) else "")
+        )
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
     if lost.size:
         found.append(f"apertures from {lost[0]:g} pix leave the image")

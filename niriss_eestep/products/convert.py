@@ -33,7 +33,7 @@ _PLACES = {
     "flat_err_scale": "pixels.flat_scale",
     "noise_correlation": "noise.amplitude",
 }
-_PLACES |= {f"core_{name}": f"core.{name}" for name in ("saturated", "do_not_use", "flagged")}
+_PLACES |= {f"core_{each.name}": f"core.{each.name}" for each in fields(CoreReport)}
 _PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}
 _PLACES |= {
     f"background_{name}": f"background.{name}"

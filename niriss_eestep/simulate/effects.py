@@ -25,6 +25,7 @@ __all__ = [
     "migrated",
     "pixel_area",
     "seen_in",
+    "share_moved",
     "sky_shape",
     "smooth_noise",
     "snowball",
@@ -218,9 +219,13 @@ def migrated(rate: NDArray[np.float64], full_ramp: float, threshold: float) -> N
     if not threshold:
         return rate
     bend = np.clip(threshold / np.maximum(rate * full_ramp, 1e-30), 0.0, 1.0)
-    moved = _MIGRATION_SHARE * rate * (1 - bend) ** 2 * (1 + 2 * bend)
-    sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4
-    return rate + np.asarray(scipy.ndimage.convolve(moved, sides, mode="constant"))
+    return rate + share_moved(rate * (1 - bend) ** 2 * (1 + 2 * bend))
+
+
+def share_moved(beyond: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Change by a tenth of the charge beyond the threshold that moves to the four neighbours, shape (..., ny, nx)."""
+    sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4 * _MIGRATION_SHARE
+    return np.asarray(scipy.ndimage.convolve(beyond, sides.reshape((1,) * (beyond.ndim - 2) + (3, 3)), mode="constant"))
 
 
 def with_ipc(image: NDArray[np.float64]) -> NDArray[np.float64]:

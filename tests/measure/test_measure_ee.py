@@ -10,13 +10,14 @@ from photutils.profiles import CurveOfGrowth
 from scipy.special import ndtr
 
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, SATURATED
+from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, JUMP_DET, SATURATED
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.options import check_radii
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.sb import SBOptions, measure_sb
-from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.stamp import Stamp, StarExposure
+from niriss_eestep.reference import load_psf_images
 
 SIGMA = 1.5
 RADII = (2, 3, 4, 5, 6, 8, 10)
@@ -516,3 +517,33 @@ def test_surface_brightness_leaves_out_low_pixels_only_when_asked():
     assert kept.n_clipped.sum() == 0
     # one pixel at -100 of the 327 in the annulus
     assert kept.surface_brightness[2] == pytest.approx(clipped.surface_brightness[2] - 103 / 327, abs=0.01)
+
+
+def test_migrated_charge_shows_beside_the_model_image_and_its_flags_are_told():
+    psf = load_psf_images()["F200W"]
+    light = 1e5 * psf.render(35.2, 34.9, (71, 71))
+    change, flags = np.zeros((71, 71)), np.zeros((71, 71), np.uint32)
+    # 2 % of the peak's light moves to its four neighbours
+    change[35, 35] = -0.02 * light[35, 35]
+    sides = np.array([[34, 36, 35, 35], [35, 35, 34, 36]])
+    change[*sides] = 0.005 * light[35, 35]
+    flags[35, 35] = flags[*sides] = CHARGELOSS
+    model, layers = PSFModel(psf.render, mean_ee=psf.mean_ee), (np.full((71, 71), 1.0), np.zeros((71, 71), dtype=bool))
+    found = [
+        measure_ee(
+            Stamp("star", light + moved + 0.5, layers[0], dq, layers[1], 35.0, 35.0, 0, 0, 0.0656, 1.61), psf=model
+        )
+        for moved, dq in ((0.0, 0 * flags), (change, flags))
+    ]
+    plain, lossy = (profile.core for profile in found)
+    # light within 3 pix is that of the star, and the centroid is off the star by less than 0.01 pix
+    assert (plain.peak, plain.sides, plain.charge_loss) == (pytest.approx(0, abs=2e-3), pytest.approx(0, abs=3e-3), 0)
+    assert lossy.peak - plain.peak == pytest.approx(-0.02, abs=1e-3)
+    assert lossy.sides - plain.sides == pytest.approx(0.02 * light[35, 35] / light[*sides].sum(), abs=1e-3)
+    assert lossy.peak_err == pytest.approx(1 / light[35, 35], rel=0.05)
+    assert lossy.charge_loss == 5
+    assert not any("charge migration" in text for text in found[0].warnings)
+    (text,) = (text for text in found[1].warnings if "charge migration" in text)
+    assert "5 pixel(s) in the core flagged CHARGELOSS" in text
+    assert "the peak is -2." in text or "the peak is -1.9" in text
+    np.testing.assert_allclose(found[1].count_rate[2:], found[0].count_rate[2:], rtol=2e-4)
