@@ -118,12 +118,17 @@ class CombinedProfile:
             return np.einsum("ei,ij->eij", self.exposure_err**2, np.eye(len(self.radius)))
         return self.exposure_covariance
 
-    def shared_covariance(self) -> NDArray[np.float64]:
-        """Part of the covariance that all exposures share: what their mean has beyond their own, averaged down."""
-        weight = self.exposure_weight
-        left, averaged = 1 - weight.T @ weight, _averaged(weight, self.each_covariance())
-        formal = self.covariance / np.outer(self.inflation, self.inflation)
-        return np.divide(formal - averaged, left, out=np.zeros_like(left), where=left > 1e-9)
+    def parts(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64]]:
+        """Formal covariance; its parts from flat field and sky; its part that all exposures share.
+
+        The last one is what the mean has beyond the exposures' own covariances, averaged down.
+        """
+        formal, weight = self.covariance / np.outer(self.inflation, self.inflation), self.exposure_weight
+        left, own = 1 - weight.T @ weight, _averaged(weight, self.each_covariance())
+        shared = np.divide(formal - own, left, out=np.zeros_like(left), where=left > 1e-9)
+        return formal, self.flat_covariance, self.sky_covariance, shared
 
 
 def common_covariance(profiles: Sequence[EEProfile]) -> NDArray[np.float64]:
@@ -369,11 +374,9 @@ def _averaged(weight: NDArray[np.float64], covariance: NDArray[np.float64]) -> N
 
 def _scatter(values: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np.float64]:
     """Standard deviation of the good exposures at each radius; NaN for fewer than two."""
-    n_good = flag.sum(axis=0)
-    kept = np.where(flag > 0, values, 0.0)
-    mean = kept.sum(axis=0) / np.maximum(n_good, 1)
-    square = np.where(flag > 0, (kept - mean) ** 2, 0.0).sum(axis=0)
-    return np.where(n_good > 1, np.sqrt(square / np.maximum(n_good - 1, 1)), np.nan)
+    n_good = np.maximum(flag.sum(axis=0), 1)
+    mean = np.where(flag > 0, values, 0.0).sum(axis=0) / n_good
+    return np.sqrt(_chi2(values, np.ones_like(values), flag, mean) / np.maximum(n_good - 1, 1))
 
 
 def _check_lengths(
@@ -383,13 +386,11 @@ def _check_lengths(
     covariances: Sequence[NDArray[np.float64]],
 ) -> None:
     """Raise ParameterError where there is no profile, or they differ in length."""
-    if not len(names) == len(values) == len(covariances) or not len(names):
+    shapes = [np.shape(value) for value in values]
+    if not len(names) == len(values) == len(covariances) or set(shapes) != {radius.shape}:
         raise ParameterError(
-            f"need as many profiles and covariances as names, and at least one; got {len(values)} for {len(names)}"
-        )
-    if any(np.shape(v) != radius.shape for v in values):
-        raise ParameterError(
-            f"all profiles must have the {len(radius)} radii of the group; got {[len(v) for v in values]}"
+            f"need a profile of the {len(radius)} radii of the group and a covariance for each name, and at least one; "
+            f"got profiles of shape {shapes} and {len(covariances)} covariances for {len(names)} names"
         )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from niriss_eestep.flux.total_rate import (
     SIGNIFICANCE_MIN,
     Stimulus,
     calibrate_rate,
+    common_scatter,
     rate_warnings,
     total_rate,
     used_radii,
@@ -59,6 +60,9 @@ class AbsFluxStep(FluxStep):
     #: reference without modes that was told of last
     _no_modes = ""
 
+    #: scatter of dithers that the groups of the product in work have in common
+    _scatter = 0.0
+
     def process(self, *inputs):
         """Calibrate.
 
@@ -95,6 +99,7 @@ class AbsFluxStep(FluxStep):
             if not models:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             name = product.name or self.search_attr("product_name") or models[0].meta.group.product
+            self._scatter = common_scatter([combined_profile(model) for model in models])
             fits = [None] * len(models)
             if any(self.parameters_for(model)["aperture_correction"] == "fitted" for model in models):
                 fits = self._fits(models)
@@ -216,7 +221,7 @@ class AbsFluxStep(FluxStep):
         arrays, total, notes, failure = {}, None, (), ""
         try:
             found = fit or self._measured(model, names)
-            total = found.total
+            total = replace(found.total, common_scatter=self._scatter)
             row |= {"significance": total.significance, "chi2_dof": total.chi2_dof, "psf_chi2_dof": found.chi2_dof}
             stimulus, more = self._stimulus(model, names)
             errors = {"gain_err": self.parameters_for(model)["gain_err"], "pixar_sr": row["pixar_sr"]}

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from niriss_eestep.combine.mean import CombinedProfile, extra_light, scatter_factor, weighted_sum
+from niriss_eestep.combine.mean import NORMAL_95, CombinedProfile, extra_light, scatter_factor, weighted_sum
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
@@ -30,6 +30,10 @@ SIGNIFICANCE_MIN = 5.0
 
 #: the spread over radii counts where chance alone would give it this rarely: 3 standard deviations
 SPREAD_PROBABILITY = 0.0027
+
+#: light within the one of these radii that is known best is compared [pix]; a group whose scatter is this improbable by
+#: that of the others is odd: of 100 products of 12 groups one has such a group by chance
+COMMON_RADII, ODD_PROBABILITY, _HALVINGS = (4.0, 10.0), 1e-4, 20
 
 #: dithers disagree beyond this many standard errors, and this share of the light that pixel phases are worth at most
 DISCREPANT_SIGMA, DISCREPANT_SHARE = 5.0, 0.002
@@ -74,6 +78,8 @@ class TotalRate:
         Exposures that are in the mean at one of the radii used at least.
     shared_err : float
         Part of each ``exposure_total_err`` that the exposures have in common, as on the same pixels of a flat [DN/s].
+    common_scatter : float
+        Scatter of dithers that the groups of a product have in common, as a fraction; from `common_scatter`.
     extra : ndarray, shape (n_exposures, n_radii)
         Light that one exposure has and the others have not; see `extra_light`.
     """
@@ -94,14 +100,17 @@ class TotalRate:
     extra: NDArray[np.float64]
     err_flat: float = 0.0
     err_sky: float = 0.0
+    common_scatter: float = 0.0
 
     @property
     def err_scatter(self) -> float:
         """Standard error of ``count_rate`` that the scatter between dithers adds [DN/s]; see `scatter_factor`."""
-        factor = scatter_factor(*_agreement(np.where(self.kept, self.exposure_total, np.nan), self.exposure_own_err))
+        added = self.common_scatter * self.count_rate
+        err = np.hypot(self.exposure_own_err, added)
+        factor = scatter_factor(*_agreement(np.where(self.kept, self.exposure_total, np.nan), err))
         # it says nothing of what all share
-        own = self.err_photon**2 + self.err_flat**2 + self.err_sky**2 - self.shared_err**2
-        return float(np.sqrt(max(0.0, own) * (factor**2 - 1)))
+        own = max(0.0, self.err_photon**2 + self.err_flat**2 + self.err_sky**2 - self.shared_err**2)
+        return float(np.sqrt((own + added**2 / max(1, self.kept.sum())) * factor**2 - own))
 
     @property
     def exposure_scatter(self) -> float:
@@ -160,6 +169,57 @@ def _agreement(total: NDArray[np.float64], err: NDArray[np.float64]) -> tuple[fl
     if len(value) < 2:
         return float("nan"), 0
     return float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2)), len(value) - 1
+
+
+def common_scatter(groups: Sequence[CombinedProfile]) -> float:
+    """Scatter of dithers that the groups of a product have in common, beyond their errors.
+
+    What makes dithers scatter, as an imperfect flat field, is much the same in all filters, and two dithers alone say
+    little of it. It is the one that makes chi-squared of all groups' light within 4 to 10 pix its degrees of freedom
+    (Paule & Mandel 1982, J. Res. NBS 87, 377). A group that scatters more than the others allow, as with a damaged
+    exposure, does not count.
+
+    Parameters
+    ----------
+    groups : sequence of CombinedProfile
+
+    Returns
+    -------
+    float
+        Fraction of the count rate, times Student's factor; 0 where chance explains the scatter, or there is one group.
+    """
+    used = []
+    for group in groups:
+        seen = (group.radius >= COMMON_RADII[0]) & (group.radius <= COMMON_RADII[1]) & (group.value > 0)
+        if not seen.any():
+            continue
+        j = int(np.argmin(np.where(seen, group.err_formal / group.value, np.inf)))
+        k = group.exposure_flag[:, j] > 0
+        variance = np.maximum(group.exposure_err[k, j] ** 2 - max(0.0, group.parts()[3][j, j]), 0.0)
+        if k.sum() > 1 and np.all(variance > 0):
+            used.append((group.exposure_value[k, j] / group.value[j], np.sqrt(variance) / group.value[j]))
+    while len(used) > 1:
+        scatter, dof = _scatter_of(used)
+        worst = max(range(len(used)), key=lambda k: _agreement(used[k][0], np.hypot(used[k][1], scatter))[0])
+        (value, err), *others = used[worst], *used[:worst], *used[worst + 1 :]
+        chi2, own_dof = _agreement(value, np.hypot(err, _scatter_of(others)[0]))
+        if scipy.special.chdtrc(own_dof, chi2) >= ODD_PROBABILITY:
+            return scatter * float(scipy.special.stdtrit(dof, 0.975)) / NORMAL_95
+        used = others
+    return 0.0
+
+
+def _scatter_of(groups: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> tuple[float, int]:
+    """Scatter that makes chi-squared of groups its degrees of freedom, and these; 0 where chance explains it."""
+    found = [_agreement(*group) for group in groups]
+    dof, low, high = sum(n for _, n in found), 0.0, max(float(np.ptp(value)) for value, _ in groups)
+    if scatter_factor(sum(chi2 for chi2, _ in found), dof) == 1:
+        return 0.0, dof
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        chi2 = sum(_agreement(value, np.hypot(err, middle))[0] for value, err in groups)
+        low, high = (middle, high) if chi2 > dof else (low, middle)
+    return high, dof
 
 
 def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_err: float) -> tuple[str, ...]:
@@ -263,25 +323,23 @@ def total_rate(
     The radii share pixels: the error of their mean is that of fully covariant sums, which the profile's covariance
     gives, and is not smaller for more radii.
     """
-    radius, weight = combined.radius, combined.exposure_weight
-    used = used_radii(combined, radius_min, radius_max)
-    annuli = list(zip(area, rings, strict=True))
-    effective = np.array([effective_ee(curve, radius, a, *ring) for a, ring in annuli])
+    used, radius, weight = used_radii(combined, radius_min, radius_max), combined.radius, combined.exposure_weight
+    annuli = [(radius, a, *ring) for a, ring in zip(area, rings, strict=True)]
+    effective = np.array([effective_ee(curve, *annulus) for annulus in annuli])
     # a star on few pixels has the EE of its own place among them
     effective += 0.0 if combined.exposure_phase is None else np.nan_to_num(combined.exposure_phase)
-    effective_err = np.array([effective_ee(curve_err, radius, a, *ring) for a, ring in annuli])
     measured = weight.sum(axis=0) > 0
     total = np.where(measured, weighted_sum(weight, combined.exposure_value / effective), np.nan)
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
-    mean_effective_err = np.abs(weighted_sum(weight, effective_err))
+    psf_err = np.abs(weighted_sum(weight, np.array([effective_ee(curve_err, *annulus) for annulus in annuli])))
+    psf_err /= mean_effective
     scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
-    formal = combined.covariance / np.outer(combined.inflation, combined.inflation)
     photon, flat, sky, shared = (
-        0.0 if part is None else max(0.0, float(np.mean((part / scale)[chosen])))
-        for part in (formal, combined.flat_covariance, combined.sky_covariance, combined.shared_covariance())
+        0.0 if part is None else max(0.0, float(np.mean((part / scale)[chosen]))) for part in combined.parts()
     )
     count_rate, kept = float(np.mean(total[used])), np.any(used & (combined.exposure_flag > 0), axis=1)
-    _check_shape(radius, total / count_rate - 1, mean_effective_err / mean_effective, combined.err / combined.value)
+    exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
+    _check_shape(radius, total / count_rate - 1, psf_err, combined.err / combined.value)
     return TotalRate(
         radius=radius,
         used=used,
@@ -294,8 +352,9 @@ def total_rate(
         err_sky=float(np.sqrt(sky)),
         err_radii=_excess_spread(total[used], (combined.covariance / scale)[chosen]),
         # a wrong wavefront moves the EE at all radii together
-        err_aperture=abs(count_rate) * float(np.mean(mean_effective_err[used] / mean_effective[used])),
-        **_exposure_totals(combined, effective, used),
+        err_aperture=abs(count_rate) * float(np.mean(psf_err[used])),
+        exposure_total=exposure_total,
+        exposure_total_err=exposure_total_err,
         kept=kept,
         shared_err=float(np.sqrt(shared)),
         extra=extra_light(radius, combined.exposure_value, combined.each_covariance()),
@@ -364,7 +423,7 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) 
 
 def _exposure_totals(
     combined: CombinedProfile, effective: NDArray[np.float64], used: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each exposure's own total and its error, over the group's radii that it does not flag, or all if it flags all."""
     totals, errs = np.full((2, len(effective)), np.nan)
     for k, ee in enumerate(effective):
@@ -374,7 +433,7 @@ def _exposure_totals(
             totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
             # apertures share their pixels: the variance of the mean is the mean of all of the covariance
             errs[k] = np.sqrt(np.mean((combined.each_covariance()[k] / np.outer(ee, ee))[np.ix_(good, good)]))
-    return {"exposure_total": totals, "exposure_total_err": errs}
+    return totals, errs
 
 
 @dataclass(frozen=True, slots=True)

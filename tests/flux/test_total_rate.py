@@ -14,6 +14,7 @@ from niriss_eestep.flux.total_rate import (
     Stimulus,
     _excess_spread,
     calibrate_rate,
+    common_scatter,
     rate_warnings,
     total_rate,
 )
@@ -107,6 +108,47 @@ def test_the_interval_of_the_total_honours_the_scatter_of_few(n_dithers):
         total = total_rate(combined, ee, np.zeros_like, **rings)
         inside += abs(total.count_rate - RATE) < 1.96 * total.count_rate_err
     assert inside / n == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / n))
+
+
+def program(scatter, seed, n_groups=12, n_dithers=2):
+    """Pulls of the totals of a product's groups, each of two dithers, known to 0.1 % each; their common scatter."""
+    rng = np.random.default_rng([18, seed])
+    groups = [group(n_dithers, noise=30.0, seed=100 * seed + k) for k in range(n_groups)]
+    combined = []
+    for profile, _ in groups:
+        values = profile.exposure_value * rng.normal(1.0, scatter, (n_dithers, 1))
+        combined.append(combine_profiles(profile.names, RADIUS, values, profile.exposure_covariance))
+    common = common_scatter(combined)
+    totals = [total_rate(c, ee, np.zeros_like, **rings) for c, (_, rings) in zip(combined, groups, strict=True)]
+    totals = [replace(total, common_scatter=common) for total in totals]
+    return [(total.count_rate - RATE) / total.count_rate_err for total in totals], common
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.003, 0.01, 0.05])
+def test_the_groups_of_a_product_know_the_scatter_of_two_dithers_together(scatter):
+    found = [program(scatter, seed) for seed in range(50)]
+    pulls = np.ravel([values for values, _ in found])
+    # a product's 12 degrees of freedom say its scatter to 20 %, in either direction
+    assert 0.9 < pulls.std() < (1.2 if scatter else 1.06)
+    inside = np.mean(np.abs(pulls) < 1.96)
+    assert inside == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / pulls.size * (1 if not scatter else 2)))
+    if scatter:
+        # chi-squared of 12 degrees of freedom, and Student's factor
+        common = np.mean([value for _, value in found]) / (2.179 / 1.96)
+        assert common == pytest.approx(scatter, rel=4 / np.sqrt(24 * 50) + 0.03)
+    else:
+        assert np.mean([value > 0 for _, value in found]) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 50)
+
+
+def test_one_damaged_group_does_not_make_the_others_scatter():
+    groups = [group(2, noise=30.0, seed=seed)[0] for seed in range(8)]
+    assert common_scatter(groups) == 0
+    first = groups[0]
+    values = first.exposure_value * np.array([[1.0], [0.9]])
+    groups[0] = combine_profiles(first.names, RADIUS, values, first.exposure_covariance)
+    assert common_scatter(groups) == 0
+    assert common_scatter(groups[:1]) == 0
+    assert common_scatter([]) == 0
 
 
 def test_what_the_dithers_share_neither_hides_their_scatter_nor_counts_as_scatter():
