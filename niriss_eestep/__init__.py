@@ -5,15 +5,9 @@ from importlib import import_module
 from niriss_eestep.moved import install
 
 __all__ = [
-    "AbsFluxStep",
-    "CalibrateVisitsStep",
-    "CombineProfilesStep",
-    "CurveOfGrowth",
-    "EEPhotometryStep",
-    "FluxCalPipeline",
-    "SBProfileStep",
-    "__version__",
-]
+    "AbsFluxStep", "CalibrateVisitsStep", "CombineProfilesStep", "CurveOfGrowth", "EEPhotometryStep",
+    "FluxCalPipeline", "SBProfileStep", "__version__",
+]  # fmt: skip
 
 
 def __getattr__(name):

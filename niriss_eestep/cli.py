@@ -8,18 +8,8 @@ from importlib import import_module
 from niriss_eestep.errors import NirissEEError
 
 COMMANDS = (
-    "demo",
-    "simulate",
-    "asn",
-    "show",
-    "export",
-    "expect",
-    "psfee",
-    "calibrate",
-    "report",
-    "accuracy",
-    "campaign",
-)
+    "demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "report", "accuracy", "campaign",
+)  # fmt: skip
 
 
 class _Version(argparse.Action):

@@ -25,15 +25,9 @@ log = logging.getLogger(__name__)
 
 #: arrays that a measurement reads, and their extensions
 ARRAYS = {
-    "data": "SCI",
-    "err": "ERR",
-    "dq": "DQ",
-    "var_poisson": "VAR_POISSON",
-    "var_rnoise": "VAR_RNOISE",
-    "var_flat": "VAR_FLAT",
-    "wht": "WHT",
-    "area": "AREA",
-}
+    "data": "SCI", "err": "ERR", "dq": "DQ", "var_poisson": "VAR_POISSON", "var_rnoise": "VAR_RNOISE",
+    "var_flat": "VAR_FLAT", "wht": "WHT", "area": "AREA",
+}  # fmt: skip
 
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
 BITPIX = {-32: ">f4", -64: ">f8", 32: ">i4"}

@@ -22,21 +22,9 @@ log = logging.getLogger(__name__)
 
 #: what the summary tells of a group, from the product's table
 GROUP_COLUMNS = (
-    "target",
-    "filter",
-    "pupil",
-    "subarray",
-    "n_exposures",
-    "n_measured",
-    "electron_rate",
-    "electron_rate_err",
-    "expected_electron_rate",
-    "ratio",
-    "ratio_err",
-    "photmjsr",
-    "photmjsr_err",
-    "status",
-)
+    "target", "filter", "pupil", "subarray", "n_exposures", "n_measured", "electron_rate", "electron_rate_err",
+    "expected_electron_rate", "ratio", "ratio_err", "photmjsr", "photmjsr_err", "status",
+)  # fmt: skip
 #: ... and of an exposure
 EXPOSURE_COLUMNS = ("exposure", "filename", "target", "filter", "pupil", "subarray", "mjd", "status")
 GROUPS_FILE, EXPOSURES_FILE = "campaign.ecsv", "campaign_exposures.ecsv"

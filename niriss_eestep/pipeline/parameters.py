@@ -23,13 +23,10 @@ FROM_REFERENCE = "# from a parameter reference"
 
 #: what a selection may name, and where the metadata have it
 SELECTORS = {
-    "filter": ("meta.instrument.filter", "meta.instrument.pupil"),
-    "target": ("meta.target.catalog_name",),
-    "subarray": ("meta.subarray.name",),
-    "pupil": ("meta.instrument.pupil",),
-    "exp_type": ("meta.exposure.type",),
+    "filter": ("meta.instrument.filter", "meta.instrument.pupil"), "target": ("meta.target.catalog_name",),
+    "subarray": ("meta.subarray.name",), "pupil": ("meta.instrument.pupil",), "exp_type": ("meta.exposure.type",),
     "readpatt": ("meta.exposure.readpatt",),
-}
+}  # fmt: skip
 
 
 def cfg_directory():

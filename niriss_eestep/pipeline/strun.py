@@ -25,12 +25,9 @@ LISTINGS = ("Step %s parameters are", "%s instance created", "Step %s running wi
 
 #: what stpipe's kinds of values are called in a message
 WANTED = {
-    "boolean": "true or false",
-    "integer": "an integer",
-    "float": "a number",
-    "float_list": "a list of numbers",
+    "boolean": "true or false", "integer": "an integer", "float": "a number", "float_list": "a list of numbers",
     "int_list": "a list of integers",
-}
+}  # fmt: skip
 LIMITS = {"min": "at least", "max": "at most"}
 
 #: whether this is a process of ``strun``, which shows every exception with a traceback

@@ -3,15 +3,9 @@
 from importlib import import_module
 
 __all__ = [
-    "AbsFluxModel",
-    "CombinedEEModel",
-    "CombinedSBModel",
-    "EEProfileModel",
-    "ProductModel",
-    "SBProfileModel",
-    "open",
+    "AbsFluxModel", "CombinedEEModel", "CombinedSBModel", "EEProfileModel", "ProductModel", "SBProfileModel", "open",
     "save_product",
-]
+]  # fmt: skip
 
 
 def __getattr__(name):

@@ -17,12 +17,9 @@ VERSION = "1.0.0"
 
 #: class of the data model: kind of product
 KINDS = {
-    "EEProfileModel": "ee_profile",
-    "SBProfileModel": "sb_profile",
-    "CombinedEEModel": "combined_ee",
-    "CombinedSBModel": "combined_sb",
-    "AbsFluxModel": "abs_flux",
-}
+    "EEProfileModel": "ee_profile", "SBProfileModel": "sb_profile", "CombinedEEModel": "combined_ee",
+    "CombinedSBModel": "combined_sb", "AbsFluxModel": "abs_flux",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

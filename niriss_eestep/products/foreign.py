@@ -10,15 +10,9 @@ from niriss_eestep.products.groups import group_of
 
 #: what a group's mean must have
 OF_A_GROUP = (
-    "radius",
-    "count_rate",
-    "count_rate_err",
-    "n_good",
-    "exposure_count_rate",
-    "exposure_count_rate_err",
-    "exposure_flag",
-    "exposure_names",
-)
+    "radius", "count_rate", "count_rate_err", "n_good", "exposure_count_rate", "exposure_count_rate_err",
+    "exposure_flag", "exposure_names",
+)  # fmt: skip
 
 #: ... and what stands for something else where it lacks it, as `_group_defaults` says
 MAY_LACK = tuple(

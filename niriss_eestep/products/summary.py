@@ -10,21 +10,10 @@ from niriss_eestep.products.verdict import error_terms, not_included, verdict
 
 # Columns of the absolute-flux table that a summary shows, each with the format of its numbers
 ABS_FLUX_COLUMNS = {
-    "target": "",
-    "filter": "",
-    "subarray": "",
-    "n_measured": "d",
-    "n_exposures": "d",
-    "electron_rate": ".6g",
-    "electron_rate_err": ".2g",
-    "expected_electron_rate": ".6g",
-    "ratio": ".5f",
-    "ratio_err": ".5f",
-    "photmjsr": ".5g",
-    "photmjsr_err": ".2g",
-    "zeropoint_ab": ".4f",
-    "status": "",
-}
+    "target": "", "filter": "", "subarray": "", "n_measured": "d", "n_exposures": "d", "electron_rate": ".6g",
+    "electron_rate_err": ".2g", "expected_electron_rate": ".6g", "ratio": ".5f", "ratio_err": ".5f", "photmjsr": ".5g",
+    "photmjsr_err": ".2g", "zeropoint_ab": ".4f", "status": "",
+}  # fmt: skip
 
 _COUNTED = {"table": "group", "exposures": "exposure"}
 

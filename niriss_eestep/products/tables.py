@@ -15,16 +15,8 @@ from niriss_eestep.products.regions import ds9_regions
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
 LATEX_COLUMNS = (
-    "target",
-    "filter",
-    "subarray",
-    "n_measured",
-    "electron_rate",
-    "ratio",
-    "photmjsr",
-    "zeropoint_ab",
-    "pivot",
-)
+    "target", "filter", "subarray", "n_measured", "electron_rate", "ratio", "photmjsr", "zeropoint_ab", "pivot",
+)  # fmt: skip
 
 
 #: shown first, where a table has a ratio; and the formats of columns that six digits do not suit
