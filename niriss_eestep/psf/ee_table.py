@@ -262,7 +262,20 @@ def _checked(source: str, filter_name: str, table: EETable) -> EETable:
         raise ReferenceDataError(f"{where}: values that are not finite, or errors that are negative")
     if radius[0] > 0:
         radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
-    _check_is_ee(where, radius, ee)
+    if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
+        raise ReferenceDataError(
+            f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
+        )
+    if ee.max() > 1 + TOLERANCE:
+        at = radius[np.argmax(ee)]
+        raise ReferenceDataError(
+            f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
+        )
+    i = int(np.argmin(np.diff(ee)))
+    if ee[i + 1] - ee[i] < -TOLERANCE:
+        raise ReferenceDataError(
+            f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
+        )
     # within the tolerance: the interpolation is monotone where the table is
     ee = np.maximum.accumulate(np.clip(ee, 0.0, 1.0))
     for array in (radius, ee, error):
@@ -283,22 +296,3 @@ def _check_modes(source: str, modes: Modes, tables: Mapping[str, EETable]) -> No
     rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
     if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
         raise ReferenceDataError(f"{source}: modes that are not finite, exceed 1, or whose radii do not rise from 0")
-
-
-def _check_is_ee(where: str, radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
-    """Raise where the values cannot be an encircled energy."""
-    if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
-        raise ReferenceDataError(
-            f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
-        )
-    if ee.max() > 1 + TOLERANCE:
-        at = radius[np.argmax(ee)]
-        raise ReferenceDataError(
-            f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
-        )
-    fall = np.diff(ee)
-    if fall.min() < -TOLERANCE:
-        i = int(np.argmin(fall))
-        raise ReferenceDataError(
-            f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
-        )

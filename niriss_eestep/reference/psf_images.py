@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.psf.image import PSFImage
@@ -52,6 +54,7 @@ class PSFImages(Mapping[str, PSFImage]):
             if light.ndim != 2 or radius.ndim != 1 or not radius.size or ee.shape != radius.shape or oversample < 1:
                 raise ReferenceDataError(f"{self.path}: {where}: its arrays do not belong together")
             try:
+                light = light.astype(np.float32)  # as it is stored
                 self._images[filter_name] = PSFImage(light=light, oversample=oversample, radius=radius, ee=ee)
             except ParameterError as error:
                 raise ReferenceDataError(f"{self.path}: {where}: {error}") from error
@@ -85,9 +88,7 @@ def load_psf_images(path: str | os.PathLike[str] | None = None) -> PSFImages:
     return _open_images(PACKAGED_PSF_IMAGES if path is None else path)
 
 
-@read_once
-def _open_images(path: Path) -> PSFImages:
-    return PSFImages(path)
+_open_images = read_once(PSFImages)
 
 
 def write_psf_images(
