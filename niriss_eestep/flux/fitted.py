@@ -187,7 +187,7 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     modes = np.concatenate([curve.modes for curve in curves])
     noise = block_diag(*(curve.covariance for curve in curves))
     phases = np.diag(np.concatenate([curve.phase_variance for curve in curves]))
-    total = np.array([_weighted_mean(curve) for curve in curves])
+    total = np.array([np.mean(curve.total) for curve in curves])
     coefficients, common = np.zeros((len(curves), modes.shape[1])), 1 - OWN_SHARE**2
     for _ in range(N_ITERATIONS):
         shape = 1 + np.sum(modes * coefficients[group], axis=1)
@@ -223,12 +223,6 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         before=np.split(observed / total[group] - 1, cuts),
         after=np.split(observed / (total[group] * (1 + np.sum(modes * coefficients[group], axis=1))) - 1, cuts),
     )
-
-
-def _weighted_mean(curve: GrowthCurve) -> float:
-    """Total by which the fit begins."""
-    weight = 1 / np.maximum(np.diagonal(curve.covariance), np.finfo(float).tiny)
-    return float(np.average(curve.total, weights=weight)) if np.all(np.isfinite(weight)) else float(curve.total.mean())
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

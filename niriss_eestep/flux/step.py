@@ -257,7 +257,8 @@ class AbsFluxStep(FluxStep):
                     continue
                 combined, correction = combined_profile(model), self._psfee(model, names, parameters)[0]
                 used = used_radii(combined, parameters["fit_radius_min"], parameters["fit_radius_max"])
-                if group.total.significance >= SIGNIFICANCE_MIN:
+                known = np.isfinite(combined.covariance[np.ix_(used, used)]).all()
+                if known and group.total.significance >= SIGNIFICANCE_MIN:
                     again = partial(total_rate, combined, area=model.exposure_area)
                     found[k] = (group, combined, used, partial(_adjusted_total, again, correction, group.modes_at))
         fitted = dict(zip(found, fitted_groups(list(found.values())), strict=True)) if found else {}
