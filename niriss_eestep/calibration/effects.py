@@ -199,12 +199,8 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     linear = TimeShape("linear", first, date)
     kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
     used = visits.take(kept)
-    fits = [_fitted(used, reference, shape, screened) for shape in _time_shapes(used, reference, linear, screened)]
-    if len(fits) > 1:
-        # screened, both were within an epoch scatter that a wrong form leaves: the better one's own is smaller
-        own = min((fit[2].scales for fit in fits), key=lambda scales: scales.epoch)
-        fits.sort(key=lambda fit: _misfit(used, reference, fit[1], own))
-    problem, shape, raw = fits[0]
+    shape = _time_shape(used, reference, linear, screened)
+    problem, shape, raw = _fitted(used, reference, shape, screened)
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
         problem, shape, raw = _fitted(used, reference, linear, screened)
     why = constraints(used, problem.fixed)
@@ -297,13 +293,13 @@ def _without_outliers(
     return used, reason, now.scales
 
 
-def _time_shapes(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> list[TimeShape]:
-    """Choose the forms that the change in time may have."""
+def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> TimeShape:
+    """Choose the form of the change in time, from some thousands of visits."""
     n_epochs = len(set(epochs_of(visits.mjd)))
     if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
-        return [linear]
+        return linear
     span = float(np.ptp(visits.mjd))
-    rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 6000]
+    rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 4000]
     part = visits.take(rows)
     plain = _misfit(part, reference, linear, scales)
     price = EVIDENCE + np.log(n_epochs) + float(t.isf(_chance(scales.epoch_dof) / 2, max(scales.epoch_dof, 1.0))) ** 2
@@ -319,7 +315,13 @@ def _time_shapes(visits: Visits, reference: str, linear: TimeShape, scales: Scal
         fine = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"maxiter": 7})
         if (plain - fine.fun) * len(visits.value) / len(rows) > price:
             found.append(replace(linear, form=form, scale=float(np.exp(fine.x))))
-    return found or [linear]
+    if len(found) < 2:
+        return (found or [linear])[0]
+    fits = [_fitted(part, reference, shape, scales) for shape in found]
+    # screened, both were within an epoch scatter that a wrong form leaves: the better one's own is smaller
+    own = min((fit[2].scales for fit in fits), key=lambda each: each.epoch)
+    best = min((fit[1] for fit in fits), key=lambda shape: _misfit(part, reference, shape, own))
+    return replace(best, amplitude={})
 
 
 def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) -> float:
