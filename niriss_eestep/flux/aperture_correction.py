@@ -79,4 +79,6 @@ def effective_ee(
     -------
     ndarray, shape (n_radii,) or (n_radii, n_curves)
     """
+    if len(ring_edges) == 0:
+        return curve(radius)
     return curve(radius) - np.multiply.outer(area, annulus_light(curve, ring_edges, ring_coverage))

@@ -399,3 +399,13 @@ def test_a_total_without_significance_is_not_calibrated(rate):
     with pytest.raises(ExposureError, match="no star: the total count rate"):
         calibrate_rate(total, None, gain=1.61, pixar_sr=1e-13)
     assert calibrate_rate(replace(total, count_rate=5.1), None, gain=1.61, pixar_sr=1e-13).count_rate == 5.1
+
+
+def test_several_curves_without_an_annulus_stay_as_they_are():
+    """A background given from elsewhere takes no starlight, whether of one curve or of the modes of many."""
+    radius, nothing = np.arange(1.0, 13.0), np.zeros(0)
+
+    def modes(at):
+        return np.multiply.outer(at, np.arange(1.0, 65.0))
+
+    np.testing.assert_array_equal(effective_ee(modes, radius, np.pi * radius**2, nothing, nothing), modes(radius))
