@@ -18,6 +18,9 @@ from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 
 __all__ = ["Integrations", "combine_integrations"]
 
+#: numbers of pixels, of which the worst is kept
+_WORST: dict[str, Any] = {"n_bad": np.max, "n_repaired": np.max, "n_used": np.min, "n_clipped": np.max}
+
 Profile = TypeVar("Profile", EEProfile, SBProfile)
 
 
@@ -73,7 +76,7 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
         )
     used = [profiles[k] for k in good]
     covariance, common = np.mean([profile.covariance for profile in used], axis=0), _common_covariance(used)
-    name = _value_name(used[0])
+    name = "count_rate" if isinstance(used[0], EEProfile) else "surface_brightness"
     values = [getattr(profile, name) for profile in used]
     names = [f"{k:06d}" for k in good]
     combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used), common=common)
@@ -81,54 +84,27 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
     if len(good) < len(profiles):
         lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
         warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
-    return _mean_profile(used, combined, common, warnings), _integrations(profiles, name, combined)
+    each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
+    mean = _mean_profile(used, combined, warnings=warnings, common=common, **{name: combined.value})
+    return mean, Integrations(each, errs, combined.scatter)
 
 
-def _value_name(profile: EEProfile | SBProfile) -> str:
-    """Name of what a profile measures."""
-    return "count_rate" if isinstance(profile, EEProfile) else "surface_brightness"
-
-
-def _integrations(profiles: Sequence[Profile], name: str, combined: CombinedProfile) -> Integrations:
-    """Every integration's profile, with NaN for those not measured."""
-    return Integrations(
-        value=np.array([getattr(profile, name) for profile in profiles], dtype=float),
-        err=np.array([getattr(profile, f"{name}_err") for profile in profiles], dtype=float),
-        scatter=combined.scatter,
-    )
-
-
-def _mean_profile(
-    used: Sequence[Profile], combined: CombinedProfile, common: Array, warnings: tuple[str, ...]
-) -> Profile:
+def _mean_profile(used: Sequence[Profile], combined: CombinedProfile, **shared: Any) -> Profile:
     """The first profile with the mean's numbers in the place of its own."""
     first = used[0]
-    shared: dict[str, Any] = {
-        "covariance": combined.covariance,
-        "common": common,
-        "centroid": _mean_centroid([profile.centroid for profile in used]),
-        "background": _mean_background([profile.background for profile in used]),
-        "warnings": warnings,
-    }
+    shared["covariance"] = combined.covariance
+    shared["centroid"] = _mean_centroid([profile.centroid for profile in used])
+    shared["background"] = _mean_background([profile.background for profile in used])
+    for name, worst in _WORST.items():
+        if hasattr(first, name):
+            shared[name] = worst([getattr(profile, name) for profile in used], axis=0)
     if isinstance(first, EEProfile):
-        cores = [profile.core for profile in used]
-        return replace(
-            first,
-            count_rate=combined.value,
-            # of the integrations that the mean of a radius is of
-            area=weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used])),
-            n_bad=np.max([profile.n_bad for profile in used], axis=0),
-            n_repaired=np.max([profile.n_repaired for profile in used], axis=0),
-            core=CoreReport(*(max(getattr(core, each.name) for core in cores) for each in fields(CoreReport)[:4])),
-            **shared,
-        )
-    return replace(
-        first,
-        surface_brightness=combined.value,
-        n_used=np.min([profile.n_used for profile in used], axis=0),
-        n_clipped=np.max([profile.n_clipped for profile in used], axis=0),
-        **shared,
-    )
+        cores = [profile.core for profile in used if isinstance(profile, EEProfile)]
+        worst_core = [max(getattr(core, each.name) for core in cores) for each in fields(CoreReport)[:4]]
+        shared["core"] = CoreReport(*worst_core)
+        # of the integrations that the mean of a radius is of
+        shared["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
+    return replace(first, **shared)
 
 
 def _common_covariance(used: Sequence[Profile]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -20,15 +20,7 @@ from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import excess_light
 from niriss_eestep.measure.surroundings import Surroundings
 
-__all__ = [
-    "Neighbour",
-    "core_offset",
-    "core_report",
-    "ee_warnings",
-    "find_neighbour",
-    "scatter_warning",
-    "sector_asymmetry",
-]
+__all__ = ["core_offset", "core_report", "ee_warnings", "find_neighbour", "scatter_warning", "sector_asymmetry"]
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
@@ -186,10 +178,10 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
     neighbour = _beside_star(seen, star, rejected, r_max)
     if neighbour is not None:
+        fraction, i, j, apart = neighbour
         found.append(
-            f"light of {100 * neighbour.fraction:.2g} % of the star's, {neighbour.distance:.0f} pix from it at "
-            f"x={neighbour.x + exposure.x_origin:.0f}, y={neighbour.y + exposure.y_origin:.0f}, is not the star's: "
-            "a neighbour?"
+            f"light of {100 * fraction:.2g} % of the star's, {apart:.0f} pix from it at x={i + exposure.x_origin:.0f}, "
+            f"y={j + exposure.y_origin:.0f}, is not the star's: a neighbour?"
         )
     offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
@@ -219,26 +211,6 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """Light that the other side of the star does not have.
-
-    Parameters
-    ----------
-    fraction : float
-        Its share of the star's light, both within circles of 2 pix.
-    x, y : float
-        Where it is, in the image's frame [pix].
-    distance : float
-        From the star [pix].
-    """
-
-    fraction: float
-    x: float
-    y: float
-    distance: float
-
-
 def _mirrored(image: Array, x: float, y: float, order: int, outside: float) -> Array:
     """Image turned by 180 degrees about a point."""
     jj, ii = np.indices(image.shape)
@@ -252,7 +224,7 @@ def _single_pixels(image: Array, x: float, y: float) -> Mask:
     return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
 
 
-def _beside_star(seen: Stamp, star: Star, rejected: Mask, r_max: float) -> Neighbour | None:
+def _beside_star(seen: Stamp, star: Star, rejected: Mask, r_max: float) -> tuple[float, float, float, float] | None:
     """Light beside the star: by the model PSF, else by the star's other side."""
     if star.model is None:
         return find_neighbour(seen.image, seen.variance, seen.bad, star.x, star.y, r_max, rejected=rejected)
@@ -260,13 +232,12 @@ def _beside_star(seen: Stamp, star: Star, rejected: Mask, r_max: float) -> Neigh
     if rejected.any():
         alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), star.x, star.y)
         seen = replace(seen, bad=seen.bad | alone)
-    light = excess_light(seen, star, r_max)
-    return None if light is None else Neighbour(*light)
+    return excess_light(seen, star, r_max)
 
 
 def find_neighbour(
     image: Array, variance: Array, bad: Mask, x: float, y: float, r_max: float, *, rejected: Mask | None = None
-) -> Neighbour | None:
+) -> tuple[float, float, float, float] | None:
     """Compare the light around a star with its mirror image, for the largest difference.
 
     A pupil function with little wavefront error has a point-symmetric PSF, and the rest of its asymmetry is below what
@@ -287,8 +258,9 @@ def find_neighbour(
 
     Returns
     -------
-    Neighbour or None
-        None where nothing stands out.
+    fraction, x, y, distance : float
+        Its share of the star's light, both within circles of 2 pix, where it is [pix], and its distance from the star
+        [pix]. None where nothing stands out.
     """
     filled = fill_for_search(image, bad)
     with contextlib.suppress(ExposureError):
@@ -316,7 +288,7 @@ def find_neighbour(
     difference[(difference < _SIGMA * error) | (difference < faint)] = 0.0
     j, i = np.unravel_index(np.argmax(difference), difference.shape)
     fraction = float(difference[j, i] / star)
-    return Neighbour(fraction, float(i), float(j), float(distance[j, i])) if fraction > 0 else None
+    return (fraction, float(i), float(j), float(distance[j, i])) if fraction > 0 else None
 
 
 def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import scipy
 
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.apertures import sum_apertures
@@ -16,17 +17,15 @@ from niriss_eestep.measure.background import (
     without_absurd_variances,
 )
 from niriss_eestep.measure.geometry import Array, Mask, distance_grid
-from niriss_eestep.measure.low_pixels import expected_noise, kept_noise, low_pixels
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid, locate_star
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.psf_model import PSFModel, star_at
-from niriss_eestep.measure.radial_trend import radial_trend
-from niriss_eestep.measure.repair import BOX, repair_surrounded
+from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_unexplained
 
-__all__ = ["SBOptions", "SBProfile", "failed_sb", "measure_sb"]
+__all__ = ["SBOptions", "SBProfile", "expected_noise", "failed_sb", "kept_noise", "measure_sb"]
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
@@ -121,6 +120,60 @@ def _without_excess(exposure: Stamp, at_risk: Mask, trend: Array, level: float) 
     variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], expected)
     image[at_risk] -= kept_noise(expected, variance, level, skewness)
     return replace(exposure, image=image)
+
+
+def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Array, Array]:
+    """Variance and skewness of the noise that pixels have at their expected count rates.
+
+    The variance rises with the signal by the DN/s of one electron. It is estimated from the noisy signal, so that it is
+    low where the pixel is; at the expected signal it is not. The third central moment of a count is its mean; the read
+    noise is symmetric.
+
+    Parameters
+    ----------
+    image, variance : ndarray, shape (n,)
+        Count rates [DN/s] and variances.
+    expected : ndarray, shape (n,)
+        What the pixels would be without noise [DN/s].
+
+    Returns
+    -------
+    variance, skewness : ndarray, shape (n,)
+    """
+    contrast = image - image.mean()
+    spread = float(np.sum(contrast**2))
+    electron = max(float(np.sum(contrast * variance)) / spread, 0.0) if spread > 0 else 0.0
+    at_expected = np.maximum(variance + electron * (expected - image), 0.0)
+    third = electron**2 * np.maximum(expected, 0.0)
+    return at_expected, third / np.where(at_expected > 0, at_expected, np.inf) ** 1.5
+
+
+def kept_noise(expected: Array, variance: Array, level: float, skewness: Array | float = 0.0) -> Array:
+    """Mean noise of pixels that were kept because they lie above a level.
+
+    With z = (expected - level) / sigma the mean of a normal distribution cut at the level is sigma phi(z) / Phi(z):
+    0.0044 sigma three standard deviations above it, nothing far above it. A skewness g changes it, to first order
+    (Edgeworth), by the factor 1 - g z^3 / 6: at g = 0.1, that of a hundred electrons, it halves the low tail.
+
+    Parameters
+    ----------
+    expected, variance : ndarray, shape (n,)
+        What the pixels would be without noise [DN/s], and the noise's variance.
+    level : float
+        [DN/s].
+    skewness : ndarray, shape (n,), or float
+        Of the noise.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        [DN/s].
+    """
+    sigma = np.sqrt(variance)
+    z = (expected - level) / np.where(sigma > 0, sigma, 1.0)
+    # phi / Phi without underflow; a pixel without noise has no mean noise either
+    normal = sigma * np.sqrt(2 / np.pi) / scipy.special.erfcx(-z / np.sqrt(2))
+    return np.asarray(normal * np.maximum(1 - skewness * z**3 / 6, 0.0))
 
 
 def _means(

@@ -66,11 +66,13 @@ def test_neighbours_are_flagged(name, flux):
 def test_a_neighbour_is_measured():
     """Where it is, to a pixel, and how bright, to the PSF's wing of a bright star under it."""
     exposure = star("F150W", np.random.default_rng(5), others=[(11.3, -4.4, 0.25)], background=0.0)
-    found = find_neighbour(exposure.image, exposure.variance, exposure.bad, exposure.x, exposure.y, 25.0)
+    fraction, x, y, distance = find_neighbour(
+        exposure.image, exposure.variance, exposure.bad, exposure.x, exposure.y, 25.0
+    )
     # the circles' centres are pixels, so the neighbour's light is not all in the best of them
-    assert found.fraction == pytest.approx(0.25, rel=0.1)
-    assert (found.x, found.y) == (pytest.approx(exposure.x + 11.3, abs=1), pytest.approx(exposure.y - 4.4, abs=1))
-    assert found.distance == pytest.approx(np.hypot(11.3, 4.4), abs=1)
+    assert fraction == pytest.approx(0.25, rel=0.1)
+    assert (x, y) == (pytest.approx(exposure.x + 11.3, abs=1), pytest.approx(exposure.y - 4.4, abs=1))
+    assert distance == pytest.approx(np.hypot(11.3, 4.4), abs=1)
 
 
 def test_bad_pixels_are_no_neighbours():

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
-from niriss_eestep.measure.low_pixels import expected_noise, kept_noise
 from niriss_eestep.measure.psf_model import PSFModel
-from niriss_eestep.measure.sb import SBOptions, measure_sb
+from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF
 from niriss_eestep.validate.accuracy import filter_psfs
