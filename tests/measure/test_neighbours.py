@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.quality import find_neighbour
@@ -59,7 +60,12 @@ def test_neighbours_are_flagged(name, flux):
     for distance in (4, 5, 7, 10, 12, 15, 18, 20, 22.5, 25):
         angle = rng.uniform(0, 2 * np.pi)
         other = distance * np.cos(angle), distance * np.sin(angle), flux
-        profile = measure_ee(star(name, rng, others=[other]))
+        try:
+            profile = measure_ee(star(name, rng, others=[other]))
+        except ExposureError:
+            # two stars as bright as each other 4 pix apart have no centre in F480M
+            assert (name, flux, distance) == ("F480M", 1.0, 4)
+            continue
         assert signs(profile), distance
 
 
