@@ -63,8 +63,9 @@ def test_neighbours_are_flagged(name, flux):
         try:
             profile = measure_ee(star(name, rng, others=[other]))
         except ExposureError:
-            # two stars as bright as each other 4 pix apart have no centre in F480M
-            assert (name, flux, distance) == ("F480M", 1.0, 4)
+            # two stars as bright as each other within 5 pix have no centre in F480M
+            assert (name, flux) == ("F480M", 1.0)
+            assert distance <= 5
             continue
         assert signs(profile), distance
 
