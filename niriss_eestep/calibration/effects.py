@@ -129,13 +129,9 @@ class Calibration:
     @property
     def shown(self) -> list[Effect]:
         """The effects, without those of single filters that are what all filters have."""
-        common = {(e.effect, e.level): e for e in self.effects if e.filter == "all"}
-        same = [common[e.effect, e.level] for e in self.effects]
-        return [
-            e
-            for e, all_ in zip(self.effects, same, strict=True)
-            if e is all_ or (e.constrained and not abs(e.value - all_.value) < 0.05 * e.err)
-        ]
+        common = {(e.effect, e.level): e.value for e in self.effects if e.filter == "all"}
+        differ = [abs(e.value - common[e.effect, e.level]) >= 0.05 * e.err and e.constrained for e in self.effects]
+        return [e for e, other in zip(self.effects, differ, strict=True) if other or e.filter == "all"]
 
     @property
     def found(self) -> list[str]:
@@ -265,9 +261,8 @@ def _without_outliers(
     visits: Visits, reference: str, shape: TimeShape, outlier: float
 ) -> tuple[NDArray[np.bool_], list[str], Scales]:
     """Leave out, one after the other, visits that nothing in the model explains."""
-    problem = build(
-        visits, reference=reference, shape=shape, flexible=len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
-    )
+    flexible = len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
+    problem = build(visits, reference=reference, shape=shape, flexible=flexible)
     prior = _priors(problem)
     used = np.ones(visits.value.size, dtype=bool)
     reason = [""] * visits.value.size
@@ -438,7 +433,7 @@ def _effects(
             note = (reason, shape.scale, scale_err) if column.effect == "time" and scale else (reason,)
             far_and_known = bool(far and not reason)
             found.append(Effect(column.effect, name, column.level, value, err, far_and_known, not reason, *note))
-    return (*found, *_of_stars(visits, problem, wide, why), _of_epochs(problem, raw))
+    return (*found, *_of_stars(visits, now, prior, why), _of_epochs(problem, raw))
 
 
 def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common: bool) -> float:
@@ -479,13 +474,12 @@ def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common
     return float(np.sqrt(variance))
 
 
-def _of_stars(visits: Visits, problem: Problem, wide: Scales, why: Mapping[tuple[str, str], str]) -> list[Effect]:
+def _of_stars(visits: Visits, now: Solution, prior: Array, why: Mapping[tuple[str, str], str]) -> list[Effect]:
     """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
-    now = solve(problem, wide, prior=_priors(problem, MEASURED))
-    stated = wide.block.copy()
+    problem, stated = now.problem, now.scales.block.copy()
     of_stars = [i for i, b in enumerate(problem.blocks) if b.name.startswith("star")]
     stated[of_stars] /= max(float(np.sum(stated[of_stars])), 1e-9)
-    strict = solve(problem, replace(wide, block=stated), prior=_priors(problem, MEASURED))
+    strict = solve(problem, replace(now.scales, block=stated), prior=prior)
     found = []
     for k, (name,) in enumerate(problem.blocks[0].labels, len(problem.fixed)):
         size = float(np.mean(np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))[visits.target == name]))
@@ -493,9 +487,8 @@ def _of_stars(visits: Visits, problem: Problem, wide: Scales, why: Mapping[tuple
         far = abs(strict.coefficients[k]) / np.sqrt(known) > norm.isf(FALSE_ALARM / len(problem.blocks[0].labels) / 2)
         reason = why["star", name]
         value, err = now.coefficients[k] * size, np.sqrt(now.covariance[k, k]) * size
-        found.append(
-            Effect("star", "all", name, float(value), float(err), bool(far and not reason), not reason, reason)
-        )
+        claimed = bool(far and not reason)
+        found.append(Effect("star", "all", name, float(value), float(err), claimed, not reason, reason))
     return found
 
 
@@ -557,22 +550,16 @@ def _moved(best: Solution, visits: Visits, priors: Array) -> dict[tuple[str, str
 
 def _messages(visits: Visits, why: Mapping[tuple[str, str], str], effects: Sequence[Effect]) -> tuple[str, ...]:
     """Return what a user should know before the factors are used."""
-    found = []
     stars, n_epochs = sorted(set(map(str, visits.target))), len(set(epochs_of(visits.mjd)))
-    if visits.value.size == 1:
-        found.append("one visit: how visits scatter is not known; the error is that of the visit and of the spectrum")
-    if len(stars) == 1:
-        found.append(f"one star: the factors rest on the spectrum of {stars[0]}, and no other star tests it")
-    if n_epochs == 1:
-        found.append("one epoch: a change in time, and errors common to the epoch, cannot be seen")
-    if len(visits.filters) == 1:
-        found.append(f"one filter ({visits.filters[0]}): what is common to filters cannot be told from it")
-    if not np.isfinite(visits.mjd).all():
-        found.append("some visits have no date: a change in time is not sought")
+    few = {
+        "one visit: how visits scatter is not known; its error is that of visit and spectrum": visits.value.size,
+        f"one star: the factors rest on the spectrum of {stars[0]}, and no other star tests it": len(stars),
+        "one epoch: a change in time, and errors common to the epoch, cannot be seen": n_epochs,
+        f"one filter ({visits.filters[0]}): what is common to filters cannot be told from it": len(visits.filters),
+        "some visits have no date: a change in time is not sought": 1 + np.isfinite(visits.mjd).all(),
+    }
+    found = [text for text, number in few.items() if number == 1]
     found += dict.fromkeys(reason for (effect, _), reason in why.items() if reason and effect != "star")
-    found += [
-        f"{e.level}: off by {100 * e.value:+.2f} %, beyond its spectrum's error"
-        for e in effects
-        if e.effect == "star" and e.significant
-    ]
+    off = [e for e in effects if e.effect == "star" and e.significant]
+    found += [f"{e.level}: off by {100 * e.value:+.2f} %, beyond its spectrum's error" for e in off]
     return tuple(dict.fromkeys(found))

@@ -265,13 +265,10 @@ def _unusable(row: Any) -> str:
 
 def _wavelengths(names: set[str]) -> Mapping[str, float]:
     """Return the filters' wavelengths by their names, as all of JWST have them; empty where one has not."""
-    known = {name: FILTERS[name].pivot if name in FILTERS else _by_name(name) for name in map(str, names)}
-    return known if all(value > 0 for value in known.values()) else {}
-
-
-def _by_name(name: str) -> float:
-    digits = "".join(filter(str.isdigit, name))
-    return float(digits) / 100 if name.startswith("F") and len(digits) >= 3 else 0.0
+    digits = {name: "".join(filter(str.isdigit, name)) for name in map(str, names)}
+    if any(name not in FILTERS and not (name.startswith("F") and len(digits[name]) >= 3) for name in digits):
+        return {}
+    return {name: FILTERS[name].pivot if name in FILTERS else int(each) / 100 for name, each in digits.items()}
 
 
 def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> dict[str, Table]:
@@ -315,28 +312,16 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
 
 def _factors(kept: Table, calibration: Calibration) -> Table:
     """Return the factors as a table."""
-    factors = []
-    for i, name in enumerate(calibration.filters):
-        mine = kept[kept["filter"] == name]
-        value, total = float(calibration.factor[i]), float(calibration.factor_err[i])
-        aperture = value * float(np.sqrt(calibration.aperture[i, i]))
-        scatter = np.std(mine["part_residual"], ddof=1) if len(mine) > 1 else np.nan
-        factors.append(
-            {
-                "filter": name,
-                "factor": value,
-                "factor_err": total,
-                "n_visits": len(mine),
-                "n_stars": len(set(mine["target"])),
-                "scatter": float(scatter),
-                "err_visits_stars": float(np.sqrt(max(total**2 - aperture**2, 0.0))),
-                "err_aperture": aperture,
-                "mjd": calibration.date,
-                "reference_subarray": calibration.reference,
-            }
-        )
-    meta = {"covariance_of_ln_factor": calibration.covariance.tolist(), "messages": list(calibration.messages)}
-    return Table(factors, meta=meta)
+    mine = [kept[kept["filter"] == name] for name in calibration.filters]
+    value, total = calibration.factor, calibration.factor_err
+    aperture = value * np.sqrt(np.diagonal(calibration.aperture))
+    table = Table({"filter": calibration.filters, "factor": value, "factor_err": total})
+    table["n_visits"], table["n_stars"] = [len(rows) for rows in mine], [len(set(rows["target"])) for rows in mine]
+    table["scatter"] = [np.std(rows["part_residual"], ddof=1) if len(rows) > 1 else np.nan for rows in mine]
+    table["err_visits_stars"], table["err_aperture"] = np.sqrt(np.maximum(total**2 - aperture**2, 0.0)), aperture
+    table["mjd"], table["reference_subarray"] = calibration.date, calibration.reference
+    table.meta = {"covariance_of_ln_factor": calibration.covariance.tolist(), "messages": list(calibration.messages)}
+    return table
 
 
 def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
