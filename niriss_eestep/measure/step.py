@@ -368,7 +368,7 @@ class EEPhotometryStep(ExposureStep):
     repair_core_max = float(default=0.6)     # ... where they hold this share of the star's light at most
     core_radius = float(default=5.0)         # Radius of the core [pix]
     max_shift = float(default=3.0)           # Warn of a centroid further from the first position [pix]
-    flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT
+    flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT; 0 is 0.025 for a rate of a detector without flat field
     flat_err_scale = float(default=0.0)      # Scale over which the errors of the flat field are correlated [pix]
     destripe = option('none', 'rows', 'columns', 'both', default='none')  # Take out the mean noise of each row or column
     """  # noqa: E501 - stpipe takes one line per parameter
