@@ -16,6 +16,7 @@ from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_corrections
 from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
 from niriss_eestep.calibration.effects import Calibration
+from niriss_eestep.calibration.fitted_psf import Group, fit_visit
 from niriss_eestep.calibration.model import Visits
 from niriss_eestep.calibration.observed_ee import splice_ee
 from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
@@ -412,10 +413,17 @@ def _dates(mjd: Sequence[float], pedigree: str | None, useafter: str | None) -> 
     return pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"
 
 
+def visit_group(model: CombinedEEModel) -> Group:
+    """Give what `fit_visit` takes of a combined product."""
+    group = model.meta.group
+    profile, rings = combined_profile(model), exposure_backgrounds(model)
+    return f"{group.filter} {group.subarray}", group.filter, profile, model.exposure_area, rings
+
+
 def observed_psfee(
     path: str | Path | None, combined: Sequence[str], join_radius: float | None, directory: str | Path | None
 ) -> PSFEE:
-    """Splice observed EE with a PSF's, and write the result.
+    """Splice observed EE with a PSF's, whose modes are fitted to it first, and write the result.
 
     Parameters
     ----------
@@ -437,15 +445,21 @@ def observed_psfee(
     ProductError
         Where a file is of another kind, or a filter comes twice.
     """
-    psfee = load_psfee(path)
-    tables, sources = dict(psfee.tables), []
+    psfee, models = load_psfee(path), {}
     for source in combined:
         model = open_product(source)
         if not isinstance(model, CombinedEEModel):
             raise ProductError(f"{source}: holds {type(model).__name__}, combined EE (*_eecombined.asdf) is needed")
-        name = model.meta.group.filter
-        if name in sources:
-            raise ProductError(f"{source}: a second profile of {name}; give one per filter")
+        if model.meta.group.filter in models:
+            raise ProductError(f"{source}: a second profile of {model.meta.group.filter}; give one per filter")
+        models[model.meta.group.filter] = model
+    if not models:
+        return psfee
+    if psfee.modes is not None:
+        # beyond the radii observed, the most probable PSF stands
+        psfee, *_ = fit_visit(psfee, [visit_group(model) for model in models.values()])
+    tables = dict(psfee.tables)
+    for name, model in models.items():
         spliced = splice_ee(
             combined_profile(model),
             partial(psfee.ee, name),
@@ -455,11 +469,8 @@ def observed_psfee(
             join_radius=join_radius,
         )
         tables[name] = EETable(spliced.radius, spliced.ee, spliced.ee_err)
-        sources.append(name)
-    if not sources:
-        return psfee
     file = "niriss_psfee_observed.asdf"
-    meta = {"name": "observed", "source": f"{', '.join(sources)} observed, spliced with {psfee.name}"}
+    meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
     observed = replace(psfee, tables=tables, name=file, meta=meta)
     write_psfee(observed, Path(directory or ".") / file)
     return observed

@@ -132,11 +132,11 @@ def _from_optics(args):
     from niriss_eestep.instrument import FILTERS
     from niriss_eestep.psf.build import COARSE, Sampling
     from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
-    from niriss_eestep.reference import load_throughput
+    from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 
     filters = check_filters(args.filters or FILTERS)
     # the environment's NIS_SYNPHOT must not change what the same command makes
-    throughput = load_throughput(args.throughput or _packaged_throughput())
+    throughput = load_throughput(args.throughput or PACKAGED_THROUGHPUT)
     wavefront = _wavefront(args)
     sampling = COARSE if args.coarse else Sampling()
     if args.wavefront == "prelaunch":
@@ -167,30 +167,27 @@ def _wavefront(args):
     return inflight(args.field, args.date)
 
 
-def _packaged_throughput():
-    from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT
-
-    return PACKAGED_THROUGHPUT
-
-
 def _fit(args):
     """Fit the modes of the PSF to the curves of growth of all filters of a visit, which share one wavefront."""
     import numpy as np
 
-    from niriss_eestep.flux.fitted import OWN_SHARE, fit_psf
+    from niriss_eestep import products
+    from niriss_eestep.calibration.fitted_psf import fit_visit
+    from niriss_eestep.calibration.table import visit_group
+    from niriss_eestep.errors import ParameterError, ProductError
+    from niriss_eestep.products.models import CombinedEEModel
     from niriss_eestep.psf.image import reshaped
     from niriss_eestep.reference import load_psf_images, load_psfee, write_psf_images, write_psfee
 
     _check_outputs(args)
-    psfee = load_psfee(args.psfee)
-    curves = {}
+    if not 0 < args.radii[0] <= args.radii[1]:
+        raise ParameterError("--radii {:g} {:g}: give the smaller, then the larger radius [pix]".format(*args.radii))
+    psfee, models = load_psfee(args.psfee), []
     for path in args.files:
-        name, curve = _curve(path, psfee, args.radii)
-        curves[f"{name} ({len(curves) + 1})" if name in curves else name] = curve
-    fit = fit_psf(list(curves.values()))
-    unknown = fit.inflation**2 * (fit.shared_covariance + OWN_SHARE**2 * np.eye(len(fit.shared)))
-    meta = {"fitted_to": [Path(path).name for path in args.files], "fit_chi2": fit.chi2, "fit_dof": fit.dof}
-    fitted = psfee.adjusted(fit.shared, unknown, meta)
+        models.append(products.open(path))
+        if not isinstance(models[-1], CombinedEEModel):
+            raise ProductError(f"{path}: is a {type(models[-1]).__name__}; the PSF is fitted to combined EE profiles")
+    fitted, fit, curves = fit_visit(psfee, [visit_group(model) for model in models], *args.radii)
     write_psfee(fitted, args.output)
     if args.images:
         images = load_psf_images()
@@ -207,44 +204,12 @@ def _fit(args):
     for text in fit.warnings:
         print(f"warning: {text}")
     if args.plot:
-        panels = [
-            {name: (c.radius, 100 * values) for (name, c), values in zip(curves.items(), part, strict=True)}
-            for part in (fit.before, fit.after)
-        ]
-        titles = [f"{psfee.name}", "fitted to the star"]
-        _plot(args.plot, "residual of the curve of growth [%]", dict(zip(titles, panels, strict=True)))
+        panels = {
+            title: {name: (c.radius, 100 * v) for (name, c), v in zip(curves.items(), part, strict=True)}
+            for title, part in ((psfee.name, fit.before), ("fitted to the star", fit.after))
+        }
+        _plot(args.plot, "residual of the curve of growth [%]", panels)
     print(f"{args.output}: {', '.join(fitted.filters)}, to {fitted.radius_max:g} pix")
-
-
-def _curve(path, psfee, radii):
-    """Name and curve of growth of a group, over the reference's PSF."""
-    from functools import partial
-
-    from niriss_eestep import products
-    from niriss_eestep.errors import ExposureError, ParameterError, ProductError, ReferenceDataError
-    from niriss_eestep.flux.fitted import group_total, growth_curve
-    from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, used_radii
-    from niriss_eestep.products.convert import combined_profile
-    from niriss_eestep.products.groups import exposure_backgrounds
-    from niriss_eestep.products.models import CombinedEEModel
-
-    if psfee.modes is None:
-        raise ReferenceDataError(f"{psfee.name}: has no modes of the PSF, nothing can be fitted")
-    if not 0 < radii[0] <= radii[1]:
-        raise ParameterError(f"--radii {radii[0]:g} {radii[1]:g}: give the smaller, then the larger radius [pix]")
-    model = products.open(path)
-    if not isinstance(model, CombinedEEModel):
-        raise ProductError(f"{path}: is a {type(model).__name__}; the PSF is fitted to combined EE profiles")
-    name, combined = model.meta.group.filter, combined_profile(model)
-    correction = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
-    correction["rings"] = exposure_backgrounds(model)
-    used = used_radii(combined, *radii)
-    inside = combined.radius[used]
-    limits = {"radius_min": float(inside[0]), "radius_max": float(inside[-1])}
-    group = group_total(combined, model.exposure_area, correction | limits, partial(psfee.modes.at, name))
-    if not group.total.significance >= SIGNIFICANCE_MIN:
-        raise ExposureError(f"{path}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
-    return f"{name} {model.meta.group.subarray}", growth_curve(group, combined, used)
 
 
 def _compare(args):

@@ -113,10 +113,14 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     out = tmp_path / "out"
     run(*visits, "--output-dir", out, "--observed-ee", path)
     observed = load_psfee(out / "niriss_psfee_observed.asdf")
-    assert observed.ee("F277W", profile.radius) == pytest.approx(true, abs=3e-4)
-    # outside the join, and in filters that were not observed, the packaged reference stands
-    assert observed.ee("F277W", 30.0) == load_psfee().ee("F277W", 30.0)
-    assert observed.ee("F090W", 3.0) == load_psfee().ee("F090W", 3.0)
+    off = observed.ee("F277W", profile.radius) - true
+    assert np.all(np.abs(off) < 3 * observed.ee_err("F277W", profile.radius))
+    assert np.abs(off).max() < 6e-4
+    # outside the join, and in filters that were not observed, the packaged reference fitted to what was observed
+    packaged = load_psfee()
+    assert abs(observed.ee("F277W", 30.0) - packaged.ee("F277W", 30.0)) < 3 * observed.ee_err("F277W", 30.0)
+    assert observed.ee_err("F277W", 30.0) < packaged.ee_err("F277W", 30.0)
+    assert abs(observed.ee("F090W", 3.0) - packaged.ee("F090W", 3.0)) < 3 * packaged.ee_err("F090W", 3.0)
     with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits") as model:
         row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
     assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)

@@ -4,6 +4,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from niriss_eestep import CombineProfilesStep, EEPhotometryStep
+from niriss_eestep.calibration.table import observed_psfee
 from niriss_eestep.cli import main
 from niriss_eestep.instrument import PIXEL_SCALE
 from niriss_eestep.psf.diffraction import ImageGrid, monochromatic_intensity, position_of_star
@@ -128,6 +129,17 @@ def test_fit_finds_the_psf_of_a_visit(visit, tmp_path, capsys):
     image = load_psf_images(images)["F200W"]
     assert image.ee == pytest.approx(fitted.ee("F200W", image.radius), abs=1e-6)
     assert plot.stat().st_size > 5000
+
+
+def test_observed_ee_ends_in_the_fitted_psf(visit, tmp_path):
+    observed, packaged = observed_psfee(None, visit[:2], None, tmp_path), load_psfee()
+    beyond = np.array([20.0, 30.0])
+    for name in ("F090W", "F200W"):
+        true = packaged.ee(name, beyond) + 1.5 * packaged.modes.at(name, beyond)[:, 0]
+        assert np.all(np.abs(observed.ee(name, beyond) - true) < 3 * observed.ee_err(name, beyond))
+        # what was observed, and what the mode lets expect beyond it, are known better than the prior
+        assert np.all(observed.ee_err(name, [5.0, 20.0]) < 0.7 * packaged.ee_err(name, [5.0, 20.0]))
+        assert np.abs(observed.modes.at(name, beyond)).max() < 0.7 * np.abs(packaged.modes.at(name, beyond)).max()
 
 
 def test_what_cannot_be_fitted_is_refused(visit, tmp_path, capsys):
