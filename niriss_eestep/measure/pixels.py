@@ -17,8 +17,8 @@ from niriss_eestep.measure.stamp import Stamp
 __all__ = ["PIXEL_KINDS", "PixelMap", "pixel_map"]
 
 #: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
-#: can be; repaired; left out of the background as an outlier; saturated
-FLAGGED, NO_VALUE, LOW, REPAIRED, OUTLIER, SATURATED = (1 << bit for bit in range(6))
+#: can be; repaired; left out of the background as an outlier; saturated; unflagged, but not what a star can show
+FLAGGED, NO_VALUE, LOW, REPAIRED, OUTLIER, SATURATED, UNEXPLAINED = (1 << bit for bit in range(7))
 
 PIXEL_KINDS = {
     "flagged": FLAGGED,
@@ -27,6 +27,7 @@ PIXEL_KINDS = {
     "repaired": REPAIRED,
     "sky outlier": OUTLIER,
     "saturated": SATURATED,
+    "unexplained": UNEXPLAINED,
 }
 """The bits by name."""
 
@@ -66,6 +67,7 @@ class PixelMap:
 def _kinds(exposure: Stamp, bad: Mask, sky: Sky, distance: Array) -> NDArray[np.uint8]:
     """Bits of each pixel of the stamp, without the repair's."""
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
+    unexplained = np.zeros(bad.shape, dtype=bool) if exposure.unexplained is None else exposure.unexplained
     background = sky.background
     in_annulus = (distance >= background.r_in) & (distance <= background.r_out)
     unused = np.zeros(bad.shape, dtype=bool)
@@ -73,7 +75,8 @@ def _kinds(exposure: Stamp, bad: Mask, sky: Sky, distance: Array) -> NDArray[np.
         unused = in_annulus & ~bad & (sky.weights == 0)
     kind = np.zeros(bad.shape, dtype=np.uint8)
     for bit, mask in (
-        (FLAGGED, exposure.bad & ~no_value),
+        (FLAGGED, exposure.bad & ~no_value & ~unexplained),
+        (UNEXPLAINED, unexplained),
         (NO_VALUE, no_value),
         (LOW, bad & ~exposure.bad),
         (OUTLIER, unused),

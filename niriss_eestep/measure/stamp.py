@@ -53,6 +53,8 @@ class Stamp:
         The photons' part of ``variance`` [(DN/s)^2]; None where that is not known.
     resampled : bool
         Whether the pixels are not the detector's: what they share is then the resampling's, not the detector's noise.
+    unexplained : ndarray of bool, shape (ny, nx), optional
+        Pixels of ``bad`` that no flag tells and no star explains; None where there are none.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Stamp:
     flat_scale: float = 0.0
     photon_variance: Array | None = None
     resampled: bool = False
+    unexplained: Mask | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape

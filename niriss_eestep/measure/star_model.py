@@ -169,8 +169,9 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
         return exposure
     places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
+    before = False if exposure.unexplained is None else exposure.unexplained
     told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
-    return replace(exposure, bad=exposure.bad | odd, warnings=(*exposure.warnings, told))
+    return replace(exposure, bad=exposure.bad | odd, unexplained=odd | before, warnings=(*exposure.warnings, told))
 
 
 def _without_brightest(exposure: Stamp, star: Star) -> tuple[float, float]:

@@ -7,7 +7,14 @@ import numpy as np
 from niriss_eestep.errors import ProductError
 
 #: colour of each kind of bad pixel; `PIXEL_KINDS` has their bits
-_COLOURS = {"flagged": "red", "no value": "red", "low": "magenta", "sky outlier": "yellow", "saturated": "orange"}
+_COLOURS = {
+    "flagged": "red",
+    "no value": "red",
+    "low": "magenta",
+    "unexplained": "magenta",
+    "sky outlier": "yellow",
+    "saturated": "orange",
+}
 
 
 def ds9_regions(model):

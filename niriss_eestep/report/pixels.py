@@ -18,6 +18,7 @@ _KIND_STYLES = {
     "repaired": {"marker": "s", "ms": 4.5, "mfc": "none", "mec": COLOURS[0], "mew": 1.0},
     "flagged": {"marker": "x", "ms": 3, "mec": COLOURS[1], "mew": 0.9},
     "no value": {"marker": "+", "ms": 3.5, "mec": COLOURS[1], "mew": 0.9},
+    "unexplained": {"marker": "x", "ms": 4, "mec": COLOURS[3], "mew": 1.1},
     "low": {"marker": "v", "ms": 3, "mfc": "none", "mec": COLOURS[3], "mew": 0.9},
     "sky outlier": {"marker": "o", "ms": 4, "mfc": "none", "mec": COLOURS[2], "mew": 0.9},
     "saturated": {"marker": "*", "ms": 4, "mfc": COLOURS[4], "mec": "black", "mew": 0.4},

@@ -9,6 +9,7 @@ import pytest
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.pixels import REPAIRED, UNEXPLAINED
 from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import compare, psf_tolerance
@@ -55,6 +56,8 @@ def test_a_damaged_peak_is_found_and_repaired(name, value):
     profile = measured(stamp, name)
     assert "1 unflagged pixel(s) that no star explains taken as bad: x=135, y=235" in profile.status
     assert profile.n_repaired[-1] == 1
+    pixels = profile.pixels
+    assert pixels.kind[235 - pixels.y_origin, 135 - pixels.x_origin] == UNEXPLAINED | REPAIRED
     near = np.abs(profile.count_rate - truth.count_rate) < 4 * profile.count_rate_err
     assert near[4:].all()
     # without a model nothing is said of it
