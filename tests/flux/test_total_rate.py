@@ -46,6 +46,13 @@ def test_annulus_light_with_part_of_the_annulus():
         annulus_light(ee, EDGES, np.zeros(5))
 
 
+def test_without_an_annulus_the_effective_ee_is_the_psf_s_for_several_curves_too():
+    nothing = np.zeros(0)
+    np.testing.assert_array_equal(effective_ee(ee, RADIUS, RADIUS, nothing, nothing), ee(RADIUS))
+    several = effective_ee(lambda r: np.multiply.outer(ee(r), [1.0, 2.0]), RADIUS, RADIUS, nothing, nothing)
+    np.testing.assert_array_equal(several, np.multiply.outer(ee(RADIUS), [1.0, 2.0]))
+
+
 def group(n=2, *, noise=0.0, seed=0, rate=RATE):
     """Profiles of a star of known rate, as an annulus makes them."""
     rng = np.random.default_rng(seed)
