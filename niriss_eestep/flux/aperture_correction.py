@@ -48,7 +48,7 @@ def annulus_light(
         If no part of the annulus was used.
     """
     if len(ring_edges) == 0:
-        return 0.0 * curve(np.ones(1))[0]  # for each of several curves
+        return 0.0
     area = np.pi * np.diff(np.square(ring_edges))
     used = float(np.sum(ring_coverage * area))
     if not used > 0:

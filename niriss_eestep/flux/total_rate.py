@@ -126,8 +126,9 @@ class TotalRate:
 
     @property
     def significance(self) -> float:
-        """``count_rate`` over its standard error; infinite where there is none."""
-        return self.count_rate / self.count_rate_err if self.count_rate_err > 0 else float(np.inf * self.count_rate)
+        """``count_rate`` over its standard error without the scatter between dithers, which may be stars all the same."""
+        err = float(np.sqrt(max(0.0, self.count_rate_err**2 - self.err_scatter**2)))
+        return self.count_rate / err if err > 0 else float(np.inf * self.count_rate)
 
     @property
     def chi2_dof(self) -> float:

@@ -380,6 +380,13 @@ def test_light_that_is_spread_as_no_star_s_is_not_calibrated(spread):
     total_rate(noisy, ee, np.zeros_like, **rings)
 
 
+def test_two_dithers_that_disagree_are_a_star_all_the_same():
+    total = with_totals((1.0, 0.5))
+    assert total.count_rate_err > total.count_rate / 5
+    assert total.significance > 500
+    assert np.isfinite(calibrate_rate(total, None, gain=1.61, pixar_sr=1e-13).count_rate)
+
+
 def test_dithers_that_agree_are_not_told():
     rng = np.random.default_rng(16)
     alarms = 0
