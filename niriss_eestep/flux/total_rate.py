@@ -126,7 +126,7 @@ class TotalRate:
 
     @property
     def significance(self) -> float:
-        """``count_rate`` over its standard error without the scatter between dithers, which may be stars all the same."""
+        """``count_rate`` over its standard error without the scatter between dithers, which are stars all the same."""
         err = float(np.sqrt(max(0.0, self.count_rate_err**2 - self.err_scatter**2)))
         return self.count_rate / err if err > 0 else float(np.inf * self.count_rate)
 
