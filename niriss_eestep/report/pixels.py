@@ -146,7 +146,9 @@ def _stretch(model):
     """Asinh stretch from below the sky to the star: linear near the sky's noise, logarithmic in the star."""
     from matplotlib.colors import AsinhNorm
 
-    usable = np.isfinite(model.stamp) & ((model.stamp_kind & (PIXEL_KINDS["flagged"] | PIXEL_KINDS["low"])) == 0)
+    usable = np.isfinite(model.stamp) & (
+        (model.stamp_kind & sum(PIXEL_KINDS[kind] for kind in ("flagged", "low", "unexplained"))) == 0
+    )
     values = model.stamp[usable] if usable.any() else model.stamp[np.isfinite(model.stamp)]
     low, sky, high = (float(v) for v in (*np.percentile(values, [1, 25]), values.max()))
     spread = max(sky - low, 1e-6 * abs(high), float(np.finfo(np.float32).tiny))
