@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["annulus_light", "effective_ee"]
-
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 

@@ -24,8 +24,6 @@ from scipy.special import chdtrc
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.flux.total_rate import TotalRate, effective_modes, total_rate
 
-__all__ = ["GroupTotal", "GrowthCurve", "PSFFit", "fit_psf", "fitted_groups", "fitted_total"]
-
 #: share s of a mode that each filter has for itself, so that one filter's errors, or a prior that is wrong, do not bind
 #: the others; with 0.05 to 0.2 the totals of trial stars differ by < 0.02 % and are best at the least of them
 OWN_SHARE = 0.1

@@ -16,19 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.instrument import AB_ZERO_FLUX, COLLECTING_AREA
 
-__all__ = [
-    "ExpectedRate",
-    "StandardSpectrum",
-    "blackbody_spectrum",
-    "electron_rate_of_unit_fnu",
-    "expected_rate",
-    "pivot_wavelength",
-    "predicted_photmjsr",
-    "spikes",
-    "zeropoint_ab",
-    "zeropoint_vega",
-]
-
 MICRON = 1.0e4  # [Angstrom]
 PLANCK = 6.62607015e-27  # [erg s], exact (SI 2019)
 LIGHT_SPEED = 2.99792458e10  # [cm/s], exact

@@ -14,17 +14,6 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.instrument import AB_ZERO_FLUX
 
-__all__ = [
-    "AbsFlux",
-    "Stimulus",
-    "TotalRate",
-    "calibrate_rate",
-    "effective_modes",
-    "rate_warnings",
-    "total_rate",
-    "used_radii",
-]
-
 #: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
 SIGNIFICANCE_MIN = 5.0
 

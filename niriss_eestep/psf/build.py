@@ -28,8 +28,6 @@ from niriss_eestep.psf.wavefront import MeasuredWavefront, WavefrontModel
 
 Wavefront = WavefrontModel | MeasuredWavefront
 
-__all__ = ["RADII", "FilterPSF", "Sampling", "build_filter"]
-
 #: radii of the tables [pix]: dense where the EE bends, so that PCHIP interpolation holds to 1e-4
 RADII = np.concatenate([np.arange(0, 100) / 10, np.arange(40, 120) / 4, np.arange(60, 121) / 2])
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.psf.diffraction import ImageGrid
 
-__all__ = ["CHARGE_DIFFUSION", "detected_spectrum"]
-
 CHARGE_DIFFUSION = 0.0202
 """Gaussian sigma of the charge diffusion, per axis [arcsec] (STPSF 2.2, constants; fitted there to effective PSFs)."""
 

@@ -12,16 +12,6 @@ from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import PIXEL_SCALE
 from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
 
-__all__ = [
-    "ImageGrid",
-    "encircled_energy",
-    "monochromatic_intensity",
-    "position_of_star",
-    "shifted",
-    "sub_pixel_light",
-    "wavelength_nodes",
-]
-
 _RADIAN = np.pi / 180 / 3600  # [rad/arcsec]
 
 

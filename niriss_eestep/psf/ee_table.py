@@ -15,8 +15,6 @@ from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.guards.asdf_file import numbers
 from niriss_eestep.instrument import FILTERS
 
-__all__ = ["PSFEE", "EETable", "Modes"]
-
 #: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
 TOLERANCE = 1e-3
 

@@ -11,8 +11,6 @@ from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["PSFImage", "reshaped", "wing_brightness"]
-
 
 @dataclass(frozen=True, eq=False)
 class PSFImage:

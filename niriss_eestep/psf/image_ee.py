@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.position import centre_of_mass
 
-__all__ = ["image_encircled_energy"]
-
 
 def image_encircled_energy(
     image: NDArray[np.float64], oversample: int, radius: NDArray[np.float64]

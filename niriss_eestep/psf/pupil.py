@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 
-__all__ = ["GEOMETRIES", "INFLIGHT_PUPIL", "SEGMENT_CENTRES", "WEBBPSF_PUPIL", "PupilGeometry", "PupilPlane"]
-
 #: diameter of the circle around the primary mirror [m]; the NIRISS pupil's 39 mm are its image
 #: (Ball Aerospace BALL-JWST-SYST-05-003)
 CIRCUMSCRIBED_DIAMETER = 6.603464

@@ -10,37 +10,8 @@ import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
-from niriss_eestep.psf.ee_table import PSFEE, EETable
+from niriss_eestep.psf.ee_table import EETable
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-
-__all__ = ["psfee_from_radtabs", "read_radtab"]
-
-
-def psfee_from_radtabs(directory: str | os.PathLike[str]) -> PSFEE:
-    """Read every ``*_psf.radtab`` of a directory.
-
-    Parameters
-    ----------
-    directory : path
-        Holds one table per filter.
-
-    Returns
-    -------
-    PSFEE
-
-    Raises
-    ------
-    ReferenceDataError
-        Where a file is no such table.
-    """
-    directory = Path(directory)
-    tables: dict[str, EETable] = {}
-    for path in sorted(directory.glob("*.radtab")):
-        name, table = read_radtab(path)
-        if name in tables:
-            raise ReferenceDataError(f"{directory}: two tables of {name}, one of them {path.name}; leave one of them")
-        tables[name] = table
-    return PSFEE(tables, str(directory), {"source": f"radtab tables of {directory.name}; CLEARP transmission removed"})
 
 
 def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:

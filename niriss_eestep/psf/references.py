@@ -18,8 +18,6 @@ from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
 from niriss_eestep.psf.wavefront import WAVEFRONTS, MeasuredWavefront
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
-__all__ = ["build_psfs", "check_filters", "modes_of", "provenance", "psfee_of"]
-
 #: modes kept: fits to 40 stars of other wavefronts have pulls of 2.0 with 32, 1.1 with 64, 1.1 with 100
 N_MODES = 64
 #: the wavelengths are weighted for a star like the Sun; EE differs by < 1e-3 for a white dwarf

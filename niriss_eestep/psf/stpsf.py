@@ -19,46 +19,10 @@ from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.image_ee import image_encircled_energy
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 
-__all__ = ["compute_with_stpsf", "psfee_from_images", "read_psf_image"]
-
 #: extensions that STPSF writes, the best first: with distortion before without, oversampled before detector-sampled
 EXTENSIONS = ("OVERDIST", "OVERSAMP", "DET_DIST", "DET_SAMP")
 #: detector pixels that STPSF computes; to 70 pix from the star
 STPSF_FIELD = 141
-
-
-def psfee_from_images(directory: str | os.PathLike[str], model: PSFEE) -> PSFEE:
-    """Measure the encircled energy of every PSF image of a directory.
-
-    Parameters
-    ----------
-    directory : path
-        Holds one FITS file per filter.
-    model : PSFEE
-        Our own EE, which tells how an image is normalised and what light lies beyond it.
-
-    Returns
-    -------
-    PSFEE
-
-    Raises
-    ------
-    ReferenceDataError
-        Where a file is no NIRISS imaging PSF, or two are of the same filter.
-    """
-    directory = Path(directory)
-    files = sorted(p for p in directory.iterdir() if p.name.endswith((".fits", ".fits.gz")))
-    tables: dict[str, EETable] = {}
-    origin: dict[str, Path] = {}
-    notes = {}
-    for path in files:
-        name, table, note = read_psf_image(path, model)
-        if name in tables:
-            raise ReferenceDataError(
-                f"{directory}: {origin[name].name} and {path.name} are both PSFs of {name}; leave one of them"
-            )
-        tables[name], origin[name], notes[name] = table, path, f"{path.name}: {note}"
-    return PSFEE(tables, str(directory), {"source": f"STPSF/WebbPSF images of {directory.name}", "images": notes})
 
 
 def read_psf_image(path: str | os.PathLike[str], model: PSFEE) -> tuple[str, EETable, str]:
@@ -143,8 +107,8 @@ def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
             instrument.filter = name
             psf = instrument.calc_psf(fov_pixels=STPSF_FIELD, oversample=4, normalize="exit_pupil")
             psf.writeto(Path(directory) / f"{name}.fits")
-        measured = psfee_from_images(directory, model)
-    return PSFEE(measured.tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
+        tables = {name: read_psf_image(Path(directory) / f"{name}.fits", model)[1] for name in filters}
+    return PSFEE(tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
 
 
 def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:

@@ -19,8 +19,6 @@ from niriss_eestep.psf.pupil import (
     pixel_centres,
 )
 
-__all__ = ["INFLIGHT", "PRELAUNCH", "WAVEFRONTS", "MeasuredWavefront", "WavefrontModel", "inflight", "measured"]
-
 #: Zernike terms (n, m) of a segment: piston, tip, tilt, then the shapes up to the third order
 SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3))
 #: terms of the whole pupil: defocus to third order and spherical; piston, tip and tilt move the image only

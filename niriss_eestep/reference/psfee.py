@@ -95,18 +95,29 @@ def _from_asdf(path: Path) -> PSFEE:
 
 @read_once
 def _from_directory(path: Path) -> PSFEE:
-    """Read a directory of STPSF FITS images, or of radtab tables."""
-    from niriss_eestep.psf.radtab import psfee_from_radtabs
-    from niriss_eestep.psf.stpsf import psfee_from_images
+    """Read a directory of STPSF FITS images, or of radtab tables, one per filter."""
+    from niriss_eestep.psf.radtab import read_radtab
+    from niriss_eestep.psf.stpsf import read_psf_image
 
-    names = [p.name for p in path.iterdir()]
-    if any(name.endswith((".fits", ".fits.gz")) for name in names):
-        return psfee_from_images(path, load_psfee())
-    if any(name.endswith(".radtab") for name in names):
-        return psfee_from_radtabs(path)
-    raise ReferenceDataError(
-        f"{path}: neither FITS images of STPSF/WebbPSF nor *_psf.radtab tables in this directory (psfee reference)"
-    )
+    names = sorted(p.name for p in path.iterdir())
+    images = [name for name in names if name.endswith((".fits", ".fits.gz"))]
+    files = images or [name for name in names if name.endswith(".radtab")]
+    if not files:
+        raise ReferenceDataError(
+            f"{path}: neither FITS images of STPSF/WebbPSF nor *_psf.radtab tables in this directory (psfee reference)"
+        )
+    tables: dict[str, EETable] = {}
+    origin: dict[str, str] = {}
+    model = load_psfee() if images else None
+    for file in files:
+        name, table, note = read_psf_image(path / file, model) if model else (*read_radtab(path / file), "radtab")
+        if name in tables:
+            raise ReferenceDataError(
+                f"{path}: {origin[name].split(':')[0]} and {file} are both PSFs of {name}; leave one of them"
+            )
+        tables[name], origin[name] = table, f"{file}: {note}"
+    source = "STPSF/WebbPSF images" if images else "radtab tables, CLEARP transmission removed"
+    return PSFEE(tables, str(path), {"source": f"{source}, of {path.name}", "images": origin})
 
 
 @read_once
