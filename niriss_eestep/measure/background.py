@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
 
@@ -82,8 +81,8 @@ class Background:
     n_rejected: int
     r_in: float
     r_out: float
-    ring_edges: NDArray[np.float64]
-    ring_coverage: NDArray[np.float64]
+    ring_edges: Array
+    ring_coverage: Array
     method: str = "annulus"
     dark: float = np.nan
 
@@ -117,7 +116,7 @@ class Sky:
     """
 
     background: Background
-    weights: NDArray[np.float64]
+    weights: Array
 
 
 def fixed_background(value: float, err: float = 0.0, *, method: str = "constant") -> Background:
@@ -137,7 +136,7 @@ def fixed_background(value: float, err: float = 0.0, *, method: str = "constant"
     return Background(value, err, np.nan, 0, 0, 0.0, 0.0, np.zeros(0), np.zeros(0), method)
 
 
-def given_covariance(background: Background, area: NDArray[np.float64]) -> NDArray[np.float64]:
+def given_covariance(background: Background, area: Array) -> Array:
     """Covariance that the error of a background given from elsewhere brings to apertures.
 
     Parameters
@@ -155,9 +154,7 @@ def given_covariance(background: Background, area: NDArray[np.float64]) -> NDArr
     return np.outer(area, area) * err**2
 
 
-def _mirror_extremes(
-    image: NDArray[np.float64], good: NDArray[np.bool_], x: float, y: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mirror_extremes(image: Array, good: Mask, x: float, y: float) -> tuple[Array, Array]:
     """Highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none."""
     jj, ii = np.indices(image.shape)
     at = np.array([2 * y - jj, 2 * x - ii])
@@ -168,9 +165,7 @@ def _mirror_extremes(
     return np.where(np.isfinite(high), high, np.inf), np.where(np.isfinite(low), low, -np.inf)
 
 
-def unflagged_outliers(
-    image: NDArray[np.float64], variance: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: float
-) -> NDArray[np.bool_]:
+def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:
     """Pixels of the annulus that neither noise nor the star can explain: cosmic rays, hot pixels, other stars.
 
     A pupil function with little wavefront error has a point-symmetric PSF, so what a diffraction spike brings to one
@@ -209,7 +204,7 @@ def unflagged_outliers(
     return use & (above | below)
 
 
-def _clipped_std(values: NDArray[np.float64], sigma: float = 3.0) -> float:
+def _clipped_std(values: Array, sigma: float = 3.0) -> float:
     """Standard deviation after iterated clipping about the mean; NaN of less than two values."""
     if values.size < 2:
         return np.nan
@@ -222,9 +217,7 @@ def _clipped_std(values: NDArray[np.float64], sigma: float = 3.0) -> float:
     return float(values.std())
 
 
-def _ring_coverage(
-    use: NDArray[np.bool_], x: float, y: float, r_in: float, r_out: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _ring_coverage(use: Mask, x: float, y: float, r_in: float, r_out: float) -> tuple[Array, Array]:
     """Edges of rings 1 pix wide, and the fraction of each ring's area that was used."""
     edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
     # one circle at a time: of a wide annulus on a full frame all together would fill the memory
@@ -232,15 +225,7 @@ def _ring_coverage(
     return edges, np.diff(within) / (np.pi * np.diff(edges**2))
 
 
-def measure_background(
-    image: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    bad: NDArray[np.bool_],
-    x: float,
-    y: float,
-    r_in: float,
-    r_out: float,
-) -> Sky:
+def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: float, r_in: float, r_out: float) -> Sky:
     """Mean of the good pixels of an annulus, each by its exact overlap.
 
     Parameters

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
+
+from niriss_eestep.measure.geometry import Array, Mask
 
 __all__ = ["N_TERMS", "SkyShape", "fit_sky", "judged"]
 
@@ -45,11 +46,11 @@ class SkyShape:
         How often noise alone makes as much of a shape in a flat sky.
     """
 
-    terms: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    coefficient: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    wing: NDArray[np.float64]
+    terms: Array
+    weights: Array
+    coefficient: Array
+    covariance: Array
+    wing: Array
     chance: float = 1.0
 
     @property
@@ -58,7 +59,7 @@ class SkyShape:
         return self.chance < _PROBABILITY
 
     @property
-    def image(self) -> NDArray[np.float64]:
+    def image(self) -> Array:
         """The fitted sky [DN/s/pix], shape (ny, nx)."""
         return np.einsum("k,kyx->yx", self.coefficient, self.terms)
 
@@ -68,7 +69,7 @@ class SkyShape:
         return self.coefficient[3] / _UNIT**2, float(np.sqrt(self.covariance[3, 3])) / _UNIT**2
 
 
-def fit_sky(residual: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: float, r_min: float) -> SkyShape | None:
+def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> SkyShape | None:
     """Fit the shape of the sky.
 
     Parameters
@@ -101,7 +102,7 @@ def fit_sky(residual: NDArray[np.float64], use: NDArray[np.bool_], x: float, y: 
     return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS))
 
 
-def judged(shape: SkyShape, light: NDArray[np.float64], noise: NDArray[np.float64]) -> SkyShape:
+def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
     """Test whether the sky is flat.
 
     Parameters

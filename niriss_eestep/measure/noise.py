@@ -13,9 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.instrument import IPC_KERNEL
+from niriss_eestep.measure.geometry import Array, Mask
 
 __all__ = [
     "SHAPES",
@@ -70,11 +70,11 @@ class PixelCorrelation:
         Sky pixels that it was measured on.
     """
 
-    amplitude: NDArray[np.float64]
+    amplitude: Array
     variance: float = 0.0
     n_pixels: int = 0
 
-    def covariance(self, dy: NDArray[np.float64], dx: NDArray[np.float64]) -> NDArray[np.float64]:
+    def covariance(self, dy: Array, dx: Array) -> Array:
         """Covariance of two pixels that lie this far apart, up to a constant that is the same for all pairs.
 
         Parameters
@@ -91,7 +91,7 @@ class PixelCorrelation:
         return np.asarray(np.einsum("k,k...->...", self.amplitude, _shapes(dy, dx)))
 
 
-def _shapes(dy: NDArray[np.float64], dx: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shapes(dy: Array, dx: Array) -> Array:
     """`SHAPES` at separations, shape (8, ...).
 
     1/f noise has the covariance of a logarithm of the time between reads. A constant does not matter to sums from
@@ -108,7 +108,7 @@ def _shapes(dy: NDArray[np.float64], dx: NDArray[np.float64]) -> NDArray[np.floa
 
 
 @lru_cache(maxsize=4)
-def _lag_shapes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lag_shapes() -> tuple[Array, Array]:
     """Shapes, and a constant, at the separations of all pairs, each pair once; and how much each separation counts."""
     dy, dx = np.arange(-_REACH, _REACH + 1)[:, None], np.arange(_REACH + 1)[None, :]
     shapes = _shapes(*np.broadcast_arrays(dy, dx))
@@ -119,7 +119,7 @@ def _lag_shapes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.concatenate([shapes[:-1], np.ones((1, *shapes.shape[1:]))]), weight
 
 
-def _pair_sums(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pair_sums(image: Array) -> Array:
     """Sum of the products of all pairs of pixels by their separation, shape (2 reach + 1, reach + 1)."""
     shape = [scipy.fft.next_fast_len(max(n, _REACH + 1) + _REACH, real=True) for n in image.shape]
     transform = scipy.fft.rfft2(image, shape)
@@ -127,9 +127,7 @@ def _pair_sums(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.roll(sums, _REACH, axis=0)[: 2 * _REACH + 1, : _REACH + 1])
 
 
-def sky_pixels(
-    residual: NDArray[np.float64], variance: NDArray[np.float64], bad: NDArray[np.bool_], light: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mask:
     """Pixels that hold sky and noise alone, as far as a model of the star's light tells.
 
     Parameters
@@ -156,7 +154,7 @@ def sky_pixels(
 
 
 def estimate_correlation(
-    residual: NDArray[np.float64], variance: NDArray[np.float64], use: NDArray[np.bool_], *, shape_removed: bool = False
+    residual: Array, variance: Array, use: Mask, *, shape_removed: bool = False
 ) -> PixelCorrelation:
     """Measure how the noise of pixels is correlated.
 
@@ -214,7 +212,7 @@ def estimate_correlation(
     return PixelCorrelation(amplitude, level, n)
 
 
-def correlated_covariance(reach: NDArray[np.float64], correlation: PixelCorrelation) -> NDArray[np.float64]:
+def correlated_covariance(reach: Array, correlation: PixelCorrelation) -> Array:
     """Covariance that correlated noise adds to weighted sums of pixels.
 
     Parameters
@@ -245,9 +243,7 @@ def correlated_covariance(reach: NDArray[np.float64], correlation: PixelCorrelat
     )
 
 
-def destriped(
-    reach: NDArray[np.float64], residual: NDArray[np.float64], use: NDArray[np.bool_], direction: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def destriped(reach: Array, residual: Array, use: Mask, direction: str) -> tuple[Array, Array]:
     """Take the mean of the sky pixels of each row or column out of weighted sums.
 
     Parameters
@@ -275,7 +271,7 @@ def destriped(
     return reach, np.einsum("iyx,yx->i", reach - before, np.where(use, residual, 0.0))
 
 
-def seen_through_ipc(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+def seen_through_ipc(reach: Array) -> Array:
     """How sums depend on the charge of each pixel, of which the neighbours show some.
 
     Parameters
@@ -297,7 +293,7 @@ def seen_through_ipc(reach: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def flat_covariance(reach: NDArray[np.float64], sigma: NDArray[np.float64], scale: float = 0.0) -> NDArray[np.float64]:
+def flat_covariance(reach: Array, sigma: Array, scale: float = 0.0) -> Array:
     """Covariance that the error of the flat field gives to weighted sums of pixels.
 
     Parameters

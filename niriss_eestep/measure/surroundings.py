@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from niriss_eestep.measure.flatness import N_TERMS, SkyShape, fit_sky, judged
-from niriss_eestep.measure.geometry import covariance_of_sums
+from niriss_eestep.measure.geometry import Array, Mask, covariance_of_sums
 from niriss_eestep.measure.noise import (
     SHAPES,
     PixelCorrelation,
@@ -46,15 +45,13 @@ class Surroundings:
     destripe : {'none', 'rows', 'columns', 'both'}
     """
 
-    residual: NDArray[np.float64]
-    use: NDArray[np.bool_]
+    residual: Array
+    use: Mask
     correlation: PixelCorrelation
     shape: SkyShape | None = None
     destripe: str = "none"
 
-    def corrected(
-        self, reach: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def corrected(self, reach: Array) -> tuple[Array, Array, Array]:
         """Take the sky's shape and the lines' noise out of sums, as far as asked for.
 
         Parameters
@@ -83,7 +80,7 @@ class Surroundings:
         return reach, change, slope
 
 
-def study_surroundings(stamp: Stamp, bad: NDArray[np.bool_], star: Star, options: EEOptions) -> Surroundings:
+def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) -> Surroundings:
     """Look at the pixels around the star.
 
     Parameters
