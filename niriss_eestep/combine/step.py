@@ -63,7 +63,7 @@ class CombineProfilesStep(FluxStep):
                 model = self.open_member(member)
                 if type(model) not in SUFFIXES:
                     raise ProductError(
-                        f"{member.filename}: is a {type(model).__name__}; EE and SB profiles can be combined"
+                        f"{member.filename}: not a profile ({type(model).__name__}); run ee_photometry first"
                     )
                 first, key = first or model, (type(model).__name__, *group_of(model).values())
                 groups.setdefault(key, []).append((_exposure_name(member, model), member, completed(model)))

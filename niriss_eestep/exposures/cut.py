@@ -100,13 +100,13 @@ def check_exposure(name, meta, *, allow_nrm=False):
         if allow_nrm and wheels[0] in FILTERS:
             return wheels[0]
         raise ExposureError(
-            f"{name}: the pupil wheel holds the NRM, whose PSF is another; allow_nrm=True measures it all the same"
+            f"{name}: the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
         )
     found = next((f for f, facts in FILTERS.items() if wheels == (facts.header_filter, facts.header_pupil)), None)
     if found is None:
         raise ExposureError(
-            f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is none of the NIRISS imaging set-ups "
-            "(None: missing, or no value of JWST's)"
+            f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up "
+            "(None: missing, or not a value that JWST uses)"
         )
     return found
 
@@ -345,7 +345,7 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     """
     if hasattr(model, "kind"):
         raise ExposureError(
-            f"{name}: is a product ({type(model).__name__}); exposures can be measured: _rate, _cal, _rateints"
+            f"{name}: is a product ({type(model).__name__}), not an exposure; give _rate, _cal or _rateints files"
         )
     check_exposure(name, model.meta, allow_nrm=allow_nrm)
     layers = image_layers(name, model)

@@ -81,7 +81,7 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
         said = extensions[0].header.get(keyword)
         if isinstance(said, str) and said.strip() not in ("", value):
             raise ExposureError(
-                f"{source.name}: {keyword} is {said.strip()!r}, which is no value of JWST's; correct the header"
+                f"{source.name}: {keyword} is {said.strip()!r}, which is not a value that JWST uses; correct the header"
             )
     return model
 

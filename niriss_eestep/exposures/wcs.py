@@ -178,7 +178,8 @@ def _header_wcs(name, info):
             wcs.wcs.set()
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
         raise ExposureError(
-            f"{name}: the WCS keywords make no WCS ({str(error).strip().splitlines()[-1]}); give source_x and source_y"
+            f"{name}: the WCS keywords are not a valid WCS ({str(error).strip().splitlines()[-1]}); "
+            "give source_x and source_y"
         ) from error
 
     def to_pixel(ra, dec):

@@ -91,7 +91,7 @@ class AbsFluxStep(FluxStep):
                 model = self.open_member(member)
                 if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
                     raise ProductError(
-                        f"{member.filename}: is a {type(model).__name__}; combined EE profiles can be calibrated"
+                        f"{member.filename}: not a combined EE profile ({type(model).__name__}): run combine_profiles"
                     )
                 if isinstance(model, CombinedEEModel):
                     models.append(completed_group(model))
@@ -113,7 +113,7 @@ class AbsFluxStep(FluxStep):
         return results if len(results) > 1 else results[0]
 
     def check_parameters(self, parameters):
-        """Refuse radii in the wrong order, and errors that are none."""
+        """Refuse radii in the wrong order, and negative errors."""
         for low, high in (("radius_min", "radius_max"), ("fit_radius_min", "fit_radius_max")):
             r_min, r_max = parameters[low], parameters[high]
             if not 0 < r_min <= r_max < np.inf:
@@ -122,7 +122,7 @@ class AbsFluxStep(FluxStep):
                 )
         for name in ("gain_err", "throughput_err"):
             if not 0 <= parameters[name] < np.inf:
-                raise ParameterError(f"{name}={parameters[name]}: a standard error is 0 or more")
+                raise ParameterError(f"{name}={parameters[name]}: a standard error must be 0 or more")
 
     def collect(self, name, models, calibrated, lost=()):
         """Make the product of groups that have been calibrated.
@@ -238,7 +238,7 @@ class AbsFluxStep(FluxStep):
     def _measured(self, model, group):
         """Total count rate of a group, with the PSF as the reference has it."""
         if group["pupil"] == "NRM":
-            raise ReferenceDataError("the NRM's PSF is none of the PSF references': no aperture correction")
+            raise ReferenceDataError("no PSF reference holds the NRM's PSF: no aperture correction")
         parameters = self.parameters_for(model)
         find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
         correction, modes_at = find(model, group, parameters)

@@ -185,7 +185,7 @@ def _check_text(
         # a mapping's entries are keys and values in turn
         is_key = node.is_map and node.key is None
         if tags is not None and not tags.fullmatch(tag):
-            raise error(f"{path}: holds an object of the foreign kind {tag}")
+            raise error(f"{path}: holds an object of an unknown type: {tag}")
         if (is_key and value == "$ref") or (
             node.is_array and node.key == "source" and not OWN_SOURCE.fullmatch(str(value))
         ):

@@ -306,7 +306,7 @@ def without_absurd_variances(exposure: Stamp, options: EEOptions) -> Stamp:
     absurd = ~exposure.bad & (np.maximum(from_level, scatter) < _ABSURD * np.sqrt(np.abs(exposure.variance)))
     if scatter == 0 or not absurd.any() or absurd[annulus].mean() > 0.5:
         return exposure
-    told = f"{absurd.sum()} pixels have variances that no noise explains: they get that of the sky's scatter"
+    told = f"{absurd.sum()} pixels have implausible variances; the sky's scatter was used instead"
     photons = exposure.photon_variance
     return replace(
         exposure,

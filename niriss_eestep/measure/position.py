@@ -359,7 +359,7 @@ def measure_centroid(
     shift = float(np.hypot(new_x - first[0], new_y - first[1]))
     if shift > search_radius + box / 2:
         raise ExposureError(
-            f"no star within search_radius={search_radius:g} pix of the first position: the centroid runs off by "
+            f"no star within search_radius={search_radius:g} pix of the first position: the centroid moved by "
             f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
         )
     return Centroid(new_x, new_y, x_err, y_err, shift, method)

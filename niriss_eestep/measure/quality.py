@@ -122,11 +122,11 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
         )
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
     if lost.size:
-        found.append(f"apertures from {lost[0]:g} pix leave the image")
+        found.append(f"apertures from {lost[0]:g} pix extend beyond the image")
     if _falls(profile) and not profile.failure:
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
-        found.append("all variances are zero: the errors say nothing")
+        found.append("all variances are zero: the errors mean nothing")
     return tuple(found) + _surroundings(exposure, profile, seen, star)
 
 
@@ -156,7 +156,7 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
     if not noisy or 1 / _SCATTER_FACTOR < stated / seen < _SCATTER_FACTOR or (seen > stated and not both):
         return ()
     return (
-        f"the sky's pixels scatter by {seen:.3g} DN/s and their variances say {stated:.3g}: the errors are wrong; "
+        f"the sky pixels scatter by {seen:.3g} DN/s and their variances say {stated:.3g}: the errors are wrong; "
         "look at VAR_POISSON, VAR_RNOISE and ERR",
     )
 
@@ -180,14 +180,14 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     if neighbour is not None:
         fraction, i, j, apart = neighbour
         found.append(
-            f"light of {100 * fraction:.2g} % of the star's, {apart:.0f} pix from it at x={i + exposure.x_origin:.0f}, "
-            f"y={j + exposure.y_origin:.0f}, is not the star's: a neighbour?"
+            f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix away), "
+            f"{100 * fraction:.3g} % of the star's light"
         )
     offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
-        found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: two stars?")
+        found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: possibly two stars")
     if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
-        found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: a neighbour?")
+        found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: possible neighbour")
     finite = np.flatnonzero(np.isfinite(profile.count_rate))
     if sky.weights.any() and finite.size:
         shape, k = profile.sky_shape, finite[np.argmin(np.abs(profile.radius[finite] - 10))]

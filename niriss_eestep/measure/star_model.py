@@ -170,7 +170,7 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
     places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
     before = False if exposure.unexplained is None else exposure.unexplained
-    told = f"{len(places)} unflagged pixel(s) that no star explains taken as bad: {listed}"
+    told = f"{len(places)} unflagged pixel(s) that do not fit the star were treated as bad: {listed}"
     return replace(exposure, bad=exposure.bad | odd, unexplained=odd | before, warnings=(*exposure.warnings, told))
 
 

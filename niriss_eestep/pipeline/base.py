@@ -308,7 +308,9 @@ class FluxStep(JwstStep):
             return products
         if len(products) > 1:
             given = Path(self.output_file).name
-            log.warning("output_file=%s names none of %d products: they keep their names", given, len(products))
+            log.warning(
+                "output_file=%s is not used: there are %d products, which keep their own names", given, len(products)
+            )
             return products
         return [replace(product, name=exposure_root(self.output_file)) for product in products]
 

@@ -80,7 +80,7 @@ def completed_group(combined):
     Raises
     ------
     ProductError
-        If it lacks what nothing can stand for.
+        If it lacks something that has no sensible default.
     """
     tree, label = combined._instance, combined.meta.filename or "combined profile in memory"
     missing = [name for name in OF_A_GROUP if tree.get(name) is None]

@@ -77,5 +77,5 @@ def neighbour_of(model):
         x and y [pix], the first pixel is (0, 0).
     """
     warnings = " ".join(map(str, model._instance["meta"][model.meta_key].get("warnings") or ()))
-    found = re.search(r"at x=(-?\d+), y=(-?\d+), is not the star's", warnings)
+    found = re.search(r"possible neighbour at x=(-?\d+), y=(-?\d+)", warnings)
     return found and (float(found[1]), float(found[2]))

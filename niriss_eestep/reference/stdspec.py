@@ -195,7 +195,7 @@ def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:
     if directory is None:
         if not os.environ.get("PYSYN_CDBS"):
             raise ReferenceDataError(
-                "where the CALSPEC spectra are is not known: give a spectrum file, or set the environment variable "
+                "the CALSPEC spectra were not found: give a spectrum file, or set the environment variable "
                 "PYSYN_CDBS to the directory that holds calspec/"
             )
         directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"

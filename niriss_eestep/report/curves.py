@@ -124,10 +124,7 @@ def resolve_psfee(name):
             return load_psfee(path), ""
     except NirissEEError as error:
         return load_psfee(), f"{error}; the packaged encircled energy is drawn instead"
-    return (
-        load_psfee(),
-        f"the psfee reference {name} is not to be found; the packaged encircled energy is drawn instead",
-    )
+    return (load_psfee(), f"the psfee reference {name} was not found; the packaged encircled energy is drawn instead")
 
 
 def _in_crds_cache(name):

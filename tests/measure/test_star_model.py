@@ -54,7 +54,7 @@ def test_a_damaged_peak_is_found_and_repaired(name, value):
     truth = measured(stamp, name)
     stamp.image[35, 35] = value
     profile = measured(stamp, name)
-    assert "1 unflagged pixel(s) that no star explains taken as bad: x=135, y=235" in profile.status
+    assert "1 unflagged pixel(s) that do not fit the star were treated as bad: x=135, y=235" in profile.status
     assert profile.n_repaired[-1] == 1
     pixels = profile.pixels
     assert pixels.kind[235 - pixels.y_origin, 135 - pixels.x_origin] == UNEXPLAINED | REPAIRED
@@ -79,9 +79,9 @@ def test_a_dead_row_is_repaired_to_its_ends(name):
 @pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
 def test_a_companion_is_told_and_left(name):
     profile = measured(star(name, np.random.default_rng(7), others=((0.02, 6.0, -5.0),)), name)
-    assert "is not the star's: a neighbour?" in profile.status
-    assert "no star explains" not in profile.status
-    assert float(profile.status.split("light of ")[1].split(" %")[0]) == pytest.approx(2.0, rel=0.35)
+    assert "possible neighbour at x=" in profile.status
+    assert "do not fit the star" not in profile.status
+    assert float(profile.status.split("pix away), ")[1].split(" %")[0]) == pytest.approx(2.0, rel=0.35)
 
 
 def test_the_rate_is_not_moved_by_bad_pixels():

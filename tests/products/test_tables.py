@@ -197,7 +197,7 @@ def test_ds9_regions(products):
     model = products["ee_profile"]
     record = model._instance["meta"]["ee"]
     record.update(x_center=30.25, y_center=40.5, background_r_in=20.0, background_r_out=25.0)
-    record["warnings"] = ["light at x=44, y=43, is not the star's"]
+    record["warnings"] = ["possible neighbour at x=44, y=43 (14 pix away), 2 % of the star's light"]
     record.update(stamp_x0=3, stamp_y0=10)
     kind = np.zeros((61, 61), dtype=np.uint8)
     kind[31, 28] = 1  # flagged: x = 31, y = 41, in DS9's count from 1: 32, 42

@@ -202,7 +202,7 @@ def test_reference_that_is_gone_is_said(program):
         text = Page(report_html(program.bundle)).text
     finally:
         program.abs_flux._instance["meta"]["ref_file"]["psfee"]["name"] = "packaged"
-    assert "/nowhere/psfee.asdf is not to be found" in text
+    assert "/nowhere/psfee.asdf was not found" in text
 
 
 def test_66_exposures(make_program, spectrum):

@@ -118,7 +118,7 @@ def test_output_file_names_a_single_product(pipeline, tmp_path, caplog):
     assert len(list(tmp_path.glob("mine_f???w_sub???_eecombined.asdf"))) >= 1
     names = [{"name": name, "members": [{"expname": p, "exptype": "science"} for p in combined]} for name in "ab"]
     AbsFluxStep.call({"products": names}, output_dir=str(tmp_path), output_file="mine", save_results=True)
-    assert "output_file=mine names none of 2 products" in caplog.text
+    assert "output_file=mine is not used: there are 2 products" in caplog.text
     assert {path.name for path in tmp_path.glob("*_absflux.asdf")} == {f"{n}_absflux.asdf" for n in ("a", "b", "mine")}
 
 
@@ -248,7 +248,7 @@ def test_a_list_leaves_no_trace_in_a_step_that_is_used_again(program, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"abs_flux": {"gain_err": -1.0}}, "gain_err=-1.0: a standard error is 0 or more"),
+        ({"abs_flux": {"gain_err": -1.0}}, "gain_err=-1.0: a standard error must be 0 or more"),
         ({"abs_flux": {"throughput_err": float("nan")}}, "throughput_err=nan"),
         ({"abs_flux": {"radius_min": 12.0, "radius_max": 8.0}}, "radius_min=12, radius_max=8"),
         ({"ee_photometry": {"radii": [5.0, 3.0]}}, "radii"),
