@@ -180,8 +180,8 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     if neighbour is not None:
         fraction, i, j, apart = neighbour
         found.append(
-            f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix away), "
-            f"{100 * fraction:.3g} % of the star's light"
+            f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix "
+            f"away), {100 * fraction:.3g} % of the star's light"
         )
     offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
