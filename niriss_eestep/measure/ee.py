@@ -13,7 +13,7 @@ from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid, weighted_sums
+from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
 from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, centre_of_mass, locate_star
@@ -119,21 +119,27 @@ def _beside_image(
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
     report, psf = core_report(exposure.dq, star.distance, options.core_radius), star.psf
-    if psf.render is None or psf.mean_ee is None:
+    if star.model is None or psf.render is None or psf.mean_ee is None:
         return report, None
-    x, y, shape = star.x, star.y, star.distance.shape
+    # what lies beyond the apertures is not worth its time
+    reach = int(options.radii[-1]) + 2
+    low_x, low_y = (max(0, round(at) - reach) for at in (star.x, star.y))
+    cut = slice(low_y, round(star.y) + reach + 1), slice(low_x, round(star.x) + reach + 1)
+    x, y, shape = star.x - low_x, star.y - low_y, star.distance[cut].shape
     image = psf.render(x, y, shape)
+    in_sky = image[0, 0] - star.model[cut][0, 0]
     if centroid.method == "com":
         # the star's own centre of mass is that of the model where the model lies where the star does
         found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
         image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
-    phase = weighted_sums(weights.reshape(len(weights), -1), image.ravel()) - psf.mean_ee(np.array(options.radii))
-    near, peak = (star.distance <= _CHARGE_KEPT) & ~seen.bad, image == image.max()
+    phase = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
+    near, peak = (star.distance[cut] <= _CHARGE_KEPT) & ~seen.bad[cut], image == image.max()
     beside = np.array([peak, scipy.ndimage.binary_dilation(peak) & ~peak])
-    model = image - np.sum(star.sky.weights * image)
-    rate = seen.image[near].sum() / max(model[near].sum(), 1e-3)
-    if rate > 0 and not np.any(seen.bad & beside):
-        light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in (rate * model, seen.image, seen.variance))
+    layers = image - in_sky, seen.image[cut], seen.variance[cut]
+    rate = layers[1][near].sum() / max(layers[0][near].sum(), 1e-3)
+    if rate > 0 and not np.any(seen.bad[cut] & beside):
+        light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
+        light *= rate
         ratio, err = got / light - 1, np.sqrt(noise) / light
         report = replace(report, peak=float(ratio[0]), sides=float(ratio[1]))
         report = replace(report, peak_err=float(err[0]), sides_err=float(err[1]))

@@ -86,9 +86,10 @@ class PSFImage:
         """
         return wing_brightness(self.radius, self.ee, distance)
 
-    def mean_ee(self, radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    @cached_property
+    def mean_ee(self) -> PchipInterpolator:
         """Encircled energy at radii [pix], averaged over pixel phases."""
-        return np.asarray(PchipInterpolator(self.radius, self.ee)(radius))
+        return PchipInterpolator(self.radius, self.ee)
 
     def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Integrate a star over detector pixels.

@@ -136,12 +136,12 @@ def _region(subarray: str) -> Subarray:
     return replace(array, size=size, start=array.start + (array.size - size) // 2)
 
 
-def _scene(filter_name: str, subarray: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> Scene:
+def trial_scene(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> Scene:
     """A star near the middle of a subarray, at a random pixel phase."""
-    array, rate = _region(subarray), trial.electron_rate
+    array, rate = _region(trial.subarray), trial.electron_rate
     x, y = array.centre + rng.uniform(-_DITHER, _DITHER, 2)
     peak = psf.render(32.0, 32.0, (65, 65)).max()
-    readout = choose_readout(get_subarray(subarray), peak_rate=rate * peak, star_rate=rate)
+    readout = choose_readout(get_subarray(trial.subarray), peak_rate=rate * peak, star_rate=rate)
     return Scene(
         shape=array.shape,
         star=Star(float(x), float(y), rate),
@@ -253,7 +253,7 @@ def case_errors(
     for k in range(n):
         profiles = []
         for _ in range(case.n_dithers):
-            scene = _scene(filter_name, subarray, psf, Trial(blemishes=case.blemishes), rng)
+            scene = trial_scene(filter_name, psf, Trial(subarray=subarray, blemishes=case.blemishes), rng)
             exposure = star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene)
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
@@ -338,7 +338,7 @@ def noisy_group(
 ) -> tuple[list[EEProfile], NDArray[np.float64]]:
     """Profiles of a group's exposures, and the count rates that they have without noise and effects."""
     noisy, exact, flat, model = [], [], None, PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
-    scenes = [_scene(filter_name, trial.subarray, psf, trial, rng) for _ in range(trial.n_dithers)]
+    scenes = [trial_scene(filter_name, psf, trial, rng) for _ in range(trial.n_dithers)]
     for k, scene in enumerate(scenes):
         star, before = (scenes[0 if trial.same_pixels else at].star for at in (k, k - 1))
         left = trial.effects.persistence * trial.electron_rate
