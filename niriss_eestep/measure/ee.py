@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
@@ -122,7 +124,7 @@ def _beside_image(
     if star.model is None or psf.render is None or psf.mean_ee is None:
         return report, None
     # what lies beyond the apertures is not worth its time
-    reach = int(options.radii[-1]) + 2
+    reach = int(max(options.radii[-1], options.centroid_box)) + 2
     low_x, low_y = (max(0, round(at) - reach) for at in (star.x, star.y))
     cut = slice(low_y, round(star.y) + reach + 1), slice(low_x, round(star.x) + reach + 1)
     x, y, shape = star.x - low_x, star.y - low_y, star.distance[cut].shape
@@ -130,8 +132,9 @@ def _beside_image(
     in_sky = image[0, 0] - star.model[cut][0, 0]
     if centroid.method == "com":
         # the star's own centre of mass is that of the model where the model lies where the star does
-        found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
-        image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
+        with suppress(ExposureError):  # of a star at the image's edge
+            found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
+            image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
     phase = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
     near, peak = (star.distance[cut] <= _CHARGE_KEPT) & ~seen.bad[cut], image == image.max()
     beside = np.array([peak, scipy.ndimage.binary_dilation(peak) & ~peak])

@@ -8,6 +8,9 @@ import pytest
 
 from niriss_eestep.flux.total_rate import total_rate
 from niriss_eestep.instrument import GAIN
+from niriss_eestep.measure.ee import measure_ee
+from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
@@ -128,3 +131,25 @@ def test_totals_at_small_radii_use_the_ee_of_the_star_s_own_pixel_phase():
     # twelve pulls: their standard deviation is known to 0.2
     assert 0.5 < np.sqrt(np.mean((errors / stated) ** 2)) < 1.6
     assert np.sqrt(np.mean(np.array(found[False])[:, 0] ** 2)) > 4 * np.sqrt(np.mean(errors**2))
+
+
+def test_the_sky_s_part_of_the_error_is_that_of_the_annulus_s_mean():
+    # pixels of equal variance: the sky's error is that of the mean of the annulus, times the apertures' areas
+    psf, ee, variance = PSFS["F200W"], partial(load_psfee().ee, "F200W"), 4.0
+    light = 1e5 * psf.render(35.2, 34.9, (71, 71)) + 3.0
+    layers = light, np.full((71, 71), variance), np.zeros((71, 71), np.uint32), np.zeros((71, 71), dtype=bool)
+    profile = measure_ee(Stamp("star", *layers, 35.0, 35.0, 0, 0, 0.0656, GAIN), psf=PSFModel(psf.render))
+    _, total = combine_exposures([profile], ee)
+    radius = np.arange(5.0, 11.0)
+    effective = ee(radius) - radius**2 / (25**2 - 20**2) * (ee(np.array(25.0)) - ee(np.array(20.0)))
+    area = np.pi * (25**2 - 20**2)
+    # of pixels that an edge cuts it takes a part, whose square is on average 1/6 less than the part itself
+    square = area - 2 * np.pi * (20 + 25) / 6
+    expected = np.mean(np.pi * radius**2 / effective) * np.sqrt(variance * square) / area
+    assert total.err_sky == pytest.approx(expected, rel=0.01)
+    assert total.err_flat == 0.0
+    # the rest is that of the pixels of the apertures, which hold each other
+    own = np.pi * np.minimum.outer(radius, radius) ** 2 - np.diag(2 * np.pi * radius / 6)
+    assert total.err_photon == pytest.approx(
+        np.sqrt(variance * np.mean(own / np.outer(effective, effective))), rel=0.01
+    )
