@@ -1,7 +1,7 @@
 """Simulate a standard-star program, run the pipeline on it, and compare what it finds with the truth.
 
-The program: a 42,000 K white dwarf through the 12 filters, subarray SUB128, two dithers, noise, 15 NaN pixels in each
-exposure.
+The program: a 42,000 K white dwarf through the 12 filters, subarray SUB128, two dithers, noise with 1/f noise and
+inter-pixel capacitance, charge migration, pixels that are not square, 15 NaN pixels in each exposure.
 """
 
 from pathlib import Path
@@ -178,10 +178,12 @@ def _simulate(directory, seed):
     from niriss_eestep.exposures.associations import find_exposures, write_associations
     from niriss_eestep.instrument import FILTERS
     from niriss_eestep.pipeline.progress import progress
+    from niriss_eestep.simulate.effects import REAL
     from niriss_eestep.simulate.program import Program, combinations, simulate_program
     from niriss_eestep.simulate.scene import Blemishes
 
-    program = Program(combinations(list(FILTERS), ["SUB128"]), n_dithers=2, blemishes=Blemishes(nan=15), seed=seed)
+    groups = combinations(list(FILTERS), ["SUB128"])
+    program = Program(groups, n_dithers=2, blemishes=Blemishes(nan=15), effects=REAL, seed=seed)
 
     truth = simulate_program(directory / "exposures", program, progress=partial(progress, desc="simulate"))
     exposures, _ = find_exposures(directory / "exposures")
