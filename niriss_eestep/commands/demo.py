@@ -1,7 +1,7 @@
 """Simulate a standard-star program, run the pipeline on it, and compare what it finds with the truth.
 
 The program: a 42,000 K white dwarf through the 12 filters, subarray SUB128, two dithers, noise with 1/f noise and
-inter-pixel capacitance, charge migration, pixels that are not square, 15 NaN pixels in each exposure.
+inter-pixel capacitance, pixels that are not square, 15 NaN pixels in each exposure.
 """
 
 from pathlib import Path

@@ -86,8 +86,9 @@ class Effects:
             raise ParameterError(f"aspect must be between 0.5 and 2, got {self.aspect:g}")
 
 
-#: a NIRISS exposure: pixels of 0.0655 by 0.0658 arcsec, 1/f noise of some e-, capacitance, migration from 25,000 DN on
-REAL = Effects(one_over_f=5.0, ipc=True, migration=25000.0, aspect=0.0658 / 0.0655)
+#: a NIRISS exposure: pixels of 0.0655 by 0.0658 arcsec, 1/f noise of some e-, capacitance; charge that moved from
+#: cores beyond 25,000 DN the standard pipeline has taken out
+REAL = Effects(one_over_f=5.0, ipc=True, aspect=0.0658 / 0.0655)
 
 
 def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
