@@ -59,6 +59,8 @@ def read_visits(sources: Sequence) -> Table:
     if not len(sources):
         raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
     tables = [_read_table(source) if str(source).endswith(".ecsv") else _read_product(source) for source in sources]
+    if not sum(map(len, tables)):
+        raise ProductError(f"no visits: {', '.join(map(str, sources))}: without rows")
     _join_modes(tables)
     table = vstack(tables, metadata_conflicts="silent")
     for name in table.colnames:
@@ -165,7 +167,8 @@ def _refuse_repeats(table: Table) -> None:
     for row in table[np.isfinite(table["count_rate"])]:
         names = str(row["exposures"]).split() if "exposures" in table.colnames else []
         # an exposure that is in two products is measured twice, whatever else is in them
-        keys = [(name, str(row["target"])) for name in names] or [tuple(str(row[name]) for name in VISIT_KEYS)]
+        dated = [tuple(str(row[name]) for name in VISIT_KEYS)] if np.isfinite(row["mjd"]) else []
+        keys = [(name, str(row["target"])) for name in names] or dated
         for key in keys:
             other = seen.setdefault(key, row)
             if other is not row:

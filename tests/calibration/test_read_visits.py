@@ -85,6 +85,10 @@ def test_rows_that_cannot_be_used_are_told_why(tmp_path):
     assert reason[0] == "no expected rate: the spectrum of A is not known"
     assert reason[1].endswith("is below 5 sigma: no star")
     assert len(visits.value) == 4
+    table_of(tmp_path)
+    Table.read(tmp_path / "visits.ecsv")[:0].write(tmp_path / "empty.ecsv")
+    with pytest.raises(ProductError, match=r"empty.ecsv: without rows"):
+        read_visits([tmp_path / "empty.ecsv"])
     with pytest.raises(ParameterError, match=r"none of the 6 rows can be used: no expected rate: the spectrum of A"):
         usable_visits(read_visits([table_of(tmp_path, ratio=np.full(6, np.nan))]))
 
@@ -95,6 +99,8 @@ def test_a_visit_reduced_twice_does_not_count_twice(tmp_path):
     with pytest.raises(ProductError, match=r"repeats a visit .*: A in F200W and SUB64 at MJD 59800.00000; give each"):
         read_visits([table_of(tmp_path, mjd=mjd)])
     rate = np.array([1e4, 1e4, 1.02e4, 1e4, 1e4, 1e4])
+    # without dates nothing tells visits apart, and nothing is said
+    assert len(read_visits([table_of(tmp_path, mjd=np.full(6, np.nan))])) == 6
     with pytest.raises(ProductError, match="count rates differ, 10200 and 10000 DN/s"):
         read_visits([table_of(tmp_path, mjd=mjd, count_rate=rate)])
     # by exposures, where they are named: dithers of one visit may share a date, and one exposure in two rows is twice
