@@ -36,8 +36,8 @@ NORMAL_95 = 1.959964
 #: repeatability is 0.1 to 1.2 % (Gordon et al. 2025), that of NIRISS better than 1 %, and what is usual is no outlier
 OUTLIER_SIGMA, OUTLIER_SHARE = 5.0, 0.01
 
-#: light beyond these radii and within the outer one is compared [pix]
-EXTRA_RADII, EXTRA_OUTER = (4.0, 8.0), 10.0
+#: light beyond these radii, in a ring of this width, is compared [pix]: wider ones hold more of the sky's noise
+EXTRA_RADII, EXTRA_WIDTH = (4.0, 8.0), 3.0
 
 #: pixel phases and centroids move the light beyond a radius as a shift of its edge would: by 0.025 pix at most in
 #: images of the packaged PSFs at 24 phases, all filters and these radii [pix]
@@ -345,12 +345,13 @@ def extra_light(
         other) has not; 0 elsewhere.
     """
     values, covariances = np.asarray(values, dtype=float), np.asarray(covariances)
-    found, outer = np.zeros_like(values), int(np.searchsorted(radius, EXTRA_OUTER, side="right")) - 1
+    found = np.zeros_like(values)
     for j in np.flatnonzero((radius >= EXTRA_RADII[0]) & (radius <= EXTRA_RADII[1])):
+        outer = int(np.searchsorted(radius, radius[j] + EXTRA_WIDTH, side="right")) - 1
         ends = np.array([j, outer])
         pair = covariances[:, ends][:, :, ends]
         k = np.flatnonzero(np.isfinite(values[:, ends]).all(axis=1) & np.isfinite(pair).all(axis=(1, 2)))
-        if len(k) < 2 or not 0 < j < outer:
+        if len(k) < 2 or not 0 < j < outer < len(radius) - 1:
             continue
         total = values[k, outer]
         share, variance = 1 - values[k, j] / total, _growth_variance(pair[k])[:, 1] / total**2
@@ -360,8 +361,9 @@ def extra_light(
                 np.full(len(k), np.median(share)),
                 np.full(len(k), 1.57 * np.mean(variance) / len(k)),
             )
-        slope = (values[k, j + 1] - values[k, j - 1]) / total / (radius[j + 1] - radius[j - 1])
-        allowed = np.hypot(OUTLIER_SIGMA * np.sqrt(variance + level_variance), EDGE_SHIFT * np.nan_to_num(slope))
+        across = values[k][:, ends + 1] - values[k][:, ends - 1]
+        slope = np.linalg.norm(np.nan_to_num(across / (radius[ends + 1] - radius[ends - 1])), axis=1) / total
+        allowed = np.hypot(OUTLIER_SIGMA * np.sqrt(variance + level_variance), EDGE_SHIFT * slope)
         found[k, j + 1] = np.where((share - level > allowed) & ~found[k].any(axis=1), share - level, 0.0)
     return found
 
