@@ -64,11 +64,11 @@ def sets(n_stars):
     }
 
 
-def curves(models, seed):
+def curves(models, seed, filters=FILTERS):
     """EE at `build.MODE_RADII`, shape (n_filters, n_stars, n_radii), at the coarse sampling."""
     throughput, found = load_throughput(), []
     sampling = replace(build.Sampling(n_draws=len(models), seed=seed)).coarse
-    for name in FILTERS:
+    for name in filters:
         wavelength, pce = throughput.curve(name)
         light = 1e-6 * wavelength, pce * photon_flux(wavelength)
         grid, spectra = build._spectra(name, light, Single(models), INFLIGHT_PUPIL, sampling, lambda: None)
