@@ -242,6 +242,13 @@ def open(source):
     ------
     ProductError
         The file is missing, not ASDF, not a product of this package, damaged, or written by a newer version.
+
+    Examples
+    --------
+    >>> from niriss_eestep import products
+    >>> absflux = products.open("jw01094-o001_t001_niriss_absflux.asdf")
+    >>> print(absflux.to_table()["filter", "ratio", "ratio_err"])
+    >>> absflux.plot().savefig("ratios.png")
     """
     if isinstance(source, ProductModel):
         return source

@@ -145,6 +145,11 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
     ------
     ProductError
         The product has no such table, column or row, or no such format exists for it.
+
+    Examples
+    --------
+    >>> profile = products.open("jw01094001001_02101_00001_nis_eeprofile.asdf")
+    >>> Path("stamp.reg").write_bytes(export(profile, "ds9"))
     """
     if form not in FORMATS:
         raise ProductError(f"no such format: {form}; choose from {', '.join(FORMATS)}")

@@ -386,6 +386,11 @@ def simulate_program(
     ------
     ParameterError
         A kind of exposure that is not known, or files that are in the way.
+
+    Examples
+    --------
+    >>> program = Program(groups=(("F200W", "SUB64"), ("F480M", "SUB64")), n_dithers=2, seed=1)
+    >>> truth = simulate_program("exposures", program)
     """
     from niriss_eestep.reference import load_throughput, write_spectrum
 
