@@ -56,7 +56,7 @@ def with_map(exposure, bad):
     return replace(exposure, image=np.where(bad, np.nan, exposure.image), bad=exposure.bad | bad)
 
 
-def trial(bad_pixels, seed):
+def trial(bad_pixels, seed, electrons):
     """Every filter in every subarray with and without the map."""
     psfs, psfee, failed, ratios = load_psf_images(), load_psfee(), [], []
     for name in FILTERS:
@@ -70,7 +70,7 @@ def trial(bad_pixels, seed):
                 x, y = array.centre + rng.uniform(-1, 1, 2) * min(20, array.size / 20)
                 i, j = (max(0, round(at) - STAMP // 2) for at in (x, y))
                 part = bad[j : j + STAMP, i : i + STAMP]
-                scene = replace(star_in(name, 1, float(x - i), float(y - j), psf, 1e6), shape=part.shape)
+                scene = replace(star_in(name, 1, float(x - i), float(y - j), psf, electrons), shape=part.shape)
                 exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
                 free = combine_exposures([measure_ee(exposure, EEOptions(), model)], curve)[1].count_rate
                 try:
@@ -191,8 +191,9 @@ def main():
     args = parser.parse_args()
     with fits.open(args.map) as hdus:
         bad_pixels = next(hdu.data for hdu in hdus if hdu.data is not None) != 0
-    if args.part != "pulls":
-        trial(bad_pixels, args.seed)
+    for electrons in (1e6, 1e7) if args.part != "pulls" else ():
+        print(f"{electrons:.0e} e-: ", end="")
+        trial(bad_pixels, args.seed, electrons)
     if args.part != "trial":
         args.cache.mkdir(parents=True, exist_ok=True)
         pulls(bad_pixels, args.seed, args.n, args.cache, args.electrons, args.filters.split(","))
