@@ -180,7 +180,8 @@ def _group_figures(bundle, index, combined, psfee):
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
         used = bundle.abs_flux.radius[bundle.abs_flux.radius_used[index] > 0]
         averaged = None if total is None else (used, float(row["count_rate_err"]) / abs(total))
-        figure = figures.plot_combined_ee(combined, psfee=psfee, total=total, averaged=averaged)
+        scale = math.nan if total is None else total  # without a star there is nothing to scale a model to
+        figure = figures.plot_combined_ee(combined, psfee=psfee, total=scale, averaged=averaged)
         images.append(image(_untitled(figure), f"Encircled energy, and its difference from the model, {label}"))
     sb = bundle.combined_sb.get(combined.meta.filename) if combined is not None else None
     if sb is not None:

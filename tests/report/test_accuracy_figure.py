@@ -10,7 +10,10 @@ from niriss_eestep.validate.figure import plot_pulls
 def test_pulls_are_drawn():
     rng = np.random.default_rng(1)
     radius = np.array([1.0, 5.0, 10.0, 15.0])
-    found = {name: Pulls(radius, rng.normal(size=(400, 4)), rng.normal(size=400)) for name in ("F090W", "F480M")}
+    found = {
+        name: Pulls(radius, rng.normal(size=(400, 4)), rng.normal(size=400), np.full(400, 0.001))
+        for name in ("F090W", "F480M")
+    }
     figure = plot_pulls(found)
     histogram, by_radius = figure.axes
     assert histogram.get_xlabel() == "pull of the total count rate"
