@@ -93,7 +93,7 @@ def detector_effects(group):
     """
     from dataclasses import fields
 
-    from niriss_eestep.simulate.effects import Effects
+    from niriss_eestep.simulate.switches import Effects
 
     group.add_argument("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
     group.add_argument("--low-pixels", type=count, default=0, metavar="N", help="low pixels without a flag")
@@ -137,12 +137,14 @@ def blemishes_and_effects(args):
     from astropy.io import fits
 
     from niriss_eestep.errors import ParameterError, reading
-    from niriss_eestep.simulate.effects import Effects
+    from niriss_eestep.guards.fits_file import check_fits
     from niriss_eestep.simulate.scene import Blemishes
+    from niriss_eestep.simulate.switches import Effects
 
     given = {each.name: getattr(args, each.name) for each in fields(Effects)}
     if args.response is not None:
-        with reading(args.response, "a flat field (FITS, image SCI)", ParameterError):
+        check_fits(args.response, "flat field", ParameterError)
+        with reading(args.response, "flat field with an image SCI", ParameterError):
             given["response"] = fits.getdata(args.response, "SCI").astype(float)
     blemishes = Blemishes(args.nan_pixels, args.low_pixels, args.jump_pixels, args.hits, *args.bad_radii)
     return blemishes, Effects(**given)
