@@ -1,7 +1,5 @@
 """Aperture corrections for catalogues: radii of given encircled energy, with the starlight in the sky annulus."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
-
-__all__ = ["EE_FRACTIONS", "SKY_IN", "SKY_OUT", "ApertureCorrection", "aperture_corrections"]
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -1,7 +1,5 @@
 """What the design of a program can tell apart: which effects are constrained, and what hides the others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,8 +7,6 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from niriss_eestep.calibration.model import Column, Visits, epochs_of
-
-__all__ = ["constraints", "day_of"]
 
 Array = NDArray[np.float64]
 

@@ -1,7 +1,5 @@
 """Reference files that the standard pipeline takes: `photom` and `apcorr` for NIRISS imaging, as CRDS wants them."""
 
-from __future__ import annotations
-
 import math
 import re
 import tempfile
@@ -19,17 +17,6 @@ from niriss_eestep.calibration.apcorr import ApertureCorrection
 from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
-
-__all__ = [
-    "CONVENTIONS",
-    "Factor",
-    "Provenance",
-    "TimeDependence",
-    "apcorr_model",
-    "photom_model",
-    "save_reference",
-    "time_dependence",
-]
 
 CONVENTIONS = {"band": "photmjsr", "mono": "photmjsr_mono"}
 SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2

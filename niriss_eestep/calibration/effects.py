@@ -1,7 +1,5 @@
 """The calibration of a program: factors, effects, what the design cannot tell, how far each star moves the result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,8 +23,6 @@ from niriss_eestep.calibration.fit import (
 )
 from niriss_eestep.calibration.model import FREE, PRIORS, Problem, TimeShape, Visits, build, epochs_of
 from niriss_eestep.errors import ParameterError
-
-__all__ = ["Calibration", "Effect", "calibrate"]
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,6 @@ epoch: such a covariance is inverted epoch by epoch (Sherman & Morrison 1950). W
 of columns. Variances are estimated by restricted maximum likelihood (Patterson & Thompson 1971, Biometrika 58, 545).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +13,6 @@ from scipy import sparse
 from scipy.linalg import cho_factor, solve_triangular
 
 from niriss_eestep.calibration.model import Problem
-
-__all__ = ["Scales", "Solution", "diagonal_of", "estimate", "excess", "seen", "solve", "standard_errors", "widened"]
 
 Array = NDArray[np.float64]
 

@@ -1,7 +1,5 @@
 """The PSF reference of a visit: the modes of a reference fitted to combined EE products of all filters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import partial
 

@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["FREE", "YEAR", "Block", "Column", "Problem", "TimeShape", "Visits", "build", "epochs_of", "fixed_columns"]
-
 Array = NDArray[np.float64]
 
 YEAR = 365.0  # [d] as jwst.photom.time_dependence has it

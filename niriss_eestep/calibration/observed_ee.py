@@ -1,7 +1,5 @@
 """Encircled energy as it was measured in flight, joined to a model where the measurement ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,8 +9,6 @@ from numpy.typing import NDArray
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
-
-__all__ = ["PRECISION", "ObservedEE", "splice_ee"]
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -1,7 +1,5 @@
 """Many visits' measurements in, the standard pipeline's `photom` and `apcorr` reference files out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,8 +25,6 @@ from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.reference import load_psfee, write_psfee
-
-__all__ = ["factor_tables", "observed_psfee", "read_visits", "reference_models", "usable_visits"]
 
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
 NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")

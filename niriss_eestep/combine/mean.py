@@ -1,7 +1,5 @@
 """The average over the dithers of a group."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +11,6 @@ from numpy.typing import NDArray
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import given_covariance
 from niriss_eestep.measure.profile import EEProfile
-
-__all__ = [
-    "CombinedProfile",
-    "combine_profiles",
-    "common_covariance",
-    "extra_light",
-    "growth_flags",
-    "outlier_flags",
-    "scatter_factor",
-    "weighted_sum",
-]
 
 #: the error honours the scatter where chance alone would give such a scatter this rarely; the rarer, the more real
 #: scatter is missed. Pulls of two dithers with white noise are 0.99, 0.98, 0.97, 0.95 for 0.0027, 0.02, 0.05, 0.1

@@ -1,7 +1,5 @@
 """What the exposures of a group share: the flat field's errors, as far as their stars stand on the same pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,8 +10,6 @@ from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
 from niriss_eestep.measure.profile import EEProfile
-
-__all__ = ["with_shared_errors"]
 
 
 def with_shared_errors(

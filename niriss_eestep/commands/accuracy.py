@@ -7,8 +7,6 @@ from niriss_eestep.commands.simulate import blemishes_and_effects, detector_effe
 
 HELP = "measure the accuracy of the photometry and its errors on simulated stars"
 
-__all__ = ["HELP", "configure", "run"]
-
 
 def configure(parser):
     """Add the arguments.

@@ -3,8 +3,6 @@
 import argparse
 import math
 
-__all__ = ["count", "number", "positive", "positive_count"]
-
 
 def count(text):
     """Take an integer that is not negative.

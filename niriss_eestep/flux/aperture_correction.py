@@ -9,8 +9,6 @@ a_k, and the fraction c_k of it was used. With all of the annulus used this is t
 EE(r) - pi r^2 (EE(r_out) - EE(r_in)) / (pi (r_out^2 - r_in^2)).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

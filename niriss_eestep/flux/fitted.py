@@ -10,8 +10,6 @@ variances 1 - s^2 and s^2. The star's total in each filter is free. This is gene
 covariance of z, which the prior gives; where the data say nothing, the prior stands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

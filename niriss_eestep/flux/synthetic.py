@@ -4,8 +4,6 @@ The integral of spectrum times throughput is synphot's. Definitions follow Bohli
 711) and Koornneef et al. (1986, Highlights of Astronomy 7, 833).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

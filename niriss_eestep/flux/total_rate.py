@@ -1,7 +1,5 @@
 """The star's total count rate in one filter, and what it says of the flux calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -4,15 +4,11 @@ A star's profile is steep: leaving pixels out of an annulus moves the mean dista
 brightness with it. So the mean is taken ring by ring, each ring counting by its whole area, seen or not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
-
-__all__ = ["Annuli", "annuli_about", "mean_weights", "unseen_variance"]
 
 #: width of the rings; the pixels blur a profile as much [pix]
 _RING = 1.0

@@ -1,7 +1,5 @@
 """Sums over apertures of a stamp, background-subtracted, and their covariance."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +11,6 @@ from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.surroundings import Surroundings
-
-__all__ = ["Sums", "aperture_reach", "covariance_of_centring", "repaired_image", "repaired_stamp", "sum_apertures"]
 
 #: far below the structure of any PSF, far above rounding [pix]
 _CENTRING_STEP = 0.02

@@ -5,8 +5,6 @@ correction can take out the same light (`niriss_eestep.flux.aperture_correction`
 star's diffraction spikes and break that; `unflagged_outliers` says what is done instead.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,17 +14,6 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = [
-    "Background",
-    "Sky",
-    "find_background",
-    "fixed_background",
-    "given_covariance",
-    "measure_background",
-    "unflagged_outliers",
-    "without_absurd_variances",
-]
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
 #: which the aperture correction averages over, is no longer sampled

@@ -15,8 +15,6 @@ covariance has
 How large the change is, in units of this prior, is what makes the star's own good pixels most likely.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -26,8 +24,6 @@ from niriss_eestep.measure.geometry import Array, Mask
 from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["psf_covariance", "repair_core"]
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them

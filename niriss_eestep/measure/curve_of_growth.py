@@ -1,7 +1,5 @@
 """The curve of growth of a star in an image: the measurement of encircled energy for a user with arrays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,6 @@ from niriss_eestep.measure.geometry import Array, aperture_weights, distance_gri
 from niriss_eestep.measure.options import EEOptions, check_radii
 from niriss_eestep.measure.repair import by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["CurveOfGrowth"]
 
 
 class CurveOfGrowth:

@@ -1,7 +1,5 @@
 """Encircled energy (curve of growth) of one exposure, with the covariance between its apertures."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -26,8 +24,6 @@ from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, 
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
 from niriss_eestep.measure.star_model import REACH, without_unexplained
 from niriss_eestep.measure.surroundings import study_surroundings
-
-__all__ = ["EEOptions", "EEProfile", "failed_ee", "measure_ee"]
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it

@@ -4,16 +4,12 @@ The annulus gives the sky at its own radius. Where the sky is curved the star st
 5e-4 of the sky per pix^2 is a quarter of the sky between the star and an annulus at 20 to 25 pix.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 
 from niriss_eestep.measure.geometry import Array, Mask
-
-__all__ = ["N_TERMS", "SkyShape", "fit_sky", "judged"]
 
 #: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
 #: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm

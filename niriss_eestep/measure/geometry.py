@@ -5,12 +5,8 @@ order that depends on its number of threads, so that a laptop and a worker proce
 numpy's own loops have one order; for a dozen apertures they take a fraction of a millisecond.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["Array", "Mask", "aperture_weights", "covariance_of_sums", "distance_grid", "weighted_sums"]
 
 #: numbers and masks by pixel, radius or whatever else
 Array = NDArray[np.float64]

@@ -1,7 +1,5 @@
 """The profile of an exposure from those of its integrations."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,8 +13,6 @@ from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
-
-__all__ = ["Integrations", "combine_integrations"]
 
 #: numbers of pixels, of which the worst is kept
 _WORST: dict[str, Any] = {"n_bad": np.max, "n_repaired": np.max, "n_used": np.min, "n_clipped": np.max}

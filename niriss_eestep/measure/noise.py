@@ -6,8 +6,6 @@ products of all pairs of sky pixels, as a function of their separation, are fitt
 none of them below zero; the shapes then give the covariance of any sums.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,17 +14,6 @@ import scipy
 
 from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.geometry import Array, Mask
-
-__all__ = [
-    "SHAPES",
-    "PixelCorrelation",
-    "correlated_covariance",
-    "destriped",
-    "estimate_correlation",
-    "flat_covariance",
-    "seen_through_ipc",
-    "sky_pixels",
-]
 
 SHAPES = ("column", "column_trend", "columns_drift", "row", "row_trend", "rows_drift", "neighbours", "excess")
 """What the noise of two pixels has in common: an offset of each column; what changes slowly along it; what changes

@@ -1,7 +1,5 @@
 """How to measure: the options of the EE and SB measurements, and their checks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,17 +7,6 @@ import numpy as np
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.geometry import Array
-
-__all__ = [
-    "BACKGROUND_METHODS",
-    "BAD_PIXEL_METHODS",
-    "CENTROID_METHODS",
-    "EEOptions",
-    "SBOptions",
-    "check_centroid",
-    "check_number",
-    "check_radii",
-]
 
 DESTRIPE_METHODS = ("none", "rows", "columns", "both")
 BACKGROUND_METHODS = ("annulus", "constant", "none")

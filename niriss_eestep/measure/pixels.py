@@ -1,7 +1,5 @@
 """What became of each pixel around the star: for figures, and for people who ask why."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +11,6 @@ from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["PIXEL_KINDS", "PixelMap", "pixel_map"]
 
 #: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
 #: can be; repaired; left out of the background as an outlier; saturated; unflagged, but not what a star can show

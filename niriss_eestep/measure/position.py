@@ -1,7 +1,5 @@
 """The star's position."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +12,6 @@ from niriss_eestep.measure.geometry import Array, Mask, distance_grid
 from niriss_eestep.measure.options import EEOptions, check_centroid
 from niriss_eestep.measure.psf_model import PSFModel, Render
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = [
-    "CENTROID_MARGIN",
-    "Centroid",
-    "centre_of_mass",
-    "fill_for_search",
-    "find_star",
-    "fit_psf",
-    "locate_star",
-    "measure_centroid",
-]
 
 #: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
 _CONVERGED = 1e-4

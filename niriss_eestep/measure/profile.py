@@ -1,7 +1,5 @@
 """What a measurement gives: the profile of one exposure, and its status."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +11,6 @@ from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.noise import PixelCorrelation
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
-
-__all__ = ["CoreReport", "EEProfile", "Profile", "SBProfile", "Status"]
 
 
 @dataclass(frozen=True, slots=True)

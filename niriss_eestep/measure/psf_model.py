@@ -1,7 +1,5 @@
 """What is known of the star's PSF beforehand: its image, its encircled energy, and how well that is known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,8 +7,6 @@ import numpy as np
 
 from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import Array, distance_grid
-
-__all__ = ["PSFModel", "Render", "Star", "star_at"]
 
 Render = Callable[[float, float, tuple[int, int]], Array]
 Curve = Callable[..., Array]

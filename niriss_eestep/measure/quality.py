@@ -1,7 +1,5 @@
 """What the user should know about a measurement: flagged cores, neighbours, falls, and a sky that is not even."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import replace
 
@@ -19,8 +17,6 @@ from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import excess_light
 from niriss_eestep.measure.surroundings import Surroundings
-
-__all__ = ["core_offset", "core_report", "ee_warnings", "find_neighbour", "scatter_warning", "sector_asymmetry"]
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors

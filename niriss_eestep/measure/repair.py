@@ -5,8 +5,6 @@ from its neighbours alone, and the mean square of those residuals, less the pixe
 repaired pixel carries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,8 +18,6 @@ from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.geometry import Array, Mask, weighted_sums
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["BOX", "Repair", "by_median", "by_psf", "by_surface", "low_pixels", "radial_trend", "repair_pixels"]
 
 #: side of the box around a bad pixel that repairs it [pix], and the degree of the surface (method of CAP-020, 2021)
 BOX = 7

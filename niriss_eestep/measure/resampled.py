@@ -4,8 +4,6 @@ Radii are in detector pixels everywhere: those of the aperture correction are. A
 measured with radii scaled to its pixels, and the profile is scaled back.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +13,6 @@ from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.options import EEOptions, SBOptions
 from niriss_eestep.measure.profile import EEProfile, SBProfile
-
-__all__ = ["image_options", "native_profile"]
 
 _LENGTHS = {
     EEOptions: ("background_skip", "background_width", "core_radius", "search_radius", "max_shift"),

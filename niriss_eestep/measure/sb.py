@@ -1,7 +1,5 @@
 """Surface-brightness profile of one exposure."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +22,6 @@ from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_unexplained
-
-__all__ = ["SBOptions", "SBProfile", "expected_noise", "failed_sb", "kept_noise", "measure_sb"]
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5

@@ -1,7 +1,5 @@
 """The point sources of an image, and whether the one that was measured is the star."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +11,6 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import fill_for_search, measure_centroid
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["Source", "find_sources", "source_at", "the_star"]
 
 #: apertures by which a source is compared with the PSF, the second one for its flux, and the sky around it [pix]
 RADII, SKY = (1.0, 3.0, 5.0), (8.0, 12.0)

@@ -1,7 +1,5 @@
 """The stamp around the star: all that is kept of an exposure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +7,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.geometry import Array, Mask
-
-__all__ = ["Stamp", "StarExposure", "with_flat_error"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,6 @@ and the core), S the sum of the squares of the model (a sharp PSF has bright spe
 wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond both is not the star's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,8 +22,6 @@ from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
 from niriss_eestep.measure.position import fill_for_search, fit_psf
 from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["Comparison", "compare", "excess_light", "psf_tolerance", "without_unexplained"]
 
 #: coefficients of the tolerance; see the module's docstring
 _LOCAL, _SPECKLE, _FLOOR = 0.35, 0.25, 1e-4

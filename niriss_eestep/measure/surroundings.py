@@ -1,7 +1,5 @@
 """What the pixels without star tell of an exposure: how its noise is correlated, and whether its sky is flat."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +17,6 @@ from niriss_eestep.measure.noise import (
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.stamp import Stamp
-
-__all__ = ["Surroundings", "study_surroundings"]
 
 #: the star's light within this radius scales the model of its wing [pix]
 _SCALE_RADIUS = 5.0

@@ -1,7 +1,5 @@
 """What the detector does to the light: charge diffusion, inter-pixel capacitance, and jitter before both."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

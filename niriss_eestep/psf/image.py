@@ -1,7 +1,5 @@
 """The PSF as an image that renders a star at any position, conserving its light."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Encircled energy of a given PSF image, by exact apertures on detector pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """The tables ``*_psf.radtab`` of the CAP-020 scripts (2021): encircled energy against radius, one file per filter."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

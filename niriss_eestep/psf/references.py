@@ -1,7 +1,5 @@
 """Build PSFs with the packaged throughputs and write down what they were built from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version

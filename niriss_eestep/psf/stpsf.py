@@ -1,7 +1,5 @@
 """Encircled energy of the PSF images that STPSF (WebbPSF) makes."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """CRDS's `apcorr` reference as the aperture correction: few radii, each with the sky annulus that it is for."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import filter_facts
-
-__all__ = ["Apcorr", "EffectiveEE", "load_apcorr"]
 
 #: sky annuli are the same if their radii agree this well [pix]; a mismatch of 0.05 pix in 20 to 25 pix changes the
 #: light in an aperture of 10 pix by less than 1e-5 of the star's

@@ -1,14 +1,10 @@
 """Reference files are read once, however many exposures use them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TypeVar
-
-__all__ = ["read_once", "state_of"]
 
 T = TypeVar("T")
 

@@ -1,7 +1,5 @@
 """Maps of the telescope's wavefront, as the wavefront-sensing team publishes them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -10,8 +8,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import check_fits
-
-__all__ = ["read_opd"]
 
 #: metres per unit of the map
 UNITS = {"m": 1.0, "meter": 1.0, "micron": 1e-6, "microns": 1e-6, "um": 1e-6, "nm": 1e-9, "nanometer": 1e-9}

@@ -1,7 +1,5 @@
 """PSF images by filter, for rendering stars."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,8 +10,6 @@ from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.reference.cache import read_once
-
-__all__ = ["PACKAGED_PSF_IMAGES", "PSFImages", "load_psf_images", "write_psf_images"]
 
 PACKAGED_PSF_IMAGES = Path(__file__).parent / "data" / "niriss_psf_images.asdf"
 

@@ -1,7 +1,5 @@
 """Encircled energy of the PSF by filter: the `psfee` reference, from whatever form it comes in."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -12,8 +10,6 @@ from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.psf.ee_table import PSFEE, EETable, Modes
 from niriss_eestep.reference.cache import read_once
-
-__all__ = ["PACKAGED_PSFEE", "PSFEE", "EETable", "load_psfee", "write_psfee"]
 
 PACKAGED_PSFEE = Path(__file__).parent / "data" / "niriss_psfee.asdf"
 SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"

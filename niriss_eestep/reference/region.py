@@ -1,7 +1,5 @@
 """Regions of the references that are images of the detector: gain, flat field, pixel area."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
 from niriss_eestep.reference.cache import read_once
-
-__all__ = ["flat_region", "mean_gain", "read_region"]
 
 
 @read_once

@@ -1,13 +1,9 @@
 """Names and proper motions of standard stars."""
 
-from __future__ import annotations
-
 import csv
 import re
 from functools import cache
 from importlib.resources import files
-
-__all__ = ["name_key", "proper_motion", "same_star"]
 
 
 @cache

@@ -1,7 +1,5 @@
 """Spectra of standard stars: CALSPEC FITS files, and the file that goes with a target's name."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -17,15 +15,6 @@ from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, expecte
 from niriss_eestep.guards.fits_file import primary_header, read_fits_table
 from niriss_eestep.reference.cache import read_once
 from niriss_eestep.reference.standard_stars import name_key, same_star
-
-__all__ = [
-    "calspec_directory",
-    "expected_of_first",
-    "find_spectrum",
-    "find_spectrum_files",
-    "load_spectrum",
-    "write_spectrum",
-]
 
 log = logging.getLogger(__name__)
 

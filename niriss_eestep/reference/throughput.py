@@ -1,7 +1,5 @@
 """Photon-to-electron conversion curves of the filters, from whatever form they come in."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +14,6 @@ from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.reference.cache import read_once
-
-__all__ = ["PACKAGED_THROUGHPUT", "Throughput", "load_throughput", "synphot_file_name", "write_throughput"]
 
 PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
 NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit

@@ -1,15 +1,11 @@
 """The products of one association that a report is made of, from memory or from their directory."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.errors import ProductError
-
-__all__ = ["Bundle", "bundle_of_models", "read_bundle"]
 
 _ABSFLUX = "_absflux.asdf"
 

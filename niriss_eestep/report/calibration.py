@@ -1,7 +1,5 @@
 """The page and the figures of a calibration from many visits."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np
@@ -10,8 +8,6 @@ from niriss_eestep.calibration.constraints import day_of
 from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.page import environment, image
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
-
-__all__ = ["calibration_html", "figures_of", "plot_against", "plot_stars", "verdict"]
 
 N_COLUMNS = 3
 PANEL = 1.4  # height [inch]

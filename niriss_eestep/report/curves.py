@@ -1,7 +1,5 @@
 """The model PSF's curve of growth, made comparable with a product's apertures."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +9,6 @@ import numpy as np
 
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.flux.aperture_correction import effective_ee
-
-__all__ = ["ModelCurve", "model_curve", "resolve_psfee"]
 
 #: radii at which a total is taken where none is given [pix] (abs_flux's default range)
 TOTAL_RADII = (5.0, 10.0)

@@ -1,10 +1,6 @@
 """Numbers as people read them."""
 
-from __future__ import annotations
-
 import math
-
-__all__ = ["measured", "number"]
 
 
 def number(value, style=""):

@@ -1,7 +1,5 @@
 """The HTML page of an association's product: one file that needs nothing else."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math
@@ -18,8 +16,6 @@ from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes, styled
-
-__all__ = ["environment", "image", "report_html", "write_report", "write_report_of_models"]
 
 #: stamps of more exposures are folded away on the screen; they are printed all the same
 UNFOLDED = 4

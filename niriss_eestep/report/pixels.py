@@ -1,7 +1,5 @@
 """Figures of the pixels around the star: the stamp, the repair before and after, the star's model and what is left."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +8,6 @@ from niriss_eestep.measure.pixels import PIXEL_KINDS
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.regions import neighbour_of
 from niriss_eestep.report.style import COLOURS, new_figure, plain, styled
-
-__all__ = ["plot_stamp", "plot_stamps"]
 
 #: marker and colour of each kind of pixel; in this order, so that a repaired pixel shows why it was repaired
 _KIND_STYLES = {

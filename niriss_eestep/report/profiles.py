@@ -1,14 +1,10 @@
 """Figures of encircled energy and surface brightness, of one exposure and of a group."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.report.curves import model_curve
 from niriss_eestep.report.style import COLOURS, new_figure, note, plain, second_scale, series_style, styled
-
-__all__ = ["plot_combined_ee", "plot_combined_sb", "plot_ee_profile", "plot_sb_profile"]
 
 #: more exposures than this are drawn alike, and share one entry of the legend
 MAX_NAMED = 6

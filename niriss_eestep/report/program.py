@@ -1,13 +1,9 @@
 """Figures of a whole program: totals, ratios and calibration factors of all groups, backgrounds in time."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
-
-__all__ = ["plot_abs_flux", "plot_background"]
 
 #: of legends below a figure
 N_COLUMNS = 3

@@ -1,7 +1,5 @@
 """How every figure looks: colours, fonts, text from headers; matplotlib without its global state."""
 
-from __future__ import annotations
-
 import io
 import re
 from contextlib import contextmanager
@@ -9,18 +7,6 @@ from contextlib import contextmanager
 import numpy as np
 
 from niriss_eestep.errors import printable
-
-__all__ = [
-    "COLOURS",
-    "MARKERS",
-    "figure_bytes",
-    "new_figure",
-    "note",
-    "plain",
-    "second_scale",
-    "series_style",
-    "styled",
-]
 
 #: Okabe & Ito's colours, which colour-blind readers can tell apart; a marker always goes with a colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -1,15 +1,11 @@
 """NIRISS imaging as the simulator needs it: subarrays, read-out, sky and file names."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DETECTOR_SIZE, GAIN, filter_facts
-
-__all__ = ["SUBARRAYS", "ExposureName", "Readout", "Subarray", "choose_readout", "get_subarray", "sky_background"]
 
 #: Noise of a single read [e-]; correlated double sampling gives about 16 e- (JDox, NIRISS detector performance).
 READ_NOISE = 11.5

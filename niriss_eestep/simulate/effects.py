@@ -4,8 +4,6 @@ The order is that of nature: light falls on pixels of unequal response, charge m
 exposure's `FixedPattern` holds what is drawn once for it; the rest is drawn with the noise.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -15,22 +13,7 @@ from numpy.typing import NDArray
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DETECTOR_SIZE, IPC_KERNEL
 from niriss_eestep.simulate.detector import LINE_OVERHEAD, Subarray
-from niriss_eestep.simulate.switches import REAL, Effects
-
-__all__ = [
-    "REAL",
-    "Effects",
-    "drawn_sky",
-    "line_noise",
-    "migrated",
-    "pixel_area",
-    "seen_in",
-    "share_moved",
-    "sky_shape",
-    "smooth_noise",
-    "snowball",
-    "with_ipc",
-]
+from niriss_eestep.simulate.switches import Effects
 
 #: share of the charge beyond the threshold that a pixel loses: makes the peak of a star of 30,000 DN one or two per
 #: cent low, as the brighter-fatter effect does in early data (jwst, charge_migration step)

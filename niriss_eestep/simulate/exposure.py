@@ -4,8 +4,6 @@ Written through stdatamodels, with the header keywords of NIRISS imaging, named 
 file is that of the simulated exposure, so that one seed gives the same file to the last bit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +16,6 @@ from stdatamodels.jwst.datamodels import CubeModel, ImageModel, JwstDataModel
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2, filter_facts
 from niriss_eestep.simulate.detector import ExposureName, Readout, Subarray
 from niriss_eestep.simulate.scene import SimulatedImage
-
-__all__ = ["ExposureSetup", "Target", "cal_model", "rate_model", "rateints_model", "sky_wcs", "write_model"]
 
 # SIAF, aperture NIS_CEN: pixel scale along x and y [arcsec], angle from V3 to the ideal y axis [deg], parity
 _X_SCALE, _Y_SCALE = 0.06539297, 0.06588855

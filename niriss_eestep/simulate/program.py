@@ -40,22 +40,6 @@ if TYPE_CHECKING:  # stdatamodels takes a second to import; planning does withou
 
     from niriss_eestep.simulate.exposure import ExposureSetup
 
-__all__ = [
-    "COMMISSIONING",
-    "KINDS",
-    "STARS",
-    "TRUTH_FILE",
-    "PlannedExposure",
-    "Program",
-    "StandardStar",
-    "combinations",
-    "plan_exposures",
-    "scene_of",
-    "simulate_program",
-    "spectrum_file_name",
-    "standard_star",
-]
-
 # Filters of the commissioning program by subarray: 33 groups, 66 exposures with two dithers
 COMMISSIONING = (
     *((name, "SUB64") for name in ("F115W", "F150W", "F200W")),

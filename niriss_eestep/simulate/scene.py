@@ -4,8 +4,6 @@ Pure numpy: a `Scene` and a PSF in, arrays out. The PSF is any object with ``ren
 star's light in each pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -27,24 +25,6 @@ from niriss_eestep.simulate.effects import (
     snowball,
     with_ipc,
 )
-
-__all__ = [
-    "DO_NOT_USE",
-    "JUMP_DET",
-    "REFERENCE_PIXEL",
-    "SATURATED",
-    "Blemishes",
-    "FixedPattern",
-    "GaussianPSF",
-    "Scene",
-    "SimulatedImage",
-    "Star",
-    "average",
-    "draw_pattern",
-    "expected_image",
-    "simulate_image",
-    "simulate_integrations",
-]
 
 
 class PSF(Protocol):

@@ -1,7 +1,5 @@
 """How accurate the photometry is: simulated stars of known rate, measured as the pipeline does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,18 +18,6 @@ from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.detector import READ_NOISE, Subarray, choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.effects import Effects, seen_in
 from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, draw_pattern, simulate_image
-
-__all__ = [
-    "CASES",
-    "Case",
-    "Pulls",
-    "Trial",
-    "case_errors",
-    "centring_effect",
-    "combine_exposures",
-    "pulls",
-    "star_exposure_of",
-]
 
 #: the star's rate in every filter [e-/s]: far from saturation even in the slow frames of FULL
 ELECTRON_RATE = 5.0e3

@@ -1,7 +1,5 @@
 """Figure of the pulls, which tells whether the error bars mean what they say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
-
-__all__ = ["plot_pulls"]
 
 
 def plot_pulls(found: Mapping[str, Any]) -> Any:
