@@ -6,9 +6,8 @@ import numpy as np
 from astropy.time import Time
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.calibration.model import Column, Visits, epochs_of
-
-Array = NDArray[np.float64]
 
 #: an effect's variance may grow by this much because of the others, before it counts as not to be told from them
 MOST_INFLATION = 8.0

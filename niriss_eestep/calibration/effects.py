@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.calibration.constraints import constraints, day_of
 from niriss_eestep.calibration.fit import (
     Scales,
@@ -23,8 +23,6 @@ from niriss_eestep.calibration.fit import (
 )
 from niriss_eestep.calibration.model import FREE, PRIORS, Problem, TimeShape, Visits, build, epochs_of
 from niriss_eestep.errors import ParameterError
-
-Array = NDArray[np.float64]
 
 #: probability that an effect of one kind is claimed where there is none, of all its levels together
 FALSE_ALARM = 0.002
@@ -112,7 +110,7 @@ class Calibration:
     shape: TimeShape
     reference: str
     date: float
-    kept: NDArray[np.bool_]
+    kept: Mask
     reason: list[str]
     parts: Mapping[str, Array]
     moved: Mapping[tuple[str, str], Array]
@@ -255,7 +253,7 @@ def _reference(visits: Visits, wanted: str | None) -> str:
 
 def _without_outliers(
     visits: Visits, reference: str, shape: TimeShape, outlier: float
-) -> tuple[NDArray[np.bool_], list[str], Scales]:
+) -> tuple[Mask, list[str], Scales]:
     """Leave out, one after the other, visits that nothing in the model explains."""
     flexible = len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
     problem = build(visits, reference=reference, shape=shape, flexible=flexible)
@@ -503,7 +501,7 @@ def _of_epochs(problem: Problem, raw: Scales) -> Effect:
     return Effect("epoch", "all", "scatter", value, float(err), chance < FALSE_ALARM, True)
 
 
-def _parts(best: Solution, visits: Visits, kept: NDArray[np.bool_]) -> dict[str, Array]:
+def _parts(best: Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
     """Return what each effect adds to each visit; NaN for those not used."""
     p = best.problem
     part = {name: np.zeros(visits.value.size) for name in ("star", "subarray", "time", *visits.covariates)}

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, solve_triangular
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.calibration.model import Problem
-
-Array = NDArray[np.float64]
 
 MAX_ITERATIONS = 60
 TOLERANCE = 0.03  # relative change of a variance that matters
@@ -104,7 +103,7 @@ def _gains(p: Problem, s: Scales, weight: Array) -> tuple[Array, Array, Array]:
     return left, s.cell * left, s.epoch / (1.0 + s.epoch * in_epoch)
 
 
-def solve(p: Problem, s: Scales, *, prior: Array, used: NDArray[np.bool_] | None = None) -> Solution:
+def solve(p: Problem, s: Scales, *, prior: Array, used: Mask | None = None) -> Solution:
     """Solve with given variances.
 
     Parameters
@@ -141,9 +140,7 @@ def solve(p: Problem, s: Scales, *, prior: Array, used: NDArray[np.bool_] | None
     return Solution(covariance @ right, covariance, root, p, s, weight)
 
 
-def estimate(
-    p: Problem, *, prior: Array, start: Scales | None = None, used: NDArray[np.bool_] | None = None
-) -> Solution:
+def estimate(p: Problem, *, prior: Array, start: Scales | None = None, used: Mask | None = None) -> Solution:
     """Estimate the variances, and solve.
 
     By Fisher's scoring, blocks by Schall's way (1991, Biometrika 78, 719), until not one that matters moves by more

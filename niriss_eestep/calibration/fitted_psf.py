@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, group_total, growth_curve
@@ -13,7 +13,7 @@ from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, used_radii
 from niriss_eestep.psf.ee_table import PSFEE
 
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli
-Group = tuple[str, str, CombinedProfile, NDArray[np.float64], Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]]
+Group = tuple[str, str, CombinedProfile, Array, Sequence[tuple[Array, Array]]]
 
 
 def fit_visit(

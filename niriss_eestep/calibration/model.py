@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Array = NDArray[np.float64]
+from niriss_eestep.arrays import Array, Mask
 
 YEAR = 365.0  # [d] as jwst.photom.time_dependence has it
 #: an epoch ends where nothing was observed for this long, or when it has lasted this long [d]: a visit's filters, and
@@ -76,7 +76,7 @@ class Visits:
         names = set(map(str, np.unique(self.filter)))
         return sorted(names, key=lambda name: (int("0" + "".join(filter(str.isdigit, name))), name))
 
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Visits:
+    def take(self, chosen: Mask | NDArray[np.int64]) -> Visits:
         """Return some of the rows."""
         rows = {
             name: getattr(self, name)[chosen]

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
 
-Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Curve = Callable[[Array], Array]
 
 PRECISION = 1.0e-3
 """Fractional error of the count rate up to which a radius counts as measured."""
@@ -34,14 +34,14 @@ class ObservedEE:
         The measurements inside the join, without the model's interpolation.
     """
 
-    radius: NDArray[np.float64]
-    ee: NDArray[np.float64]
-    ee_err: NDArray[np.float64]
+    radius: Array
+    ee: Array
+    ee_err: Array
     join_radius: float
     count_rate: float
-    observed_radius: NDArray[np.float64]
-    observed_ee: NDArray[np.float64]
-    observed_ee_err: NDArray[np.float64]
+    observed_radius: Array
+    observed_ee: Array
+    observed_ee_err: Array
 
 
 def splice_ee(
@@ -49,8 +49,8 @@ def splice_ee(
     curve: Curve,
     curve_err: Curve,
     *,
-    model_radius: NDArray[np.float64],
-    rings: Iterable[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
+    model_radius: Array,
+    rings: Iterable[tuple[Array, Array, Array]],
     join_radius: float | None = None,
     precision: float = PRECISION,
 ) -> ObservedEE:
@@ -110,9 +110,7 @@ def splice_ee(
     return ObservedEE(model_radius, ee, ee_err, float(radius[-1]), total, radius, observed, observed_err)
 
 
-def _join_index(
-    combined: CombinedProfile, usable: NDArray[np.bool_], join_radius: float | None, precision: float
-) -> int:
+def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None, precision: float) -> int:
     """Return the index of the join."""
     if not precision > 0:
         raise ParameterError(f"precision must be positive, not {precision}")
@@ -129,14 +127,14 @@ def _join_index(
     return int(np.nonzero(good)[0][-1])
 
 
-def _ratio_error(value: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio_error(value: Array, covariance: Array) -> Array:
     """Return the fractional error of each value's ratio to the last one."""
     fraction = covariance / np.outer(value, value)
     variance = np.diagonal(fraction) + fraction[-1, -1] - 2 * fraction[-1]
     return np.sqrt(np.maximum(variance, 0.0))
 
 
-def _check_rise(radius: NDArray[np.float64], ee: NDArray[np.float64]) -> None:
+def _check_rise(radius: Array, ee: Array) -> None:
     """Raise where the spliced curve falls by more than the interpolation may."""
     fall = np.diff(ee)
     if fall.min() < -1e-3:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import given_covariance
 from niriss_eestep.measure.profile import EEProfile
@@ -76,38 +77,36 @@ class CombinedProfile:
         Encircled energy at each star's own pixel phase less that averaged over phases; None without model images.
     """
 
-    radius: NDArray[np.float64]
-    value: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    err_formal: NDArray[np.float64]
-    inflation: NDArray[np.float64]
-    scatter: NDArray[np.float64]
-    chi2_dof: NDArray[np.float64]
+    radius: Array
+    value: Array
+    covariance: Array
+    err_formal: Array
+    inflation: Array
+    scatter: Array
+    chi2_dof: Array
     n_good: NDArray[np.int64]
     names: tuple[str, ...]
-    exposure_value: NDArray[np.float64]
-    exposure_err: NDArray[np.float64]
+    exposure_value: Array
+    exposure_err: Array
     exposure_flag: NDArray[np.int64]
-    exposure_weight: NDArray[np.float64]
-    exposure_covariance: NDArray[np.float64] | None = None
-    flat_covariance: NDArray[np.float64] | None = None
-    sky_covariance: NDArray[np.float64] | None = None
-    exposure_phase: NDArray[np.float64] | None = None
+    exposure_weight: Array
+    exposure_covariance: Array | None = None
+    flat_covariance: Array | None = None
+    sky_covariance: Array | None = None
+    exposure_phase: Array | None = None
 
     @property
-    def err(self) -> NDArray[np.float64]:
+    def err(self) -> Array:
         """Standard error of ``value``, honouring the scatter."""
         return np.sqrt(np.diagonal(self.covariance))
 
-    def each_covariance(self) -> NDArray[np.float64]:
+    def each_covariance(self) -> Array:
         """Covariance of each exposure's profile; its variances alone where no more is kept."""
         if self.exposure_covariance is None:
             return np.einsum("ei,ij->eij", self.exposure_err**2, np.eye(len(self.radius)))
         return self.exposure_covariance
 
-    def parts(
-        self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64]]:
+    def parts(self) -> tuple[Array, Array | None, Array | None, Array]:
         """Formal covariance; its parts from flat field and sky; its part that all exposures share.
 
         The last one is what the mean has beyond the exposures' own covariances, averaged down.
@@ -118,7 +117,7 @@ class CombinedProfile:
         return formal, self.flat_covariance, self.sky_covariance, shared
 
 
-def common_covariance(profiles: Sequence[EEProfile]) -> NDArray[np.float64]:
+def common_covariance(profiles: Sequence[EEProfile]) -> Array:
     """Covariance that the exposures of a group have in common: that of one background given for all of them.
 
     Parameters
@@ -139,11 +138,7 @@ def common_covariance(profiles: Sequence[EEProfile]) -> NDArray[np.float64]:
     return given_covariance(used[0].background, np.max([p.area for p in used], axis=0))
 
 
-def growth_flags(
-    count_rate: NDArray[np.float64],
-    covariances: Sequence[NDArray[np.float64]],
-    common: NDArray[np.float64] | None = None,
-) -> NDArray[np.int64]:
+def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array | None = None) -> NDArray[np.int64]:
     """Flag radii at which a curve of growth does not grow (method of CAP-020, 2021), unless noise alone explains it.
 
     Parameters
@@ -181,16 +176,14 @@ def growth_flags(
     return (np.isfinite(count_rate) & ~falls).astype(np.int64)
 
 
-def _parts(
-    covariances: Sequence[NDArray[np.float64]], common: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _parts(covariances: Sequence[Array], common: Array | None) -> tuple[Array, Array]:
     """Each exposure's own part of its covariance, and the part that all share."""
     covariance = np.array(covariances, dtype=float)
     shared = np.zeros(covariance.shape[1:]) if common is None else common
     return covariance - shared, shared
 
 
-def _growth_variance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _growth_variance(covariance: Array) -> Array:
     """Variance of what each radius adds to the one before, shape (..., n_radii), of (..., n_radii, n_radii)."""
     padded = np.pad(covariance, [(0, 0)] * (covariance.ndim - 2) + [(1, 0), (1, 0)])
     variance = np.diagonal(padded, axis1=-2, axis2=-1)
@@ -199,7 +192,7 @@ def _growth_variance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(variance[..., 1:] + variance[..., :-1] - 2 * shared, 0.0)
 
 
-def weighted_sum(weight: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def weighted_sum(weight: Array, values: Array) -> Array:
     """Sum over exposures; what has no weight, as all of an exposure that failed, may be NaN.
 
     Parameters
@@ -213,7 +206,7 @@ def weighted_sum(weight: NDArray[np.float64], values: NDArray[np.float64]) -> ND
     return np.sum(np.where(weight > 0, weight * np.where(weight > 0, values, 0.0), 0.0), axis=0)
 
 
-def _weights(values: NDArray[np.float64], err: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np.float64]:
+def _weights(values: Array, err: Array, flag: NDArray[np.int64]) -> Array:
     """Inverse-variance weights of the good exposures; equal ones where none is good or one has no error."""
     finite = np.isfinite(values)
     chosen = np.where(np.any(flag > 0, axis=0), flag > 0, finite)
@@ -225,7 +218,7 @@ def _weights(values: NDArray[np.float64], err: NDArray[np.float64], flag: NDArra
     return weight / np.where(total > 0, total, 1.0)
 
 
-def scatter_factor(chi2: NDArray[np.float64] | float, dof: NDArray[np.int64] | int) -> NDArray[np.float64]:
+def scatter_factor(chi2: Array | float, dof: NDArray[np.int64] | int) -> Array:
     """Factor by which a mean's standard error honours the scatter of what it is the mean of.
 
     Parameters
@@ -259,9 +252,7 @@ def scatter_factor(chi2: NDArray[np.float64] | float, dof: NDArray[np.int64] | i
     return np.where(scipy.special.chdtrc(dof, chi2) < SCATTER_PROBABILITY, np.sqrt(chi2 / dof) * student, 1.0)
 
 
-def _chi2(
-    values: NDArray[np.float64], err: NDArray[np.float64], flag: NDArray[Any], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _chi2(values: Array, err: Array, flag: NDArray[Any], mean: Array) -> Array:
     """Chi-squared of the good exposures at each radius; NaN for fewer than two, or without errors."""
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(flag > 0, ((values - mean) / err) ** 2, 0.0).sum(axis=0)
@@ -269,11 +260,7 @@ def _chi2(
 
 
 def outlier_flags(
-    radius: NDArray[np.float64],
-    values: Sequence[NDArray[np.float64]],
-    covariances: Sequence[NDArray[np.float64]],
-    common: NDArray[np.float64] | None,
-    flags: NDArray[np.int64],
+    radius: Array, values: Sequence[Array], covariances: Sequence[Array], common: Array | None, flags: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Flag the exposures that differ from all the others, of three on.
 
@@ -312,9 +299,7 @@ def outlier_flags(
     return found
 
 
-def extra_light(
-    radius: NDArray[np.float64], values: NDArray[np.float64], covariances: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
     """Find light that one exposure has beside its star and the others have not: persistence, a hit.
 
     Parameters
@@ -355,25 +340,20 @@ def extra_light(
     return found
 
 
-def _averaged(weight: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _averaged(weight: Array, covariance: Array) -> Array:
     """Covariance of the mean of exposures that share nothing."""
     both = weight[:, :, None] * weight[:, None, :]
     return np.asarray(np.sum(np.where(both > 0, both * np.where(both > 0, covariance, 0.0), 0.0), axis=0))
 
 
-def _scatter(values: NDArray[np.float64], flag: NDArray[np.int64]) -> NDArray[np.float64]:
+def _scatter(values: Array, flag: NDArray[np.int64]) -> Array:
     """Standard deviation of the good exposures at each radius; NaN for fewer than two."""
     n_good = np.maximum(flag.sum(axis=0), 1)
     mean = np.where(flag > 0, values, 0.0).sum(axis=0) / n_good
     return np.sqrt(_chi2(values, np.ones_like(values), flag, mean) / np.maximum(n_good - 1, 1))
 
 
-def _check_lengths(
-    names: Sequence[str],
-    radius: NDArray[np.float64],
-    values: Sequence[NDArray[np.float64]],
-    covariances: Sequence[NDArray[np.float64]],
-) -> None:
+def _check_lengths(names: Sequence[str], radius: Array, values: Sequence[Array], covariances: Sequence[Array]) -> None:
     """Raise ParameterError where there is no profile, or they differ in length."""
     shapes = [np.shape(value) for value in values]
     if not len(names) == len(values) == len(covariances) or set(shapes) != {radius.shape}:
@@ -385,11 +365,11 @@ def _check_lengths(
 
 def combine_profiles(
     names: Sequence[str],
-    radius: NDArray[np.float64],
-    values: Sequence[NDArray[np.float64]],
-    covariances: Sequence[NDArray[np.float64]],
+    radius: Array,
+    values: Sequence[Array],
+    covariances: Sequence[Array],
     *,
-    common: NDArray[np.float64] | None = None,
+    common: Array | None = None,
     flags: NDArray[np.int64] | None = None,
 ) -> CombinedProfile:
     """Average the profiles of a group.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
@@ -73,7 +73,7 @@ def with_shared_errors(
     return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=np.array(phases))
 
 
-def _on_detector(placed: list[tuple[NDArray[np.float64], int, int, float]]) -> NDArray[np.float64]:
+def _on_detector(placed: list[tuple[Array, int, int, float]]) -> Array:
     """Sum of images on the detector's pixels; those that lie apart further than an image is wide stay apart."""
     x0, y0 = min(x for _, x, _, _ in placed), min(y for _, _, y, _ in placed)
     x1 = max(x + image.shape[2] for image, x, _, _ in placed)

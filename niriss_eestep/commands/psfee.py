@@ -47,7 +47,10 @@ def configure(parser):
     fit.add_argument("--images", metavar="FILE", help="write the packaged PSF images too, with the fitted EE")
     fit.add_argument("--radii", nargs=2, type=float, default=(2, 15), metavar=("R_MIN", "R_MAX"), help="fitted [pix]")
     fit.add_argument("--plot", metavar="FILE", help="plot the residuals before and after")
-    compare = actions.add_parser("compare", help="compare two references", description=_compare.__doc__)
+    _configure_compare(actions.add_parser("compare", help="compare two references", description=_compare.__doc__))
+
+
+def _configure_compare(compare):
     for name in ("A", "B"):
         compare.add_argument(name.lower(), metavar=name, help="psfee reference, or 'packaged'")
     compare.add_argument("--plot", metavar="FILE", help="plot the difference")

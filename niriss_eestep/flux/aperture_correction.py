@@ -12,16 +12,14 @@ EE(r) - pi r^2 (EE(r_out) - EE(r_in)) / (pi (r_out^2 - r_in^2)).
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 
-Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Curve = Callable[[Array], Array]
 
 
-def annulus_light(
-    curve: Curve, ring_edges: NDArray[np.float64], ring_coverage: NDArray[np.float64]
-) -> float | NDArray[np.float64]:
+def annulus_light(curve: Curve, ring_edges: Array, ring_coverage: Array) -> float | Array:
     """Mean fraction of the star's light per pixel in the part of an annulus that was used.
 
     Parameters
@@ -53,13 +51,7 @@ def annulus_light(
     return light if np.ndim(light) else float(light)
 
 
-def effective_ee(
-    curve: Curve,
-    radius: NDArray[np.float64],
-    area: NDArray[np.float64],
-    ring_edges: NDArray[np.float64],
-    ring_coverage: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def effective_ee(curve: Curve, radius: Array, area: Array, ring_edges: Array, ring_coverage: Array) -> Array:
     """Fraction of the star's light that remains in apertures after the annulus's mean is subtracted.
 
     Parameters

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import block_diag
 from scipy.special import chdtrc
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.flux.total_rate import TotalRate, effective_modes, total_rate
 
@@ -56,9 +56,9 @@ class GroupTotal:
     """
 
     total: TotalRate
-    arrays: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    modes: NDArray[np.float64] | None = None
-    modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    arrays: dict[str, Array] = field(default_factory=dict)
+    modes: Array | None = None
+    modes_at: Callable[[Array], Array] | None = None
     chi2_dof: float = float("nan")
     warnings: tuple[str, ...] = ()
 
@@ -81,14 +81,14 @@ class GrowthCurve:
         Exposures averaged; each has its own pixel phase.
     """
 
-    radius: NDArray[np.float64]
-    total: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    modes: NDArray[np.float64]
+    radius: Array
+    total: Array
+    covariance: Array
+    modes: Array
     n_exposures: int = 1
 
     @property
-    def phase_variance(self) -> NDArray[np.float64]:
+    def phase_variance(self) -> Array:
         """Variance of ``total`` from the pixel phases, as a fraction."""
         return np.interp(self.radius, PHASE_RADIUS, PHASE_SD) ** 2 / self.n_exposures
 
@@ -119,16 +119,16 @@ class PSFFit:
         Residuals of the curves, as fractions, about their totals: with the prior's PSF and with the fitted one.
     """
 
-    total: NDArray[np.float64]
-    weights: list[list[NDArray[np.float64]]]
-    aperture_modes: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    shared: NDArray[np.float64]
-    shared_covariance: NDArray[np.float64]
+    total: Array
+    weights: list[list[Array]]
+    aperture_modes: Array
+    coefficients: Array
+    shared: Array
+    shared_covariance: Array
     chi2: float
     dof: int
-    before: list[NDArray[np.float64]]
-    after: list[NDArray[np.float64]]
+    before: list[Array]
+    after: list[Array]
 
     @property
     def inflation(self) -> float:
@@ -221,17 +221,14 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     )
 
 
-def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root(covariance: Array) -> Array:
     """Symmetric root of a covariance; rounding may leave an eigenvalue below 0."""
     values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
 def group_total(
-    combined: CombinedProfile,
-    area: NDArray[np.float64],
-    correction: Mapping[str, Any],
-    modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
+    combined: CombinedProfile, area: Array, correction: Mapping[str, Any], modes_at: Callable[[Array], Array] | None
 ) -> GroupTotal:
     """Total count rate of a group with the PSF of a reference, and what its modes do to it.
 
@@ -260,7 +257,7 @@ def group_total(
 
 
 def fitted_groups(
-    groups: Sequence[tuple[GroupTotal, CombinedProfile, NDArray[np.bool_], Callable[[NDArray[np.float64]], TotalRate]]],
+    groups: Sequence[tuple[GroupTotal, CombinedProfile, Mask, Callable[[Array], TotalRate]]],
 ) -> list[GroupTotal]:
     """Fit the PSF to groups of a product together.
 
@@ -291,7 +288,7 @@ def fitted_groups(
     return results
 
 
-def growth_curve(group: GroupTotal, combined: CombinedProfile, used: NDArray[np.bool_]) -> GrowthCurve:
+def growth_curve(group: GroupTotal, combined: CombinedProfile, used: Mask) -> GrowthCurve:
     """Give the curve of growth of a group at its radii of use, as `fit_psf` takes it."""
     total, modes = group.total, np.zeros((len(used), 0)) if group.modes is None else group.modes
     covariance = (combined.covariance / np.outer(total.ee_effective, total.ee_effective))[np.ix_(used, used)]
@@ -299,9 +296,7 @@ def growth_curve(group: GroupTotal, combined: CombinedProfile, used: NDArray[np.
     return GrowthCurve(total.radius[used], total.total[used], covariance, modes[used], n_exposures)
 
 
-def fitted_total(
-    total: TotalRate, combined: CombinedProfile, used: NDArray[np.bool_], fit: PSFFit, index: int
-) -> TotalRate:
+def fitted_total(total: TotalRate, combined: CombinedProfile, used: Mask, fit: PSFFit, index: int) -> TotalRate:
     """Put the fit's total and its errors in the place of the mean over radii.
 
     Parameters

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.instrument import AB_ZERO_FLUX, COLLECTING_AREA
 
@@ -55,10 +56,10 @@ class StandardSpectrum:
     """
 
     name: str
-    wavelength: NDArray[np.float64]
-    flux: NDArray[np.float64]
-    staterr: NDArray[np.float64] | None = None
-    syserr: NDArray[np.float64] | None = None
+    wavelength: Array
+    flux: Array
+    staterr: Array | None = None
+    syserr: Array | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -385,9 +386,7 @@ def blackbody_spectrum(
     return StandardSpectrum(name, wavelength, flux, meta={} if meta is None else meta)
 
 
-def _checked_band(
-    wavelength: ArrayLike, pce: ArrayLike, name: str = "the band"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked_band(wavelength: ArrayLike, pce: ArrayLike, name: str = "the band") -> tuple[Array, Array]:
     """Return wavelengths [Angstrom] and efficiencies, cut to where there is any, or raise."""
     wave, response = np.asarray(wavelength, dtype=np.float64), np.asarray(pce, dtype=np.float64)
     if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
@@ -407,9 +406,7 @@ def _checked_band(
     return wave[cut] * MICRON, response[cut]
 
 
-def _covered_band(
-    spectrum: StandardSpectrum, wave: NDArray[np.float64], response: NDArray[np.float64], name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _covered_band(spectrum: StandardSpectrum, wave: Array, response: Array, name: str) -> tuple[Array, Array]:
     """Return the part of a band that a spectrum covers; raise where that is not (nearly) all of it."""
     first, last = spectrum.wavelength[0], spectrum.wavelength[-1]
     fine = np.union1d(wave, np.clip([first, last], wave[0], wave[-1]))
@@ -435,7 +432,7 @@ def _covered_band(
     return fine[covered], fine_response[covered]
 
 
-def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> NDArray[np.float64]:
+def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     """Find single values of a spectrum that stand out in a band: a line of a star is resolved or shallower.
 
     Parameters
@@ -456,7 +453,7 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> NDArray[np.floa
     return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
 
 
-def _gaps(wavelength: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _gaps(wavelength: Array) -> list[tuple[float, float]]:
     """Return the steps of a spectrum's grid that are gaps: over 1 %, and five times the steps on both sides.
 
     Over less, a linear interpolation of a star's continuum is good to 1e-3 of that part.
@@ -470,13 +467,7 @@ def _gaps(wavelength: NDArray[np.float64]) -> list[tuple[float, float]]:
     return found
 
 
-def _count_rate(
-    spectrum_wave: NDArray[np.float64],
-    flux: NDArray[np.float64],
-    wave: NDArray[np.float64],
-    response: NDArray[np.float64],
-    collecting_area: float,
-) -> float:
+def _count_rate(spectrum_wave: Array, flux: Array, wave: Array, response: Array, collecting_area: float) -> float:
     """Return synphot's count rate [e-/s] of a spectrum [FLAM] in a band, both on wavelengths [Angstrom]."""
     from astropy import units as u
     from synphot import Empirical1D, Observation, SourceSpectrum, SpectralElement
@@ -491,9 +482,7 @@ def _count_rate(
     return float(observation.countrate(area=collecting_area, binned=False).value)
 
 
-def _rate_weights(
-    spectrum_wave: NDArray[np.float64], wave: NDArray[np.float64], response: NDArray[np.float64], collecting_area: float
-) -> NDArray[np.float64]:
+def _rate_weights(spectrum_wave: Array, wave: Array, response: Array, collecting_area: float) -> Array:
     """Return d(rate)/d(flux) at each wavelength of a spectrum that is interpolated linearly in photons."""
     low, high = max(wave[0], spectrum_wave[0]), min(wave[-1], spectrum_wave[-1])
     grid = np.union1d(wave, spectrum_wave)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import NORMAL_95, CombinedProfile, extra_light, scatter_factor, weighted_sum
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.aperture_correction import effective_ee
@@ -71,20 +71,20 @@ class TotalRate:
         Light that one exposure has and the others have not; see `extra_light`.
     """
 
-    radius: NDArray[np.float64]
-    used: NDArray[np.bool_]
-    total: NDArray[np.float64]
-    total_err: NDArray[np.float64]
-    ee_effective: NDArray[np.float64]
+    radius: Array
+    used: Mask
+    total: Array
+    total_err: Array
+    ee_effective: Array
     count_rate: float
     err_photon: float
     err_radii: float
     err_aperture: float
-    exposure_total: NDArray[np.float64]
-    exposure_total_err: NDArray[np.float64]
-    kept: NDArray[np.bool_]
+    exposure_total: Array
+    exposure_total_err: Array
+    kept: Mask
     shared_err: float
-    extra: NDArray[np.float64]
+    extra: Array
     err_flat: float = 0.0
     err_sky: float = 0.0
     common_scatter: float = 0.0
@@ -124,7 +124,7 @@ class TotalRate:
         return chi2 / max(dof, 1)
 
     @property
-    def exposure_own_err(self) -> NDArray[np.float64]:
+    def exposure_own_err(self) -> Array:
         """Standard errors of the exposures' own totals by which these may differ [DN/s]."""
         return np.sqrt(np.maximum(self.exposure_total_err**2 - self.shared_err**2, 0.0))
 
@@ -150,7 +150,7 @@ class TotalRate:
         return {int(k): apart[k] for k in sorted(told, key=lambda k: -abs(apart[k]))}
 
 
-def _agreement(total: NDArray[np.float64], err: NDArray[np.float64]) -> tuple[float, int]:
+def _agreement(total: Array, err: Array) -> tuple[float, int]:
     """Chi-squared of exposures' totals about their mean, and its degrees of freedom; NaN and 0 for fewer than two."""
     use = np.isfinite(total) & (err > 0)
     value, weight = total[use], err[use] ** -2.0
@@ -197,7 +197,7 @@ def common_scatter(groups: Sequence[CombinedProfile]) -> float:
     return 0.0
 
 
-def _scatter_of(groups: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> tuple[float, int]:
+def _scatter_of(groups: Sequence[tuple[Array, Array]]) -> tuple[float, int]:
     """Scatter that makes chi-squared of groups its degrees of freedom, and these; 0 where chance explains it."""
     found = [_agreement(*group) for group in groups]
     dof, low, high = sum(n for _, n in found), 0.0, max(float(np.ptp(value)) for value, _ in groups)
@@ -245,7 +245,7 @@ def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_er
     return tuple(found)
 
 
-def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) -> float:
+def _excess_spread(total: Array, covariance: Array) -> float:
     """Standard error of a mean over radii, from their spread beyond what their covariance gives.
 
     It is the spread itself, not the spread over the root of their number: apertures hold each other, and whatever is
@@ -272,11 +272,11 @@ def _excess_spread(total: NDArray[np.float64], covariance: NDArray[np.float64]) 
 
 def total_rate(
     combined: CombinedProfile,
-    curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    curve_err: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    curve: Callable[[Array], Array],
+    curve_err: Callable[[Array], Array],
     *,
-    area: NDArray[np.float64],
-    rings: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    area: Array,
+    rings: Sequence[tuple[Array, Array]],
     radius_min: float = 5.0,
     radius_max: float = 10.0,
 ) -> TotalRate:
@@ -349,9 +349,7 @@ def total_rate(
     )
 
 
-def _check_shape(
-    radius: NDArray[np.float64], off: NDArray[np.float64], psf_err: NDArray[np.float64], err: NDArray[np.float64]
-) -> None:
+def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:
     """Raise ExposureError where the light within 5 pix is spread as no star's."""
     with np.errstate(invalid="ignore"):
         bad = (radius <= SHAPE_RADIUS) & (np.abs(off) > SHAPE_SHARE / radius + 5 * np.hypot(psf_err, np.abs(err)))
@@ -364,12 +362,12 @@ def _check_shape(
 
 
 def effective_modes(
-    modes_at: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    modes_at: Callable[[Array], Array],
     total: TotalRate,
-    weight: NDArray[np.float64],
-    area: NDArray[np.float64],
-    rings: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-) -> NDArray[np.float64]:
+    weight: Array,
+    area: Array,
+    rings: Sequence[tuple[Array, Array]],
+) -> Array:
     """Fractional change of a group's effective EE per unit of each mode of the PSF.
 
     Parameters
@@ -393,7 +391,7 @@ def effective_modes(
     return np.asarray(change / total.ee_effective[:, None])
 
 
-def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> NDArray[np.bool_]:
+def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> Mask:
     """Radii of the range that the group does not flag; parameters and errors as of `total_rate`."""
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)
@@ -409,9 +407,7 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) 
     return np.asarray(used)
 
 
-def _exposure_totals(
-    combined: CombinedProfile, effective: NDArray[np.float64], used: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _exposure_totals(combined: CombinedProfile, effective: Array, used: Mask) -> tuple[Array, Array]:
     """Each exposure's own total and its error, over the group's radii that it does not flag, or all if it flags all."""
     totals, errs = np.full((2, len(effective)), np.nan)
     for k, ee in enumerate(effective):

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
 
 #: products have 1 MB, references 3 MB; a file, or an array in it, beyond this is neither [bytes]
@@ -70,7 +70,7 @@ def read_asdf(
         return _plain(path, file.tree, error)
 
 
-def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[NDArray[np.float64]]:
+def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[Array]:
     """Take values of a reference file as arrays of numbers.
 
     Parameters

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
+from niriss_eestep.arrays import Array, Mask
+from niriss_eestep.measure.geometry import aperture_weights
 
 #: width of the rings; the pixels blur a profile as much [pix]
 _RING = 1.0

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky, given_covariance
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, covariance_of_sums, weighted_sums
+from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
 from niriss_eestep.measure.noise import correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair

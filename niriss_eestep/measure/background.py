@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
 

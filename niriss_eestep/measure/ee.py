@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.pixels import pixel_map
 from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, centre_of_mass, locate_star

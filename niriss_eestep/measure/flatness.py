@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
-from niriss_eestep.measure.geometry import Array, Mask
+from niriss_eestep.arrays import Array, Mask
 
 #: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
 #: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm

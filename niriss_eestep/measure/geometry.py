@@ -6,11 +6,10 @@ numpy's own loops have one order; for a dozen apertures they take a fraction of 
 """
 
 import numpy as np
-from numpy.typing import NDArray
+
+from niriss_eestep.arrays import Array
 
 #: numbers and masks by pixel, radius or whatever else
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -> Array:

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, weighted_sum
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.geometry import Array, Mask
 
 SHAPES = ("column", "column_trend", "columns_drift", "row", "row_trend", "rows_drift", "neighbours", "excess")
 """What the noise of two pixels has in common: an offset of each column; what changes slowly along it; what changes

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.measure.geometry import Array
 
 DESTRIPE_METHODS = ("none", "rows", "columns", "both")
 BACKGROUND_METHODS = ("annulus", "constant", "none")

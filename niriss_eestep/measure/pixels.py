@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import Array, Mask, distance_grid
+from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import Array, Mask, distance_grid
+from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.options import EEOptions, check_centroid
 from niriss_eestep.measure.psf_model import PSFModel, Render
 from niriss_eestep.measure.stamp import Stamp

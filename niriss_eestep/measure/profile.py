@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.flatness import SkyShape
-from niriss_eestep.measure.geometry import Array
 from niriss_eestep.measure.noise import PixelCorrelation
 from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.measure.background import Sky
-from niriss_eestep.measure.geometry import Array, distance_grid
+from niriss_eestep.measure.geometry import distance_grid
 
 Render = Callable[[float, float, tuple[int, int]], Array]
 Curve = Callable[..., Array]

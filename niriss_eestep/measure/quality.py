@@ -7,9 +7,10 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile

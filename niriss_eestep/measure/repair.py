@@ -13,9 +13,10 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.geometry import Array, Mask, weighted_sums
+from niriss_eestep.measure.geometry import weighted_sums
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
 

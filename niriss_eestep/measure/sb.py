@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import (
@@ -14,7 +15,7 @@ from niriss_eestep.measure.background import (
     fixed_background,
     without_absurd_variances,
 )
-from niriss_eestep.measure.geometry import Array, Mask, distance_grid
+from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid, locate_star
 from niriss_eestep.measure.profile import SBProfile

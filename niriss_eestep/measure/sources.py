@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import fill_for_search, measure_centroid
@@ -62,9 +62,7 @@ class Source:
         return self.rate > SIGMA * self.err
 
 
-def source_at(
-    exposure: Stamp, x: float, y: float, ee: Callable[..., NDArray[np.float64]], pixel: float = 1.0
-) -> Source:
+def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pixel: float = 1.0) -> Source:
     """Measure how bright a source is, coarsely.
 
     Parameters
@@ -111,7 +109,7 @@ def source_at(
     return Source(x, y, float(np.nan_to_num(rates[k])), float(np.nan_to_num(errs[k], nan=np.inf)), bool(star))
 
 
-def find_sources(exposure: Stamp, ee: Callable[..., NDArray[np.float64]], pixel: float = 1.0) -> list[Source]:
+def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) -> list[Source]:
     """Find the significant sources of an image.
 
     Parameters

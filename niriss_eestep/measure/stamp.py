@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.measure.geometry import Array, Mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)

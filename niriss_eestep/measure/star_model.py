@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.geometry import Array, Mask, aperture_weights
+from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.position import fill_for_search, fit_psf
 from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
 from niriss_eestep.measure.stamp import Stamp

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.flatness import N_TERMS, SkyShape, fit_sky, judged
-from niriss_eestep.measure.geometry import Array, Mask, covariance_of_sums
+from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.noise import (
     SHAPES,
     PixelCorrelation,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
 from niriss_eestep.psf.detector import detected_spectrum
@@ -101,21 +102,21 @@ class FilterPSF:
     """
 
     filter: str
-    radius: NDArray[np.float64]
-    ee: NDArray[np.float64]
-    draws: NDArray[np.float64]
+    radius: Array
+    ee: Array
+    draws: Array
     image: PSFImage
 
     @property
-    def ee_err(self) -> NDArray[np.float64]:
+    def ee_err(self) -> Array:
         """Standard deviation over the prior."""
         return self.draws.std(axis=0, ddof=1) if len(self.draws) > 1 else np.zeros(self.radius.size)
 
 
 def build_filter(
     name: str,
-    wavelength: NDArray[np.float64],
-    weight: NDArray[np.float64],
+    wavelength: Array,
+    weight: Array,
     wavefront: Wavefront,
     *,
     geometry: PupilGeometry | None = None,
@@ -175,7 +176,7 @@ def build_filter(
 
 def _spectra(
     name: str,
-    light: tuple[NDArray[np.float64], NDArray[np.float64]],
+    light: tuple[Array, Array],
     wavefront: Wavefront,
     geometry: PupilGeometry,
     sampling: Sampling,
@@ -208,7 +209,7 @@ def _realised(
     return wavefront.drawn(seed, index, n_draws).realise(geometry, n_pixels, seed, index)
 
 
-def _like_the_mean(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+def _like_the_mean(difference: Array) -> Array:
     """Weights, of sum 1, with which some draws have nearly the mean of all; ``difference`` is theirs from it."""
     products = difference @ difference.T
     # equal weights where that is as good: 1 % of the draws' own variance each
@@ -217,14 +218,14 @@ def _like_the_mean(difference: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(weight / weight.sum())
 
 
-def _extended(difference: NDArray[np.float64], ee: NDArray[np.float64]) -> NDArray[np.float64]:
+def _extended(difference: Array, ee: Array) -> Array:
     """Differences of EE at `MODE_RADII` interpolated to `RADII`; beyond, in proportion to what the mean PSF loses."""
     inside = PchipInterpolator(MODE_RADII, difference, axis=-1)(np.minimum(RADII, MODE_RADII[-1]))
     lost = (1 - ee) / (1 - np.interp(MODE_RADII[-1], RADII, ee))
     return np.asarray(inside * np.where(MODE_RADII[-1] < RADII, lost, 1.0))
 
 
-def _image(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int, ee: NDArray[np.float64]) -> PSFImage:
+def _image(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int, ee: Array) -> PSFImage:
     """Image within a circle and the azimuthal mean beyond, so that its EE is the table's at every radius."""
     light = sub_pixel_light(spectrum, grid, half_size)
     centres = (np.arange(light.shape[0]) + 0.5) / grid.oversample - half_size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import PIXEL_SCALE
 from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
@@ -36,7 +37,7 @@ class ImageGrid:
         return 2 * self.half_size * self.oversample + 1
 
     @property
-    def coordinates(self) -> NDArray[np.float64]:
+    def coordinates(self) -> Array:
         """Centres of the sub-pixels along either axis [pix]."""
         return (np.arange(self.size) - self.size // 2) / self.oversample
 
@@ -68,9 +69,7 @@ class ImageGrid:
         return cls(oversample=max(least, int(np.ceil(0.96 * nyquist))), half_size=half_size)
 
 
-def wavelength_nodes(
-    wavelength: NDArray[np.float64], weight: NDArray[np.float64], n_nodes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def wavelength_nodes(wavelength: Array, weight: Array, n_nodes: int) -> tuple[Array, Array]:
     """Represent a passband by a few wavelengths.
 
     The band is cut into parts of equal light; each is represented by its mean wavelength.
@@ -168,9 +167,7 @@ def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: fl
     return float(moved[0]), float(moved[1])
 
 
-def encircled_energy(
-    spectra: Iterable[NDArray[np.complex128]], grid: ImageGrid, radius: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def encircled_energy(spectra: Iterable[NDArray[np.complex128]], grid: ImageGrid, radius: Array) -> Array:
     """EE that exact circular apertures on detector pixels measure, averaged over the star's pixel phase.
 
     A measurement sums pixels, each the light on it spread evenly over it, in proportion to the aperture's overlap. Its
@@ -212,7 +209,7 @@ def encircled_energy(
     return ee
 
 
-def sub_pixel_light(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int) -> NDArray[np.float64]:
+def sub_pixel_light(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int) -> Array:
     """Light on each sub-pixel of a square around the star.
 
     Parameters

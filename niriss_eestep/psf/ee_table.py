@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.guards.asdf_file import numbers
 from niriss_eestep.instrument import FILTERS
@@ -33,9 +34,9 @@ class EETable:
         Its uncertainty; 0 where the source states none.
     """
 
-    radius: NDArray[np.float64]
-    ee: NDArray[np.float64]
-    ee_err: NDArray[np.float64]
+    radius: Array
+    ee: Array
+    ee_err: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +55,10 @@ class Modes:
     """
 
     filters: tuple[str, ...]
-    radius: NDArray[np.float64]
+    radius: Array
     values: NDArray[np.float32]
 
-    def at(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+    def at(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the modes of a filter; beyond their last radius they fall as 1/r, as the light lost does.
 
         Parameters
@@ -76,7 +77,7 @@ class Modes:
 
 
 @lru_cache(maxsize=64)
-def _mode_interpolator(modes: Modes, filter_name: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _mode_interpolator(modes: Modes, filter_name: str) -> Callable[[Array], Array]:
     values = modes.values[modes.filters.index(filter_name)].astype(np.float64)
     return scipy.interpolate.PchipInterpolator(modes.radius, values.T)
 
@@ -154,7 +155,7 @@ class PSFEE:
                 f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
             ) from None
 
-    def ee(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+    def ee(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the encircled energy, monotonically (PCHIP).
 
         Parameters
@@ -179,7 +180,7 @@ class PSFEE:
         table = self.table(filter_name)
         return _interpolator(table)(self._radius(filter_name, radius_pix))
 
-    def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+    def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
 
         Parameters and errors are those of `ee`.
@@ -187,9 +188,7 @@ class PSFEE:
         table = self.table(filter_name)
         return np.interp(self._radius(filter_name, radius_pix), table.radius, table.ee_err)
 
-    def adjusted(
-        self, coefficients: NDArray[np.float64], covariance: NDArray[np.float64], meta: Mapping[str, Any]
-    ) -> PSFEE:
+    def adjusted(self, coefficients: Array, covariance: Array, meta: Mapping[str, Any]) -> PSFEE:
         """Give the encircled energies at a point of their prior, with what is still unknown as the new prior.
 
         Parameters
@@ -225,7 +224,7 @@ class PSFEE:
         }
         return PSFEE(tables, self.name, {**self.meta, **meta}, modes)
 
-    def _radius(self, filter_name: str, radius_pix: ArrayLike) -> NDArray[np.float64]:
+    def _radius(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Return the radii, or say which of them cannot be used."""
         radius = np.asarray(radius_pix, dtype=np.float64)
         bad = radius[~(np.isfinite(radius) & (radius >= 0))]
@@ -243,7 +242,7 @@ class PSFEE:
 
 
 @lru_cache(maxsize=64)
-def _interpolator(table: EETable) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _interpolator(table: EETable) -> Callable[[Array], Array]:
     """Make the interpolator of a table once: every exposure asks for several radii."""
     return scipy.interpolate.PchipInterpolator(table.radius, table.ee)
 

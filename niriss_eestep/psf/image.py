@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 
 
@@ -33,8 +34,8 @@ class PSFImage:
 
     light: NDArray[np.floating]
     oversample: int
-    radius: NDArray[np.float64]
-    ee: NDArray[np.float64]
+    radius: Array
+    ee: Array
     aspect: float = 1.0
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class PSFImage:
         corners = np.arange(n + 1) / self.oversample - self.half_size
         return RectBivariateSpline(corners, corners, total, kx=5, ky=5)
 
-    def wing(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    def wing(self, distance: Array) -> Array:
         """Azimuthal mean of the light per pixel.
 
         Beyond the table 1 - EE falls as 1/r, as diffraction by the edges of any pupil gives.
@@ -89,7 +90,7 @@ class PSFImage:
         """Encircled energy at radii [pix], averaged over pixel phases."""
         return PchipInterpolator(self.radius, self.ee)
 
-    def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+    def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
         """Integrate a star over detector pixels.
 
         Parameters
@@ -118,16 +119,14 @@ class PSFImage:
         """Indices of the pixels that lie wholly on the image."""
         return np.flatnonzero(np.abs(offset) + 0.5 <= self.half_size)
 
-    def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> Array:
         """Light on pixels centred at consecutive offsets from the star."""
         halves = np.sqrt(self.aspect) / 2, 0.5 / np.sqrt(self.aspect)
         edges = [np.append(at - half, at[-1] + half) for at, half in zip((rows, columns), halves, strict=True)]
         return np.diff(np.diff(self._cumulative(*edges), axis=0), axis=1)
 
 
-def wing_brightness(
-    radius: NDArray[np.float64], ee: NDArray[np.float64], distance: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def wing_brightness(radius: Array, ee: Array, distance: Array) -> Array:
     """Azimuthal mean brightness that belongs to an encircled energy.
 
     Parameters
@@ -149,7 +148,7 @@ def wing_brightness(
     return growth / (2 * np.pi * distance)
 
 
-def reshaped(image: PSFImage, ee: NDArray[np.float64]) -> PSFImage:
+def reshaped(image: PSFImage, ee: Array) -> PSFImage:
     """Scale a PSF image from radius to radius so that its encircled energy is another.
 
     Parameters

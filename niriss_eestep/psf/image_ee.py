@@ -1,15 +1,13 @@
 """Encircled energy of a given PSF image, by exact apertures on detector pixels."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.position import centre_of_mass
 
 
-def image_encircled_energy(
-    image: NDArray[np.float64], oversample: int, radius: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Array:
     """Measure the light within circles around the star, averaged over the pixel phases that the image resolves.
 
     For each phase the sub-pixels are summed to detector pixels, and these are measured as an exposure is: each in
@@ -57,14 +55,14 @@ def image_encircled_energy(
     return light / oversample**2
 
 
-def _star(image: NDArray[np.float64], oversample: int) -> tuple[float, float]:
+def _star(image: Array, oversample: int) -> tuple[float, float]:
     """Position of the star [sub-pixel]: centre of mass in 7 x 7 pixels, as for an exposure."""
     y, x = np.unravel_index(int(np.argmax(image)), image.shape)
     x_star, y_star, _, _ = centre_of_mass(image, np.zeros_like(image), float(x), float(y), box=7.0 * oversample)
     return x_star, y_star
 
 
-def _box_sums(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _box_sums(image: Array, size: int) -> Array:
     """Sums of ``size`` x ``size`` neighbours; element (i, j) begins at sub-pixel (i, j)."""
     total = np.zeros((image.shape[0] + 1, image.shape[1] + 1))
     total[1:, 1:] = image.cumsum(axis=0).cumsum(axis=1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
 
 #: diameter of the circle around the primary mirror [m]; the NIRISS pupil's 39 mm are its image
@@ -36,7 +36,7 @@ _CORNERS = np.array(
 )  # fmt: skip
 
 
-def _turned(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+def _turned(points: Array, degrees: float) -> Array:
     """Turn points (V2, V3) from +V3 towards -V2."""
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     return points @ np.array([[cos, sin], [-sin, cos]])
@@ -135,7 +135,7 @@ class PupilPlane:
         Whether the CLEARP element is in the beam.
     """
 
-    amplitude: NDArray[np.float64]
+    amplitude: Array
     geometry: PupilGeometry
     clearp: bool
 
@@ -155,18 +155,18 @@ class PupilPlane:
         return float(self.amplitude.sum()) * self.pixel_size**2
 
     @property
-    def coordinates(self) -> NDArray[np.float64]:
+    def coordinates(self) -> Array:
         """Centres of the pixels along either axis [m]."""
         return pixel_centres(self.n_pixels)
 
 
-def pixel_centres(n_pixels: int) -> NDArray[np.float64]:
+def pixel_centres(n_pixels: int) -> Array:
     """Centres of the pixels of a pupil along either axis [m], symmetric about 0."""
     return np.linspace(-0.5, 0.5, 2 * n_pixels + 1)[1::2] * CIRCUMSCRIBED_DIAMETER
 
 
 @lru_cache(maxsize=2)
-def _sampled(geometry: PupilGeometry) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _sampled(geometry: PupilGeometry) -> tuple[Mask, Mask]:
     """Whether the telescope's pupil and the CLEARP element are clear, at the finest sampling."""
     telescope, element = (
         optic.sample(npix=_FINE_PIXELS, grid_size=CIRCUMSCRIBED_DIAMETER, what="amplitude") > 0.5
@@ -176,13 +176,13 @@ def _sampled(geometry: PupilGeometry) -> tuple[NDArray[np.bool_], NDArray[np.boo
     return telescope & _drawn(SEGMENT_CORNERS) & ~_drawn(hardware), element
 
 
-def _box(begin: float, end: float, width: float) -> NDArray[np.float64]:
+def _box(begin: float, end: float, width: float) -> Array:
     """Corners of a rectangle along +V3, counter-clockwise [m]."""
     half = 0.5 * width
     return np.array([[-half, begin], [half, begin], [half, end], [-half, end]])
 
 
-def _drawn(polygons: Iterable[NDArray[np.float64]]) -> NDArray[np.bool_]:
+def _drawn(polygons: Iterable[Array]) -> Mask:
     """Pixels whose centre lies in one of some convex polygons, whose corners go counter-clockwise.
 
     poppy's PolygonAperture draws the same, each on the whole grid, in a hundred times the time.

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import MODE_RADII, RADII, FilterPSF, Sampling, Wavefront, build_filter
@@ -150,7 +150,7 @@ def provenance(
     }
 
 
-def photon_flux(wavelength: NDArray[np.float64]) -> NDArray[np.float64]:
+def photon_flux(wavelength: Array) -> Array:
     """Photons per unit wavelength of a star like the Sun (Planck function), in an arbitrary scale.
 
     Parameters

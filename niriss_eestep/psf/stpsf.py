@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
@@ -109,7 +109,7 @@ def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
     return PSFEE(tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
 
 
-def _read(path: Path) -> tuple[NDArray[np.float64], Any, str]:
+def _read(path: Path) -> tuple[Array, Any, str]:
     """Read the best extension of a file: image, header (the primary's keywords where it lacks them), its name."""
     from astropy.io import fits
 
@@ -155,7 +155,7 @@ def _oversample(path: Path, header: Any) -> int:
     return round(ratio)
 
 
-def _check_image(path: Path, image: NDArray[np.float64]) -> None:
+def _check_image(path: Path, image: Array) -> None:
     """Raise where the pixels cannot be those of a PSF."""
     if image.shape[0] != image.shape[1]:
         raise ReferenceDataError(
@@ -172,7 +172,7 @@ def _check_image(path: Path, image: NDArray[np.float64]) -> None:
 
 
 def _normalisation(
-    model: PSFEE, name: str, keyword: str, total: float, radius: NDArray[np.float64], light: NDArray[np.float64]
+    model: PSFEE, name: str, keyword: str, total: float, radius: Array, light: Array
 ) -> tuple[float, str]:
     """Return the factor that makes the EE 1 over the infinite plane behind the pupil, and what was found.
 
@@ -197,9 +197,7 @@ def _normalisation(
     return factors[how], how
 
 
-def _with_what_is_beyond(
-    packaged: NDArray[np.float64], radius: NDArray[np.float64], light: NDArray[np.float64]
-) -> float:
+def _with_what_is_beyond(packaged: Array, radius: Array, light: Array) -> float:
     """Factor that counts the light beyond the image: the packaged PSF's, as much stronger as the image's wing is.
 
     The wings are compared over the outer half of the image. A round spot without wing has nothing beyond.

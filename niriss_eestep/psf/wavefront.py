@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import PIXEL_SCALE
 from niriss_eestep.psf.detector import CHARGE_DIFFUSION
@@ -220,14 +221,14 @@ class _Basis:
     tilts: NDArray[np.float32]
     weight: NDArray[np.float32]
 
-    def segments(self, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
+    def segments(self, coefficients: Array) -> NDArray[np.float32]:
         per_term = coefficients.T.astype(np.float32)
         opd = np.zeros(self.labels.shape, dtype=np.float32)
         for term, values in zip(self.segment_terms, per_term, strict=True):
             opd += term * values[self.labels]
         return opd
 
-    def whole(self, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
+    def whole(self, coefficients: Array) -> NDArray[np.float32]:
         return np.tensordot(coefficients.astype(np.float32), self.global_terms, axes=1)
 
     def rms(self, opd: NDArray[np.float32]) -> float:
@@ -262,7 +263,7 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
 
 
 @lru_cache(maxsize=2)
-def _hypercube(seed: int, n_draws: int) -> NDArray[np.float64]:
+def _hypercube(seed: int, n_draws: int) -> Array:
     """Normal deviates, shape (n_draws, 5), each column evenly spread."""
     from scipy.special import ndtri
     from scipy.stats.qmc import LatinHypercube
@@ -270,7 +271,7 @@ def _hypercube(seed: int, n_draws: int) -> NDArray[np.float64]:
     return np.asarray(ndtri(LatinHypercube(5, rng=np.random.default_rng((seed, n_draws))).random(n_draws)))
 
 
-def _balanced(seed: int, index: int) -> NDArray[np.float64]:
+def _balanced(seed: int, index: int) -> Array:
     """Coefficients of the global terms, of unit norm: one row of a random orthogonal matrix."""
     from scipy.stats import ortho_group
 
@@ -278,9 +279,7 @@ def _balanced(seed: int, index: int) -> NDArray[np.float64]:
     return ortho_group.rvs(n, random_state=np.random.default_rng((seed, index // n, n)))[index % n]
 
 
-def _zernikes(
-    terms: tuple[tuple[int, int], ...], x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _zernikes(terms: tuple[tuple[int, int], ...], x: Array, y: Array) -> Array:
     """Zernike polynomials (n, m) at x, y; beyond the unit circle too, where pixels of no segment lie."""
     from poppy.zernike import R
 
@@ -289,7 +288,7 @@ def _zernikes(
     return np.array([radial[n, abs(m)] * (np.cos(m * theta) if m >= 0 else np.sin(-m * theta)) for n, m in terms])
 
 
-def _orthonormal(terms: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float32]:
+def _orthonormal(terms: Array, weight: Array) -> NDArray[np.float32]:
     """Gram-Schmidt over the weighted pixels, in the order given."""
     gram = np.einsum("iyx,jyx,yx->ij", terms, terms, weight, optimize=True)
     return np.einsum("ij,jyx->iyx", np.linalg.inv(np.linalg.cholesky(gram)), terms, optimize=True).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import filter_facts
@@ -31,10 +32,10 @@ class EffectiveEE:
         1 / apcorr.
     """
 
-    radius: NDArray[np.float64]
-    ee: NDArray[np.float64]
+    radius: Array
+    ee: Array
 
-    def curve(self, radius: ArrayLike) -> NDArray[np.float64]:
+    def curve(self, radius: ArrayLike) -> Array:
         """Interpolate between the rows, monotonically (PCHIP); NaN beyond them.
 
         Parameters
@@ -48,7 +49,7 @@ class EffectiveEE:
         """
         return self._between(radius, scipy.interpolate.PchipInterpolator(self.radius, self.ee, extrapolate=False))
 
-    def err(self, radius: ArrayLike) -> NDArray[np.float64]:
+    def err(self, radius: ArrayLike) -> Array:
         """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.
 
         Parameters
@@ -63,7 +64,7 @@ class EffectiveEE:
         line = self._between(radius, lambda r: np.interp(r, self.radius, self.ee))
         return np.asarray(np.abs(self.curve(radius) - line))
 
-    def _between(self, at: ArrayLike, function: Callable[..., Any]) -> NDArray[np.float64]:
+    def _between(self, at: ArrayLike, function: Callable[..., Any]) -> Array:
         radius = np.asarray(at, dtype=np.float64)
         # tables are single precision
         inside = (radius >= self.radius[0] * (1 - 1e-6)) & (radius <= self.radius[-1] * (1 + 1e-6))

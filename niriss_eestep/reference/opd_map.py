@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import check_fits
 
@@ -15,7 +15,7 @@ UNITS = {"m": 1.0, "meter": 1.0, "micron": 1e-6, "microns": 1e-6, "um": 1e-6, "n
 LARGEST_RMS = 2e-6
 
 
-def read_opd(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+def read_opd(path: str | os.PathLike[str]) -> Array:
     """Read a map of optical path differences over the entrance pupil.
 
     Parameters

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
@@ -17,7 +17,7 @@ from niriss_eestep.reference.cache import read_once
 @read_once
 def read_region(
     path: Path, what: str, start: tuple[int, int], shape: tuple[int, int], names: tuple[str, ...] = ("SCI",)
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Array]:
     """Read a region of a reference's images.
 
     Parameters
@@ -99,7 +99,7 @@ def mean_gain(path: str | os.PathLike[str], subarray: Any) -> float:
 
 def flat_region(
     path: str | os.PathLike[str], what: str, start: tuple[int, int], shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Array, Array]:
     """Flat field, or pixel area, of a stamp.
 
     Parameters

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.guards.asdf_file import numbers, read_asdf
 from niriss_eestep.guards.fits_file import read_fits_table
@@ -42,7 +43,7 @@ class Throughput:
         Where it holds no filter, or something that is no efficiency.
     """
 
-    curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    curves: Mapping[str, tuple[Array, Array]]
     name: str
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,7 +62,7 @@ class Throughput:
         known = [name for name in FILTERS if name in self.curves]
         return tuple(known + [name for name in self.curves if name not in FILTERS])
 
-    def curve(self, filter_name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def curve(self, filter_name: str) -> tuple[Array, Array]:
         """Return a filter's wavelengths and efficiencies.
 
         Parameters
@@ -168,7 +169,7 @@ def _from_directory(path: Path) -> Throughput:
     return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
 
 
-def _fits_curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fits_curve(path: Path) -> tuple[Array, Array]:
     """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
     what = "synphot throughput with the columns WAVELENGTH and THROUGHPUT"
     _, columns = read_fits_table(path, what)
@@ -212,9 +213,7 @@ def _from_asdf(path: Path) -> Throughput:
     return Throughput(curves, path.name, meta)
 
 
-def _checked_curve(
-    source: str, filter_name: str, wavelength: ArrayLike, pce: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked_curve(source: str, filter_name: str, wavelength: ArrayLike, pce: ArrayLike) -> tuple[Array, Array]:
     """Return a curve as read-only arrays, or raise."""
     wave, values = numbers(source, f"throughput of {filter_name}", wavelength, pce)
     where = f"{source}: throughput of {filter_name}"

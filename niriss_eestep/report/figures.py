@@ -1,2 +1,1 @@
 """The figures: one function each, which returns a `matplotlib.figure.Figure`."""
-

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DETECTOR_SIZE, IPC_KERNEL
 from niriss_eestep.simulate.detector import LINE_OVERHEAD, Subarray
@@ -53,7 +53,7 @@ def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
 
 def line_noise(
     shape: tuple[int, int], rng: np.random.Generator, *, fast_axis: str = "columns", outputs: int = 1
-) -> NDArray[np.float64]:
+) -> Array:
     """Noise with a power of 1/f in the order in which pixels are read, of variance 1.
 
     Parameters
@@ -81,7 +81,7 @@ def line_noise(
     return image.T if fast_axis == "columns" else image
 
 
-def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> NDArray[np.float64]:
+def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> Array:
     """Normal noise of variance 1 of which pixels d apart have a correlation of exp(-d^2 / 2 scale^2).
 
     Parameters
@@ -105,24 +105,24 @@ def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float)
     )
 
 
-def sky_shape(shape: tuple[int, int], effects: Effects) -> NDArray[np.float64]:
+def sky_shape(shape: tuple[int, int], effects: Effects) -> Array:
     """Sky over its level at the array's centre, shape (ny, nx): curved, and seen by pixels of unequal area."""
     ny, nx = shape
     dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
     return (1.0 + effects.curvature * (dx**2 + dy**2)) * pixel_area(shape, effects.area_gradient)
 
 
-def pixel_area(shape: tuple[int, int], gradient: float) -> NDArray[np.float64]:
+def pixel_area(shape: tuple[int, int], gradient: float) -> Array:
     """Relative area of pixels that grows from left to right, 1 in the middle, shape (ny, nx)."""
     return np.broadcast_to(1.0 + gradient * (np.arange(shape[1]) / max(shape[1] - 1, 1) - 0.5), shape)
 
 
-def drawn_sky(shape: tuple[int, int], effects: Effects, rng: np.random.Generator) -> NDArray[np.float64] | float:
+def drawn_sky(shape: tuple[int, int], effects: Effects, rng: np.random.Generator) -> Array | float:
     """Smooth structure of the sky over its level, shape (ny, nx); 0 where there is none."""
     return effects.structure * smooth_noise(shape, rng, _STRUCTURE_SCALE) if effects.structure else 0.0
 
 
-def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> NDArray[np.float64]:
+def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> Array:
     """A round plateau with a soft edge [e-/s], shape (ny, nx)."""
     away = np.hypot(np.arange(shape[1]) - x, np.arange(shape[0])[:, np.newaxis] - y)
     return effects.snowball_height * np.asarray(
@@ -130,7 +130,7 @@ def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> ND
     )
 
 
-def migrated(rate: NDArray[np.float64], full_ramp: float, threshold: float) -> NDArray[np.float64]:
+def migrated(rate: Array, full_ramp: float, threshold: float) -> Array:
     """Slopes of ramps that lose a tenth of what they hold beyond a threshold to the four neighbours.
 
     Parameters
@@ -154,12 +154,12 @@ def migrated(rate: NDArray[np.float64], full_ramp: float, threshold: float) -> N
     return rate + share_moved(rate * (1 - bend) ** 2 * (1 + 2 * bend))
 
 
-def share_moved(beyond: NDArray[np.float64]) -> NDArray[np.float64]:
+def share_moved(beyond: Array) -> Array:
     """Change by a tenth of the charge beyond the threshold that moves to the four neighbours, shape (..., ny, nx)."""
     sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4 * _MIGRATION_SHARE
     return np.asarray(scipy.ndimage.convolve(beyond, sides.reshape((1,) * (beyond.ndim - 2) + (3, 3)), mode="constant"))
 
 
-def with_ipc(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def with_ipc(image: Array) -> Array:
     """Show each pixel's charge in its neighbours too; none is lost."""
     return np.asarray(scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest"))

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.simulate.detector import Readout
@@ -30,7 +31,7 @@ from niriss_eestep.simulate.effects import (
 class PSF(Protocol):
     """A point-spread function on the detector's pixels."""
 
-    def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+    def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
         """Fraction of the star's light in each pixel, for a star at (x, y)."""
 
 
@@ -46,7 +47,7 @@ class GaussianPSF:
 
     sigma: float = 1.5
 
-    def render(self, x: float, y: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+    def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
         """Integrate over each pixel, exactly.
 
         Parameters
@@ -63,11 +64,11 @@ class GaussianPSF:
         """
         return np.outer(self._profile(y, shape[0]), self._profile(x, shape[1]))
 
-    def ee(self, radius: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    def ee(self, radius: Array | float) -> Array:
         """Fraction of the light within a radius [pix]."""
         return -np.expm1(-np.square(np.asarray(radius) / self.sigma) / 2)
 
-    def _profile(self, centre: float, size: int) -> NDArray[np.float64]:
+    def _profile(self, centre: float, size: int) -> Array:
         from scipy.special import ndtr
 
         edges = (np.arange(size + 1) - 0.5 - centre) / self.sigma
@@ -196,10 +197,10 @@ class FixedPattern:
     low: NDArray[np.int64]
     jump: NDArray[np.int64]
     hits: NDArray[np.int64]
-    flat: NDArray[np.float64] | float = 1.0
-    response: NDArray[np.float64] | float = 1.0
-    area: NDArray[np.float64] | float = 1.0
-    added: NDArray[np.float64] | float = 0.0
+    flat: Array | float = 1.0
+    response: Array | float = 1.0
+    area: Array | float = 1.0
+    added: Array | float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,7 +228,7 @@ class SimulatedImage:
     pattern: FixedPattern
 
 
-def expected_image(scene: Scene, psf: PSF) -> NDArray[np.float64]:
+def expected_image(scene: Scene, psf: PSF) -> Array:
     """Noise-free count rate without blemishes.
 
     Parameters
@@ -300,7 +301,7 @@ def simulate_image(
     rng: np.random.Generator,
     *,
     noise: bool = True,
-    expected: NDArray[np.float64] | None = None,
+    expected: Array | None = None,
     pattern: FixedPattern | None = None,
 ) -> SimulatedImage:
     """Simulate the count rate of an exposure, its variances and flags.
@@ -403,7 +404,7 @@ def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
     return SimulatedImage(mean("data"), np.sqrt(sum(variances)), first.dq, *variances, first.pattern)
 
 
-def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_noise(expected: Array, scene: Scene, rng: np.random.Generator) -> Array:
     """Draw photons and read noise; the image that is expected is what the detector shows already."""
     electrons_per_rate = scene.readout.gain * scene.readout.slope_time  # [e- per DN/s]
     image = rng.poisson(np.maximum(expected, 0) * electrons_per_rate) / electrons_per_rate
@@ -416,7 +417,7 @@ def _draw_noise(expected: NDArray[np.float64], scene: Scene, rng: np.random.Gene
     return image + np.sqrt(scene.readout.read_variance) * read
 
 
-def _spoil(image: NDArray[np.float64], variance: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> None:
+def _spoil(image: Array, variance: Array, pattern: FixedPattern, scene: Scene) -> None:
     """Put the unflagged outliers into the image."""
     blemishes, star_rate = scene.blemishes, scene.star.electron_rate / scene.readout.gain
     low, hits = tuple(pattern.low.T), tuple(pattern.hits.T)
@@ -424,7 +425,7 @@ def _spoil(image: NDArray[np.float64], variance: NDArray[np.float64], pattern: F
     image[hits] += np.maximum(blemishes.hit_height * star_rate, 20 * np.sqrt(variance[hits]))
 
 
-def _reference_pixels(scene: Scene) -> NDArray[np.bool_]:
+def _reference_pixels(scene: Scene) -> Mask:
     left, right, bottom, top = scene.reference_border
     ny, nx = scene.shape
     mask = np.ones(scene.shape, dtype=bool)
@@ -432,7 +433,7 @@ def _reference_pixels(scene: Scene) -> NDArray[np.bool_]:
     return mask
 
 
-def _flags(expected: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -> NDArray[np.uint32]:
+def _flags(expected: Array, pattern: FixedPattern, scene: Scene) -> NDArray[np.uint32]:
     dq = np.zeros(scene.shape, dtype=np.uint32)
     dq[tuple(pattern.nan.T)] = DO_NOT_USE
     dq[tuple(pattern.jump.T)] = JUMP_DET
@@ -443,7 +444,7 @@ def _flags(expected: NDArray[np.float64], pattern: FixedPattern, scene: Scene) -
     return dq
 
 
-def _blanked(layer: NDArray[np.float64], dq: NDArray[np.uint32]) -> NDArray[np.float32]:
+def _blanked(layer: Array, dq: NDArray[np.uint32]) -> NDArray[np.float32]:
     layer = layer.astype(np.float32)
     layer[(dq & DO_NOT_USE) != 0] = np.nan
     return layer

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from niriss_eestep.errors import ParameterError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from niriss_eestep.arrays import Array
 
 
 def _switch(default: Any, text: str, unit: str = "", *, signed: bool = False) -> Any:
@@ -38,7 +37,7 @@ class Effects:
     flat_error: float = _switch(0.0, "relative error of the flat field, the same in all dithers")
     flat_scale: float = _switch(0.0, "scale over which that error is correlated, 0 for independent pixels", "pix")
     flat_unstated: bool = _switch(False, "the exposure's variances do not know of that error")
-    response: NDArray[np.float64] | None = field(
+    response: Array | None = field(
         default=None,
         metadata={"help": "flat field whose SCI image is the pixels' response", "unit": "", "signed": False},
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance, growth_flags
 from niriss_eestep.combine.shared import with_shared_errors
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
@@ -31,7 +31,7 @@ _HALF_SIZE = 35
 #: a frame of FULL is cut to this about the star: a step reads less of it than that [pix]
 _LARGEST = 256
 
-Curve = Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
+Curve = Callable[[str, Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,7 @@ def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated
     return StarExposure(*taken, flat_variance=flat, photon_variance=photons)
 
 
-def combine_exposures(
-    profiles: list[EEProfile], curve: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> tuple[CombinedProfile, TotalRate]:
+def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]) -> tuple[CombinedProfile, TotalRate]:
     """Average profiles and correct them to infinity, as the steps do.
 
     Parameters
@@ -213,7 +211,7 @@ def _with_core_nan(exposure: StarExposure, scene: Scene, rng: np.random.Generato
 
 def case_errors(
     case: Case, filter_name: str, subarray: str, psf: PSF, ee: Curve, *, n: int = 20, seed: int = 0
-) -> NDArray[np.float64]:
+) -> Array:
     """Relative errors of the total rate of noise-free stars.
 
     Parameters
@@ -267,10 +265,10 @@ class Pulls:
         What each group's exposures say.
     """
 
-    radius: NDArray[np.float64]
-    group: NDArray[np.float64]
-    total: NDArray[np.float64]
-    total_err: NDArray[np.float64]
+    radius: Array
+    group: Array
+    total: Array
+    total_err: Array
     warnings: tuple[tuple[str, ...], ...] = ()
 
 
@@ -319,9 +317,7 @@ def pulls(
     return Pulls(combined.radius, np.array(group), error / total_err, total_err / trial.electron_rate, tuple(told))
 
 
-def noisy_group(
-    filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator
-) -> tuple[list[EEProfile], NDArray[np.float64]]:
+def noisy_group(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> tuple[list[EEProfile], Array]:
     """Profiles of a group's exposures, and the count rates that they have without noise and effects."""
     noisy, exact, flat, model = [], [], None, PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
     scenes = [trial_scene(filter_name, psf, trial, rng) for _ in range(trial.n_dithers)]
@@ -342,9 +338,7 @@ def noisy_group(
     return noisy, np.array(exact)
 
 
-def centring_effect(
-    psf: PSF, radius: NDArray[np.float64], *, offset: float = 0.1, n_phases: int = 3, n_directions: int = 8
-) -> NDArray[np.float64]:
+def centring_effect(psf: PSF, radius: Array, *, offset: float = 0.1, n_phases: int = 3, n_directions: int = 8) -> Array:
     """Change of the count rate within apertures that are off the star's centre.
 
     Parameters

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
 
 
@@ -43,7 +43,7 @@ def plot_pulls(found: Mapping[str, Any]) -> Any:
         return figure
 
 
-def _histogram(axis: Any, values: NDArray[np.float64]) -> None:
+def _histogram(axis: Any, values: Array) -> None:
     """Histogram of all pulls, with the normal distribution."""
     from scipy.stats import norm
 
