@@ -468,7 +468,10 @@ def test_overriding_references(program, tmp_path):
     table.write(tmp_path / "ee.ecsv")
     result = FluxCalPipeline.call(path, steps={"abs_flux": {"override_psfee": str(tmp_path / "ee.ecsv")}})
     light = (np.exp(-20) - np.exp(-25)) / (25**2 - 20**2)
-    np.testing.assert_allclose(result.ee_effective[0], 1 - np.exp(-result.radius) - result.radius**2 * light, rtol=1e-4)
+    expected = 1 - np.exp(-result.radius) - result.radius**2 * light
+    # beside it the star's own pixel phase, by the packaged image: 1.7 % rms at 1 pix, nothing from 5 pix on
+    np.testing.assert_allclose(result.ee_effective[0][4:], expected[4:], rtol=1e-4)
+    np.testing.assert_allclose(result.ee_effective[0], expected, atol=0.03)
     assert result.meta.ref_file.psfee.name.endswith("ee.ecsv")
     assert result.table["err_aperture"][0] == 0
 
