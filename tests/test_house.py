@@ -20,6 +20,7 @@ PACKAGE = Path(niriss_eestep.__file__).parent
 #: lower rooms may not import from higher ones; a module's own floor, where it has one, counts before its room's
 FLOORS = {
     "errors": 0,
+    "arrays": 0,
     "guards": 0,
     "moved": 0,
     "instrument": 0,
