@@ -178,9 +178,9 @@ def _simulate(directory, seed):
     from niriss_eestep.exposures.associations import find_exposures, write_associations
     from niriss_eestep.instrument import FILTERS
     from niriss_eestep.pipeline.progress import progress
-    from niriss_eestep.simulate.effects import REAL
     from niriss_eestep.simulate.program import Program, combinations, simulate_program
     from niriss_eestep.simulate.scene import Blemishes
+    from niriss_eestep.simulate.switches import REAL
 
     groups = combinations(list(FILTERS), ["SUB128"])
     program = Program(groups, n_dithers=2, blemishes=Blemishes(nan=15), effects=REAL, seed=seed)

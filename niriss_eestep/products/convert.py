@@ -41,7 +41,8 @@ _MEAN_PLACES = {
 
 #: Python's types of the schemas' scalars, and what stands for one that a product from elsewhere does not have
 _TYPES = {"number": float, "integer": int, "string": str, "array": list}
-_UNKNOWN = {"float": math.nan, "int": 0, "str": ""}
+_UNKNOWN = {float: math.nan, int: 0, str: ""}
+_UNKNOWN |= {kind.__name__: value for kind, value in _UNKNOWN.items()}  # as annotations that are text have it
 
 
 def profile_model(profile, exposure=None):
