@@ -214,7 +214,7 @@ def test_66_exposures(make_program, spectrum):
     # processor time: other tests run beside this one
     assert time.process_time() - start < 16
     assert len(html) < 10e6
-    assert len(Page(html).all("img")) == 2 + 33 * 4
+    assert len(Page(html).all("img")) == 2 + 33 * 3
 
 
 def test_the_pipeline_writes_it_only_when_asked(tmp_path):

@@ -84,6 +84,8 @@ def test_what_no_error_holds_moves_the_pulls():
     moved = {name: np.nanmax(np.abs(found - plain)) for name, found in places.items()}
     # a sky that grows from left to right is the same on average in aperture and annulus
     assert 0 < moved.pop("area_gradient") < 3
+    # the measurement sees a sky that is not flat, and takes its error for larger
+    assert min(moved.pop("curvature"), moved.pop("structure")) > 1
     assert min(moved.values()) > 3, moved
 
 
