@@ -107,7 +107,11 @@ def test_an_interrupt_ends_without_traceback(directory, association):
         product["members"].append({"expname": name, "exptype": "science"})
     (directory / "many.json").write_text(json.dumps(listed))
     command = [os.path.join(os.path.dirname(sys.executable), "strun"), "niriss_fluxcal", "many.json", "--output_dir=o"]
-    with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True) as process:
+    # where the tests are a background job, interrupts would be ignored by all that they start
+    interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=directory, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         said = ""
         while "Saved model in" not in said:
             line = process.stderr.readline()
