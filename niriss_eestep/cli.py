@@ -45,6 +45,12 @@ def make_parser():
     return parser
 
 
+def _flush():
+    """Have what is wrong with standard output show now, not at the interpreter's end."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def main(argv=None):
     """Run ``niriss-ee``.
 
@@ -63,24 +69,28 @@ def main(argv=None):
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    args = parser.parse_args(argv)
+    command = parser.prog
     try:
+        try:
+            args = parser.parse_args(argv)
+        finally:  # after --help
+            _flush()
+        command = f"{parser.prog} {args.command}"
         code = args.run(args) or 0
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what is wrong with standard output shows here, not at the interpreter's end
+        _flush()
         return code
     except NirissEEError as error:
-        print(f"niriss-ee {args.command}: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # e.g. `niriss-ee show x | head`: nothing more can be said there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = error.filename or "standard output"
-        print(f"niriss-ee {args.command}: {where}: {error.strerror or error}", file=sys.stderr)
+        print(f"{command}: {where}: {error.strerror or error}", file=sys.stderr)
         if error.filename is None and sys.stdout is not None:
             sys.stdout = None  # else the interpreter would try once more at its end
         return 1
     except KeyboardInterrupt:
-        print(f"niriss-ee {args.command}: interrupted", file=sys.stderr)
+        print(f"{command}: interrupted", file=sys.stderr)
         return 130
