@@ -106,17 +106,20 @@ def compare(models, paths):
     ProductError
         Where a file is no photom file.
     """
+    from pathlib import Path
+
     from stdatamodels.jwst import datamodels
 
-    from niriss_eestep.errors import ProductError
+    from niriss_eestep.errors import ProductError, reading
+    from niriss_eestep.guards.fits_file import check_fits
 
     tables = {}
     for path in paths:
-        try:
-            with datamodels.open(path) as model:
-                tables[path] = _factors(model)
-        except Exception as error:  # whatever a file of another makes the library raise
-            raise ProductError(f"--compare {path}: cannot be read as a photom file: {error}") from error
+        check_fits(Path(path), "photom file", ProductError)
+        with reading(path, "photom file", ProductError), datamodels.open(path) as model:
+            if "photmjsr" not in getattr(getattr(model, "phot_table", None), "names", ()):
+                raise ProductError(f"--compare {path}: no table of PHOTMJSR in it")
+            tables[path] = _factors(model)
     new = next((_factors(model) for model in models if model.meta.reftype == "PHOTOM"), None)
     if new is None and len(paths) > 1:
         new = tables.pop(paths[0])

@@ -1,4 +1,5 @@
 import argparse
+import os
 import re
 
 import numpy as np
@@ -143,6 +144,11 @@ def test_photom_files_are_compared_with_the_visits_and_with_one_another(tmp_path
     assert "+2.04" in (tmp_path / "b" / "calibration.html").read_text()
     with pytest.raises(NirissEEError, match="no visits"):
         run("--compare", first)
+    with pytest.raises(ProductError, match=r"niriss_apcorr\.fits: no table of PHOTMJSR"):
+        run("--compare", first, tmp_path / "a" / "niriss_apcorr.fits")
+    os.mkfifo(tmp_path / "pipe.fits")
+    with pytest.raises(ProductError, match=r"pipe\.fits: is a device, pipe or socket"):
+        run("--compare", first, tmp_path / "pipe.fits")
 
 
 def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
