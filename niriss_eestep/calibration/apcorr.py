@@ -76,8 +76,8 @@ def aperture_corrections(
     Raises
     ------
     ParameterError
-        Where an EE is not in whole percent between 0 and 1 or repeated, its radius reaches the annulus, or the annulus
-        is none.
+        Where an EE is not in whole percent between 0 and 1 or repeated, its radius reaches the annulus, or the
+        annulus's radii do not rise.
     """
     if not 0 < skyin < skyout:
         raise ParameterError(f"sky annulus from {skyin:g} to {skyout:g} pix: it must have 0 < skyin < skyout")

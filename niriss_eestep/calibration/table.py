@@ -50,7 +50,7 @@ def read_visits(sources: Sequence) -> Table:
     Raises
     ------
     ProductError
-        Where there is none, a source is no table of visits, or a visit is given twice.
+        Where there is no source, one is not a table of visits, or a visit is given twice.
     """
     if not len(sources):
         raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
@@ -80,7 +80,7 @@ def _read_table(source: str | Path) -> Table:
         for name in NEEDED[3:]:
             table[name] = _numbers(table[name])
     except (ValueError, TypeError) as error:
-        raise ProductError(f"{source}: column {name} holds what is no number: {error}") from error
+        raise ProductError(f"{source}: column {name} has a value that is not a number: {error}") from error
     with np.errstate(divide="ignore", invalid="ignore"):
         table["own"] = np.abs(table["ratio_err"] / table["ratio"])
     table["product"] = Path(source).name

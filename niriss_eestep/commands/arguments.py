@@ -18,7 +18,7 @@ def count(text):
     Raises
     ------
     argparse.ArgumentTypeError
-        If it is none.
+        If the text is not such a number.
     """
     return _checked(text, int, lambda value: value >= 0, "an integer, 0 or more")
 

@@ -247,7 +247,7 @@ def _compare(args):
 
 
 def _check_sky(sky):
-    """Refuse an annulus that is none."""
+    """Refuse an annulus whose radii do not rise."""
     from niriss_eestep.errors import ParameterError
 
     if sky is not None and not 0 <= sky[0] < sky[1]:

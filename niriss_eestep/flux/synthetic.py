@@ -160,7 +160,7 @@ def expected_rate(
     Raises
     ------
     ReferenceDataError
-        Where the spectrum does not cover the band, its flux there is negative, or the throughput is none.
+        Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
     ParameterError
         Where the collecting area is not positive.
     """

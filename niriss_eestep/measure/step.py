@@ -238,7 +238,7 @@ class ExposureStep(FluxStep):
         return product
 
     def check_parameters(self, parameters):
-        """Refuse options and flags that are none."""
+        """Refuse options and flags that do not exist."""
         self.options(parameters)
         bad_dq_mask(parameters["bad_dq"])
 

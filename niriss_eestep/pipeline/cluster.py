@@ -37,7 +37,7 @@ def connect(address, timeout=TIMEOUT):
     Raises
     ------
     ClusterError
-        If Dask is not installed, the address is none, or no scheduler answers.
+        If Dask is not installed, the address is not valid, or no scheduler answers.
     """
     try:
         from distributed import Client

@@ -115,8 +115,8 @@ def check_sense(tree, label):
     Raises
     ------
     ProductError
-        Radii that do not rise, a rate without a positive error, a covariance that is none or not that of the errors,
-        electron rates that are not gain times count rates, or nothing measured where the status says so.
+        Radii that do not rise, a rate without a positive error, a matrix that is not a covariance or not that of the
+        errors, electron rates that are not gain times count rates, or nothing measured where the status says so.
     """
     radius = tree.get("radius")
     if radius is None:

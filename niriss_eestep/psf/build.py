@@ -158,7 +158,7 @@ def build_filter(
     all draws does.
     """
     if name not in FILTERS:
-        raise ParameterError(f"{name!r} is no NIRISS imaging filter; they are {', '.join(FILTERS)}")
+        raise ParameterError(f"{name!r} is not a NIRISS imaging filter; they are {', '.join(FILTERS)}")
     geometry, sampling = geometry or PupilGeometry(), sampling or Sampling()
     light = (1e-6 * wavelength, weight)
     grid, drawn = _spectra(name, light, wavefront, geometry, sampling, progress)

@@ -167,7 +167,7 @@ def photon_flux(wavelength: Array) -> Array:
 
 
 def check_filters(filters: Sequence[str]) -> tuple[str, ...]:
-    """Return the filters in upper case and in order of wavelength, or say which of them is none.
+    """Return the filters in upper case and in order of wavelength, or say which of them is unknown.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ def _filter(path: Path, header: Any) -> str:
             )
     name = str(header.get("FILTER", "")).upper()
     if name not in FILTERS:
-        what = f"FILTER = {name!r} is no NIRISS imaging filter" if name else "no keyword FILTER"
+        what = f"FILTER = {name!r} is not a NIRISS imaging filter" if name else "no keyword FILTER"
         raise ReferenceDataError(f"{path}: {what}; they are {', '.join(FILTERS)}")
     return name
 

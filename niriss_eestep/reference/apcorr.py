@@ -143,7 +143,7 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
     Raises
     ------
     ReferenceDataError
-        If it is none.
+        If the file is not such a reference.
     """
     path = Path(path)
     what = "apcorr reference of NIRISS imaging"

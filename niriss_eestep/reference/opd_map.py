@@ -46,7 +46,7 @@ def read_opd(path: str | os.PathLike[str]) -> Array:
     if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] < 64:
         raise ReferenceDataError(f"{path}: no square map of 64 pixels or more, but shape {image.shape}")
     if unit not in UNITS:
-        raise ReferenceDataError(f"{path}: BUNIT = {unit!r} is no unit of a wavefront map; they are {', '.join(UNITS)}")
+        raise ReferenceDataError(f"{path}: BUNIT is {unit!r}, not a unit of a wavefront map: give {', '.join(UNITS)}")
     if not np.all(np.isfinite(image)):
         raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels of the map are not finite")
     opd = image * UNITS[unit]

@@ -85,7 +85,7 @@ def test_transmission_that_is_divided_out_already_is_not_divided_again(tmp_path)
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"FILTER": "F187N"}, "FILTER = 'F187N' is no NIRISS imaging filter"),
+        ({"FILTER": "F187N"}, "FILTER = 'F187N' is not a NIRISS imaging filter"),
         ({"FILTER": ""}, "no keyword FILTER"),
         ({"PIXELSCL": ""}, "no pixel scale"),
         ({"PIXELSCL": 0.11}, "not a whole fraction of a NIRISS pixel"),
