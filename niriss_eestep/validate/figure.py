@@ -48,13 +48,13 @@ def _histogram(axis: Any, values: Array) -> None:
     from scipy.stats import norm
 
     edges = np.linspace(-4, 4, 33)
-    axis.hist(values, edges, density=True, color=COLOURS[5], lw=0)
+    density, *_ = axis.hist(values, edges, density=True, color=COLOURS[5], lw=0)
     x = np.linspace(-4, 4, 200)
     axis.plot(x, norm.pdf(x), color=COLOURS[6], label="normal distribution")
     axis.set(
         xlabel="pull of the total count rate",
         ylabel="density",
-        title=f"{len(values)} groups: {values.mean():.3f}, {values.std():.3f}",
+        title=f"{len(values)} groups: mean {values.mean():.2f}, std {values.std():.2f}",
     )
     axis.legend(loc="upper left", fontsize="x-small")
-    axis.set_ylim(0, 0.52)
+    axis.set_ylim(0, 1.2 * max(0.4, density.max()))  # room for the legend
