@@ -385,18 +385,25 @@ def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None
     """
     image = _without_background(exposure)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
-    found = measure_centroid(
-        image,
-        exposure.variance,
-        exposure.bad,
-        (x, y),
-        method=options.centroid_method,
-        box=options.centroid_box,
-        search_radius=options.search_radius,
-    )
-    distance = distance_grid(image.shape, found.x, found.y)
-    core_is_bad = bool(np.any(exposure.bad & (distance <= options.core_radius - CENTROID_MARGIN)))
-    if core_is_bad and options.repair_core and psf is not None and psf.render is not None:
-        fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, psf.render, radius=options.core_radius)
+    render = psf.render if psf is not None and options.repair_core else None
+
+    def is_bad(x: float, y: float) -> bool:
+        distance = distance_grid(image.shape, x, y)
+        return bool(np.any(exposure.bad & (distance <= options.core_radius - CENTROID_MARGIN)))
+
+    method, box, reach = options.centroid_method, options.centroid_box, options.search_radius
+    try:
+        found = measure_centroid(
+            image, exposure.variance, exposure.bad, (x, y), method=method, box=box, search_radius=reach
+        )
+    except ExposureError:
+        start = find_star(image, exposure.bad, near=(x, y), radius=reach)
+        if render is None or not is_bad(*start):
+            raise
+        # what is left of a saturated core need not settle anywhere; the model PSF does
+        found = Centroid(*start, np.nan, np.nan, np.nan, "psf")
+    core_is_bad = is_bad(found.x, found.y)
+    if core_is_bad and render is not None:
+        fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, render, radius=options.core_radius)
         found = Centroid(fit_x, fit_y, np.nan, np.nan, float(np.hypot(fit_x - x, fit_y - y)), "psf")
     return found, core_is_bad

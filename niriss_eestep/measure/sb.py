@@ -58,7 +58,7 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     radii = np.array(options.radii)
     shared = options.ee_options()
     exposure = without_absurd_variances(exposure, shared)
-    centroid, _ = locate_star(exposure, shared)
+    centroid, _ = locate_star(exposure, shared, psf)
     x, y = centroid.x, centroid.y
     shape = exposure.image.shape
     sky = find_background(exposure, x, y, shared)
@@ -86,7 +86,9 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         background=background,
         pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr,
-        warnings=exposure.warnings + _warnings(exposure, distance, radii, annuli.coverage(~missing), options),
+        warnings=exposure.warnings
+        + _core_warning(exposure, distance, options, centroid)
+        + _coverage_warning(radii, annuli.coverage(~missing)),
         common=common,
     )
 
@@ -197,17 +199,18 @@ def _means(
     return sums.values, sums.covariance + unseen, sums.common + unseen
 
 
-def _warnings(exposure: Stamp, distance: Array, radii: Array, coverage: Array, options: SBOptions) -> tuple[str, ...]:
-    """What the user should know about a measured profile."""
-    found = []
+def _core_warning(exposure: Stamp, distance: Array, options: SBOptions, centroid: Centroid) -> tuple[str, ...]:
+    """Say how many bad pixels may have moved the centre."""
     n_core = int(np.sum(exposure.bad & (distance <= options.core_radius)))
-    if n_core:
-        found.append(f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, which they may move")
-    partial = radii[coverage < _COVERAGE_MIN]
-    if partial.size:
-        names = ", ".join(f"{radius:g}" for radius in partial)
-        found.append(f"less than half of the annulus at {names} pix could be used")
-    return tuple(found)
+    where = "fitted by the model PSF" if centroid.method == "psf" else "which they may move"
+    told = f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, {where}"
+    return (told,) if n_core else ()
+
+
+def _coverage_warning(radii: Array, coverage: Array) -> tuple[str, ...]:
+    """Say which annuli are more guessed than seen."""
+    partial = ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN])
+    return (f"less than half of the annulus at {partial} pix could be used",) if partial else ()
 
 
 def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import truncnorm
 
+from niriss_eestep.errors import ExposureError
+from niriss_eestep.measure.ee import measure_ee
+from niriss_eestep.measure.options import EEOptions
+from niriss_eestep.measure.position import locate_star
 from niriss_eestep.measure.psf_model import PSFModel
 from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
@@ -190,3 +194,16 @@ def test_a_pixel_that_no_star_explains_is_bad(distance, value):
     found = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
     assert found.surface_brightness == pytest.approx(clean.surface_brightness, abs=np.sqrt(np.max(clean.covariance)))
     assert f"x={40 + distance}, y=40" in found.status
+
+
+def test_a_saturated_core_has_its_centre_from_the_model():
+    render = filter_psfs()["F480M"].render
+    image = 0.5 + 2e5 * render(39.63, 39.76, (81, 81))
+    bad = image >= np.sort(image.ravel())[-15]  # what is left settles nowhere: one place in 64
+    exposure = star(np.where(bad, np.nan, image), np.full(image.shape, 0.03) + image / 1000, 40.5, 40.5, bad)
+    with pytest.raises(ExposureError, match="does not settle"):
+        locate_star(exposure, EEOptions())
+    sb, ee = measure_sb(exposure, psf=PSFModel(render)), measure_ee(exposure, psf=PSFModel(render))
+    for profile in (sb, ee):
+        assert (profile.centroid.x, profile.centroid.y) == pytest.approx((39.63, 39.76), abs=2e-3)
+    assert "fitted by the model PSF" in sb.status
