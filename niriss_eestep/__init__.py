@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from niriss_eestep.moved import install
+import niriss_eestep.moved  # noqa: F401
 
 __all__ = [
     "AbsFluxStep", "CalibrateVisitsStep", "CombineProfilesStep", "CurveOfGrowth", "EEPhotometryStep",
@@ -25,6 +25,3 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
-
-
-install()

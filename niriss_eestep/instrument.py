@@ -5,7 +5,7 @@ PHOTMJSR to about 3 %). They serve to compare with, not to calibrate.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from niriss_eestep.errors import ParameterError
 
@@ -50,31 +50,19 @@ REFERENCE_PIXEL = 1 << 31
 """Data-quality bits of JWST (``stdatamodels.jwst.datamodels.dqflags.pixel``; a test compares them)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImagingFilter:
-    """One imaging filter.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``F090W``.
-    wheel : str
-        ``pupil`` or ``filter``: the wheel that holds it.
-    header_filter, header_pupil : str
-        FILTER and PUPIL of the headers.
-    pivot : float
-        Pivot wavelength [micron].
-    photmjsr : float
-        PHOTMJSR of August 2022 [MJy/sr per DN/s].
-    """
-
-    name: str
-    wheel: str
-    header_filter: str
-    header_pupil: str
-    pivot: float
-    photmjsr: float
-
+ImagingFilter = NamedTuple(  # noqa: UP014 (one line)
+    "ImagingFilter",
+    [
+        ("name", str),
+        ("wheel", str),
+        ("header_filter", str),
+        ("header_pupil", str),
+        ("pivot", float),
+        ("photmjsr", float),
+    ],
+)
+"""One imaging filter: its name; the wheel that holds it (``pupil`` or ``filter``); FILTER and PUPIL of the headers;
+pivot wavelength [micron]; PHOTMJSR of August 2022 [MJy/sr per DN/s]."""
 
 FILTERS = {
     row[0]: ImagingFilter(*row)

@@ -38,18 +38,30 @@ NAMES = {
 
 @pytest.mark.parametrize("old", NAMES)
 def test_old_names_are_found(old):
-    sys.modules.pop(f"niriss_eestep.{old}", None)
-    with pytest.warns(DeprecationWarning, match=rf"niriss_eestep\.{old} has moved: import niriss_eestep\.{MOVED[old]}"):
-        module = import_module(f"niriss_eestep.{old}")
-    new = import_module(f"niriss_eestep.{MOVED[old]}")
+    new, told = (
+        import_module(f"niriss_eestep.{MOVED[old]}"),
+        rf"niriss_eestep\.{old} has moved: import niriss_eestep\.{MOVED[old]}",
+    )
     for name in NAMES[old]:
-        assert getattr(module, name) is getattr(new, name)
+        with pytest.warns(DeprecationWarning, match=told):
+            assert getattr(import_module(f"niriss_eestep.{old}"), name) is getattr(new, name)
     assert new.__name__ == f"niriss_eestep.{MOVED[old]}"
 
 
 @pytest.mark.parametrize("old", MOVED)
 def test_every_new_name_exists(old):
     assert find_spec(f"niriss_eestep.{MOVED[old]}")
+
+
+def test_a_program_that_uses_an_old_name():
+    code = """
+from niriss_eestep import exceptions, steps
+from niriss_eestep.steps.ee_photometry import EEPhotometryStep
+import niriss_eestep.measure.exposure as e
+assert exceptions.ExposureError and e.StarExposure and steps.SBProfileStep
+"""
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("has moved: import niriss_eestep.") >= 3
 
 
 def test_nothing_else_is_found():

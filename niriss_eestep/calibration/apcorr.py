@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 
 Curve = Callable[[Array], Array]
 

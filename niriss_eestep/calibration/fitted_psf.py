@@ -10,7 +10,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, group_total, growth_curve
 from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, used_radii
-from niriss_eestep.psf.ee_table import PSFEE
+from niriss_eestep.reference.ee_table import PSFEE
 
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli
 Group = tuple[str, str, CombinedProfile, Array, Sequence[tuple[Array, Array]]]

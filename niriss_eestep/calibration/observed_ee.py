@@ -8,7 +8,7 @@ import numpy as np
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 
 Curve = Callable[[Array], Array]
 

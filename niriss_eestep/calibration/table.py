@@ -23,8 +23,8 @@ from niriss_eestep.products.convert import combined_profile
 from niriss_eestep.products.groups import exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.reference import load_psfee, write_psfee
+from niriss_eestep.reference.ee_table import PSFEE, EETable
 
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
 NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")

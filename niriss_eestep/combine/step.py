@@ -4,8 +4,14 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance, extra_light, growth_flags, outlier_flags
-from niriss_eestep.combine.shared import with_shared_errors
+from niriss_eestep.combine.mean import (
+    combine_profiles,
+    common_covariance,
+    extra_light,
+    growth_flags,
+    outlier_flags,
+    with_shared_errors,
+)
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name

@@ -111,7 +111,7 @@ def compare(models, paths):
     from stdatamodels.jwst import datamodels
 
     from niriss_eestep.errors import ProductError, reading
-    from niriss_eestep.guards.fits_file import check_fits
+    from niriss_eestep.reference.guards import check_fits
 
     tables = {}
     for path in paths:

@@ -179,8 +179,8 @@ def _fit(args):
     from niriss_eestep.calibration.table import visit_group
     from niriss_eestep.errors import ParameterError, ProductError
     from niriss_eestep.products.models import CombinedEEModel
-    from niriss_eestep.psf.image import reshaped
     from niriss_eestep.reference import load_psf_images, load_psfee, write_psf_images, write_psfee
+    from niriss_eestep.reference.psf_images import reshaped
 
     _check_outputs(args)
     if not 0 < args.radii[0] <= args.radii[1]:
@@ -262,7 +262,7 @@ def _light(psfee, name, radii, sky):
 
     import numpy as np
 
-    from niriss_eestep.flux.aperture_correction import effective_ee
+    from niriss_eestep.flux.total_rate import effective_ee
 
     edges, coverage = ([], []) if sky is None else (sky, [1.0])
     return effective_ee(partial(psfee.ee, name), radii, np.pi * radii**2, np.array(edges), np.array(coverage))

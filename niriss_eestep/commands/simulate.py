@@ -137,7 +137,7 @@ def blemishes_and_effects(args):
     from astropy.io import fits
 
     from niriss_eestep.errors import ParameterError, reading
-    from niriss_eestep.guards.fits_file import check_fits
+    from niriss_eestep.reference.guards import check_fits
     from niriss_eestep.simulate.scene import Blemishes
     from niriss_eestep.simulate.switches import Effects
 

@@ -40,7 +40,8 @@ def filled(name, text):
 
 def parameters():
     """Give the parameters of every step: name, default, choices, meaning."""
-    from niriss_eestep import integration, steps
+    from niriss_eestep import steps
+    from niriss_eestep.pipeline import integration
 
     parts = []
     for path, alias, _ in integration.get_steps():

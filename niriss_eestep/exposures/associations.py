@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from niriss_eestep.errors import AssociationError, ExposureError, OutputError, ParameterError, regular_file
-from niriss_eestep.guards.fits_file import primary_header
 from niriss_eestep.products.files import write_atomically
+from niriss_eestep.reference.guards import primary_header
 
 #: Kinds of exposure that can be measured; where a directory holds several of one exposure, the first of these is taken.
 SUFFIXES = ("rate", "cal", "rateints", "calints")

@@ -17,9 +17,8 @@ from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
 from niriss_eestep.exposures.reading import exposure_extensions, fits_image
-from niriss_eestep.guards.fits_file import SIZE_MAX, primary_header
 from niriss_eestep.products.groups import group_names, group_of
-from niriss_eestep.reference.cache import REMEMBERED
+from niriss_eestep.reference.guards import REMEMBERED, SIZE_MAX, primary_header
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,9 @@ import numpy as np
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError, reading
-from niriss_eestep.guards.fits_file import SIZE_MAX, Extension, check_fits
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.guards import SIZE_MAX, Extension, check_fits, read_once
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
 
 @read_once
 def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extension]:
-    """Extensions of an exposure's file; see `niriss_eestep.guards.fits_file.check_fits`.
+    """Extensions of an exposure's file; see `niriss_eestep.reference.guards.check_fits`.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
-from niriss_eestep.reference.standard_stars import proper_motion
+from niriss_eestep.reference.stdspec import proper_motion
 
 #: keywords of a celestial WCS with SIP distortion (FITS standard 4.0, section 8; Shupe et al. 2005, ASPC 347, 491)
 WCS_KEYWORDS = re.compile(

@@ -7,11 +7,10 @@ import numpy as np
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky, given_covariance
 from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
-from niriss_eestep.measure.noise import correlated_covariance, flat_covariance, seen_through_ipc
+from niriss_eestep.measure.noise import Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.surroundings import Surroundings
 
 #: far below the structure of any PSF, far above rounding [pix]
 _CENTRING_STEP = 0.02

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.psf_model import Star
+from niriss_eestep.measure.position import Star
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 

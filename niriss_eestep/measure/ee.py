@@ -15,16 +15,30 @@ from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repair
 from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
 from niriss_eestep.measure.core_repair import repair_core
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.pixels import pixel_map
-from niriss_eestep.measure.position import CENTROID_MARGIN, Centroid, centre_of_mass, locate_star
+from niriss_eestep.measure.position import (
+    CENTROID_MARGIN,
+    Centroid,
+    PSFModel,
+    Star,
+    centre_of_mass,
+    locate_star,
+    star_at,
+)
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
-from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels, with_low_pixels
+from niriss_eestep.measure.repair import (
+    Repair,
+    by_median,
+    by_psf,
+    by_surface,
+    pixel_map,
+    repair_pixels,
+    with_low_pixels,
+)
 from niriss_eestep.measure.stamp import Stamp, with_flat_error
 from niriss_eestep.measure.star_model import REACH, without_unexplained
-from niriss_eestep.measure.surroundings import study_surroundings
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it

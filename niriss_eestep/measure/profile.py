@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.flatness import SkyShape
+from niriss_eestep.measure.background import Background, SkyShape
 from niriss_eestep.measure.noise import PixelCorrelation
-from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
+from niriss_eestep.measure.repair import PixelMap
 
 
 @dataclass(frozen=True, slots=True)

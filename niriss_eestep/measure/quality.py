@@ -11,13 +11,12 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.position import centre_of_mass, fill_for_search
+from niriss_eestep.measure.position import Star, centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.psf_model import Star
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import excess_light
-from niriss_eestep.measure.surroundings import Surroundings
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors

@@ -6,7 +6,6 @@ import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.annuli import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import (
     Background,
@@ -15,11 +14,10 @@ from niriss_eestep.measure.background import (
     fixed_background,
     without_absurd_variances,
 )
-from niriss_eestep.measure.geometry import distance_grid
+from niriss_eestep.measure.geometry import Annuli, annuli_about, distance_grid, mean_weights, unseen_variance
 from niriss_eestep.measure.options import SBOptions
-from niriss_eestep.measure.position import Centroid, locate_star
+from niriss_eestep.measure.position import Centroid, PSFModel, locate_star, star_at
 from niriss_eestep.measure.profile import SBProfile
-from niriss_eestep.measure.psf_model import PSFModel, star_at
 from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_unexplained

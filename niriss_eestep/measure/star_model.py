@@ -20,8 +20,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.position import fill_for_search, fit_psf
-from niriss_eestep.measure.psf_model import PSFModel, Star, star_at
+from niriss_eestep.measure.position import PSFModel, Star, fill_for_search, fit_psf, star_at
 from niriss_eestep.measure.stamp import Stamp
 
 #: coefficients of the tolerance; see the module's docstring

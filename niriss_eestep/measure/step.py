@@ -9,13 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
-from niriss_eestep.exposures.cut import bad_dq_mask, check_exposure, is_flat_fielded, star_exposures, star_field
+from niriss_eestep.exposures.cut import (
+    bad_dq_mask,
+    check_exposure,
+    is_flat_fielded,
+    known_star,
+    second_look,
+    star_exposures,
+    star_field,
+)
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
-from niriss_eestep.exposures.second_look import known_star, second_look
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.integrations import combine_integrations
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.repair import BOX
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
@@ -260,6 +266,8 @@ class ExposureStep(FluxStep):
         if len(profiles) == 1:
             return profiles[0], None
         try:
+            from niriss_eestep.measure.integrations import combine_integrations
+
             return combine_integrations(profiles)
         except ExposureError as error:
             return self.failed_profile(exposures[0], options, str(error)), None

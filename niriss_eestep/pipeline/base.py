@@ -22,11 +22,11 @@ from stpipe.step import get_disable_crds_steppars
 from niriss_eestep.errors import OutputError, ReferenceDataError
 from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, safe_name, science_metadata
 from niriss_eestep.exposures.reading import open_exposure
-from niriss_eestep.pipeline import crds
+from niriss_eestep.pipeline import parameters
 from niriss_eestep.pipeline.parameters import FROM_REFERENCE, SELECTORS, plain, reference_config
 from niriss_eestep.pipeline.strun import IN_STRUN, check_command_line, in_words, plain_words
 from niriss_eestep.products.provenance import record_provenance
-from niriss_eestep.reference.cache import state_of
+from niriss_eestep.reference.guards import state_of
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class FluxStep(JwstStep):
         """
         exposure = model if isinstance(model, dict) else model.get_crds_parameters()
         owner = self.parent if self.in_pipeline else self
-        by_crds = owner.ask_crds and crds.crds_state() == crds.ON
+        by_crds = owner.ask_crds and parameters.crds_state() == parameters.ON
         # what the user gave can be changed between two exposures, and his files while a session runs
         own = os.environ.get("NIRISS_EESTEP_PARS")
         selected = [exposure.get(name) for names in SELECTORS.values() for name in names]
@@ -202,7 +202,7 @@ class FluxStep(JwstStep):
         name = str(found)
         if found is None:
             allow_packaged = self.search_attr("allow_packaged", default=False, parent_first=True)
-            if crds.crds_state() == crds.UNREACHABLE:
+            if parameters.crds_state() == parameters.UNREACHABLE:
                 if not allow_packaged:
                     raise ReferenceDataError(
                         f"the CRDS server {os.environ.get('CRDS_SERVER_URL')} does not answer, and the cache in "
@@ -210,7 +210,7 @@ class FluxStep(JwstStep):
                         "--allow_packaged=true to use the packaged references, or unset CRDS_SERVER_URL"
                     )
                 log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
-            found = crds.best_reference(
+            found = parameters.best_reference(
                 science_metadata(input_file), reference_file_type, allow_packaged=allow_packaged
             )
             name = packaged if found is None else f"crds://{Path(found).name}"
@@ -384,7 +384,7 @@ class FluxStep(JwstStep):
             from stpipe import crds_client
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
-            result.meta.ref_file.crds.context_used = crds.crds_context()
+            result.meta.ref_file.crds.context_used = parameters.crds_context()
         if not getattr(result, "_log_is_kept", False):
             self.keep_log(result)
 

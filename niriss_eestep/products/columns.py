@@ -1,16 +1,20 @@
 """What the schemas say about arrays and table columns: names, data types, units, descriptions.
 
 The schemas are the one place where these are written down; validation, tables and summaries read them from here.
+
+Comparison of a product's tree with its schema.
 """
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from asdf.schema import load_schema
+from asdf import AsdfFile, get_config
+from asdf.exceptions import ValidationError
+from asdf.schema import load_schema, validate
 from stdatamodels.schema import merge_property_trees
 
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import ProductError, reading
 
 SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
 VERSION = "1.0.0"
@@ -185,3 +189,167 @@ def make_table(fields, rows):
     for name, values in columns.items():
         table[name] = values
     return table
+
+
+def load_asdf_plugins():
+    """Have asdf look up its plugins once.
+
+    Within a configuration context, which its own writer opens, asdf keeps what it looks up for that context only: 25 ms
+    for every file, unless the configuration outside has them.
+    """
+    config = get_config()
+    _ = config.resource_manager, config.extensions
+
+
+@cache
+def _rules(url):
+    """The schema as it is written; the merged one keeps only one ``required`` of several."""
+    return load_schema(url, resolve_references=True), AsdfFile()
+
+
+def check_tree(tree, url, label):
+    """Compare a tree with a schema, and the lengths of its arrays with each other.
+
+    Parameters
+    ----------
+    tree : dict
+        Plain containers and ndarrays, without None.
+    url : str
+        The schema.
+    label : str
+        What to call the product in messages.
+
+    Raises
+    ------
+    ProductError
+        Names the entry and what is wrong with it.
+    """
+    schema, context = _rules(url)
+    with reading(label, "product", ProductError):
+        try:
+            validate(tree, context, schema=schema)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.absolute_path) or "tree"
+            # jsonschema's message quotes the whole value
+            raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
+    lengths = {}
+    for name, field in array_fields(url).items():
+        if name not in tree:  # one that the schema does not require
+            continue
+        value, n_axes = tree[name], len(field.axes)
+        if field.datatype != "str" and not isinstance(value, np.ndarray):
+            raise ProductError(f"{label}: {name} must be an array, got {type(value).__name__}")
+        shape = (len(value),) if field.datatype == "str" else value.shape
+        if len(shape) != n_axes:
+            axes = ", ".join(field.axes)
+            raise ProductError(f"{label}: {name} must have {n_axes} dimensions ({axes}), got {len(shape)}")
+        if field.datatype == "table":
+            _check_columns(name, value.dtype, url, label)
+        elif field.datatype != "str" and value.dtype != np.dtype(field.datatype):
+            raise ProductError(f"{label}: {name} must be {field.datatype}, got {value.dtype}")
+        for axis, length in zip(field.axes, shape, strict=True):
+            first, expected = lengths.setdefault(axis, (name, length))
+            if length != expected:
+                raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")
+    # one ring edge more than rings, or neither
+    edges, rings = (lengths.get(axis, ("", 0))[1] for axis in ("ring_edge", "ring"))
+    if "ring" in lengths and (edges or 1) != rings + 1:
+        raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")
+
+
+def fill_new_columns(tree, url):
+    """Give the tables of an older file the columns that came later and have a default.
+
+    Parameters
+    ----------
+    tree : dict
+        As read, not yet checked; its tables are replaced where they lack such columns, and no others.
+    url : str
+        The schema.
+    """
+    for name, entry in merged_schema(url)["properties"].items():
+        table = tree.get(name)
+        columns = entry.get("columns", ()) if isinstance(table, np.ndarray) and table.dtype.names else ()
+        new = {c["name"]: c["default"] for c in columns if "default" in c and c["name"] not in table.dtype.names}
+        if new and table.dtype.names == tuple(c["name"] for c in columns if c["name"] not in new):
+            dtype = [(c["name"], c["datatype"] if c["name"] in new else table.dtype[c["name"]]) for c in columns]
+            tree[name] = np.empty(table.shape, dtype)
+            for column in tree[name].dtype.names:
+                tree[name][column] = new[column] if column in new else table[column]
+
+
+#: numbers that a product holds twice agree to this, whatever computed them
+SAME = 1e-6
+
+
+def check_sense(tree, label):
+    """Reject the profiles of a file whose numbers contradict each other.
+
+    Parameters
+    ----------
+    tree : dict
+        A product that agrees with its schema.
+    label : str
+        What to call the product in messages.
+
+    Raises
+    ------
+    ProductError
+        Radii that do not rise, a rate without a positive error, a matrix that is not a covariance or not that of the
+        errors, electron rates that are not gain times count rates, or nothing measured where the status says so.
+    """
+    radius = tree.get("radius")
+    if radius is None:
+        return
+    if not (np.all(np.isfinite(radius)) and np.all(radius > 0) and np.all(np.diff(radius) > 0)):
+        raise ProductError(f"{label}: radius: the radii must be finite, positive and rising")
+    for name in ("count_rate", "electron_rate", "surface_brightness", "exposure_count_rate"):
+        if name in tree:
+            _check_errors(tree[name], tree.get(f"{name}_err"), f"{label}: {name}")
+    if {"count_rate", "electron_rate"} <= set(tree):
+        usable = np.isfinite(tree["count_rate"]) & (tree["count_rate"] != 0)
+        gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
+        if gain.size and not np.allclose(gain, gain[0], rtol=SAME):
+            raise ProductError(f"{label}: electron_rate is not count_rate times one gain")
+    name = next((name for name in ("count_rate", "surface_brightness") if name in tree), None)
+    failures = [part["failure"] for part in tree["meta"].values() if isinstance(part, dict) and "failure" in part]
+    if name and failures == [""] and not np.any(np.isfinite(tree[name])):
+        raise ProductError(f"{label}: {name}: nothing was measured, though the product does not say that it failed")
+    if name and "covariance" in tree:
+        _check_covariance(tree["covariance"], tree[f"{name}_err"], f"{label}: covariance")
+
+
+def _check_errors(value, err, label):
+    """Every finite value has a finite error that is not negative."""
+    good = np.isfinite(value)
+    if np.any(np.isinf(value)) or (err is not None and not np.all(np.isfinite(err[good]) & (err[good] >= 0))):
+        raise ProductError(f"{label}: infinite values, or values without a finite, positive error")
+
+
+def _check_covariance(covariance, err, label):
+    """A covariance is symmetric and positive semi-definite, and has the squared errors on its diagonal."""
+    good = np.isfinite(np.diagonal(covariance))
+    found = covariance[np.ix_(good, good)]
+    scale = np.max(np.abs(found), initial=0.0)
+    if not np.all(np.isfinite(found)) or np.any(np.abs(found - found.T) > SAME * scale):
+        raise ProductError(f"{label}: not symmetric, or not finite")
+    if np.any(np.abs(np.diagonal(found) - err[good] ** 2) > SAME * err[good] ** 2):
+        raise ProductError(f"{label}: its diagonal is not the square of the errors")
+    if scale and np.linalg.eigvalsh(found / scale)[0] < -SAME:
+        raise ProductError(f"{label}: not positive semi-definite")
+
+
+def _check_columns(table, dtype, url, label):
+    """Compare a table's columns with the schema's."""
+    fields = table_fields(url, table)
+    names = dtype.names or ()
+    if names != tuple(fields):
+        missing = [name for name in fields if name not in names]
+        unknown = [name for name in names if name not in fields]
+        raise ProductError(
+            f"{label}: {table} must have the schema's columns in their order; missing {missing}, unknown {unknown}"
+        )
+    for name, field in fields.items():
+        good = dtype[name].kind == "U" if field.datatype == "str" else dtype[name] == np.dtype(field.datatype)
+        if not good:
+            raise ProductError(f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}")

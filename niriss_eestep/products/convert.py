@@ -10,9 +10,9 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.pixels import PixelMap
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.repair import PixelMap
 from niriss_eestep.products.columns import array_fields, make_table, merged_schema, table_fields
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel

@@ -10,10 +10,8 @@ from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.asdf_bytes import asdf_bytes
-from niriss_eestep.products.columns import merged_schema, schema_url
-from niriss_eestep.products.files import read_tree, write_atomically
-from niriss_eestep.products.validation import check_tree, load_asdf_plugins
+from niriss_eestep.products.columns import check_tree, load_asdf_plugins, merged_schema, schema_url
+from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
 
 
 class ProductModel(JwstDataModel):

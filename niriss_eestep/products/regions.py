@@ -53,7 +53,7 @@ def ds9_regions(model):
 
 def _bad_pixels(model, record):
     """One box for each pixel and kind, out to the sky annulus."""
-    from niriss_eestep.measure.pixels import PIXEL_KINDS
+    from niriss_eestep.measure.repair import PIXEL_KINDS
 
     kinds = model._instance.get("stamp_kind")
     reach = max(record.get("background_r_out", 0.0), model.radius[-1])

@@ -4,9 +4,8 @@ import numpy as np
 
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.groups import error_terms, group_of, not_included, verdict
 from niriss_eestep.products.tables import in_digits
-from niriss_eestep.products.verdict import error_terms, not_included, verdict
 
 # Columns of the absolute-flux table that a summary shows, each with the format of its numbers
 ABS_FLUX_COLUMNS = {

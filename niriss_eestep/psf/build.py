@@ -23,9 +23,9 @@ from niriss_eestep.psf.diffraction import (
     sub_pixel_light,
     wavelength_nodes,
 )
-from niriss_eestep.psf.image import PSFImage, reshaped, wing_brightness
 from niriss_eestep.psf.pupil import PupilGeometry
 from niriss_eestep.psf.wavefront import MeasuredWavefront, WavefrontModel
+from niriss_eestep.reference.psf_images import PSFImage, reshaped, wing_brightness
 
 Wavefront = WavefrontModel | MeasuredWavefront
 

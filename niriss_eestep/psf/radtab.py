@@ -8,8 +8,8 @@ import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
-from niriss_eestep.psf.ee_table import EETable
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
+from niriss_eestep.reference.ee_table import EETable
 
 
 def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:

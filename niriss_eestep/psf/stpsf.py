@@ -10,12 +10,12 @@ import numpy as np
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
-from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import RADII
-from niriss_eestep.psf.ee_table import PSFEE, EETable
 from niriss_eestep.psf.image_ee import image_encircled_energy
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
+from niriss_eestep.reference.ee_table import PSFEE, EETable
+from niriss_eestep.reference.guards import check_fits
 
 #: extensions that STPSF writes, the best first: with distortion before without, oversampled before detector-sampled
 EXTENSIONS = ("OVERDIST", "OVERSAMP", "DET_DIST", "DET_SAMP")

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
-from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import filter_facts
+from niriss_eestep.reference.guards import read_fits_table
 
 #: sky annuli are the same if their radii agree this well [pix]; a mismatch of 0.05 pix in 20 to 25 pix changes the
 #: light in an aperture of 10 pix by less than 1e-5 of the star's

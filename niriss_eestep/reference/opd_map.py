@@ -7,7 +7,7 @@ import numpy as np
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guards.fits_file import check_fits
+from niriss_eestep.reference.guards import check_fits
 
 #: metres per unit of the map
 UNITS = {"m": 1.0, "meter": 1.0, "micron": 1e-6, "microns": 1e-6, "um": 1e-6, "nm": 1e-9, "nanometer": 1e-9}

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
-from niriss_eestep.guards.asdf_file import read_asdf
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.psf.ee_table import PSFEE, EETable, Modes
-from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.ee_table import PSFEE, EETable, Modes
+from niriss_eestep.reference.guards import read_asdf, read_once
 
 PACKAGED_PSFEE = Path(__file__).parent / "data" / "niriss_psfee.asdf"
 SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"

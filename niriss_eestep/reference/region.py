@@ -9,9 +9,8 @@ from astropy.io import fits
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.guards.fits_file import check_fits
 from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
-from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.guards import check_fits, read_once
 
 
 @read_once

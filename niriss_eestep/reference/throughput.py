@@ -11,10 +11,8 @@ from numpy.typing import ArrayLike
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
-from niriss_eestep.guards.asdf_file import numbers, read_asdf
-from niriss_eestep.guards.fits_file import read_fits_table
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.guards import numbers, read_asdf, read_fits_table, read_once
 
 PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
 NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit

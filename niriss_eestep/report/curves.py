@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import NirissEEError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 
 #: radii at which a total is taken where none is given [pix] (abs_flux's default range)
 TOTAL_RADII = (5.0, 10.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import printable
-from niriss_eestep.products.verdict import error_terms, not_included, verdict
+from niriss_eestep.products.groups import error_terms, not_included, verdict
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from niriss_eestep.measure.pixels import PIXEL_KINDS
+from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.regions import neighbour_of
 from niriss_eestep.report.style import COLOURS, new_figure, plain, styled

@@ -7,13 +7,18 @@ from functools import partial
 import numpy as np
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, common_covariance, growth_flags
-from niriss_eestep.combine.shared import with_shared_errors
+from niriss_eestep.combine.mean import (
+    CombinedProfile,
+    combine_profiles,
+    common_covariance,
+    growth_flags,
+    with_shared_errors,
+)
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.detector import READ_NOISE, Subarray, choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.effects import Effects, seen_in

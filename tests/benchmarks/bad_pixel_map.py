@@ -22,12 +22,12 @@ from astropy.io import fits
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.psf.build import Sampling, build_filter
-from niriss_eestep.psf.image import PSFImage
 from niriss_eestep.psf.references import photon_flux
 from niriss_eestep.psf.wavefront import inflight
 from niriss_eestep.reference import load_psf_images, load_psfee
+from niriss_eestep.reference.psf_images import PSFImage
 from niriss_eestep.reference.throughput import load_throughput
 from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from niriss_eestep.flux.aperture_correction import effective_ee
 from niriss_eestep.flux.fitted import GrowthCurve, fit_psf
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.psf import build

@@ -14,7 +14,7 @@ import numpy as np
 from bad_pixel_map import STAMP, model_of, star_in, wavefront
 
 from niriss_eestep.errors import NirissEEError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.simulate.scene import simulate_image

@@ -4,7 +4,7 @@ import pytest
 from niriss_eestep.calibration.observed_ee import splice_ee
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 
 RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 RINGS = [(np.pi * RADIUS**2, np.array([20.0, 25.0]), np.ones(1))] * 2

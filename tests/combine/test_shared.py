@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance
-from niriss_eestep.combine.shared import with_shared_errors
+from niriss_eestep.combine.mean import combine_profiles, common_covariance, with_shared_errors
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.simulate.detector import Readout

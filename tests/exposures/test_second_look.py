@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import GAIN
-from niriss_eestep.measure.sources import find_sources, source_at, the_star
+from niriss_eestep.measure.position import find_sources, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.steps import FluxCalPipeline

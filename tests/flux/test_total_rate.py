@@ -7,14 +7,15 @@ import pytest
 
 from niriss_eestep.combine.mean import combine_profiles, outlier_flags
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.flux.aperture_correction import annulus_light, effective_ee
 from niriss_eestep.flux.total_rate import (
     SPREAD_PROBABILITY,
     UJA2_PER_MJYSR,
     Stimulus,
     _excess_spread,
+    annulus_light,
     calibrate_rate,
     common_scatter,
+    effective_ee,
     rate_warnings,
     total_rate,
 )

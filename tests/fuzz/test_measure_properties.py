@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.options import BACKGROUND_METHODS
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.annuli import annuli_about, mean_weights, unseen_variance
+from niriss_eestep.measure.geometry import annuli_about, mean_weights, unseen_variance
 
 SHAPE = (51, 51)
 CENTRE = 25.0, 25.0

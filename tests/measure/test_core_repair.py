@@ -10,7 +10,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.psf_model import PSFModel, star_at
+from niriss_eestep.measure.position import PSFModel, star_at
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.psf.build import Sampling, build_filter
 from niriss_eestep.psf.references import photon_flux

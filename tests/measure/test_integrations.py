@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.sb import SBOptions, measure_sb

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.flatness import fit_sky, judged
+from niriss_eestep.measure.background import fit_sky, judged
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.noise import (
     SHAPES,

@@ -3,7 +3,7 @@ import pytest
 
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.pixels import FLAGGED, LOW, NO_VALUE, OUTLIER, REPAIRED, SATURATED
+from niriss_eestep.measure.repair import FLAGGED, LOW, NO_VALUE, OUTLIER, REPAIRED, SATURATED
 from niriss_eestep.measure.stamp import StarExposure
 
 SHAPE = (81, 91)

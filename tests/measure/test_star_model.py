@@ -9,8 +9,8 @@ import pytest
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.pixels import REPAIRED, UNEXPLAINED
-from niriss_eestep.measure.psf_model import PSFModel, star_at
+from niriss_eestep.measure.position import PSFModel, star_at
+from niriss_eestep.measure.repair import REPAIRED, UNEXPLAINED
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import compare, psf_tolerance
 from niriss_eestep.reference import load_psf_images, load_psfee

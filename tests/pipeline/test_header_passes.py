@@ -3,7 +3,7 @@
 import pytest
 
 from niriss_eestep.exposures.reading import exposure_extensions
-from niriss_eestep.guards import fits_file
+from niriss_eestep.reference import guards as fits_file
 from niriss_eestep.steps import FluxCalPipeline
 
 
@@ -19,4 +19,4 @@ def test_headers_are_read_once(simulate, monkeypatch, n_dithers):
 
     monkeypatch.setattr(fits_file, "_header", counted)
     FluxCalPipeline.call([str(path) for path in paths])
-    assert len(headers) == n_dithers * len(exposure_extensions(paths[0], fits_file.SIZE_MAX))
+    assert len(headers) == n_dithers * len(exposure_extensions(paths[0], fits_file.FITS_MAX))

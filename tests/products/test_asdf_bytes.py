@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from asdf.tags.core import HistoryEntry
 
-from niriss_eestep.products.asdf_bytes import asdf_bytes
+from niriss_eestep.products.files import asdf_bytes
 
 ARRAYS = {
     **{kind: np.arange(6, dtype=kind).reshape(2, 3) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},

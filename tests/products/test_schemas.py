@@ -12,9 +12,8 @@ from asdf.testing.helpers import yaml_to_asdf
 from astropy.units import Unit
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import array_fields, merged_schema, schema_url, table_fields
+from niriss_eestep.products.columns import array_fields, check_tree, merged_schema, schema_url, table_fields
 from niriss_eestep.products.models import MODELS
-from niriss_eestep.products.validation import check_tree
 
 KINDS = sorted(model.kind for model in MODELS.values())
 SCHEMAS = KINDS + ["group", "provenance", "star"]

@@ -1,7 +1,7 @@
 import os
 
 from niriss_eestep.reference import load_psf_images, load_psfee, load_throughput
-from niriss_eestep.reference.cache import read_once
+from niriss_eestep.reference.guards import read_once
 
 
 def test_a_file_is_read_again_only_when_it_has_changed(tmp_path):

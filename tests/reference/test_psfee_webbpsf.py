@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import CLEARP_FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import Sampling
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL

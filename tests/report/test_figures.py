@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from niriss_eestep.flux.aperture_correction import effective_ee
-from niriss_eestep.measure.pixels import PIXEL_KINDS
+from niriss_eestep.flux.total_rate import effective_ee
+from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.report import figures
 from niriss_eestep.report.style import figure_bytes

@@ -9,7 +9,7 @@ import pytest
 from niriss_eestep.flux.total_rate import total_rate
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import measure_ee
-from niriss_eestep.measure.psf_model import PSFModel
+from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.simulate.effects import Effects

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.combine.mean import combine_profiles, growth_flags
-from niriss_eestep.flux.aperture_correction import effective_ee
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid

@@ -11,7 +11,7 @@ import pytest
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ReferenceDataError
-from niriss_eestep.pipeline.crds import OFF, ON, UNREACHABLE, crds_context, crds_state
+from niriss_eestep.pipeline.parameters import OFF, ON, UNREACHABLE, crds_context, crds_state
 from niriss_eestep.reference import (
     PSFEE,
     EETable,

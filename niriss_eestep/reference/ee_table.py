@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError
-from niriss_eestep.guards.asdf_file import numbers
 from niriss_eestep.instrument import FILTERS
+from niriss_eestep.reference.guards import numbers
 
 #: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
 TOLERANCE = 1e-3

@@ -12,12 +12,12 @@ def get_steps():
         Class, alias and whether the class is a pipeline.
     """
     steps = [
-        ("niriss_eestep.steps.EEPhotometryStep", "ee_photometry", False),
-        ("niriss_eestep.steps.SBProfileStep", "sb_profile", False),
-        ("niriss_eestep.steps.CombineProfilesStep", "combine_profiles", False),
-        ("niriss_eestep.steps.AbsFluxStep", "abs_flux", False),
-        ("niriss_eestep.steps.CalibrateVisitsStep", "calibrate_visits", False),
-        ("niriss_eestep.steps.FluxCalPipeline", "niriss_fluxcal", True),
+        ("niriss_eestep.measure.step.EEPhotometryStep", "ee_photometry", False),
+        ("niriss_eestep.measure.step.SBProfileStep", "sb_profile", False),
+        ("niriss_eestep.combine.step.CombineProfilesStep", "combine_profiles", False),
+        ("niriss_eestep.flux.step.AbsFluxStep", "abs_flux", False),
+        ("niriss_eestep.calibration.step.CalibrateVisitsStep", "calibrate_visits", False),
+        ("niriss_eestep.pipeline.fluxcal.FluxCalPipeline", "niriss_fluxcal", True),
     ]
     if sys.argv and sys.argv[0].endswith(("/strun", "strun.exe")):
         _check_step_name([alias for _, alias, _ in steps])

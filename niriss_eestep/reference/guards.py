@@ -1,0 +1,490 @@
+"""Others' files, checked before they are read, and read once.
+
+ASDF must hold all its data itself and not expand without end; FITS headers are read before any data.
+"""
+
+import gzip
+import io
+import math
+import os
+import re
+import struct
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO, TypeVar, cast
+
+import numpy as np
+from astropy.io import fits
+
+from niriss_eestep.arrays import Array
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
+
+#: products have 1 MB, references 3 MB; a file, or an array in it, beyond this is neither [bytes]
+SIZE_MAX = 256 * 1024**2
+
+#: metadata of an exposure with WCS and logs have 20 levels and some thousand entries; YAML aliases let a small text
+#: expand without end, and the C parser of YAML overflows its stack at some ten thousand levels
+DEPTH_MAX, ENTRIES_MAX = 200, 1_000_000
+
+#: tags of ASDF and YAML themselves ("!" is any quoted text), and sources of an array within its file
+PLAIN_TAG = re.compile(r"!?|tag:(stsci\.edu:asdf/core/|yaml\.org,2002:(?!python)).*", re.DOTALL)
+OWN_SOURCE = re.compile(r"-?\d+|fits:[A-Za-z_]+,\d+")
+_BLOCK_MAGIC = b"\xd3BLK"
+
+
+def read_asdf(
+    path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError
+) -> dict[str, Any]:
+    """Read an ASDF file that holds all its data itself.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What it should be, for messages.
+    error : type
+        Class of the errors.
+
+    Returns
+    -------
+    dict
+        The tree, as plain containers and native ndarrays in memory.
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given: the file is missing, not a regular file, too large, damaged, refers to another file or
+        holds objects of other libraries.
+    """
+    import asdf
+
+    size = regular_file(path, what, error)
+    if size > SIZE_MAX:
+        raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
+    with reading(path, what, error):
+        data = Path(path).read_bytes()
+    check_asdf(path, data, what, error)
+    with reading(path, what, error), warnings.catch_warnings(), asdf.config_context() as config:
+        # asdf warns of unknown tags and other versions; what matters is checked where it is used
+        warnings.simplefilter("ignore")
+        config.validate_on_read = False
+        # from memory, so that nothing in the file can name another file to read
+        file = asdf.open(io.BytesIO(data), memmap=False, lazy_load=False, validate_checksums=True)
+    with file:
+        return _plain(path, file.tree, error)
+
+
+def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[Array]:
+    """Take values of a reference file as arrays of numbers.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What they are, such as 'throughput of F090W'.
+    *values : array_like
+
+    Returns
+    -------
+    list of ndarray
+        New arrays in double precision.
+
+    Raises
+    ------
+    ReferenceDataError
+        If one of them is something else.
+    """
+    try:
+        return [np.array(value, dtype=np.float64) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
+
+
+def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError]) -> Any:
+    """Copy a tree into plain containers and native ndarrays, which outlive the file."""
+    from asdf.tags.core import HistoryEntry, NDArrayType
+
+    if isinstance(value, (NDArrayType, np.ndarray)):
+        with reading(path, "ASDF file", error):
+            array = np.asarray(value)
+            return array.astype(array.dtype.newbyteorder("="), order="C")
+    if isinstance(value, dict):
+        # asdf writes anew which library and extensions made a file
+        items = {k: _plain(path, v, error) for k, v in value.items() if k not in ("asdf_library", "extensions")}
+        return HistoryEntry(items) if isinstance(value, HistoryEntry) else items
+    if isinstance(value, list):
+        return [_plain(path, entry, error) for entry in value]
+    return value
+
+
+def check_asdf(
+    path: str | os.PathLike[str],
+    data: bytes,
+    what: str,
+    error: type[NirissEEError],
+    *,
+    foreign: bool = False,
+    size_max: int = SIZE_MAX,
+) -> None:
+    """Reject ASDF that is cut off, refers to other files, or expands without end, before anything is made of it.
+
+    Parameters
+    ----------
+    path : path
+        Named in messages.
+    data : bytes
+        The whole file, or the ASDF extension of a FITS file.
+    what : str
+        What it should be, for messages.
+    error : type
+        Class of the errors.
+    foreign : bool
+        Accept objects of other libraries, such as the WCS of an exposure.
+    size_max : int
+        Its arrays may expand to this [bytes].
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given.
+    """
+    if not data.startswith(b"#ASDF"):
+        raise error(f"{path}: not a {what}: it is not an ASDF file")
+    end = re.search(rb"\r?\n\.\.\.(\r?\n|$)", data)
+    if end is None:
+        raise error(f"{path}: truncated: the end of the metadata is missing")
+    position, total = data.find(_BLOCK_MAGIC), 0
+    while position >= 0 and data[position : position + 4] == _BLOCK_MAGIC:
+        header = data[position + 4 : position + 54]
+        if len(header) < 50:
+            raise error(f"{path}: truncated within an array's header")
+        size, _, _, allocated, used, expanded = struct.unpack_from(">HI4sQQQ", header)
+        position += 6 + size + allocated
+        total += max(used, expanded)
+        # the last block may lack the padding that `allocated` counts
+        if position - allocated + used > len(data):
+            raise error(f"{path}: truncated: an array of {used} bytes is cut off")
+    if total > size_max:
+        raise error(f"{path}: its arrays expand to {total} bytes; those of a {what} have at most {size_max}")
+    with reading(path, what, error):
+        _check_text(path, data[: end.end()], what, error, None if foreign else PLAIN_TAG, size_max)
+
+
+def _check_text(
+    path: str | os.PathLike[str],
+    text: bytes,
+    what: str,
+    error: type[NirissEEError],
+    tags: re.Pattern[str] | None,
+    size_max: int,
+) -> None:
+    """Go through the events of the YAML parser, of which nothing is made; ``tags`` are those that are accepted."""
+    import yaml
+
+    sizes: dict[str | None, int] = {}  # entries of the collections that have an anchor
+    # the collections that are open, the innermost last
+    nodes = [SimpleNamespace(anchor=None, is_map=False, is_array=False, shape=None, entries=1, key=None)]
+    for event in yaml.parse(io.BytesIO(text), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        node, tag, value = nodes[-1], getattr(event, "tag", None) or "", getattr(event, "value", "")
+        # a mapping's entries are keys and values in turn
+        is_key = node.is_map and node.key is None
+        if tags is not None and not tags.fullmatch(tag):
+            raise error(f"{path}: holds an object of an unknown type: {tag}")
+        if (is_key and value == "$ref") or (
+            node.is_array and node.key == "source" and not OWN_SOURCE.fullmatch(str(value))
+        ):
+            raise error(f"{path}: refers to another file; a {what} holds all its data itself")
+        if isinstance(event, yaml.CollectionStartEvent):
+            kind = {"is_map": isinstance(event, yaml.MappingStartEvent), "is_array": "/ndarray-" in tag}
+            shape: list[str] | None = [] if node.is_array and node.key == "shape" else None
+            nodes.append(SimpleNamespace(anchor=event.anchor, **kind, shape=shape, entries=1, key=None))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            nodes.pop()
+            # axes that are no numbers are left to asdf
+            if node.shape and math.prod(float(n) for n in node.shape if re.fullmatch(r"\d{1,19}", n)) > size_max:
+                raise error(f"{path}: an array of {' x '.join(node.shape)} values is larger than those of a {what}")
+            sizes[node.anchor] = node.entries
+            nodes[-1].entries += node.entries
+            nodes[-1].key = None
+        elif isinstance(event, (yaml.AliasEvent, yaml.ScalarEvent)):
+            node.entries += 1 if isinstance(event, yaml.ScalarEvent) else sizes.get(event.anchor, 1)
+            node.key = value if is_key and isinstance(event, yaml.ScalarEvent) else None
+            if node.shape is not None and isinstance(event, yaml.ScalarEvent):
+                node.shape.append(value)
+        if len(nodes) > DEPTH_MAX or nodes[-1].entries > ENTRIES_MAX:
+            raise error(f"{path}: its metadata are nested deeper, or expand further, than those of any {what}")
+
+
+#: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
+BLOCK, CARD = 2880, 80
+
+#: the longest headers of the JWST pipeline have 60 kB; one without END would go on to the end of the file [bytes]
+HEADER_MAX = 2 * 1024**2
+
+#: a full frame takes 100 MB for each integration; the default of the parameter ``max_size`` [MB of 1e6 bytes]
+FITS_MAX = 600
+
+#: ASDF metadata with WCS and logs have 0.2 MB [bytes]
+ASDF_MAX = 64 * 1024**2
+
+#: BZERO of unsigned integers, which need no scaling (FITS standard 4.0, section 4.4.2.5)
+UNSIGNED_ZERO = 2**31
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extension:
+    """An extension of a FITS file.
+
+    Parameters
+    ----------
+    name : str
+        EXTNAME in capitals; PRIMARY for the first.
+    header : astropy.io.fits.Header
+    offset : int or None
+        Where its data begin [bytes]; None in a compressed file.
+    text : bytes
+        The data themselves, of the ASDF extension only.
+    """
+
+    name: str
+    header: fits.Header
+    offset: int | None
+    text: bytes = b""
+
+
+def check_fits(
+    path: Path, what: str, error: type[NirissEEError] = ReferenceDataError, *, max_size: float = FITS_MAX
+) -> list[Extension]:
+    """Reject what is no FITS file, is cut off, or would exhaust the memory.
+
+    Only headers and the ASDF extension are kept; a compressed file is unpacked piece by piece, and no further than the
+    limit.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it should be, for messages.
+    error : type
+        Class of the errors.
+    max_size : float
+        Its extensions may have this size when they are unpacked [MB].
+
+    Returns
+    -------
+    list of Extension
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given.
+    """
+    size, found, position, total = regular_file(path, what, error), [], 0, 0
+    with reading(path, what, error), _opened(path) as (file, packed):
+        while (text := _header_text(path, file, error, first=position == 0)) is not None:
+            header, length, unpacked = _header(text)
+            name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
+            position += len(text)
+            total += max(length, unpacked)
+            if total > 1e6 * max_size:
+                raise error(
+                    f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
+                    f"the limit is max_size={max_size:g} [MB]"
+                )
+            data, there = b"", min(length, size - position)
+            if name == "ASDF" and length <= ASDF_MAX:
+                data = file.read(length)
+                there = len(data)
+                check_asdf(path, data, what, error, foreign=True, size_max=ASDF_MAX)
+            elif packed:  # nothing is kept
+                there = sum(len(file.read(min(2**20, length - start))) for start in range(0, length, 2**20))
+            if there < length:
+                raise error(
+                    f"{path}: truncated: extension {name} has {max(0, there)} of {length} bytes; fetch it again"
+                )
+            found.append(Extension(name, header, None if packed else position, data))
+            position += -(-length // BLOCK) * BLOCK
+            file.seek(position)
+    return found
+
+
+def read_fits_table(
+    path: str | os.PathLike[str], what: str, extension: int | str = 1
+) -> tuple[dict[str, Any], dict[str, tuple[Any, str | None]]]:
+    """Read a table of a FITS file, compressed by gzip or not.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What it should be, for messages.
+    extension : int or str
+
+    Returns
+    -------
+    header : dict
+        Keywords of the primary header.
+    columns : dict of str to (ndarray, str or None)
+        Values and unit by the column's name in capitals, in the file's order.
+
+    Raises
+    ------
+    ReferenceDataError
+        The file is missing, not a regular file, too large, or damaged.
+    """
+    path = Path(path)
+    check_fits(path, what)
+    with (
+        reading(path, what),
+        # closed here, since astropy leaves a file open that it cannot read
+        _opened(path) as (file, _),
+        # an image that is compressed by tiles is no table
+        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
+    ):
+        header = {card.keyword: card.value for card in hdus[0].header.cards}
+        table = hdus[extension]
+        if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
+            raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence no {what}")
+        units = {name: table.columns[name].unit for name in table.columns.names}
+        columns = {
+            name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))
+            for name, unit in units.items()
+        }
+    return header, columns
+
+
+def primary_header(path: Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> fits.Header:
+    """Read the first header of a FITS file, and nothing else.
+
+    Parameters
+    ----------
+    path : Path
+    what, error
+        As for `check_fits`.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given, if it is no FITS file.
+    """
+    regular_file(path, what, error)
+    with reading(path, what, error), _opened(path) as (file, _):
+        return _header(_header_text(path, file, error, first=True) or b"")[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file, compressed or not."""
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        if packed:
+            with gzip.open(file) as unpacked:
+                yield cast("BinaryIO", unpacked), True
+        else:
+            yield file, False
+
+
+def _header_text(path: Path, file: BinaryIO, error: type[NirissEEError], *, first: bool) -> bytes | None:
+    """Read the next header; None at the end of the file."""
+    text = b""
+    while len(text) <= HEADER_MAX:
+        block = file.read(BLOCK)
+        if first and not text and not block.startswith(b"SIMPLE  ="):
+            raise error(f"{path}: not a FITS file")
+        if not first and not text and not block.startswith(b"XTENSION"):
+            return None  # the end of the file, or what the standard calls special records
+        if len(block) < BLOCK:
+            raise error(f"{path}: truncated within a header; fetch it again")
+        text += block
+        if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
+            return text
+    raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
+
+
+def _header(text: bytes) -> tuple[fits.Header, int, int]:
+    """Header, length of its data in the file without padding, and when they are unpacked and scaled [bytes]."""
+    header = fits.Header.fromstring(text)
+    for key in ("NAXIS", "TFIELDS"):
+        # FITS standard 4.0, sections 4.4.1 and 7.3.1; astropy goes through as many as a header names
+        if not 0 <= _integer(header, key, 0) <= 999:
+            raise ValueError(f"{key} is {header[key]}; FITS knows 0 to 999")
+    lengths = []
+    # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
+    for z in ("", "Z"):
+        axes = [_integer(header, f"{z}NAXIS{i}") for i in range(1, _integer(header, f"{z}NAXIS", 0) + 1)]
+        size = abs(_integer(header, f"{z}BITPIX", 8)) // 8
+        groups, parameters = (_integer(header, "GCOUNT", 1), _integer(header, "PCOUNT", 0)) if not z else (1, 0)
+        if min([groups, parameters, *axes], default=0) < 0:
+            raise ValueError(f"negative size in a header: NAXISn {axes}, GCOUNT {groups}, PCOUNT {parameters}")
+        lengths.append(size * groups * (parameters + math.prod(axes)) if axes else 0)
+        if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
+            lengths.append(8 * math.prod(axes) if axes else 0)
+    return header, lengths[0], max(lengths)
+
+
+def _integer(header: fits.Header, key: str, default: int | None = None) -> int:
+    value = header.get(key, default)
+    if not isinstance(value, int):
+        raise ValueError(f"{key} is {value!r}, not an integer")
+    return value
+
+
+T = TypeVar("T")
+
+# Files that each reader remembers; an association rarely needs more than one of a kind, a campaign a star's each
+REMEMBERED = 16
+
+
+def read_once(reader: Callable[..., T]) -> Callable[..., T]:
+    """Make a reader remember what it read, for as long as the file stays as it is.
+
+    Parameters
+    ----------
+    reader : callable
+        Takes a path, and perhaps hashable arguments after it; what it returns must not be changed by its users.
+
+    Returns
+    -------
+    callable
+        The same, but a file or directory is read again only after its size or time of modification has changed.
+    """
+
+    @lru_cache(maxsize=REMEMBERED)
+    def remembered(path: Path, _state: tuple, args: tuple) -> T:
+        return reader(path, *args)
+
+    @wraps(reader)
+    def read(path: str | os.PathLike[str], *args: Hashable) -> T:
+        return remembered(Path(path), state_of(Path(path)), args)
+
+    return read
+
+
+def state_of(path: Path) -> tuple:
+    """Tell files from what they were before.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File or directory.
+
+    Returns
+    -------
+    tuple
+        Names, sizes and times of modification of the file, or of those in the directory.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [(file.name, file.stat()) for file in files if file.exists()]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
