@@ -1,11 +1,11 @@
-"""NIRISS imaging as the simulator needs it: subarrays, read-out, sky and file names."""
+"""NIRISS imaging as the simulator needs it: subarrays, read-out, sky, file names, and how an exposure is taken."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import DETECTOR_SIZE, GAIN, filter_facts
+from niriss_eestep.instrument import DETECTOR_SIZE, FILTERS, GAIN, filter_facts
 
 #: Noise of a single read [e-]; correlated double sampling gives about 16 e- (JDox, NIRISS detector performance).
 READ_NOISE = 11.5
@@ -13,20 +13,7 @@ READ_NOISE = 11.5
 FULL_WELL = 72000.0
 # Sky seen away from the ecliptic, zodiacal light and the telescope's own glow [MJy/sr]; rounded, only the order of
 # magnitude matters for the noise.
-_SKY_MJYSR = {
-    "F090W": 0.20,
-    "F115W": 0.20,
-    "F140M": 0.18,
-    "F150W": 0.18,
-    "F158M": 0.17,
-    "F200W": 0.15,
-    "F277W": 0.10,
-    "F356W": 0.11,
-    "F380M": 0.14,
-    "F430M": 0.22,
-    "F444W": 0.28,
-    "F480M": 0.45,
-}
+_SKY_MJYSR = dict(zip(FILTERS, (0.20, 0.20, 0.18, 0.18, 0.17, 0.15, 0.10, 0.11, 0.14, 0.22, 0.28, 0.45), strict=True))
 
 _REFERENCE_PIXELS = 4  # rows and columns of reference pixels at each edge of the detector
 #: pixel times between two lines (JDox, NIRISS detector subarrays)
@@ -200,6 +187,65 @@ class ExposureName:
     def root(self) -> str:
         """File name without product suffix."""
         return f"jw{self.visit_id}_{self.activity_id}_{self.exposure:05d}_nis"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is observed.
+
+    Parameters
+    ----------
+    name : str
+        TARGPROP and TARGNAME.
+    ra, dec : float
+        ICRS [deg].
+    """
+
+    name: str
+    ra: float
+    dec: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureSetup:
+    """How an exposure is taken: what its header says.
+
+    Parameters
+    ----------
+    name : ExposureName
+        Where it belongs.
+    target : Target
+        The standard star.
+    filter_name : str
+        F090W ... F480M.
+    subarray : Subarray
+        Region that is read.
+    readout : Readout
+        Groups, integrations and times.
+    header_x, header_y : float
+        Pixel to which the header's WCS maps the target, 0-indexed.
+    roll : float
+        Position angle of V3 at the aperture [deg].
+    start : float
+        Start of the exposure [MJD, UTC].
+    dither, n_dithers : int
+        Number of this dither, counted from 1, and of all.
+    offset : tuple of float
+        Commanded dither offset along x and y [arcsec].
+    """
+
+    name: ExposureName
+    target: Target
+    filter_name: str
+    subarray: Subarray
+    readout: Readout
+    header_x: float
+    header_y: float
+    roll: float = 45.0
+    start: float = 59700.0
+    dither: int = 1
+    n_dithers: int = 1
+    offset: tuple[float, float] = (0.0, 0.0)
 
 
 def get_subarray(name: str) -> Subarray:

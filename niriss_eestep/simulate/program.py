@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from niriss_eestep.errors import ParameterError
 from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE, filter_facts
 from niriss_eestep.simulate.detector import (
-    SUBARRAYS,
     ExposureName,
-    Readout,
+    ExposureSetup,
     Subarray,
+    Target,
     choose_readout,
     get_subarray,
     sky_background,
@@ -35,10 +36,8 @@ from niriss_eestep.simulate.scene import (
     simulate_integrations,
 )
 
-if TYPE_CHECKING:  # stdatamodels takes a second to import; planning does without
+if TYPE_CHECKING:  # planning does without
     from astropy.table import Table
-
-    from niriss_eestep.simulate.exposure import ExposureSetup
 
 # Filters of the commissioning program by subarray: 33 groups, 66 exposures with two dithers
 COMMISSIONING = (
@@ -56,7 +55,7 @@ _SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class StandardStar:
+class StandardStar(Target):
     """A standard star, simulated as a black body.
 
     Parameters
@@ -76,9 +75,6 @@ class StandardStar:
         Coordinates off the sphere.
     """
 
-    name: str
-    ra: float
-    dec: float
     temperature: float
     v_mag: float
 
@@ -179,48 +175,28 @@ class Program:
                 raise ParameterError(f"{label} must be {least} or more, got {getattr(self, label)}")
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedExposure:
-    """An exposure of a program, before it is drawn.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedExposure(ExposureSetup):
+    """An exposure of a program, before it is drawn: what its header says, and the truth.
 
     Parameters
     ----------
     index : int
         Position in the program; with the seed it fixes all that is random.
-    name : ExposureName
-        What its files are called.
-    filter_name, subarray : str
-        The group.
-    dither : int
-        Counted from 1.
     x, y : float
         Position of the star, 0-indexed in the subarray [pix].
-    header_x, header_y : float
-        Where the header's WCS puts it [pix].
     electron_rate, expected_electron_rate : float
         True, and predicted from spectrum and throughput [e-/s].
     background : float
         [DN/s/pix]
-    readout : Readout
-        Exposure times.
-    start : float
-        [MJD]
     """
 
     index: int
-    name: ExposureName
-    filter_name: str
-    subarray: str
-    dither: int
     x: float
     y: float
-    header_x: float
-    header_y: float
     electron_rate: float
     expected_electron_rate: float
     background: float
-    readout: Readout
-    start: float
 
 
 def combinations(filters: Sequence[str], subarrays: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -285,24 +261,26 @@ def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mappin
     -------
     list of PlannedExposure
     """
-    subarrays = list(dict.fromkeys(subarray for _, subarray in program.groups))
-    used = dict.fromkeys(subarrays, 0)
+    observations = list(dict.fromkeys(subarray for _, subarray in program.groups))
+    visit_groups: Counter[str] = Counter()
     planned: list[PlannedExposure] = []
     start = program.start
     for filter_name, name in program.groups:
-        used[name] += 1
-        rate = expected[filter_name] * program.ratio.get(filter_name, 1.0)
-        readout = _choose_readout(name, psfs[filter_name], rate, program.electrons)
+        visit_groups[name] += 1
+        subarray, rate = get_subarray(name), expected[filter_name] * program.ratio.get(filter_name, 1.0)
+        peak_rate = rate * float(psfs[filter_name].render(4.0, 4.0, (9, 9)).max())
+        readout = choose_readout(subarray, peak_rate=peak_rate, star_rate=rate, electrons=program.electrons)
         background = sky_background(filter_name) if program.background is None else program.background
+        rates = {"electron_rate": rate, "expected_electron_rate": expected[filter_name], "background": background}
         for dither in range(1, program.n_dithers + 1):
-            exposure_name = ExposureName(
-                program.number, 1 + subarrays.index(name), visit_group=2 * used[name], exposure=dither
-            )
-            position = _draw_position(program, len(planned), get_subarray(name))
-            group = exposure_name, filter_name, name, dither
-            rates = rate, expected[filter_name]
-            planned.append(PlannedExposure(len(planned), *group, *position, *rates, background, readout, start))
-            start += (readout.duration(get_subarray(name)) + _OVERHEAD) / _SECONDS_PER_DAY
+            observation = 1 + observations.index(name)
+            called = ExposureName(program.number, observation, visit_group=2 * visit_groups[name], exposure=dither)
+            x, y, *header = _draw_position(program, len(planned), subarray)
+            offset = (x - subarray.centre) * PIXEL_SCALE, (y - subarray.centre) * PIXEL_SCALE
+            taken = called, program.star, filter_name, subarray, readout, *header, program.roll, start
+            dithers = dither, program.n_dithers, offset
+            planned.append(PlannedExposure(*taken, *dithers, index=len(planned), x=x, y=y, **rates))
+            start += (readout.duration(subarray) + _OVERHEAD) / _SECONDS_PER_DAY
     return planned
 
 
@@ -320,7 +298,7 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
     -------
     Scene
     """
-    subarray = SUBARRAYS[planned.subarray]
+    subarray = planned.subarray
     return Scene(
         shape=subarray.shape,
         star=Star(planned.x, planned.y, planned.electron_rate),
@@ -376,19 +354,19 @@ def simulate_program(
     >>> program = Program(groups=(("F200W", "SUB64"), ("F480M", "SUB64")), n_dithers=2, seed=1)
     >>> truth = simulate_program("exposures", program)
     """
-    from niriss_eestep.reference import load_throughput, write_spectrum
+    from niriss_eestep.reference import load_psf_images, load_throughput, write_spectrum
 
-    if psfs is None:
-        from niriss_eestep.reference import load_psf_images
-
-        psfs = load_psf_images()
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise ParameterError(f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}")
+    psfs = load_psf_images() if psfs is None else psfs
     throughput, spectrum = load_throughput(), program.spectrum or _blackbody(program.star)
     filters = dict.fromkeys(name for name, _ in program.groups)
     expected = {name: expected_rate(spectrum, *throughput.curve(name), name=name).electron_rate for name in filters}
     exposures = plan_exposures(program, expected, psfs)
     directory = Path(directory)
     spectrum_path = directory / "calspec" / spectrum_file_name(program.star.name)
-    paths = [directory / f"{planned.name.root}_{kind}.fits" for planned in exposures for kind in _checked_kinds(kinds)]
+    paths = [directory / f"{planned.name.root}_{kind}.fits" for planned in exposures for kind in kinds]
     _prepare_directory(directory, paths, overwrite=overwrite)
     write_spectrum(spectrum, spectrum_path)
     rows = [_simulate_exposure(directory, planned, program, psfs, kinds) for planned in progress(exposures)]
@@ -420,11 +398,6 @@ def _blackbody(star: StandardStar) -> StandardSpectrum:
     return blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
 
 
-def _choose_readout(subarray: str, psf: PSF, rate: float, electrons: float) -> Readout:
-    peak = float(psf.render(4.0, 4.0, (9, 9)).max())
-    return choose_readout(get_subarray(subarray), peak_rate=peak * rate, star_rate=rate, electrons=electrons)
-
-
 def _draw_position(program: Program, index: int, subarray: Subarray) -> tuple[float, float, float, float]:
     """Where the star is, and where the header says it is."""
     rng = np.random.default_rng([program.seed, index, 0])
@@ -437,7 +410,7 @@ def _draw_position(program: Program, index: int, subarray: Subarray) -> tuple[fl
 def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
     """Draw field stars, 0.1 to 10 % as bright as the standard, none within its sky annulus."""
     rng = np.random.default_rng([program.seed, planned.index, 1])
-    size = SUBARRAYS[planned.subarray].size
+    size = planned.subarray.size
     stars: list[Star] = []
     for _ in range(1000 * program.n_stars):
         x, y = rng.uniform(0, size - 1, 2)
@@ -447,7 +420,7 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
             return tuple(stars)
     if program.n_stars:
         raise ParameterError(
-            f"no room for {program.n_stars} other stars in {planned.subarray}; simulate a larger subarray"
+            f"no room for {program.n_stars} other stars in {planned.subarray.name}; simulate a larger subarray"
         )
     return ()
 
@@ -457,15 +430,8 @@ def _remnant(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
     share = program.effects.persistence
     if not share or planned.dither == 1:
         return ()
-    x, y, _, _ = _draw_position(program, planned.index - 1, SUBARRAYS[planned.subarray])
+    x, y, _, _ = _draw_position(program, planned.index - 1, planned.subarray)
     return (Star(x, y, share * planned.electron_rate),)
-
-
-def _checked_kinds(kinds: Sequence[str]) -> Sequence[str]:
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise ParameterError(f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}")
-    return kinds
 
 
 def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -> None:
@@ -491,61 +457,48 @@ def _simulate_exposure(
     pattern = draw_pattern(scene, rng)
     if program.effects.flat_error:
         # a response belongs to the detector
-        flat_rng = np.random.default_rng([program.seed, SUBARRAYS[planned.subarray].size, 3])
+        flat_rng = np.random.default_rng([program.seed, planned.subarray.size, 3])
         pattern = replace(pattern, flat=draw_pattern(scene, flat_rng).flat)
-    setup = _setup_of(planned, program)
+    models = {}
     if "rateints" in kinds:
         integrations = simulate_integrations(scene, psf, rng, noise=program.noise, pattern=pattern)
         image = average(integrations)
-        model = exposure.rateints_model(integrations, setup)
-        exposure.write_model(model, directory, planned.name, "rateints")
+        models["rateints"] = exposure.rateints_model(integrations, planned)
     else:
         image = simulate_image(scene, psf, rng, noise=program.noise, pattern=pattern)
-    for kind, make in (("rate", exposure.rate_model), ("cal", exposure.cal_model)):
-        if kind in kinds:
-            exposure.write_model(make(image, setup), directory, planned.name, kind)
-    return _truth_row(planned, program, n_saturated=int(np.sum((image.dq & SATURATED) != 0)))
+    makers = {"rate": exposure.rate_model, "cal": exposure.cal_model}
+    models |= {kind: make(image, planned) for kind, make in makers.items() if kind in kinds}
+    for kind, model in models.items():
+        exposure.write_model(model, directory, planned.name, kind)
+    return _truth_row(planned, program) | {"n_saturated": int(np.sum((image.dq & SATURATED) != 0))}
 
 
-def _setup_of(planned: PlannedExposure, program: Program) -> ExposureSetup:
-    from niriss_eestep.simulate.exposure import ExposureSetup, Target
-
-    star, subarray = program.star, SUBARRAYS[planned.subarray]
-    target = Target(star.name, star.ra, star.dec)
-    offset = (planned.x - subarray.centre) * PIXEL_SCALE, (planned.y - subarray.centre) * PIXEL_SCALE
-    taken = planned.filter_name, subarray, planned.readout, planned.header_x, planned.header_y
-    dithers = planned.dither, program.n_dithers
-    return ExposureSetup(planned.name, target, *taken, program.roll, planned.start, *dithers, offset)
-
-
-def _truth_row(planned: PlannedExposure, program: Program, *, n_saturated: int) -> dict[str, Any]:
-    facts, blemishes, readout = filter_facts(planned.filter_name), program.blemishes, planned.readout
-    row = {
-        "exposure": planned.name.root,
-        "target": program.star.name,
-        "filter": facts.name,
-        "pupil": facts.header_pupil,
-    }
-    same = ("subarray", "dither", "x", "y", "header_x", "header_y", "electron_rate")
+def _truth_row(planned: PlannedExposure, program: Program) -> dict[str, Any]:
+    facts, readout, rate = filter_facts(planned.filter_name), planned.readout, planned.electron_rate
+    row = {"exposure": planned.name.root, "target": program.star.name, "filter": facts.name}
+    row |= {"pupil": facts.header_pupil, "subarray": planned.subarray.name}
+    same = ("dither", "x", "y", "header_x", "header_y", "electron_rate")
     row |= {name: getattr(planned, name) for name in same}
-    rate, expected = planned.electron_rate, planned.expected_electron_rate
+    expected = planned.expected_electron_rate
     row |= {"count_rate": rate / GAIN, "expected_electron_rate": expected, "ratio": rate / expected}
     row |= {"background": planned.background, "ngroups": readout.ngroups, "nints": readout.nints}
     row |= {"exposure_time": readout.exposure_time}
-    row |= {f"n_{kind}": getattr(blemishes, kind) for kind in ("nan", "low", "jump", "hits")}
-    return row | {"n_saturated": n_saturated}
+    return row | {f"n_{kind}": getattr(program.blemishes, kind) for kind in ("nan", "low", "jump", "hits")}
+
+
+_UNITS = {
+    **dict.fromkeys(("x", "y", "header_x", "header_y"), "pix"),
+    **dict.fromkeys(("electron_rate", "expected_electron_rate"), "electron / s"),
+    "count_rate": "DN / s",
+    "background": "DN / (pix s)",
+    "exposure_time": "s",
+}
 
 
 def _write_truth(directory: Path, rows: list[dict[str, Any]], program: Program) -> Table:
-    from astropy import units as u
     from astropy.table import Table
 
-    table = Table(rows=rows)
-    rate, counts = u.electron / u.s, u.DN / u.s
-    units = {"electron_rate": rate, "expected_electron_rate": rate, "count_rate": counts, "background": counts / u.pix}
-    units |= dict.fromkeys(("x", "y", "header_x", "header_y"), u.pix) | {"exposure_time": u.s}
-    for name, unit in units.items():
-        table[name].unit = unit
+    table = Table(rows=rows, units=_UNITS)
     table.meta = {
         "content": "truth of simulated exposures; positions are 0-indexed, header_x and header_y as by the WCS",
         "seed": program.seed,

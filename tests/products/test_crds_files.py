@@ -130,8 +130,8 @@ def test_apcorr_file_is_valid_and_read_by_the_source_catalogue(tmp_path):
 def make_rate(name, position, electron_rate):
     """A simulated `_rate` exposure and its gwcs."""
     from niriss_eestep.reference import load_psf_images
-    from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, Readout
-    from niriss_eestep.simulate.exposure import ExposureSetup, Target, cal_model, rate_model
+    from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, ExposureSetup, Readout, Target
+    from niriss_eestep.simulate.exposure import cal_model, rate_model
     from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 
     readout = Readout(0.223, 20, 10)

@@ -9,17 +9,17 @@ from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.simulate.detector import SUBARRAYS, ExposureName, Readout, Subarray, choose_readout
-from niriss_eestep.simulate.effects import Effects
-from niriss_eestep.simulate.exposure import (
+from niriss_eestep.simulate.detector import (
+    SUBARRAYS,
+    ExposureName,
     ExposureSetup,
+    Readout,
+    Subarray,
     Target,
-    cal_model,
-    rate_model,
-    rateints_model,
-    sky_wcs,
-    write_model,
+    choose_readout,
 )
+from niriss_eestep.simulate.effects import Effects
+from niriss_eestep.simulate.exposure import cal_model, rate_model, rateints_model, sky_wcs, write_model
 from niriss_eestep.simulate.scene import (
     Blemishes,
     GaussianPSF,

@@ -35,7 +35,7 @@ def test_the_commissioning_program_has_66_exposures():
     planned = plan_exposures(Program(COMMISSIONING), RATES, PSFS)
     assert len(planned) == 66
     assert len({exposure.name.root for exposure in planned}) == 66
-    assert sum(exposure.subarray == "FULL" for exposure in planned) == 12
+    assert sum(exposure.subarray.name == "FULL" for exposure in planned) == 12
     starts = [exposure.start for exposure in planned]
     assert starts == sorted(starts)
 
@@ -54,7 +54,7 @@ def test_a_star_of_v_15_3_saturates_nowhere_in_the_commissioning_program():
 def test_stars_lie_within_the_subarray_and_apart_from_one_another():
     planned = plan_exposures(Program(COMMISSIONING), RATES, PSFS)
     for exposure in planned:
-        size = {"SUB64": 64, "SUB128": 128, "SUB256": 256, "FULL": 2048}[exposure.subarray]
+        size = {"SUB64": 64, "SUB128": 128, "SUB256": 256, "FULL": 2048}[exposure.subarray.name]
         reach = min(20, size / 20)
         assert abs(exposure.x - (size - 1) / 2) <= reach
         assert abs(exposure.y - (size - 1) / 2) <= reach

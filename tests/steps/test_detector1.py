@@ -13,8 +13,8 @@ from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.reference import load_psf_images, load_psfee
-from niriss_eestep.simulate.detector import READ_NOISE, SUBARRAYS, ExposureName, Readout
-from niriss_eestep.simulate.exposure import ExposureSetup, Target, rate_model
+from niriss_eestep.simulate.detector import READ_NOISE, SUBARRAYS, ExposureName, ExposureSetup, Readout, Target
+from niriss_eestep.simulate.exposure import rate_model
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 from niriss_eestep.steps import EEPhotometryStep
 
