@@ -1,7 +1,7 @@
 """Aperture corrections for catalogues: radii of given encircled energy, with the starlight in the sky annulus."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -20,8 +20,7 @@ SKY_IN, SKY_OUT = 30.0, 40.0
 """Sky annulus [pix]: far enough out that mean and median of the starlight in it differ by little in every filter."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApertureCorrection:
+class ApertureCorrection(NamedTuple):
     """One row of an aperture-correction table.
 
     Parameters

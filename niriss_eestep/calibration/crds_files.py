@@ -227,8 +227,7 @@ def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], proven
     for name in (name for name in FILTERS if name in by_filter):
         facts = filter_facts(name)
         for row in by_filter[name]:
-            values = row.eefraction, row.radius, row.apcorr, row.skyin, row.skyout
-            rows.append((facts.header_filter, facts.header_pupil, *values))
+            rows.append((facts.header_filter, facts.header_pupil, *row))
     model = NisImgApcorrModel(strict_validation=True)
     model.apcorr_table = np.array(rows, dtype=model.get_dtype("apcorr_table"))
     note = "apcorr allows for starlight in the sky annulus: 1 / (EE(r) - pi r^2 times its mean light per pixel)."

@@ -1,7 +1,6 @@
 """Encircled energy as it was measured in flight, joined to a model where the measurement ends."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,39 +8,12 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.total_rate import effective_ee
+from niriss_eestep.reference.ee_table import EETable
 
 Curve = Callable[[Array], Array]
 
 PRECISION = 1.0e-3
 """Fractional error of the count rate up to which a radius counts as measured."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ObservedEE:
-    """Encircled energy of one filter, observed inside ``join_radius`` and the model's outside.
-
-    Parameters
-    ----------
-    radius : ndarray, shape (n_radii,)
-        [pix].
-    ee, ee_err : ndarray, shape (n_radii,)
-        Fraction of the star's total light, 1 at infinity, and its standard error.
-    join_radius : float
-        [pix].
-    count_rate : float
-        The star's total that joins the two [DN/s].
-    observed_radius, observed_ee, observed_ee_err : ndarray, shape (n_observed,)
-        The measurements inside the join, without the model's interpolation.
-    """
-
-    radius: Array
-    ee: Array
-    ee_err: Array
-    join_radius: float
-    count_rate: float
-    observed_radius: Array
-    observed_ee: Array
-    observed_ee_err: Array
 
 
 def splice_ee(
@@ -53,7 +25,7 @@ def splice_ee(
     rings: Iterable[tuple[Array, Array, Array]],
     join_radius: float | None = None,
     precision: float = PRECISION,
-) -> ObservedEE:
+) -> tuple[EETable, EETable, float]:
     """Join a group's observed EE to a model's.
 
     With the total that makes the two agree at the join, the starlight that the sky annulus took is given back (from
@@ -77,7 +49,12 @@ def splice_ee(
 
     Returns
     -------
-    ObservedEE
+    spliced : EETable
+        Observed inside the join, the model's outside.
+    observed : EETable
+        The measurements inside the join, without the model's interpolation; the last radius is the join.
+    count_rate : float
+        The star's total that joins the two [DN/s].
 
     Raises
     ------
@@ -107,7 +84,7 @@ def splice_ee(
     inside_err = model * np.interp(model_radius, radius, observed_err / curve(radius))
     ee_err = np.where(model_radius > radius[-1], curve_err(model_radius), inside_err)
     _check_rise(model_radius, ee)
-    return ObservedEE(model_radius, ee, ee_err, float(radius[-1]), total, radius, observed, observed_err)
+    return EETable(model_radius, ee, ee_err), EETable(radius, observed, observed_err), total
 
 
 def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None, precision: float) -> int:

@@ -87,9 +87,8 @@ class CalibrateVisitsStep(FluxStep):
         parameters = self.parameters_for(first if first is not None else {"meta.instrument.name": "NIRISS"})
         outlier = 0.0 if parameters["keep_all"] else OUTLIER
         calibration = calibrate(usable, reference=parameters["reference_subarray"], outlier=outlier)
-        self.tables, self.calibration = factor_tables(table, index, calibration), calibration
+        self.tables, self.calibration = factor_tables(table, index, reason, calibration), calibration
         shown = self.tables["visits"]
-        shown["reason"] = [given or str(why) for given, why in zip(reason, shown["reason"], strict=True)]
         for row in shown[~shown["used"]]:
             log.warning("%s %s %s: not used: %s", row["product"], row["filter"], row["subarray"], row["reason"])
         for row in self.tables["calibration"]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
-from astropy.time import Time
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
-from niriss_eestep.calibration.apcorr import SKY_IN, SKY_OUT, aperture_corrections
+from niriss_eestep.calibration.apcorr import aperture_corrections
+from niriss_eestep.calibration.constraints import day_of
 from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.fitted_psf import Group, fit_visit
@@ -24,10 +24,14 @@ from niriss_eestep.products.groups import exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference import load_psfee, write_psfee
-from niriss_eestep.reference.ee_table import PSFEE, EETable
+from niriss_eestep.reference.ee_table import PSFEE
 
+MODES = "modes of the PSF"  # columns of this name, until all tables are together
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit
-NEEDED = ("filter", "target", "subarray", "mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")
+NUMBERS = ("mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectrum_err")
+NEEDED = ("filter", "target", "subarray", *NUMBERS)
+COVARIATES = ("count_rate", "well_depth", "background")
+OPTIONAL = (*COVARIATES[1:], "spectrum_err_common", "err_aperture")
 GROUP = ("target", "filter", "pupil", "subarray")
 VISIT_KEYS = ("target", "filter", "subarray", "mjd")
 LEAST_SIGNIFICANCE = 5.0  # total over its error: below, it may be no star
@@ -45,7 +49,7 @@ def read_visits(sources: Sequence) -> Table:
     -------
     astropy.table.Table
         All rows, with the columns ``own`` (fractional error without those of spectrum and aperture correction),
-        ``err_aperture``, ``spectrum_err`` and ``product``, the file.
+        ``err_aperture``, ``aperture_modes``, ``spectrum_err`` and ``product``, the file.
 
     Raises
     ------
@@ -55,13 +59,19 @@ def read_visits(sources: Sequence) -> Table:
     if not len(sources):
         raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
     tables = [_read_table(source) if str(source).endswith(".ecsv") else _read_product(source) for source in sources]
-    if not sum(map(len, tables)):
-        raise ProductError(f"no visits: {', '.join(map(str, sources))}: without rows")
-    _join_modes(tables)
+    for table in tables:
+        _name_modes(table)
     table = vstack(tables, metadata_conflicts="silent")
-    for name in table.colnames:
-        if hasattr(table[name], "filled"):
-            table[name] = table[name].filled("" if table[name].dtype.kind in "UO" else np.nan)
+    if not len(table):
+        raise ProductError(f"no visits: {', '.join(map(str, sources))}: without rows")
+    for name, column in table.columns.items():
+        if hasattr(column, "filled"):
+            text = column.dtype.kind in "UO"
+            table[name] = column.filled("") if text else column.astype(np.float64).filled(np.nan)
+    modes = [name for name in table.colnames if name.startswith(MODES)]
+    if modes:
+        table["aperture_modes"] = np.nan_to_num(np.hstack([table[name] for name in modes]))
+        table.remove_columns(modes)
     _refuse_repeats(table)
     return table
 
@@ -77,8 +87,9 @@ def _read_table(source: str | Path) -> Table:
     for name in ("filter", "target", "subarray"):
         table[name] = np.array([str(value) for value in table[name]])
     try:
-        for name in NEEDED[3:]:
-            table[name] = _numbers(table[name])
+        for name in table.colnames:
+            if name in NUMBERS + OPTIONAL:
+                table[name] = table[name].astype(np.float64)
     except (ValueError, TypeError) as error:
         raise ProductError(f"{source}: column {name} has a value that is not a number: {error}") from error
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,33 +98,17 @@ def _read_table(source: str | Path) -> Table:
     return table
 
 
-def _join_modes(tables: Sequence[Table]) -> None:
-    """Give all tables the modes of all PSF references: those of one are common, those of two are not.
+def _name_modes(table: Table) -> None:
+    """Name the modes of the PSF by their reference: those of one are common to visits, those of two are not.
 
     What a fit of the PSF adds to the reference's modes, and its noise, is the product's own.
     """
-    have = [table for table in tables if "aperture_modes" in table.colnames]
-    blocks: list[dict[str, np.ndarray]] = [{} for _ in tables]
-    for table, mine in zip(tables, blocks, strict=True):
-        if "aperture_modes" in table.colnames:
-            modes = np.nan_to_num(np.asarray(table["aperture_modes"], dtype=float))
-            reference, common = str(table.meta.get("psfee", "")), table.meta.get("n_modes", modes.shape[1])
-            mine[reference], mine[f"{reference} {id(table)}"] = modes[:, :common], modes[:, common:]
-    width: dict[str, int] = {}
-    for mine in blocks:
-        width |= {key: max(width.get(key, 0), modes.shape[1]) for key, modes in mine.items()}
-    for table, mine in zip(tables if have else (), blocks, strict=False):
-        padded = [np.zeros((len(table), n)) for n in width.values()]
-        for modes, whole in zip((mine.get(key) for key in width), padded, strict=True):
-            if modes is not None:
-                whole[:, : modes.shape[1]] = modes
-        table["aperture_modes"] = np.hstack(padded)
-
-
-def _numbers(column: Any) -> np.ndarray:
-    """Return a column as numbers, NaN where it is masked."""
-    values = column.filled(np.nan) if hasattr(column, "filled") and column.dtype.kind == "f" else column
-    return np.array(np.asarray(values), dtype=np.float64)
+    if "aperture_modes" in table.colnames:
+        modes = np.asarray(table["aperture_modes"], dtype=np.float64)
+        common = table.meta.get("n_modes", modes.shape[1])
+        table[f"{MODES} {table.meta.get('psfee', '')} {common}"] = modes[:, :common]
+        table[f"{MODES} {id(table)}"] = modes[:, common:]
+        table.remove_column("aperture_modes")
 
 
 def _read_product(source: Any) -> Table:
@@ -123,7 +118,7 @@ def _read_product(source: Any) -> Table:
     name = Path(source).name if given else str(model.meta.filename or "a model in memory")
     if not isinstance(model, AbsFluxModel):
         raise ProductError(f"{name}: holds {type(model).__name__}, absolute flux (*_absflux.asdf) is needed")
-    table = Table(model.table)
+    table, exposures = Table(model.table), Table(model.exposures)
     terms = [np.nan_to_num(table[term]) ** 2 for term in OWN_TERMS if term in table.colnames]
     table["own"] = np.sqrt(np.sum(terms, axis=0))
     table["spectrum_err"] = table["err_spectrum"]
@@ -138,36 +133,33 @@ def _read_product(source: Any) -> Table:
         table.meta["psfee"] = str(model.meta.ref_file.psfee.name)
         if "psf_modes" in model._instance:
             table.meta["n_modes"] = model.psf_modes.shape[1]
-    table["exposures"], table["sky"], table.meta["dithers"] = "", np.nan, []
-    table["exposures"] = table["exposures"].astype(object)
-    for row in table:
-        mine = [e for e in Table(model.exposures) if all(e[key] == row[key] for key in GROUP)]
-        row["exposures"] = " ".join(sorted(str(e["exposure"]) for e in mine))
-        row["sky"] = np.mean([e["background"] for e in mine] or [np.nan])
-        table.meta["dithers"] += [_dither(row, e) for e in mine if e["total_count_rate"] > 0]
-    table["exposures"] = table["exposures"].astype(str)
+    mine = [exposures[np.all([exposures[key] == row[key] for key in GROUP], axis=0)] for row in table]
+    table["exposures"] = [" ".join(sorted(map(str, each["exposure"]))) for each in mine]
+    table["sky"] = [np.mean(each["background"]) if len(each) else np.nan for each in mine]
+    table.meta["dithers"] = [_dithers(*pair) for pair in zip(table, mine, strict=True)]
     return table
 
 
-def _dither(row: Any, exposure: Any) -> dict[str, Any]:
-    """Return one exposure of a group: where the star was, and its total over the group's."""
-    total, err = float(exposure["total_count_rate"]), float(exposure["total_count_rate_err"])
-    place = {"x": float(exposure["x_center"]), "y": float(exposure["y_center"])}
-    residual = {"part_residual": float(np.log(total / row["count_rate"])), "own": err / total}
-    return {key: str(row[key]) for key in GROUP} | place | residual
+def _dithers(row: Any, exposures: Table) -> Table:
+    """Return the exposures of a group: where the star was, and its total over the group's."""
+    seen = exposures[exposures["total_count_rate"] > 0]
+    found = Table(seen[[*GROUP, "x_center", "y_center"]], names=[*GROUP, "x", "y"])
+    found["part_residual"] = np.log(seen["total_count_rate"] / row["count_rate"])
+    found["own"] = seen["total_count_rate_err"] / seen["total_count_rate"]
+    return found
 
 
 def _refuse_repeats(table: Table) -> None:
     """Reject a visit that is given twice: it would count as two, with too small an error."""
     seen: dict = {}
-    for row in table[np.isfinite(table["count_rate"])]:
-        names = str(row["exposures"]).split() if "exposures" in table.colnames else []
+    visits = list(zip(*(table[name].tolist() for name in VISIT_KEYS), strict=True))
+    named = table["exposures"] if "exposures" in table.colnames else [""] * len(table)
+    for i in np.nonzero(np.isfinite(table["count_rate"]))[0].tolist():
         # an exposure that is in two products is measured twice, whatever else is in them
-        dated = [tuple(str(row[name]) for name in VISIT_KEYS)] if np.isfinite(row["mjd"]) else []
-        keys = [(name, str(row["target"])) for name in names] or dated
-        for key in keys:
-            other = seen.setdefault(key, row)
-            if other is not row:
+        names = [(name, visits[i][0]) for name in str(named[i]).split()]
+        for key in names or ([visits[i]] if np.isfinite(visits[i][-1]) else ()):
+            if seen.setdefault(key, i) != i:
+                row, other = table[i], table[seen[key]]
                 what = f"{row['target']} in {row['filter']} and {row['subarray']} at MJD {row['mjd']:.5f}"
                 rates = row["count_rate"], other["count_rate"]
                 differ = f"; their count rates differ, {rates[0]:.6g} and {rates[1]:.6g} DN/s" if np.ptp(rates) else ""
@@ -197,70 +189,60 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
     ParameterError
         Where not one can be used.
     """
-    reason = [_unusable(row) for row in table]
+    reason = _unusable(table)
     index = np.array([i for i, text in enumerate(reason) if not text], dtype=int)
     if not index.size:
         listed = "; ".join(sorted(set(reason))[:5])
         raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")
-    rows = table[index]
-    covariates = {}
-    for name in ("count_rate", "well_depth", "background"):
-        if name in rows.colnames and np.isfinite(_numbers(rows[name])).all():
-            covariates[name] = _numbers(rows[name])
-    kind = np.array([str(k) for k in rows["star_type"]]) if "star_type" in rows.colnames else np.full(len(rows), "star")
-    spectrum = np.maximum(_numbers(rows["spectrum_err"]), 1e-4)
-    common = _numbers(rows["spectrum_err_common"]) if "spectrum_err_common" in rows.colnames else np.zeros(len(rows))
-    text = {name: np.array([str(value) for value in rows[name]]) for name in ("filter", "target", "subarray")}
+    have = {name: np.asarray(table[name])[index] for name in table.colnames}
+    spectrum = np.maximum(have["spectrum_err"], 1e-4)
     visits = Visits(
-        **text,
-        mjd=_numbers(rows["mjd"]),
-        value=np.log(_numbers(rows["ratio"])),
-        err=_numbers(rows["own"]),
+        *(have[name].astype(str) for name in ("filter", "target", "subarray")),
+        mjd=have["mjd"],
+        value=np.log(have["ratio"]),
+        err=have["own"],
         spectrum=spectrum,
-        common=np.minimum(np.nan_to_num(common), spectrum),
-        kind=kind,
-        covariates=covariates,
-        wavelength=_wavelengths(set(text["filter"])),
-        aperture=_aperture(rows),
+        common=np.minimum(np.nan_to_num(have.get("spectrum_err_common", 0 * spectrum)), spectrum),
+        kind=have.get("star_type", np.full(index.size, "star")).astype(str),
+        covariates={name: have[name] for name in COVARIATES if name in have and np.isfinite(have[name]).all()},
+        wavelength=_wavelengths(set(have["filter"])),
+        aperture=_aperture(have) if "err_aperture" in have else None,
     )
     return visits, index, reason
 
 
-def _aperture(rows: Table) -> np.ndarray | None:
+def _aperture(have: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the errors that the aperture corrections of visits share: modes of the PSF, and the rest by filter."""
-    if "err_aperture" not in rows.colnames:
-        return None
-    modes = (
-        np.nan_to_num(_numbers(rows["aperture_modes"]))
-        if "aperture_modes" in rows.colnames
-        else np.zeros((len(rows), 0))
+    modes = have.get("aperture_modes", np.zeros((have["filter"].size, 0)))
+    rest = np.sqrt(np.maximum(np.nan_to_num(have["err_aperture"]) ** 2 - np.sum(modes**2, axis=1), 0.0))
+    return np.hstack([modes, rest[:, np.newaxis] * (have["filter"][:, np.newaxis] == np.unique(have["filter"]))])
+
+
+def _unusable(table: Table) -> list[str]:
+    """Say why rows cannot be used; empty where they can."""
+    status = table["status"].tolist() if "status" in table.colnames else [""] * len(table)
+    rate, err, ratio, own, spectrum = (
+        table[name] for name in ("count_rate", "count_rate_err", "ratio", "own", "spectrum_err")
     )
-    rest = np.nan_to_num(_numbers(rows["err_aperture"])) ** 2 - np.sum(modes**2, axis=1)
-    own = np.sqrt(np.maximum(rest, 0.0))[:, np.newaxis] * (rows["filter"][:, np.newaxis] == np.unique(rows["filter"]))
-    return np.hstack([modes, own])
-
-
-def _unusable(row: Any) -> str:
-    """Say why a row cannot be used; empty where it can."""
-    status = str(row["status"]) if "status" in row.colnames else ""
-    if status.startswith("failed"):
-        return status
-    rate, err = float(row["count_rate"]), float(row["count_rate_err"])
-    if not np.isfinite(rate):
-        return f"count rate is {rate:g}"
-    if not err > 0:
-        return "its count rate has no error"
-    if rate < LEAST_SIGNIFICANCE * err:
-        return f"total of {rate:.4g} +- {err:.2g} DN/s is below {LEAST_SIGNIFICANCE:g} sigma: no star"
-    if not np.isfinite(row["ratio"]):
-        return f"no expected rate: the spectrum of {row['target']} is not known"
-    if not row["ratio"] > 0:
-        return f"ratio is {row['ratio']:g}"
-    if not (np.isfinite(row["own"]) and row["own"] > 0):
-        return "no error of its own"
-    if not (np.isfinite(row["spectrum_err"]) and row["spectrum_err"] >= 0):
-        return f"spectrum of {row['target']} has no error: give spectrum_err"
-    return ""
+    checks = (
+        ([str(each).startswith("failed") for each in status], "{status}"),
+        (~np.isfinite(rate), "count rate is {count_rate:g}"),
+        (~(err > 0), "its count rate has no error"),
+        (
+            rate < LEAST_SIGNIFICANCE * err,
+            "total of {count_rate:.4g} +- {count_rate_err:.2g} DN/s is below "
+            f"{LEAST_SIGNIFICANCE:g} sigma: no star",
+        ),
+        (~np.isfinite(ratio), "no expected rate: the spectrum of {target} is not known"),
+        (~(ratio > 0), "ratio is {ratio:g}"),
+        (~(np.isfinite(own) & (own > 0)), "no error of its own"),
+        (~(np.isfinite(spectrum) & (spectrum >= 0)), "spectrum of {target} has no error: give spectrum_err"),
+    )
+    reason = [""] * len(table)
+    for wrong, text in reversed(checks):
+        for i in np.nonzero(wrong)[0]:
+            reason[i] = text.format_map(table[i])
+    return reason
 
 
 def _wavelengths(names: set[str]) -> Mapping[str, float]:
@@ -271,7 +253,7 @@ def _wavelengths(names: set[str]) -> Mapping[str, float]:
     return {name: FILTERS[name].pivot if name in FILTERS else int(each) / 100 for name, each in digits.items()}
 
 
-def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> dict[str, Table]:
+def factor_tables(table: Table, index: np.ndarray, reason: Sequence[str], calibration: Calibration) -> dict[str, Table]:
     """Return the results as tables.
 
     Parameters
@@ -279,6 +261,8 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
     table : astropy.table.Table
     index : ndarray of int
         Rows that `usable_visits` chose.
+    reason : sequence of str
+        Why it did not choose the others.
     calibration : Calibration
 
     Returns
@@ -290,13 +274,11 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
     for column in ("value", "err"):
         effects[column][~effects["constrained"]] = np.nan
     effects.rename_column("err", "value_err")
-    visits = table.copy()
-    dithers = Table(rows=visits.meta.pop("dithers", []))
-    if "aperture_modes" in visits.colnames:
-        visits.remove_column("aperture_modes")
-    reason, used = np.full(len(table), "", dtype=object), np.zeros(len(table), dtype=bool)
-    reason[index], used[index] = calibration.reason, calibration.kept
-    visits["used"], visits["reason"] = used, list(reason)
+    visits = table[[name for name in table.colnames if name != "aperture_modes"]]
+    dithers = visits.meta.pop("dithers", [])
+    for number, text in zip(index, calibration.reason, strict=True):
+        reason[number] = text
+    visits["used"], visits["reason"] = np.isin(np.arange(len(table)), index[calibration.kept]), reason
     for name, part in calibration.parts.items():
         visits[f"part_{name}"] = np.full(len(table), np.nan)
         visits[f"part_{name}"][index] = part
@@ -307,7 +289,7 @@ def factor_tables(table: Table, index: np.ndarray, calibration: Calibration) -> 
         stars.append((*group["target", "filter"][0], offset, np.sum(weight) ** -0.5, len(group)))
     stars = Table(rows=stars, names=("target", "filter", "offset", "offset_err", "n_visits"))
     tables = {"calibration": _factors(kept, calibration), "effects": effects, "stars": stars, "visits": visits}
-    return tables | ({"dithers": dithers} if len(dithers) else {})
+    return tables | ({"dithers": vstack(dithers)} if dithers else {})
 
 
 def _factors(kept: Table, calibration: Calibration) -> Table:
@@ -354,9 +336,9 @@ def reference_models(
     psfee : PSFEE
         Encircled energy that the aperture corrections come from.
     options : mapping
-        ``author``; ``pedigree`` (by default ``INFLIGHT`` with the dates of the first and last visit used);
-        ``useafter`` (by default the date of the first visit used); ``convention`` and ``fill_missing`` as
-        `photom_model`; ``sky_inner``, ``sky_outer`` [pix].
+        ``author``; ``pedigree`` (None: ``INFLIGHT`` with the dates of the first and last visit used); ``useafter``
+        (None: the date of the first visit used); ``convention`` and ``fill_missing`` as `photom_model`;
+        ``sky_inner``, ``sky_outer`` [pix].
 
     Returns
     -------
@@ -369,47 +351,38 @@ def reference_models(
     ParameterError
         Where a parameter cannot be used, or no visit has a date and none is given.
     """
-    sky = {"skyin": options.get("sky_inner", SKY_IN), "skyout": options.get("sky_outer", SKY_OUT)}
-    corrections = {name: aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
     kept = table[calibration.kept]
-    pedigree, useafter = _dates(kept["mjd"], options.get("pedigree"), options.get("useafter"))
-    provenance = partial(Provenance, options.get("author", "niriss_eestep"), pedigree, useafter)
-    factors = _photom_factors(kept, calibration)
-    photom = None
+    dates = kept["mjd"][np.isfinite(kept["mjd"])]
+    pedigree, useafter = options["pedigree"], options["useafter"]
+    if not (pedigree and useafter):
+        if not len(dates):
+            raise ParameterError("no visit has a date; give pedigree and useafter")
+        first, last = day_of(dates.min()), day_of(dates.max())
+        pedigree, useafter = pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"
+    provenance = partial(Provenance, options["author"], pedigree, useafter)
+    photom, factors = None, _photom_factors(kept, calibration)
     if factors:
         photom = photom_model(
             factors,
             provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
-            convention=options.get("convention", "band"),
-            fill_missing=options.get("fill_missing", False),
+            convention=options["convention"],
+            fill_missing=options["fill_missing"],
         )
+    sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
+    corrections = {name: aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
     history = (f"Encircled energy: {psfee.name}",)
     return photom, apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
 
 
 def _history(table: Table, calibration: Calibration) -> tuple[str, ...]:
     """Say which visits the factors rest on, and what the file cannot hold."""
-    inputs = [f"Visits: {Path(name).name}" for name in dict.fromkeys(table["product"][calibration.kept])]
-    lines = [*inputs, f"{calibration.kept.sum()} of {len(table)} rows used."]
-    lines.append(f"Factors hold for subarray {calibration.reference}.")
-    for effect in calibration.effects:
-        if effect.effect == "subarray" and effect.significant and effect.filter == "all":
-            lines.append(
-                f"Divide rates in {effect.level} by {np.exp(effect.value):.5f}: no column here holds subarrays."
-            )
-    return tuple(lines)
-
-
-def _dates(mjd: Sequence[float], pedigree: str | None, useafter: str | None) -> tuple[str, str]:
-    """Return pedigree and useafter, from the visits' dates where they are not given."""
-    if pedigree and useafter:
-        return pedigree, useafter
-    dates = np.asarray(mjd, dtype=float)
-    dates = dates[np.isfinite(dates)]
-    if not dates.size:
-        raise ParameterError("no visit has a date; give pedigree and useafter")
-    first, last = (Time(date, format="mjd").strftime("%Y-%m-%d") for date in (dates.min(), dates.max()))
-    return pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"
+    off = [e for e in calibration.effects if (e.effect, e.filter) == ("subarray", "all") and e.significant]
+    return (
+        *(f"Visits: {name}" for name in dict.fromkeys(table["product"][calibration.kept])),
+        f"{calibration.kept.sum()} of {len(table)} rows used.",
+        f"Factors hold for subarray {calibration.reference}.",
+        *(f"Divide rates in {e.level} by {np.exp(e.value):.5f}: no column here holds subarrays." for e in off),
+    )
 
 
 def visit_group(model: CombinedEEModel) -> Group:
@@ -459,7 +432,7 @@ def observed_psfee(
         psfee, *_ = fit_visit(psfee, [visit_group(model) for model in models.values()])
     tables = dict(psfee.tables)
     for name, model in models.items():
-        spliced = splice_ee(
+        tables[name], *_ = splice_ee(
             combined_profile(model),
             partial(psfee.ee, name),
             partial(psfee.ee_err, name),
@@ -467,7 +440,6 @@ def observed_psfee(
             rings=((area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)),
             join_radius=join_radius,
         )
-        tables[name] = EETable(spliced.radius, spliced.ee, spliced.ee_err)
     file = "niriss_psfee_observed.asdf"
     meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
     observed = replace(psfee, tables=tables, name=file, meta=meta)

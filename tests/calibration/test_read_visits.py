@@ -6,7 +6,7 @@ from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import products
-from niriss_eestep.calibration.table import _join_modes, read_visits, usable_visits
+from niriss_eestep.calibration.table import read_visits, usable_visits
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 
@@ -116,10 +116,20 @@ def test_modes_of_one_reference_are_common_and_of_two_are_not(tmp_path):
     visits = usable_visits(read_visits([table_of(tmp_path, **columns)]))[0]
     # what the modes do not hold is the filter's own
     assert visits.aperture == pytest.approx(np.tile([0.003, 0.004, 0.012], (6, 1)))
-    tables = [
-        Table({"aperture_modes": np.ones((2, k))}, meta={"psfee": name}) for name, k in (("a", 2), ("b", 1), ("a", 1))
-    ]
-    _join_modes([*tables, Table({"x": [1.0]})])
-    assert tables[0]["aperture_modes"].tolist() == [[1, 1, 0]] * 2
-    assert tables[1]["aperture_modes"].tolist() == [[0, 0, 1]] * 2
-    assert tables[2]["aperture_modes"].tolist() == [[1, 0, 0]] * 2
+    # two files of one reference, one of another with a shorter table: zeros where a visit has no such mode
+    for k, (name, n_modes) in enumerate((("a", 2), ("b", 1), ("a", 2))):
+        table = Table.read(table_of(tmp_path, mjd=59800.0 + 100 * k + np.arange(6.0)))[:2]
+        table["aperture_modes"], table.meta["psfee"] = np.ones((2, n_modes)), name
+        table.write(tmp_path / f"{k}.ecsv")
+    table_of(tmp_path, mjd=60800.0 + np.arange(6.0))
+    joined = read_visits([*(tmp_path / f"{k}.ecsv" for k in range(3)), tmp_path / "visits.ecsv"])
+    modes = joined["aperture_modes"]
+    expected = np.zeros((4, 4))
+    expected[np.ix_([0, 2], [0, 2])], expected[1, 1] = 2.0, 1.0
+    assert modes[[0, 2, 4, 6]] @ modes[[0, 2, 4, 6]].T == pytest.approx(expected)
+
+
+def test_products_and_tables_are_calibrated_together(tmp_path, visits):
+    # a table has no n_exposures, and a product no star_type: both are filled
+    table = read_visits([*visits, table_of(tmp_path, mjd=60800.0 + np.arange(6.0), star_type=["A"] * 6)])
+    assert len(usable_visits(table)[0].value) == 16 + 6
