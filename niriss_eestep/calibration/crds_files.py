@@ -4,6 +4,7 @@ import math
 import re
 import tempfile
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -148,12 +149,7 @@ class Provenance:
 
 
 def photom_model(
-    factors: Iterable[Factor],
-    provenance: Provenance,
-    *,
-    convention: str = "band",
-    fill_missing: bool = False,
-    pixel_solid_angle: float = PIXEL_SOLID_ANGLE,
+    factors: Iterable[Factor], provenance: Provenance, *, convention: str = "band", fill_missing: bool = False
 ) -> NisImgPhotomModel:
     """Make a `photom` reference file's model.
 
@@ -167,8 +163,6 @@ def photom_model(
         pivot wavelength).
     fill_missing : bool, optional
         Take filters without a factor from the calibration of August 2022; the history then says so.
-    pixel_solid_angle : float, optional
-        PIXAR_SR that goes with the factors [sr].
 
     Returns
     -------
@@ -181,26 +175,29 @@ def photom_model(
     """
     if convention not in CONVENTIONS:
         raise ParameterError(f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}")
-    by_filter = _by_filter((factor.filter, factor) for factor in factors)
-    names = [name for name in FILTERS if fill_missing or name in by_filter]
-    missing = [name for name in FILTERS if name not in by_filter]
-    rows = [_photom_row(name, by_filter.get(name), convention) for name in names]
+    given = _by_filter((factor.filter, factor) for factor in factors)
+    missing = [name for name in FILTERS if name not in given]
+    by_filter = given | ({name: _of_august_2022(name) for name in missing} if fill_missing else {})
+    chosen = [by_filter[name] for name in FILTERS if name in by_filter]
+    keys = [(FILTERS[factor.filter].header_filter, FILTERS[factor.filter].header_pupil) for factor in chosen]
+    # both conventions are known equally well: they differ by a ratio within the spectrum
+    values = [getattr(factor, CONVENTIONS[convention]) for factor in chosen]
+    errors = [each * factor.photmjsr_err / factor.photmjsr for each, factor in zip(values, chosen, strict=True)]
     model = NisImgPhotomModel(strict_validation=True)
+    rows = [(*key, *pair) for key, *pair in zip(keys, values, errors, strict=True)]
     model.phot_table = np.array(rows, dtype=model.get_dtype("phot_table"))
-    times = [by_filter[name].time if name in by_filter else TimeDependence("constant", math.nan) for name in names]
-    for form in STEADY:
-        if any(time.form == form for time in times):
-            attribute = f"timecoeff_{form}"
-            keys = [(facts.header_filter, facts.header_pupil) for facts in map(filter_facts, names)]
-            setattr(model, attribute, _time_table(form, times, keys, model.get_dtype(attribute)))
+    times = [factor.time for factor in chosen]
+    for form in STEADY.keys() & {time.form for time in times}:
+        attribute = f"timecoeff_{form}"
+        setattr(model, attribute, _time_table(form, times, keys, model.get_dtype(attribute)))
     notes = [f"PHOTMJSR is of the {_CONVENTION_TEXT[convention]}; uncertainty is one standard error, absolute."]
     if missing:
         action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
         notes.append(f"No standard star in {', '.join(missing)}: {action}.")
-    notes += [f"{name} time dependence: {by_filter[name].time.status}" for name in names if name in by_filter]
+    notes += [f"{name} time dependence: {given[name].time.status}" for name in FILTERS if name in given]
     _describe(model, "photom", provenance, notes)
-    model.meta.photometry.pixelarea_steradians = pixel_solid_angle
-    model.meta.photometry.pixelarea_arcsecsq = pixel_solid_angle * SR_TO_ARCSEC2
+    model.meta.photometry.pixelarea_steradians = PIXEL_SOLID_ANGLE
+    model.meta.photometry.pixelarea_arcsecsq = PIXEL_SOLID_ANGLE * SR_TO_ARCSEC2
     return model
 
 
@@ -223,11 +220,8 @@ def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], proven
         Where no filter is given.
     """
     by_filter = _by_filter(corrections.items())
-    rows = []
-    for name in (name for name in FILTERS if name in by_filter):
-        facts = filter_facts(name)
-        for row in by_filter[name]:
-            rows.append((facts.header_filter, facts.header_pupil, *row))
+    chosen = [facts for name, facts in FILTERS.items() if name in by_filter]
+    rows = [(facts.header_filter, facts.header_pupil, *row) for facts in chosen for row in by_filter[facts.name]]
     model = NisImgApcorrModel(strict_validation=True)
     model.apcorr_table = np.array(rows, dtype=model.get_dtype("apcorr_table"))
     note = "apcorr allows for starlight in the sky annulus: 1 / (EE(r) - pi r^2 times its mean light per pixel)."
@@ -275,24 +269,19 @@ _CONVENTION_TEXT = {
 
 def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
     """Return a mapping by filter, or say what is wrong."""
-    result: dict = {}
-    for name, item in items:
-        if filter_facts(name).name in result:
-            raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
-        result[filter_facts(name).name] = item
-    if not result:
+    pairs = [(filter_facts(name).name, item) for name, item in items]
+    if not pairs:
         raise ParameterError("no filter: a reference file needs at least one")
-    return result
+    for name, number in Counter(name for name, _ in pairs).items():
+        if number > 1:
+            raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
+    return dict(pairs)
 
 
-def _photom_row(name: str, factor: Factor | None, convention: str) -> tuple[str, str, float, float]:
-    """Return a row of the table of factors."""
-    facts = filter_facts(name)
-    if factor is None:
-        return facts.header_filter, facts.header_pupil, facts.photmjsr, PREDECESSOR_ERR * facts.photmjsr
-    photmjsr = getattr(factor, CONVENTIONS[convention])
-    # both conventions are known equally well: they differ by a ratio within the spectrum
-    return facts.header_filter, facts.header_pupil, photmjsr, photmjsr * factor.photmjsr_err / factor.photmjsr
+def _of_august_2022(name: str) -> Factor:
+    """Return the factor that a filter had in August 2022."""
+    value = FILTERS[name].photmjsr
+    return Factor(name, value, PREDECESSOR_ERR * value, value, TimeDependence("constant", math.nan))
 
 
 def _time_table(
@@ -302,15 +291,13 @@ def _time_table(
 
     The table of the linear form has no columns for filter and pupil: its rows are told by their number alone.
     """
-    t0 = next(time.t0 for time in times if time.form == form)
-    table = np.zeros(len(times), dtype)
-    for row, time, (header_filter, header_pupil) in zip(table, times, keys, strict=True):
-        mine = time.form == form
-        values = {"filter": header_filter, "pupil": header_pupil, "t0": time.t0 if mine else t0}
-        values |= time.parameters if mine else STEADY[form]
-        for column in dtype.names:
-            row[column] = values[column]
-    return table
+    steady = TimeDependence(form, next(time.t0 for time in times if time.form == form), STEADY[form])
+    rows = []
+    for time, (header_filter, header_pupil) in zip(times, keys, strict=True):
+        mine = time if time.form == form else steady
+        values = {"filter": header_filter, "pupil": header_pupil, "t0": mine.t0, **mine.parameters}
+        rows.append(tuple(values[column] for column in dtype.names))
+    return np.array(rows, dtype)
 
 
 def _describe(
@@ -321,10 +308,8 @@ def _describe(
 
     meta = model.meta
     meta.reftype = reftype.upper()
-    meta.author = provenance.author
-    meta.pedigree = provenance.pedigree
-    meta.useafter = provenance.useafter
-    meta.description = provenance.description
+    for name in ("author", "pedigree", "useafter", "description"):
+        setattr(meta, name, getattr(provenance, name))
     meta.origin = "niriss_eestep"
     meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
     meta.exposure.type, meta.exposure.p_exptype = "NIS_IMAGE", "NIS_IMAGE|"
