@@ -33,7 +33,7 @@ FLOORS = {
     "calibration": 2,
     "reference": 3,
     "products": 4,
-    "calibration.fitted_psf": 3,
+    "calibration.observed_ee": 3,
     "calibration.table": 5,
     "calibration.crds_files": 5,
     "exposures": 5,

@@ -14,9 +14,8 @@ from niriss_eestep.calibration.apcorr import aperture_corrections
 from niriss_eestep.calibration.constraints import day_of
 from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
 from niriss_eestep.calibration.effects import Calibration
-from niriss_eestep.calibration.fitted_psf import Group, fit_visit
 from niriss_eestep.calibration.model import Visits
-from niriss_eestep.calibration.observed_ee import splice_ee
+from niriss_eestep.calibration.observed_ee import Group, fit_visit, splice_ee
 from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile

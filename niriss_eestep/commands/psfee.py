@@ -175,7 +175,7 @@ def _fit(args):
     import numpy as np
 
     from niriss_eestep import products
-    from niriss_eestep.calibration.fitted_psf import fit_visit
+    from niriss_eestep.calibration.observed_ee import fit_visit
     from niriss_eestep.calibration.table import visit_group
     from niriss_eestep.errors import ParameterError, ProductError
     from niriss_eestep.products.models import CombinedEEModel
