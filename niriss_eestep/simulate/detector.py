@@ -11,6 +11,8 @@ from niriss_eestep.instrument import DETECTOR_SIZE, FILTERS, GAIN, filter_facts
 READ_NOISE = 11.5
 #: Full well [e-] (JDox, NIRISS detector performance).
 FULL_WELL = 72000.0
+#: groups in an integration that is chosen, at most
+MAX_GROUPS = 100
 # Sky seen away from the ecliptic, zodiacal light and the telescope's own glow [MJy/sr]; rounded, only the order of
 # magnitude matters for the noise.
 _SKY_MJYSR = dict(zip(FILTERS, (0.20, 0.20, 0.18, 0.18, 0.17, 0.15, 0.10, 0.11, 0.14, 0.22, 0.28, 0.45), strict=True))
@@ -161,32 +163,24 @@ class ExposureName:
 
     Parameters
     ----------
-    program, observation, visit, visit_group, sequence, activity, exposure : int
-        As in jw<program><observation><visit>_<group><sequence><activity>_<exposure>_nis.
+    program, observation, visit_group, exposure : int
+        As in jw<program><observation>001_<group>101_<exposure>_nis: each observation is one visit.
     """
 
     program: int
     observation: int = 1
-    visit: int = 1
     visit_group: int = 2
-    sequence: int = 1
-    activity: int = 1
     exposure: int = 1
 
     @property
     def visit_id(self) -> str:
         """Program, observation and visit."""
-        return f"{self.program:05d}{self.observation:03d}{self.visit:03d}"
-
-    @property
-    def activity_id(self) -> str:
-        """Visit group, parallel sequence and activity."""
-        return f"{self.visit_group:02d}{self.sequence:d}{self.activity:02d}"
+        return f"{self.program:05d}{self.observation:03d}001"
 
     @property
     def root(self) -> str:
         """File name without product suffix."""
-        return f"jw{self.visit_id}_{self.activity_id}_{self.exposure:05d}_nis"
+        return f"jw{self.visit_id}_{self.visit_group:02d}101_{self.exposure:05d}_nis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +288,7 @@ def sky_background(filter_name: str) -> float:
 
 
 def choose_readout(
-    subarray: Subarray,
-    *,
-    peak_rate: float,
-    star_rate: float,
-    electrons: float = 1e6,
-    max_groups: int = 100,
-    max_time: float = 1000.0,
+    subarray: Subarray, *, peak_rate: float, star_rate: float, electrons: float = 1e6, max_time: float = 1000.0
 ) -> Readout:
     """Choose an exposure that keeps the star's core below 60 % of the full well and collects enough of its light.
 
@@ -314,8 +302,6 @@ def choose_readout(
         Rate of the whole star [e-/s].
     electrons : float
         Electrons to collect [e-].
-    max_groups : int
-        Groups in an integration at most.
     max_time : float
         Exposure time at most [s], unless one integration takes longer.
 
@@ -325,9 +311,9 @@ def choose_readout(
         With two groups where the star saturates even so: its core will be flagged.
     """
     time = subarray.frame_time
-    unsaturated = math.floor(0.6 * FULL_WELL / (peak_rate * time)) if peak_rate > 0 else max_groups
+    unsaturated = math.floor(0.6 * FULL_WELL / (peak_rate * time)) if peak_rate > 0 else MAX_GROUPS
     wanted = math.ceil(electrons / (star_rate * time)) + 1 if star_rate > 0 else 2
-    ngroups = max(2, min(unsaturated, wanted, max_groups, math.ceil(max_time / time)))
+    ngroups = max(2, min(unsaturated, wanted, MAX_GROUPS, math.ceil(max_time / time)))
     per_integration = star_rate * time * (ngroups - 1)
     nints = math.ceil(electrons / per_integration) if per_integration > 0 else 1
     return Readout(time, ngroups, max(1, min(nints, math.floor(max_time / (time * ngroups)))))

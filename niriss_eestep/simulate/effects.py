@@ -18,8 +18,7 @@ from niriss_eestep.simulate.switches import Effects
 #: share of the charge beyond the threshold that a pixel loses: makes the peak of a star of 30,000 DN one or two per
 #: cent low, as the brighter-fatter effect does in early data (jwst, charge_migration step)
 _MIGRATION_SHARE = 0.1
-#: width of a snowball's edge, and scale of the sky's structure [pix]
-_SNOWBALL_EDGE, _STRUCTURE_SCALE = 0.35, 30.0
+_SNOWBALL_EDGE = 0.35  # [pix]
 
 
 def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
@@ -39,14 +38,14 @@ def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
         first exposure only.
     """
     response = effects.response
-    if response is not None and response.shape != subarray.shape:
-        if response.shape != (DETECTOR_SIZE, DETECTOR_SIZE):
+    if response is not None:
+        if response.shape == (DETECTOR_SIZE, DETECTOR_SIZE):
+            cut = slice(subarray.start - 1, subarray.start - 1 + subarray.size)
+            response = response[cut, cut]
+        if response.shape != subarray.shape:
             raise ParameterError(
                 f"the response has shape {response.shape}, neither the detector's nor {subarray.name}'s"
             )
-        cut = slice(subarray.start - 1, subarray.start - 1 + subarray.size)
-        response = response[cut, cut]
-    if response is not None:
         response = np.where(np.isfinite(response) & (response > 0), response, 1.0)
     return replace(effects, response=response, snowballs=effects.snowballs if dither == 1 else 0)
 
@@ -100,16 +99,7 @@ def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float)
     if not scale:
         return drawn
     # a Gaussian convolved with itself is wider by the root of 2
-    return np.asarray(scipy.ndimage.gaussian_filter(drawn, scale / np.sqrt(2), mode="wrap")) * (
-        np.sqrt(2 * np.pi) * scale
-    )
-
-
-def sky_shape(shape: tuple[int, int], effects: Effects) -> Array:
-    """Sky over its level at the array's centre, shape (ny, nx): curved, and seen by pixels of unequal area."""
-    ny, nx = shape
-    dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
-    return (1.0 + effects.curvature * (dx**2 + dy**2)) * pixel_area(shape, effects.area_gradient)
+    return scipy.ndimage.gaussian_filter(drawn, scale / np.sqrt(2), mode="wrap") * (np.sqrt(2 * np.pi) * scale)
 
 
 def pixel_area(shape: tuple[int, int], gradient: float) -> Array:
@@ -117,17 +107,10 @@ def pixel_area(shape: tuple[int, int], gradient: float) -> Array:
     return np.broadcast_to(1.0 + gradient * (np.arange(shape[1]) / max(shape[1] - 1, 1) - 0.5), shape)
 
 
-def drawn_sky(shape: tuple[int, int], effects: Effects, rng: np.random.Generator) -> Array | float:
-    """Smooth structure of the sky over its level, shape (ny, nx); 0 where there is none."""
-    return effects.structure * smooth_noise(shape, rng, _STRUCTURE_SCALE) if effects.structure else 0.0
-
-
 def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> Array:
     """A round plateau with a soft edge [e-/s], shape (ny, nx)."""
     away = np.hypot(np.arange(shape[1]) - x, np.arange(shape[0])[:, np.newaxis] - y)
-    return effects.snowball_height * np.asarray(
-        scipy.special.expit((effects.snowball_width / 2 - away) / _SNOWBALL_EDGE)
-    )
+    return effects.snowball_height * scipy.special.expit((effects.snowball_width / 2 - away) / _SNOWBALL_EDGE)
 
 
 def migrated(rate: Array, full_ramp: float, threshold: float) -> Array:
@@ -157,9 +140,9 @@ def migrated(rate: Array, full_ramp: float, threshold: float) -> Array:
 def share_moved(beyond: Array) -> Array:
     """Change by a tenth of the charge beyond the threshold that moves to the four neighbours, shape (..., ny, nx)."""
     sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4 * _MIGRATION_SHARE
-    return np.asarray(scipy.ndimage.convolve(beyond, sides.reshape((1,) * (beyond.ndim - 2) + (3, 3)), mode="constant"))
+    return scipy.ndimage.convolve(beyond, sides.reshape((1,) * (beyond.ndim - 2) + (3, 3)), mode="constant")
 
 
 def with_ipc(image: Array) -> Array:
     """Show each pixel's charge in its neighbours too; none is lost."""
-    return np.asarray(scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest"))
+    return scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest")

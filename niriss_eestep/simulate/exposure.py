@@ -139,16 +139,14 @@ def sky_wcs(setup: ExposureSetup) -> WCS:
         Maps (setup.header_x, setup.header_y), 0-indexed, to the target.
     """
     wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.ctype, wcs.wcs.cunit = ["RA---TAN", "DEC--TAN"], ["deg", "deg"]
     wcs.wcs.crpix = [setup.subarray.centre + 1] * 2
     wcs.wcs.cdelt = [_X_SCALE / 3600, _Y_SCALE / 3600]
     angle = np.deg2rad(setup.roll - _V_IDL_PARITY * _V3_IDL_Y_ANGLE)
     cos, sin = np.cos(angle), np.sin(angle)
     wcs.wcs.pc = [[_V_IDL_PARITY * cos, sin], [-_V_IDL_PARITY * sin, cos]]
     wcs.wcs.radesys = "ICRS"
-    target = np.array([setup.target.ra, setup.target.dec])
-    crval = target.copy()
+    target = crval = np.array([setup.target.ra, setup.target.dec])
     for _ in range(10):  # each step gains the ratio of the offset (arcseconds) to a radian, so a few suffice
         wcs.wcs.crval = crval
         wcs.wcs.set()
@@ -191,11 +189,10 @@ def _with_header(model: JwstDataModel, setup: ExposureSetup) -> JwstDataModel:
 def _fill_observation(meta: Any, setup: ExposureSetup) -> None:
     name, star = setup.name, setup.target
     _set(meta.observation, program_number=f"{name.program:05d}", observation_number=f"{name.observation:03d}")
-    _set(meta.observation, visit_number=f"{name.visit:03d}", visit_id=name.visit_id)
-    _set(meta.observation, visit_group=f"{name.visit_group:02d}", sequence_id=f"{name.sequence:d}")
-    _set(meta.observation, activity_id=f"{name.activity:02d}", exposure_number=f"{name.exposure:05d}")
-    _set(meta.observation, obs_id=f"V{name.visit_id}P{0:08d}{name.activity_id}")
-    _set(meta.observation, template="NIRISS External Calibration", bkgdtarg=False)
+    _set(meta.observation, visit_number="001", visit_id=name.visit_id)
+    _set(meta.observation, visit_group=f"{name.visit_group:02d}", sequence_id="1", activity_id="01")
+    _set(meta.observation, exposure_number=f"{name.exposure:05d}", template="NIRISS External Calibration")
+    _set(meta.observation, obs_id=f"V{name.visit_id}P00000000{name.visit_group:02d}101", bkgdtarg=False)
     _set(meta.program, title="Simulated NIRISS flux calibration", category="CAL")
     _set(meta.visit, type="PRIME_TARGETED_FIXED", status="SUCCESSFUL")
     _set(meta.target, proposer_name=star.name.upper(), catalog_name=star.name.upper())

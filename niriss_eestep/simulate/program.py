@@ -13,7 +13,7 @@ import numpy as np
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
-from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE, filter_facts
+from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE, SATURATED, filter_facts
 from niriss_eestep.simulate.detector import (
     ExposureName,
     ExposureSetup,
@@ -26,7 +26,6 @@ from niriss_eestep.simulate.detector import (
 from niriss_eestep.simulate.effects import Effects, seen_in
 from niriss_eestep.simulate.scene import (
     PSF,
-    SATURATED,
     Blemishes,
     Scene,
     Star,
@@ -168,8 +167,7 @@ class Program:
         for filter_name, subarray in self.groups:
             filter_facts(filter_name)
             get_subarray(subarray)
-        least_of = {"n_dithers": 1, "number": 1, "electrons": 1}
-        least_of |= dict.fromkeys(("n_stars", "seed", "pointing_error"), 0)
+        least_of = {"n_dithers": 1, "number": 1, "electrons": 1, "n_stars": 0, "seed": 0, "pointing_error": 0}
         for label, least in least_of.items():
             if not getattr(self, label) >= least:
                 raise ParameterError(f"{label} must be {least} or more, got {getattr(self, label)}")
@@ -237,12 +235,12 @@ def standard_star(name: str) -> StandardStar:
     ParameterError
         The star is not among them.
     """
-    for star in STARS.values():
-        if _plain(star.name) == _plain(name):
-            return star
-    raise ParameterError(
-        f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
-    )
+    by_name = {_plain(star.name): star for star in STARS.values()}
+    if _plain(name) not in by_name:
+        raise ParameterError(
+            f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
+        )
+    return by_name[_plain(name)]
 
 
 def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
@@ -271,15 +269,15 @@ def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mappin
         peak_rate = rate * float(psfs[filter_name].render(4.0, 4.0, (9, 9)).max())
         readout = choose_readout(subarray, peak_rate=peak_rate, star_rate=rate, electrons=program.electrons)
         background = sky_background(filter_name) if program.background is None else program.background
-        rates = {"electron_rate": rate, "expected_electron_rate": expected[filter_name], "background": background}
+        group: dict[str, Any] = {"target": program.star, "filter_name": filter_name, "subarray": subarray}
+        group |= {"readout": readout, "roll": program.roll, "n_dithers": program.n_dithers, "background": background}
+        group |= {"electron_rate": rate, "expected_electron_rate": expected[filter_name]}
         for dither in range(1, program.n_dithers + 1):
             observation = 1 + observations.index(name)
             called = ExposureName(program.number, observation, visit_group=2 * visit_groups[name], exposure=dither)
-            x, y, *header = _draw_position(program, len(planned), subarray)
-            offset = (x - subarray.centre) * PIXEL_SCALE, (y - subarray.centre) * PIXEL_SCALE
-            taken = called, program.star, filter_name, subarray, readout, *header, program.roll, start
-            dithers = dither, program.n_dithers, offset
-            planned.append(PlannedExposure(*taken, *dithers, index=len(planned), x=x, y=y, **rates))
+            place = _draw_position(program, len(planned), subarray)
+            own: dict[str, Any] = {"name": called, "index": len(planned), "dither": dither, "start": start}
+            planned.append(PlannedExposure(**own, **place, **group))
             start += (readout.duration(subarray) + _OVERHEAD) / _SECONDS_PER_DAY
     return planned
 
@@ -398,13 +396,15 @@ def _blackbody(star: StandardStar) -> StandardSpectrum:
     return blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
 
 
-def _draw_position(program: Program, index: int, subarray: Subarray) -> tuple[float, float, float, float]:
-    """Where the star is, and where the header says it is."""
+def _draw_position(program: Program, index: int, subarray: Subarray) -> dict[str, Any]:
+    """Where the star is, where the header says it is, and the dither's offset."""
     rng = np.random.default_rng([program.seed, index, 0])
     reach = min(_MAX_DITHER, subarray.size / 20)
     true = subarray.centre + rng.uniform(-reach, reach, 2)
     header = true + rng.normal(scale=program.pointing_error, size=2)
-    return float(true[0]), float(true[1]), float(header[0]), float(header[1])
+    x, y, header_x, header_y = (float(value) for value in (*true, *header))
+    place = {"x": x, "y": y, "header_x": header_x, "header_y": header_y}
+    return place | {"offset": ((x - subarray.centre) * PIXEL_SCALE, (y - subarray.centre) * PIXEL_SCALE)}
 
 
 def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
@@ -430,8 +430,8 @@ def _remnant(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
     share = program.effects.persistence
     if not share or planned.dither == 1:
         return ()
-    x, y, _, _ = _draw_position(program, planned.index - 1, planned.subarray)
-    return (Star(x, y, share * planned.electron_rate),)
+    before = _draw_position(program, planned.index - 1, planned.subarray)
+    return (Star(before["x"], before["y"], share * planned.electron_rate),)
 
 
 def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -> None:
@@ -440,10 +440,7 @@ def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -
         raise ParameterError(
             f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
         )
-    try:
-        (directory / "calspec").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"{directory}: cannot be made ({error})") from error
+    (directory / "calspec").mkdir(parents=True, exist_ok=True)
 
 
 def _simulate_exposure(
@@ -474,25 +471,20 @@ def _simulate_exposure(
 
 
 def _truth_row(planned: PlannedExposure, program: Program) -> dict[str, Any]:
-    facts, readout, rate = filter_facts(planned.filter_name), planned.readout, planned.electron_rate
-    row = {"exposure": planned.name.root, "target": program.star.name, "filter": facts.name}
-    row |= {"pupil": facts.header_pupil, "subarray": planned.subarray.name}
-    same = ("dither", "x", "y", "header_x", "header_y", "electron_rate")
-    row |= {name: getattr(planned, name) for name in same}
-    expected = planned.expected_electron_rate
+    facts, readout = filter_facts(planned.filter_name), planned.readout
+    rate, expected = planned.electron_rate, planned.expected_electron_rate
+    row: dict[str, Any] = {"exposure": planned.name.root, "target": program.star.name, "filter": facts.name}
+    row |= {"pupil": facts.header_pupil, "subarray": planned.subarray.name, "dither": planned.dither}
+    row |= {name: getattr(planned, name) for name in ("x", "y", "header_x", "header_y", "electron_rate")}
     row |= {"count_rate": rate / GAIN, "expected_electron_rate": expected, "ratio": rate / expected}
     row |= {"background": planned.background, "ngroups": readout.ngroups, "nints": readout.nints}
     row |= {"exposure_time": readout.exposure_time}
     return row | {f"n_{kind}": getattr(program.blemishes, kind) for kind in ("nan", "low", "jump", "hits")}
 
 
-_UNITS = {
-    **dict.fromkeys(("x", "y", "header_x", "header_y"), "pix"),
-    **dict.fromkeys(("electron_rate", "expected_electron_rate"), "electron / s"),
-    "count_rate": "DN / s",
-    "background": "DN / (pix s)",
-    "exposure_time": "s",
-}
+_UNITS = dict.fromkeys(("x", "y", "header_x", "header_y"), "pix")
+_UNITS |= dict.fromkeys(("electron_rate", "expected_electron_rate"), "electron / s")
+_UNITS |= {"count_rate": "DN / s", "background": "DN / (pix s)", "exposure_time": "s"}
 
 
 def _write_truth(directory: Path, rows: list[dict[str, Any]], program: Program) -> Table:

@@ -10,22 +10,17 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE, JUMP_DET, REFERENCE_PIXEL, SATURATED
+from niriss_eestep.simulate import effects as nature
 from niriss_eestep.simulate.detector import Readout
-from niriss_eestep.simulate.effects import (
-    Effects,
-    drawn_sky,
-    line_noise,
-    migrated,
-    pixel_area,
-    sky_shape,
-    smooth_noise,
-    snowball,
-    with_ipc,
-)
+from niriss_eestep.simulate.switches import Effects
+
+#: of the sky [pix]
+_STRUCTURE_SCALE = 30.0
 
 
 class PSF(Protocol):
@@ -62,17 +57,12 @@ class GaussianPSF:
         ndarray, shape (ny, nx)
             Fraction of the light.
         """
-        return np.outer(self._profile(y, shape[0]), self._profile(x, shape[1]))
+        at = ((np.arange(n + 1) - 0.5 - centre) / self.sigma for centre, n in zip((y, x), shape, strict=True))
+        return np.outer(*(np.diff(ndtr(edges)) for edges in at))
 
     def ee(self, radius: Array | float) -> Array:
         """Fraction of the light within a radius [pix]."""
         return -np.expm1(-np.square(np.asarray(radius) / self.sigma) / 2)
-
-    def _profile(self, centre: float, size: int) -> Array:
-        from scipy.special import ndtr
-
-        edges = (np.arange(size + 1) - 0.5 - centre) / self.sigma
-        return np.diff(ndtr(edges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +233,13 @@ def expected_image(scene: Scene, psf: PSF) -> Array:
     ndarray, shape (ny, nx)
         [DN/s]
     """
-    ny, nx = scene.shape
+    (ny, nx), effects = scene.shape, scene.effects
     dx, dy = np.arange(nx) - (nx - 1) / 2, np.arange(ny)[:, np.newaxis] - (ny - 1) / 2
-    image = (scene.background + scene.gradient[0] * dx + scene.gradient[1] * dy) * sky_shape(scene.shape, scene.effects)
-    if scene.effects.aspect != 1:
-        psf = replace(psf, aspect=scene.effects.aspect)  # type: ignore[type-var]
+    curved = 1.0 + effects.curvature * (dx**2 + dy**2)
+    image = scene.background + scene.gradient[0] * dx + scene.gradient[1] * dy
+    image = image * (curved * nature.pixel_area(scene.shape, effects.area_gradient))
+    if effects.aspect != 1:
+        psf = replace(psf, aspect=effects.aspect)  # type: ignore[type-var]
     for star in (scene.star, *scene.others):
         image += psf.render(star.x, star.y, scene.shape) * (star.electron_rate / scene.readout.gain)
     return image
@@ -285,14 +277,17 @@ def draw_pattern(scene: Scene, rng: np.random.Generator) -> FixedPattern:
         )
     chosen = candidates[rng.choice(len(candidates), sum(counts), replace=False)] if sum(counts) else candidates[:0]
     effects, shape = scene.effects, scene.shape
-    flat = 1.0 + effects.flat_error * smooth_noise(shape, rng, effects.flat_scale) if effects.flat_error else 1.0
-    added = scene.background * drawn_sky(shape, effects, rng)
+    flat = 1.0 + effects.flat_error * nature.smooth_noise(shape, rng, effects.flat_scale) if effects.flat_error else 1.0
+    added: Array | float = 0.0
+    if effects.structure:
+        added = scene.background * (effects.structure * nature.smooth_noise(shape, rng, _STRUCTURE_SCALE))
     for _ in range(effects.snowballs):
         angle, far = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(blemishes.r_min**2, blemishes.r_max**2))
         at = scene.star.x + far * np.cos(angle), scene.star.y + far * np.sin(angle)
-        added = added + snowball(shape, *at, effects) / scene.readout.gain
-    known = 1.0 if effects.response is None else effects.response, pixel_area(shape, effects.area_gradient)
-    return FixedPattern(*np.split(chosen, np.cumsum(counts)[:-1]), flat, *known, added)
+        added = added + nature.snowball(shape, *at, effects) / scene.readout.gain
+    nan, low, jump, hits = np.split(chosen, np.cumsum(counts)[:-1])
+    response = 1.0 if effects.response is None else effects.response
+    return FixedPattern(nan, low, jump, hits, flat, response, nature.pixel_area(shape, effects.area_gradient), added)
 
 
 def simulate_image(
@@ -340,19 +335,21 @@ def simulate_image(
     expected = expected_image(scene, psf) if expected is None else expected
     pattern = draw_pattern(scene, rng) if pattern is None else pattern
     readout, effects = scene.readout, scene.effects
-    seen = migrated(
+    seen = nature.migrated(
         (expected + pattern.added) * pattern.response * pattern.flat, readout.integration_time, effects.migration
     )
     image = _draw_noise(seen, scene, rng) if noise else seen.copy()
     var_poisson = np.maximum(image, 0) / (readout.gain * readout.slope_time)
-    var_flat = np.square(0.0 if effects.flat_unstated else effects.flat_error * image)
-    var_flat = np.broadcast_to(var_flat, image.shape)
+    var_flat = np.square((0.0 if effects.flat_unstated else effects.flat_error) * image)
     variance = var_poisson + var_flat + readout.read_variance
-    _spoil(image, variance, pattern, scene)
+    blemishes, star_rate = scene.blemishes, scene.star.electron_rate / readout.gain
+    low, hits = tuple(pattern.low.T), tuple(pattern.hits.T)
+    image[low] = scene.background - np.maximum(blemishes.low_depth * star_rate, 20 * np.sqrt(variance[low]))
+    image[hits] += np.maximum(blemishes.hit_height * star_rate, 20 * np.sqrt(variance[hits]))
     dq = _flags(expected, pattern, scene)
     layers = (image, np.sqrt(variance), var_poisson, np.full(scene.shape, readout.read_variance), var_flat)
-    data, err, *variances = (_blanked(layer, dq) for layer in layers)
-    return SimulatedImage(data, err, dq, *variances, pattern)
+    data, err, photons, reads, flat = (np.where(dq & DO_NOT_USE, np.nan, layer).astype(np.float32) for layer in layers)
+    return SimulatedImage(data, err, dq, photons, reads, flat, pattern)
 
 
 def simulate_integrations(
@@ -392,16 +389,15 @@ def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
     -------
     SimulatedImage
     """
-    number = np.float32(len(integrations))
 
     def mean(name: str) -> NDArray[np.float32]:
-        return np.mean([getattr(image, name) for image in integrations], axis=0, dtype=np.float64).astype(np.float32)
+        layers = np.array([getattr(image, name) for image in integrations])
+        return np.asarray(layers.mean(axis=0, dtype=np.float64).astype(np.float32))
 
-    variances = [mean(name) / number for name in ("var_poisson", "var_rnoise", "var_flat")]
-    first = integrations[0]
-    # the flat field's error is the same in every integration and does not average out
-    variances[2] *= number
-    return SimulatedImage(mean("data"), np.sqrt(sum(variances)), first.dq, *variances, first.pattern)
+    number, first = np.float32(len(integrations)), integrations[0]
+    photons, reads = mean("var_poisson") / number, mean("var_rnoise") / number
+    flat = mean("var_flat")  # the same in every integration: it does not average out
+    return SimulatedImage(mean("data"), np.sqrt(photons + reads + flat), first.dq, photons, reads, flat, first.pattern)
 
 
 def _draw_noise(expected: Array, scene: Scene, rng: np.random.Generator) -> Array:
@@ -409,24 +405,16 @@ def _draw_noise(expected: Array, scene: Scene, rng: np.random.Generator) -> Arra
     electrons_per_rate = scene.readout.gain * scene.readout.slope_time  # [e- per DN/s]
     image = rng.poisson(np.maximum(expected, 0) * electrons_per_rate) / electrons_per_rate
     if scene.effects.ipc:
-        image = expected + with_ipc(image - expected)
+        image = expected + nature.with_ipc(image - expected)
     share = scene.effects.one_over_f / (np.sqrt(2) * scene.readout.read_noise)
     read = rng.normal(scale=np.sqrt(1 - share**2), size=scene.shape)
     if share:
-        read += share * line_noise(scene.shape, rng, fast_axis=scene.effects.fast_axis, outputs=scene.outputs)
+        read += share * nature.line_noise(scene.shape, rng, fast_axis=scene.effects.fast_axis, outputs=scene.outputs)
     return image + np.sqrt(scene.readout.read_variance) * read
 
 
-def _spoil(image: Array, variance: Array, pattern: FixedPattern, scene: Scene) -> None:
-    """Put the unflagged outliers into the image."""
-    blemishes, star_rate = scene.blemishes, scene.star.electron_rate / scene.readout.gain
-    low, hits = tuple(pattern.low.T), tuple(pattern.hits.T)
-    image[low] = scene.background - np.maximum(blemishes.low_depth * star_rate, 20 * np.sqrt(variance[low]))
-    image[hits] += np.maximum(blemishes.hit_height * star_rate, 20 * np.sqrt(variance[hits]))
-
-
 def _reference_pixels(scene: Scene) -> Mask:
-    left, right, bottom, top = scene.reference_border
+    left, right, bottom, top = (0, 0, 0, 0) if scene.effects.no_reference_pixels else scene.reference_border
     ny, nx = scene.shape
     mask = np.ones(scene.shape, dtype=bool)
     mask[bottom : ny - top, left : nx - right] = False
@@ -442,9 +430,3 @@ def _flags(expected: Array, pattern: FixedPattern, scene: Scene) -> NDArray[np.u
     dq[saturated] |= np.uint32(DO_NOT_USE | SATURATED)
     dq[_reference_pixels(scene)] |= np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
     return dq
-
-
-def _blanked(layer: Array, dq: NDArray[np.uint32]) -> NDArray[np.float32]:
-    layer = layer.astype(np.float32)
-    layer[(dq & DO_NOT_USE) != 0] = np.nan
-    return layer

@@ -48,6 +48,7 @@ class Effects:
     curvature: float = _switch(0.0, "of the sky about the array's centre, as a share of it", "1/pix2", signed=True)
     structure: float = _switch(0.0, "rms of smooth structure of the sky, as a share of it")
     aspect: float = _switch(1.0, "height over width of a pixel on the sky; NIRISS has 1.005")
+    no_reference_pixels: bool = _switch(False, "pixels at the detector's edge see light like all others")
     area_gradient: float = _switch(0.0, "relative change of the pixel area from left to right", signed=True)
 
     def __post_init__(self) -> None:

@@ -52,6 +52,14 @@ def test_each_switch_of_detector_and_sky_changes_the_exposures(tmp_path):
     assert not alike
 
 
+def test_reference_pixels_can_be_left_out(tmp_path):
+    for options in ((), ("--no-reference-pixels",)):
+        assert simulate(tmp_path / str(len(options)), "--filters", "F200W", "--dithers", "1", *options) == 0
+    with_them, without = (fits.getdata(next((tmp_path / n).glob("*_rate.fits")), "DQ") for n in ("0", "1"))
+    assert (with_them[60:] & (1 << 31) != 0).all()
+    assert not without.any()
+
+
 def test_a_flat_fields_error_is_that_of_the_detector(tmp_path):
     assert simulate(tmp_path, "--filters", "F200W", "--flat-error", "0.05", "--background", "1e4", "--v-mag", "30") == 0
     images = [fits.getdata(path)[:60, :60] for path in sorted(tmp_path.glob("*_rate.fits"))]
