@@ -18,7 +18,7 @@ from stpipe.library import AbstractModelLibrary
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
 from niriss_eestep.exposures.reading import exposure_extensions, fits_image
 from niriss_eestep.products.groups import group_names, group_of
-from niriss_eestep.reference.guards import REMEMBERED, SIZE_MAX, primary_header
+from niriss_eestep.reference.guards import FITS_MAX, primary_header
 
 log = logging.getLogger(__name__)
 
@@ -285,12 +285,10 @@ def group_members(members):
             continue
         try:
             with reading(source, "FITS file", ExposureError):
-                # of one among few, all headers are read, and remembered for its measurement; of a truncated file the
-                # first may be whole: the file is missed in its group
+                # of a truncated file the first may be whole: the file is missed in its group
                 with suppress(ExposureError):
-                    header = exposure_extensions(source, SIZE_MAX)[0].header if len(members) <= REMEMBERED else None
+                    header = exposure_extensions(source, FITS_MAX)[0].header
                 header = header or primary_header(source, "exposure", ExposureError)
-                # astropy reads a card when it is asked for it
                 names = [header.get("TARGPROP") or header.get("TARGNAME")]
                 names += [header.get(keyword) for keyword in ("FILTER", "PUPIL", "SUBARRAY")]
             if not all(isinstance(value, str) for value in names):
@@ -370,7 +368,7 @@ def file_metadata(path):
     try:
         regular_file(path, "exposure", ExposureError)
         with reading(path, "JWST exposure", ExposureError):
-            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, SIZE_MAX))
+            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, FITS_MAX))
             found = read_metadata(path) if image is None else image.get_crds_parameters()
     except ExposureError as error:
         # a cut-out without ASDF extension, or no JWST file at all: opening it will tell

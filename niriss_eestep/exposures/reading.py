@@ -8,8 +8,9 @@ measurement.
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import asdf
 import numpy as np
@@ -18,7 +19,7 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep.errors import ExposureError, reading
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.guards import SIZE_MAX, Extension, check_fits, read_once
+from niriss_eestep.reference.guards import ASDF_MAX, FITS_MAX, UNSIGNED_ZERO, Extension, check_fits, read_once
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ ARRAYS = {
 
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
 BITPIX = {-32: ">f4", -64: ">f8", 32: ">i4"}
-UNSIGNED_ZERO = 2**31
+
+#: the values of an exposure's headers take some 10 kB; of so many exposures they are read once
+HEADERS_KEPT = 1000
 
 #: a header has at least this many digits of a number (FITS standard 4.0, section 4.2.4, in a card of 80 characters)
 HEADER_DIGITS = 1e-12
@@ -39,7 +42,7 @@ HEADER_DIGITS = 1e-12
 TYPES = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
-def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
+def open_exposure(source, max_size=FITS_MAX, *, whole=False):
     """Open an exposure's file as a JWST data model.
 
     Parameters
@@ -85,9 +88,9 @@ def open_exposure(source, max_size=SIZE_MAX, *, whole=False):
     return model
 
 
-@read_once
-def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extension]:
-    """Extensions of an exposure's file; see `niriss_eestep.reference.guards.check_fits`.
+@partial(read_once, remembered=HEADERS_KEPT)
+def exposure_extensions(path, max_size):
+    """Extensions of an exposure's file, with what the data model takes from their headers.
 
     Parameters
     ----------
@@ -98,20 +101,21 @@ def exposure_extensions(path: Path, max_size: float = SIZE_MAX) -> list[Extensio
     Returns
     -------
     list of Extension
+        See `niriss_eestep.reference.guards.check_fits`.
 
     Raises
     ------
     ExposureError
         Naming the file and what is wrong with it.
     """
-    extensions = check_fits(path, "FITS image of the JWST pipeline", ExposureError, max_size=max_size)
-    if not any(extension.name == "SCI" for extension in extensions):
+    wanted = frozenset(keyword for _, keyword, _ in keywords(datamodels.ImageModel.schema_url))
+    what = "FITS image of the JWST pipeline"
+    extensions = check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
+    forms = {extension.name: extension.header.get("BITPIX", 8) for extension in extensions}
+    if "SCI" not in forms:
         raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
-    for extension in extensions:
-        if extension.name == "DQ" and extension.header["BITPIX"] < 0:
-            raise ExposureError(
-                f"{path}: DQ holds floating-point numbers (BITPIX={extension.header['BITPIX']}); flags are integers"
-            )
+    if forms.get("DQ", 8) < 0:
+        raise ExposureError(f"{path}: DQ holds floating-point numbers (BITPIX={forms['DQ']}); flags are integers")
     return extensions
 
 
@@ -183,7 +187,7 @@ for _name in ARRAYS:  # the base class looks names up in the metadata only
     setattr(FitsImage, _name, property(lambda self, name=_name: self._pixels.get(name)))
 
 
-def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
+def fits_image(path, extensions):
     """Make the model of an exposure, if it is an image as the pipeline writes them.
 
     Parameters
@@ -197,37 +201,31 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     FitsImage or None
         None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
     """
-    by_name = {extension.name: extension for extension in reversed(extensions)}
+    by_name = {extension.name: extension for extension in extensions}
     found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
     usual = (
         extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
         and "ASDF" in by_name
-        and by_name["ASDF"].text.startswith(b"#ASDF")
+        and by_name["ASDF"].length <= ASDF_MAX
         and "data" in found
         and len(by_name) == len(extensions)
         and extensions[0].offset is not None
     )
     for name, extension in found.items():
         header = extension.header
-        form = header.get("BITPIX"), header.get("BSCALE", 1), header.get("BZERO", 0)
-        usual = usual and (
-            (header.get("XTENSION"), header.get("NAXIS")) == ("IMAGE", 2)
-            and form[0] in BITPIX
-            and form == ((32, 1, UNSIGNED_ZERO) if name == "dq" else (form[0], 1, 0))
+        zero = UNSIGNED_ZERO if name == "dq" else 0
+        usual = (
+            usual
+            and (header.get("XTENSION"), header.get("NAXIS")) == ("IMAGE", 2)
+            and header.get("BITPIX") in ((32,) if name == "dq" else BITPIX)
+            and (header.get("BSCALE", 1), header.get("BZERO", 0)) == (1, zero)
             and "BLANK" not in header
         )
     if not usual:
         return None
-    tree = _metadata(path, extensions, by_name["ASDF"].text)
-    tree["meta"]["filename"] = path.name
-    return FitsImage(tree, {name: Pixels(path, extension) for name, extension in found.items()})
-
-
-def _metadata(path, extensions, text):
-    """Metadata tree: what the headers say, else the ASDF extension; as `stdatamodels` has it.
-
-    A header's value of another type than the data model's, or not among those that it lists, does not count.
-    """
+    with path.open("rb") as file:
+        file.seek(by_name["ASDF"].offset)
+        text = file.read(by_name["ASDF"].length)
     tree = asdf.util.load_yaml(io.BytesIO(text))
     if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
         raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
@@ -239,20 +237,12 @@ def _metadata(path, extensions, text):
             config.validate_on_read = False
             # not closed: its arrays are read from memory when they are used
             tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
-    # astropy reads a card's value when it is asked for it, which takes most of the time
-    wanted = {(name, keyword) for name, keyword, _ in keywords(datamodels.ImageModel.schema_url)}
-    headers = {
-        (e.name, card.keyword): card.value
-        for e in extensions
-        if e.name != "ASDF"
-        for card in e.header.cards
-        if (e.name, card.keyword) in wanted
-    }
-    check_metadata(path, tree, headers)
-    return tree
+    check_metadata(path, tree, {extension.name: extension.header for extension in extensions})
+    tree["meta"]["filename"] = path.name
+    return FitsImage(tree, {name: Pixels(path, extension) for name, extension in found.items()})
 
 
-def check_metadata(path, tree, headers=None):
+def check_metadata(path, tree, headers=MappingProxyType({})):
     """See that metadata from a file's ASDF extension are of the data model's kinds, and fill in the headers' values.
 
     Parameters
@@ -261,8 +251,8 @@ def check_metadata(path, tree, headers=None):
         The file, for the message.
     tree : dict
         Changed in place: a value of another type than the data model's does not count.
-    headers : dict of (str, str) to object, optional
-        Values by extension and keyword. One of another type, or not among those that the data model lists, does not
+    headers : mapping of str to dict, optional
+        Values of keywords, by extension. One of another type, or not among those that the data model lists, does not
         count.
 
     Raises
@@ -271,28 +261,26 @@ def check_metadata(path, tree, headers=None):
         If there is something else where the data model has a collection of entries.
     """
     for (name, keyword, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
-        value, node, key = (headers or {}).get((name, keyword)), tree, keys[-1]
-        if value is not None and not _allowed(value, entry, entry.get("enum")):
+        value, node, key = headers.get(name, {}).get(keyword), tree, keys[-1]
+        if value is not None and not (_of_type(value, entry) and value in (entry.get("enum") or (value,))):
             log.debug("%s: %s=%r is not allowed", name, keyword, value)
             value = None
         for depth, part in enumerate(keys[:-1], start=1):
             node = node.get(part, {}) if value is None else node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
-        if key in node and not _allowed(node[key], entry):
+        if key in node and not _of_type(node[key], entry):
             del node[key]
         full = node.get(key)
         # a number that is there in full is not replaced by the header's rounded one
-        rounded = (
+        is_rounded = (
             isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full)
         )
-        if value is not None and not rounded:
+        if value is not None and not is_rounded:
             node[key] = value
 
 
-def _allowed(value, entry, values=None):
-    """Whether a value is of the type that the schema's entry has, and among ``values``."""
-    types = TYPES.get(entry["type"]) if isinstance(entry.get("type"), str) else None
-    if types is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
-        return False
-    return values is None or value in values
+def _of_type(value, entry):
+    """Whether a value is of the type that the schema's entry has."""
+    types = TYPES.get(str(entry.get("type")))
+    return types is None or (isinstance(value, types) and (bool in types or not isinstance(value, bool)))

@@ -1,22 +1,20 @@
-"""Others' files, checked before they are read, and read once.
+"""Files are checked before anything is made of them, and read once.
 
-ASDF must hold all its data itself and not expand without end; FITS headers are read before any data.
+ASDF files must hold all their data and not expand without end; of FITS files the headers are read before any data.
 """
 
 import gzip
 import io
 import math
-import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from astropy.io import fits
@@ -30,16 +28,35 @@ SIZE_MAX = 256 * 1024**2
 #: metadata of an exposure with WCS and logs have 20 levels and some thousand entries; YAML aliases let a small text
 #: expand without end, and the C parser of YAML overflows its stack at some ten thousand levels
 DEPTH_MAX, ENTRIES_MAX = 200, 1_000_000
+#: metadata with WCS and logs in the ASDF extension of a FITS file have 0.2 MB [bytes]
+ASDF_MAX = 64 * 1024**2
 
 #: tags of ASDF and YAML themselves ("!" is any quoted text), and sources of an array within its file
 PLAIN_TAG = re.compile(r"!?|tag:(stsci\.edu:asdf/core/|yaml\.org,2002:(?!python)).*", re.DOTALL)
 OWN_SOURCE = re.compile(r"-?\d+|fits:[A-Za-z_]+,\d+")
 _BLOCK_MAGIC = b"\xd3BLK"
 
+#: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
+BLOCK, CARD = 2880, 80
+#: the longest headers of the JWST pipeline have 60 kB; one without END would go on to the end of the file [bytes]
+HEADER_MAX = 2 * 1024**2
+#: a full frame takes 100 MB for each integration; the default of the parameter ``max_size`` [MB of 1e6 bytes]
+FITS_MAX = 600
 
-def read_asdf(
-    path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError
-) -> dict[str, Any]:
+#: keywords that say how the data of an extension are stored: integers, and others (FITS standard 4.0, section 4.4)
+INTEGERS = re.compile(r"Z?(BITPIX|NAXIS\d*)|[GP]COUNT|TFIELDS")
+OTHERS = ("XTENSION", "EXTNAME", "BSCALE", "BZERO", "BLANK")
+#: BZERO of unsigned integers, which need no scaling (FITS standard 4.0, section 4.4.2.5)
+UNSIGNED_ZERO = 2**31
+GZIP_MAGIC = b"\x1f\x8b"
+
+#: files that a reader remembers; an association rarely needs more than one of a kind, a campaign a star's each
+REMEMBERED = 16
+
+T = TypeVar("T")
+
+
+def read_asdf(path: str | Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> dict[str, Any]:
     """Read an ASDF file that holds all its data itself.
 
     Parameters
@@ -79,7 +96,7 @@ def read_asdf(
         return _plain(path, file.tree, error)
 
 
-def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[Array]:
+def numbers(path: str | Path, what: str, *values: object) -> list[Array]:
     """Take values of a reference file as arrays of numbers.
 
     Parameters
@@ -105,7 +122,7 @@ def numbers(path: str | os.PathLike[str], what: str, *values: object) -> list[Ar
         raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
 
 
-def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError]) -> Any:
+def _plain(path: str | Path, value: Any, error: type[NirissEEError]) -> Any:
     """Copy a tree into plain containers and native ndarrays, which outlive the file."""
     from asdf.tags.core import HistoryEntry, NDArrayType
 
@@ -123,7 +140,7 @@ def _plain(path: str | os.PathLike[str], value: Any, error: type[NirissEEError])
 
 
 def check_asdf(
-    path: str | os.PathLike[str],
+    path: str | Path,
     data: bytes,
     what: str,
     error: type[NirissEEError],
@@ -176,12 +193,7 @@ def check_asdf(
 
 
 def _check_text(
-    path: str | os.PathLike[str],
-    text: bytes,
-    what: str,
-    error: type[NirissEEError],
-    tags: re.Pattern[str] | None,
-    size_max: int,
+    path: str | Path, text: bytes, what: str, error: type[NirissEEError], tags: re.Pattern[str] | None, size_max: int
 ) -> None:
     """Go through the events of the YAML parser, of which nothing is made; ``tags`` are those that are accepted."""
     import yaml
@@ -220,24 +232,6 @@ def _check_text(
             raise error(f"{path}: its metadata are nested deeper, or expand further, than those of any {what}")
 
 
-#: FITS files come in blocks of this size, headers in cards (FITS standard 4.0, section 3) [bytes]
-BLOCK, CARD = 2880, 80
-
-#: the longest headers of the JWST pipeline have 60 kB; one without END would go on to the end of the file [bytes]
-HEADER_MAX = 2 * 1024**2
-
-#: a full frame takes 100 MB for each integration; the default of the parameter ``max_size`` [MB of 1e6 bytes]
-FITS_MAX = 600
-
-#: ASDF metadata with WCS and logs have 0.2 MB [bytes]
-ASDF_MAX = 64 * 1024**2
-
-#: BZERO of unsigned integers, which need no scaling (FITS standard 4.0, section 4.4.2.5)
-UNSIGNED_ZERO = 2**31
-
-GZIP_MAGIC = b"\x1f\x8b"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Extension:
     """An extension of a FITS file.
@@ -246,36 +240,43 @@ class Extension:
     ----------
     name : str
         EXTNAME in capitals; PRIMARY for the first.
-    header : astropy.io.fits.Header
+    header : dict of str to (str, bool, int, float or complex)
+        Values of the keywords that say how the data are stored, and of those asked for.
     offset : int or None
         Where its data begin [bytes]; None in a compressed file.
-    text : bytes
-        The data themselves, of the ASDF extension only.
+    length : int
+        Of its data [bytes].
     """
 
     name: str
-    header: fits.Header
+    header: dict[str, Any]
     offset: int | None
-    text: bytes = b""
+    length: int
 
 
 def check_fits(
-    path: Path, what: str, error: type[NirissEEError] = ReferenceDataError, *, max_size: float = FITS_MAX
+    path: str | Path,
+    what: str,
+    error: type[NirissEEError] = ReferenceDataError,
+    *,
+    max_size: float = FITS_MAX,
+    wanted: frozenset[str] = frozenset(),
 ) -> list[Extension]:
     """Reject what is no FITS file, is cut off, or would exhaust the memory.
 
-    Only headers and the ASDF extension are kept; a compressed file is unpacked piece by piece, and no further than the
-    limit.
+    Only values of headers are kept; a compressed file is unpacked piece by piece, and no further than the limit.
 
     Parameters
     ----------
-    path : Path
+    path : path
     what : str
         What it should be, for messages.
     error : type
         Class of the errors.
     max_size : float
         Its extensions may have this size when they are unpacked [MB].
+    wanted : frozenset of str
+        Keywords whose values are kept.
 
     Returns
     -------
@@ -287,9 +288,12 @@ def check_fits(
         Of the class given.
     """
     size, found, position, total = regular_file(path, what, error), [], 0, 0
-    with reading(path, what, error), _opened(path) as (file, packed):
-        while (text := _header_text(path, file, error, first=position == 0)) is not None:
-            header, length, unpacked = _header(text)
+    with reading(path, what, error), Path(path).open("rb") as raw:
+        packed = raw.peek(2)[:2] == GZIP_MAGIC
+        file: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+        while (text := _header_text(path, file, error)) is not None:
+            header = _values(text, wanted)
+            length, unpacked = _sizes(header)
             name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
             position += len(text)
             total += max(length, unpacked)
@@ -298,7 +302,7 @@ def check_fits(
                     f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
                     f"the limit is max_size={max_size:g} [MB]"
                 )
-            data, there = b"", min(length, size - position)
+            there = min(length, size - position)
             if name == "ASDF" and length <= ASDF_MAX:
                 data = file.read(length)
                 there = len(data)
@@ -309,14 +313,83 @@ def check_fits(
                 raise error(
                     f"{path}: truncated: extension {name} has {max(0, there)} of {length} bytes; fetch it again"
                 )
-            found.append(Extension(name, header, None if packed else position, data))
+            found.append(Extension(name, header, None if packed else position, length))
             position += -(-length // BLOCK) * BLOCK
             file.seek(position)
     return found
 
 
+def primary_header(path: str | Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> fits.Header:
+    """Read the first header of a FITS file, and nothing else.
+
+    Parameters
+    ----------
+    path : path
+    what, error
+        As for `check_fits`.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+
+    Raises
+    ------
+    NirissEEError
+        Of the class given, if it is no FITS file.
+    """
+    regular_file(path, what, error)
+    with reading(path, what, error), Path(path).open("rb") as file:
+        packed = file.peek(2)[:2] == GZIP_MAGIC
+        return fits.Header.fromstring(_header_text(path, gzip.GzipFile(fileobj=file) if packed else file, error))
+
+
+def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: type[NirissEEError]) -> bytes | None:
+    """Read the next header; None at the end of the file, and before what the standard calls special records."""
+    text, is_first = b"", file.tell() == 0
+    while len(text) <= HEADER_MAX:
+        block = file.read(BLOCK)
+        if not text and not block.startswith(b"SIMPLE  =" if is_first else b"XTENSION"):
+            if is_first:
+                raise error(f"{path}: not a FITS file")
+            return None
+        if len(block) < BLOCK:
+            raise error(f"{path}: truncated within a header; fetch it again")
+        text += block
+        if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
+            return text
+    raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
+
+
+def _values(text: bytes, wanted: frozenset[str]) -> dict[str, Any]:
+    """Values of the keywords of `INTEGERS` and `OTHERS` and of those wanted; the first, where one is repeated."""
+    # astropy takes a card apart when it is asked for its value, which takes most of the time
+    cards = reversed([(card.keyword, card) for card in fits.Header.fromstring(text).cards])
+    return {k: card.value for k, card in cards if k in wanted or k in OTHERS or INTEGERS.fullmatch(k)}
+
+
+def _sizes(header: dict[str, Any]) -> tuple[int, int]:
+    """Length of an extension's data in the file without padding, and when they are unpacked and scaled [bytes]."""
+    for key, value in header.items():
+        if INTEGERS.fullmatch(key) and not isinstance(value, int):
+            raise ValueError(f"{key} is {value!r}, not an integer")
+        # FITS standard 4.0, sections 4.4.1 and 7.3.1; astropy goes through as many as a header names
+        if key in ("NAXIS", "ZNAXIS", "TFIELDS") and not 0 <= value <= 999:
+            raise ValueError(f"{key} is {value}; FITS knows 0 to 999")
+    lengths = []
+    # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
+    for z, counts in (("", (header.get("GCOUNT", 1), header.get("PCOUNT", 0))), ("Z", (1, 0))):
+        axes = [header.get(f"{z}NAXIS{i}", -1) for i in range(1, header.get(f"{z}NAXIS", 0) + 1)]
+        if min((*counts, *axes)) < 0:
+            raise ValueError(f"negative or missing size in a header: NAXISn {axes}, GCOUNT and PCOUNT {counts}")
+        n_values = math.prod(axes) if axes else 0
+        lengths.append(abs(header.get(f"{z}BITPIX", 8)) // 8 * counts[0] * (counts[1] + n_values) if axes else 0)
+        if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
+            lengths.append(8 * n_values)
+    return lengths[0], max(lengths)
+
+
 def read_fits_table(
-    path: str | os.PathLike[str], what: str, extension: int | str = 1
+    path: str | Path, what: str, extension: int | str = 1
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, str | None]]]:
     """Read a table of a FITS file, compressed by gzip or not.
 
@@ -339,12 +412,11 @@ def read_fits_table(
     ReferenceDataError
         The file is missing, not a regular file, too large, or damaged.
     """
-    path = Path(path)
     check_fits(path, what)
     with (
         reading(path, what),
         # closed here, since astropy leaves a file open that it cannot read
-        _opened(path) as (file, _),
+        Path(path).open("rb") as file,
         # an image that is compressed by tiles is no table
         fits.open(file, memmap=False, disable_image_compression=True) as hdus,
     ):
@@ -360,114 +432,27 @@ def read_fits_table(
     return header, columns
 
 
-def primary_header(path: Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> fits.Header:
-    """Read the first header of a FITS file, and nothing else.
-
-    Parameters
-    ----------
-    path : Path
-    what, error
-        As for `check_fits`.
-
-    Returns
-    -------
-    astropy.io.fits.Header
-
-    Raises
-    ------
-    NirissEEError
-        Of the class given, if it is no FITS file.
-    """
-    regular_file(path, what, error)
-    with reading(path, what, error), _opened(path) as (file, _):
-        return _header(_header_text(path, file, error, first=True) or b"")[0]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """Open a file, compressed or not."""
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
-        file.seek(0)
-        if packed:
-            with gzip.open(file) as unpacked:
-                yield cast("BinaryIO", unpacked), True
-        else:
-            yield file, False
-
-
-def _header_text(path: Path, file: BinaryIO, error: type[NirissEEError], *, first: bool) -> bytes | None:
-    """Read the next header; None at the end of the file."""
-    text = b""
-    while len(text) <= HEADER_MAX:
-        block = file.read(BLOCK)
-        if first and not text and not block.startswith(b"SIMPLE  ="):
-            raise error(f"{path}: not a FITS file")
-        if not first and not text and not block.startswith(b"XTENSION"):
-            return None  # the end of the file, or what the standard calls special records
-        if len(block) < BLOCK:
-            raise error(f"{path}: truncated within a header; fetch it again")
-        text += block
-        if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
-            return text
-    raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
-
-
-def _header(text: bytes) -> tuple[fits.Header, int, int]:
-    """Header, length of its data in the file without padding, and when they are unpacked and scaled [bytes]."""
-    header = fits.Header.fromstring(text)
-    for key in ("NAXIS", "TFIELDS"):
-        # FITS standard 4.0, sections 4.4.1 and 7.3.1; astropy goes through as many as a header names
-        if not 0 <= _integer(header, key, 0) <= 999:
-            raise ValueError(f"{key} is {header[key]}; FITS knows 0 to 999")
-    lengths = []
-    # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
-    for z in ("", "Z"):
-        axes = [_integer(header, f"{z}NAXIS{i}") for i in range(1, _integer(header, f"{z}NAXIS", 0) + 1)]
-        size = abs(_integer(header, f"{z}BITPIX", 8)) // 8
-        groups, parameters = (_integer(header, "GCOUNT", 1), _integer(header, "PCOUNT", 0)) if not z else (1, 0)
-        if min([groups, parameters, *axes], default=0) < 0:
-            raise ValueError(f"negative size in a header: NAXISn {axes}, GCOUNT {groups}, PCOUNT {parameters}")
-        lengths.append(size * groups * (parameters + math.prod(axes)) if axes else 0)
-        if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
-            lengths.append(8 * math.prod(axes) if axes else 0)
-    return header, lengths[0], max(lengths)
-
-
-def _integer(header: fits.Header, key: str, default: int | None = None) -> int:
-    value = header.get(key, default)
-    if not isinstance(value, int):
-        raise ValueError(f"{key} is {value!r}, not an integer")
-    return value
-
-
-T = TypeVar("T")
-
-# Files that each reader remembers; an association rarely needs more than one of a kind, a campaign a star's each
-REMEMBERED = 16
-
-
-def read_once(reader: Callable[..., T]) -> Callable[..., T]:
+def read_once(reader: Callable[..., T], remembered: int = REMEMBERED) -> Callable[..., T]:
     """Make a reader remember what it read, for as long as the file stays as it is.
 
     Parameters
     ----------
     reader : callable
         Takes a path, and perhaps hashable arguments after it; what it returns must not be changed by its users.
+    remembered : int
+        Number of files.
 
     Returns
     -------
     callable
         The same, but a file or directory is read again only after its size or time of modification has changed.
     """
-
-    @lru_cache(maxsize=REMEMBERED)
-    def remembered(path: Path, _state: tuple, args: tuple) -> T:
-        return reader(path, *args)
+    # the state of the file is a part of the key
+    known = lru_cache(maxsize=remembered)(lambda path, state, args: reader(path, *args))
 
     @wraps(reader)
-    def read(path: str | os.PathLike[str], *args: Hashable) -> T:
-        return remembered(Path(path), state_of(Path(path)), args)
+    def read(path: str | Path, *args: Hashable) -> T:
+        return known(Path(path), state_of(Path(path)), args)
 
     return read
 

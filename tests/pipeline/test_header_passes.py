@@ -1,22 +1,32 @@
 """The headers of an exposure's file are read once."""
 
+import shutil
+from collections import Counter
+
 import pytest
 
 from niriss_eestep.exposures.reading import exposure_extensions
-from niriss_eestep.reference import guards as fits_file
+from niriss_eestep.reference import guards
 from niriss_eestep.steps import FluxCalPipeline
 
 
-@pytest.mark.parametrize("n_dithers", [1, 3])
-def test_headers_are_read_once(simulate, monkeypatch, n_dithers):
-    _, paths = simulate(n_dithers=n_dithers)
+@pytest.mark.parametrize("n_exposures", [1, 3, 20])
+def test_headers_are_read_once(simulate, monkeypatch, tmp_path, n_exposures):
+    """With more exposures than references are remembered, too."""
+    _, [original] = simulate()
+    paths = [tmp_path / original.name.replace("00001_nis", f"{n:05}_nis") for n in range(1, n_exposures + 1)]
+    for path in paths:
+        shutil.copy(original, path)
     headers = []
-    read = fits_file._header
+    read = guards._header_text
 
-    def counted(text):
-        headers.append(text)
-        return read(text)
+    def counted(path, *args):
+        text = read(path, *args)
+        if text is not None:
+            headers.append(path)
+        return text
 
-    monkeypatch.setattr(fits_file, "_header", counted)
+    monkeypatch.setattr(guards, "_header_text", counted)
     FluxCalPipeline.call([str(path) for path in paths])
-    assert len(headers) == n_dithers * len(exposure_extensions(paths[0], fits_file.FITS_MAX))
+    n_extensions = len(exposure_extensions(paths[0], guards.FITS_MAX))
+    assert Counter(headers) == dict.fromkeys(paths, n_extensions)
