@@ -1,13 +1,13 @@
 """The products of one association that a report is made of, from memory or from their directory."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from niriss_eestep import products
 from niriss_eestep.errors import ProductError
-
-_ABSFLUX = "_absflux.asdf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +17,24 @@ class Bundle:
     Parameters
     ----------
     abs_flux : AbsFluxModel
-    combined_ee, combined_sb : dict of str to CombinedEEModel or CombinedSBModel
-        By the file name of the group's combined EE product.
-    ee_profiles, sb_profiles : dict of str to EEProfileModel or SBProfileModel
-        By the exposure's name.
+    models : dict of str to ProductModel
+        The other products by their file names.
     remarks : list of str
         What is missing, or does not belong.
     """
 
     abs_flux: object
-    combined_ee: dict = field(default_factory=dict)
-    combined_sb: dict = field(default_factory=dict)
-    ee_profiles: dict = field(default_factory=dict)
-    sb_profiles: dict = field(default_factory=dict)
+    models: dict = field(default_factory=dict)
     remarks: list = field(default_factory=list)
 
     @property
     def name(self):
         """Name of the association's product."""
-        return (self.abs_flux.meta.filename or "in memory").removesuffix(_ABSFLUX)
+        return (self.abs_flux.meta.filename or "in memory").removesuffix("_absflux.asdf")
+
+    def of_kind(self, kind):
+        """The products of one kind, such as 'ee_profile'."""
+        return [model for model in self.models.values() if model.kind == kind]
 
 
 def bundle_of_models(abs_flux, combined=(), profiles=()):
@@ -51,17 +50,7 @@ def bundle_of_models(abs_flux, combined=(), profiles=()):
     -------
     Bundle
     """
-    bundle = Bundle(abs_flux)
-    for model in combined:
-        named = (model.meta.filename or "").replace("_sbcombined", "_eecombined")
-        (bundle.combined_ee if model.kind == "combined_ee" else bundle.combined_sb)[named] = model
-    for model in profiles:
-        stem = (model.meta.filename or "").removesuffix(".asdf")
-        ee = model.kind == "ee_profile"
-        (bundle.ee_profiles if ee else bundle.sb_profiles)[stem.removesuffix("_eeprofile" if ee else "_sbprofile")] = (
-            model
-        )
-    return bundle
+    return Bundle(abs_flux, {model.meta.filename or "": model for model in (*combined, *profiles)})
 
 
 def read_bundle(path):
@@ -82,63 +71,58 @@ def read_bundle(path):
     ProductError
         If the file itself cannot be read, or is another kind of product.
     """
-    from niriss_eestep import products
-
     path = Path(path)
     abs_flux = products.open(path)
     if abs_flux.kind != "abs_flux":
         raise ProductError(
-            f"{path}: is a {type(abs_flux).__name__}; a report is made of an absolute-flux product (*{_ABSFLUX})"
+            f"{path}: is a {type(abs_flux).__name__}; a report is made of an absolute-flux product (*_absflux.asdf)"
         )
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):
-        model = _beside(path, name, "combined_ee", bundle.remarks)
-        if model is not None and _agrees(model, abs_flux, name, bundle.remarks):
-            bundle.combined_ee[name] = model
-            _read_group(path, name, model, bundle)
+        combined = _add(bundle, path, name, "combined_ee", partial(_made, abs_flux, name))
+        if combined is None:
+            continue
+        _add(bundle, path, name.replace("_eecombined", "_sbcombined"), "combined_sb")
+        for exposure, rates in zip(combined.exposure_names, combined.exposure_count_rate, strict=True):
+            _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_holds, rates))
+            _add(bundle, path, f"{exposure}_sbprofile.asdf", "sb_profile")
     return bundle
 
 
-def _read_group(path, name, combined, bundle):
-    """Read what belongs to a group's combined EE product."""
-    sb = _beside(path, name.replace("_eecombined", "_sbcombined"), "combined_sb", None)
-    if sb is not None:
-        bundle.combined_sb[name] = sb
-    for i, exposure in enumerate(combined.exposure_names):
-        ee = _beside(path, f"{exposure}_eeprofile.asdf", "ee_profile", bundle.remarks)
-        if ee is not None:
-            if np.array_equal(ee.count_rate, combined.exposure_count_rate[i], equal_nan=True):
-                bundle.ee_profiles[exposure] = ee
-            else:
-                bundle.remarks.append(f"{exposure}_eeprofile.asdf is of another run than {name}: not shown")
-        sb = _beside(path, f"{exposure}_sbprofile.asdf", "sb_profile", None)
-        if sb is not None:
-            bundle.sb_profiles[exposure] = sb
+def _add(bundle, path, name, kind, belongs=None):
+    """Open a product beside the absolute flux; what is missing or does not belong is left out, with a remark.
 
-
-def _beside(path, name, kind, remarks):
-    """Open a product in the same directory; None, with a remark where wanted, if that cannot be done."""
-    from niriss_eestep import products
-
+    A product without a test of what belongs is one that the page can do without: it needs no remark.
+    """
     if Path(name).name != name:  # a name in a file is not to lead to another directory
         return None
     try:
-        model = products.open(path.parent / name)
+        model = products.open(path.with_name(name))
     except ProductError as error:
-        if remarks is not None:
-            remarks.append(f"not shown: {error}")
+        if belongs is not None:
+            bundle.remarks.append(f"not shown: {error}")
         return None
-    return model if model.kind == kind else None
+    if model.kind != kind:
+        return None
+    if belongs is not None and not belongs(model):
+        bundle.remarks.append(f"{name} is of another run than {path.name}: not shown")
+        return None
+    bundle.models[name] = model
+    return model
 
 
-def _agrees(combined, abs_flux, name, remarks):
-    """Whether a combined product holds the numbers that the absolute flux was made of."""
-    rows = abs_flux.exposures[abs_flux.exposures["product"] == name]
+def _holds(rates, profile):
+    """Whether a profile has the count rates that its group was averaged from."""
+    return np.array_equal(profile.count_rate, rates, equal_nan=True)
+
+
+def _made(abs_flux, name, combined):
+    """Whether a combined product holds the count rates that the absolute flux was made of."""
     rates = dict(zip(combined.exposure_names, combined.exposure_count_rate, strict=True))
-    for row in rows:
-        at = np.flatnonzero(combined.radius == row["radius"])
+    for row in abs_flux.exposures[abs_flux.exposures["product"] == name]:
         found = rates.get(str(row["exposure"]))
-        if found is None or not at.size or not np.array_equal(found[at[0]], row["count_rate"], equal_nan=True):
-            remarks.append(f"{name} is of another run than the absolute-flux product: not shown")
+        if found is None or not np.array_equal(
+            found[combined.radius == row["radius"]], [row["count_rate"]], equal_nan=True
+        ):
             return False
     return True

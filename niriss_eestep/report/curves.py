@@ -9,6 +9,7 @@ import numpy as np
 
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.flux.total_rate import effective_ee
+from niriss_eestep.reference import load_psfee
 
 #: radii at which a total is taken where none is given [pix] (abs_flux's default range)
 TOTAL_RADII = (5.0, 10.0)
@@ -23,8 +24,6 @@ class ModelCurve:
 
     Parameters
     ----------
-    name : str
-        Of the psfee reference.
     radius : ndarray, shape (n_radii,)
         The apertures' radii [pix].
     effective : ndarray, shape (n_exposures, n_radii)
@@ -33,7 +32,6 @@ class ModelCurve:
         The same on a fine grid, for the mean of the exposures.
     """
 
-    name: str
     radius: np.ndarray
     effective: np.ndarray
     fine_radius: np.ndarray
@@ -52,12 +50,10 @@ class ModelCurve:
             Weighted mean over the exposures and the radii from 5 to 10 pix, or all if there are none; NaN without data.
         """
         inside = (self.radius >= TOTAL_RADII[0]) & (self.radius <= TOTAL_RADII[1])
-        weight = np.where(np.isfinite(count_rate), weight, 0.0)
+        weight = np.where(np.isfinite(count_rate), np.maximum(weight, 0.0), 0.0)
         weight = weight * (inside if np.any(weight[:, inside] > 0) else 1.0)
-        if not np.any(weight > 0):
-            return float("nan")
-        each = np.where(weight > 0, weight * count_rate / self.effective, 0.0)
-        return float(np.sum(each) / np.sum(weight))
+        with np.errstate(invalid="ignore"):
+            return float(np.nansum(weight * count_rate / self.effective) / np.sum(weight))
 
 
 def model_curve(psfee, filter_name, rings, area, radius):
@@ -65,7 +61,8 @@ def model_curve(psfee, filter_name, rings, area, radius):
 
     Parameters
     ----------
-    psfee : PSFEE
+    psfee : PSFEE or None
+        The packaged one by default.
     filter_name : str
     rings : list of (ndarray, ndarray)
         Edges [pix] and coverage of the rings of each exposure's sky annulus.
@@ -80,11 +77,11 @@ def model_curve(psfee, filter_name, rings, area, radius):
     reason : str
         Why there is none.
     """
-    measured = [i for i in range(len(area)) if np.all(np.isfinite(area[i]))]
-    if not measured:
+    measured = np.flatnonzero(np.isfinite(area).all(axis=1))
+    if not measured.size:
         return None, "nothing was measured"
     fine = np.linspace(0.0, radius[-1], N_FINE)
-    curve = partial(psfee.ee, filter_name)
+    curve = partial((psfee or load_psfee()).ee, filter_name)
     effective = np.full(area.shape, np.nan)
     try:
         for i in measured:
@@ -92,7 +89,7 @@ def model_curve(psfee, filter_name, rings, area, radius):
         smooth = np.mean([effective_ee(curve, fine, np.pi * fine**2, *rings[i]) for i in measured], axis=0)
     except NirissEEError as error:
         return None, f"no model PSF: {error}"
-    return ModelCurve(psfee.name, radius, effective, fine, smooth), ""
+    return ModelCurve(radius, effective, fine, smooth), ""
 
 
 def resolve_psfee(name):
@@ -110,23 +107,17 @@ def resolve_psfee(name):
     remark : str
         Says so; empty where it was found.
     """
-    from niriss_eestep.reference import load_psfee
-
     if not name or name == "N/A" or name.startswith("packaged"):
         return load_psfee(), ""
-    path = _in_crds_cache(name.removeprefix("crds://")) if name.startswith("crds://") else Path(name)
-    try:
-        if path is not None and (path.is_file() or path.is_dir()):
-            return load_psfee(path), ""
-    except NirissEEError as error:
-        return load_psfee(), f"{error}; the packaged encircled energy is drawn instead"
-    return (load_psfee(), f"the psfee reference {name} was not found; the packaged encircled energy is drawn instead")
-
-
-def _in_crds_cache(name):
-    """Path of a reference in the CRDS cache; None where it is not there."""
-    cache = os.environ.get("CRDS_PATH")
-    if not cache:
-        return None
-    folder = Path(cache) / "references" / "jwst"
-    return next((path for path in (folder / "niriss" / name, folder / name) if path.is_file()), None)
+    problem = f"the psfee reference {name} was not found"
+    paths = [Path(name)]
+    if name.startswith("crds://"):
+        cache = Path(os.environ.get("CRDS_PATH", "/nowhere")) / "references" / "jwst"
+        paths = [folder / name.removeprefix("crds://") for folder in (cache / "niriss", cache)]
+    for path in paths:
+        if path.is_file() or path.is_dir():
+            try:
+                return load_psfee(path), ""
+            except NirissEEError as error:
+                problem = str(error)
+    return load_psfee(), f"{problem}; the packaged encircled energy is drawn instead"

@@ -1,16 +1,419 @@
-"""The figures: one function each, which returns a `matplotlib.figure.Figure`."""
+"""The figures: one function each, which returns a `matplotlib.figure.Figure`; those of pixels are in `pixels`."""
 
-from niriss_eestep.report.pixels import plot_stamp, plot_stamps
-from niriss_eestep.report.profiles import plot_combined_ee, plot_combined_sb, plot_ee_profile, plot_sb_profile
-from niriss_eestep.report.program import plot_abs_flux, plot_background
+from dataclasses import dataclass, replace
+from functools import partial
 
-__all__ = [
-    "plot_abs_flux",
-    "plot_background",
-    "plot_combined_ee",
-    "plot_combined_sb",
-    "plot_ee_profile",
-    "plot_sb_profile",
-    "plot_stamp",
-    "plot_stamps",
-]
+import numpy as np
+
+from niriss_eestep.errors import NirissEEError
+from niriss_eestep.flux.total_rate import annulus_light
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.products.groups import exposure_backgrounds, group_of
+from niriss_eestep.reference import load_psfee
+from niriss_eestep.report.curves import model_curve
+from niriss_eestep.report.pixels import plot_stamp, plot_stamps  # noqa: F401  (one place for all figures)
+from niriss_eestep.report.style import (
+    COLOURS,
+    edge_ticks,
+    new_figure,
+    note,
+    plain,
+    points,
+    second_scale,
+    series_style,
+    styled,
+)
+
+#: more exposures than this are drawn alike, and share one entry of the legend
+MAX_NAMED = 6
+
+#: colour of the model, style of the mean
+MODEL = "0.55"
+MEAN = {"color": "black", "marker": "_", "ms": 9, "zorder": 4}
+
+#: columns of legends below a figure
+N_COLUMNS = 3
+
+#: room that the name of a filter takes, set upright in 7 points [inch]
+_LABEL_WIDTH = 0.14
+
+
+# ---- encircled energy and surface brightness
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Series:
+    """What is plotted against radius, one row per series; points that are not good are open."""
+
+    value: np.ndarray
+    err: np.ndarray
+    good: np.ndarray
+    labels: list
+    styles: list
+
+    def draw(self, axis, radius, step, *, named=True):
+        """Plot the series side by side, ``step`` [pix] apart, so that error bars do not hide each other."""
+        n = len(self.value)
+        for i, (value, err, style) in enumerate(zip(self.value, self.err, self.styles, strict=True)):
+            at, label = radius + step * (i - (n - 1) / 2) * (n <= MAX_NAMED + 1), self.labels[i] if named else None
+            for chosen, face in ((self.good[i], style["color"]), (~self.good[i], "white")):
+                if (chosen := chosen & np.isfinite(value)).any():
+                    points(axis, at[chosen], value[chosen], err[chosen], mfc=face, label=label, **style)
+                    label = None
+
+
+def _single(value, err):
+    """The series of one exposure."""
+    return _Series(value[None], err[None], np.ones((1, len(value)), dtype=bool), ["measured"], [series_style(0)])
+
+
+def _dithers(model, values, errors, mean, mean_err):
+    """The series of a group's exposures and their mean; many exposures look alike."""
+    names = list(model.exposure_names)
+    labels, styles = [_short(name) for name in names], [series_style(i) for i in range(len(names))]
+    if len(names) > MAX_NAMED:
+        labels = [f"each of {len(names)} exposures"] + [None] * (len(names) - 1)
+        styles = [series_style(0) | {"alpha": 0.5, "ms": 3}] * len(names)
+    good = np.vstack([model.exposure_flag, np.ones(len(mean))]).astype(bool)
+    return _Series(
+        np.vstack([values, mean]), np.vstack([errors, mean_err]), good, [*labels, "combined"], [*styles, MEAN]
+    )
+
+
+def plot_ee_profile(model, *, psfee=None, total=None):
+    """Plot the encircled energy of one exposure against radius, with the model PSF.
+
+    Parameters
+    ----------
+    model : EEProfileModel
+    psfee : PSFEE, optional
+        Encircled energy of the model PSF; the packaged one by default.
+    total : float, optional
+        Total count rate that the model is scaled to [DN/s]; by default the profile's own from 5 to 10 pix.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Residuals from the model in percent below.
+    """
+    rings = [(model.background_ring_edges, model.background_ring_coverage)]
+    curve, reason = model_curve(psfee, group_of(model)["filter"], rings, model.area[None], model.radius)
+    if total is None and curve is not None:
+        total = curve.total(model.count_rate[None], np.ones((1, len(model.radius))))
+    series = _single(model.count_rate, model.count_rate_err)
+    return _ee_figure(model, series, curve, total, title=_title(model), reason=_failure(model) or reason)
+
+
+def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True):
+    """Plot the encircled energy of a group: each dither, their mean, the model PSF.
+
+    Parameters
+    ----------
+    model : CombinedEEModel
+    psfee : PSFEE, optional
+        Encircled energy of the model PSF; the packaged one by default.
+    total : float, optional
+        Total count rate that the model is scaled to [DN/s]; by default the profiles' own from 5 to 10 pix.
+    averaged : (ndarray, float), optional
+        Radii that the total was averaged over [pix], and its fractional error.
+    title : bool
+        Whether to name target, filter and subarray above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Residuals from the model in percent below: level where the total does not depend on the radius. Radii at which
+        an exposure is flagged have open symbols.
+    """
+    rates, weight = model.exposure_count_rate, model.exposure_weight
+    curve, reason = model_curve(
+        psfee, model.meta.group.filter, exposure_backgrounds(model), model.exposure_area, model.radius
+    )
+    if curve is not None:
+        total = curve.total(rates, weight) if total is None else total
+        shares = np.where(weight > 0, weight, 0.0)
+        with np.errstate(invalid="ignore"):  # a radius that nobody measured has no weights
+            mean = np.nansum(shares * curve.effective, axis=0) / shares.sum(axis=0)
+        curve = replace(curve, effective=np.vstack([curve.effective, mean]))
+    series = _dithers(model, rates, model.exposure_count_rate_err, model.count_rate, model.count_rate_err)
+    title = _title(model) if title else ""
+    return _ee_figure(model, series, curve, total, title=title, reason=reason, averaged=averaged)
+
+
+def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
+    with styled():
+        size = {"right": 0.7, "top": 0.45, "nrows": 2, "sharex": True, "height_ratios": (3, 2)}
+        figure, (top, below) = new_figure(5.2, 4.1, title=title, **size)
+        radius = model.radius
+        scaled = curve is not None and total is not None and np.isfinite(total) and total != 0
+        series.draw(top, radius, 0.06)
+        if scaled:
+            fine = total * curve.fine_effective
+            top.plot(curve.fine_radius, fine, color=MODEL, zorder=1, label="model PSF, sky subtracted")
+            _residuals(below, radius, series, total * curve.effective)
+            if averaged is not None and len(averaged[0]):
+                _mark_average(below, *averaged, total)
+        else:
+            note(below, reason or "no total count rate to scale the model to")
+        if np.isfinite(series.value).any():
+            top.legend(loc="lower right")
+            top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
+        else:
+            note(top, reason or "nothing was measured")
+        top.set_ylabel("Count rate [DN/s]")
+        below.set(ylabel="Data / model - 1 [%]", xlabel="Aperture radius [pix]", xlim=(0, 1.04 * radius[-1]))
+        if scale := model._instance["meta"][model.meta_key].get("pixel_scale"):
+            second_scale(top, "top", scale, "Aperture radius [arcsec]")
+        if scaled:
+            second_scale(top, "right", 1 / total, "Fraction of the total")
+        return figure
+
+
+def _residuals(axis, radius, series, model):
+    """Plot the difference from the model in percent.
+
+    The limits are chosen by the radii that a total is taken from: the core's centring residuals may leave the panel.
+    """
+    percent = replace(series, value=100 * series.value / model - 100, err=100 * series.err / np.abs(model))
+    percent.draw(axis, radius, 0.06, named=False)
+    axis.axhline(0, color=MODEL, zorder=1)
+    reach = (np.abs(percent.value) + percent.err)[:, radius >= min(5.0, radius[-1])]
+    limit = (
+        max(0.2, 1.3 * float(np.max(reach, initial=0.0, where=np.isfinite(reach)))) if np.isfinite(reach).any() else 1.0
+    )
+    axis.set_ylim(-limit, limit)
+    for value, style in zip(percent.value, series.styles, strict=True):
+        for beyond, marker, edge in ((value > limit, 6, limit), (value < -limit, 7, -limit)):
+            if beyond.any():
+                arrow = {"marker": marker, "color": style["color"], "ls": "none", "ms": 5, "clip_on": False}
+                axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **arrow)
+
+
+def _mark_average(axis, radii, err, total):
+    """Mark the radii that the total was averaged over, and its error."""
+    ends = np.array([radii[0] - 0.3, radii[-1] + 0.3])
+    axis.fill_between(ends, -100 * err, 100 * err, color=COLOURS[4], alpha=0.35, lw=0, zorder=0)
+    text = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
+    axis.text(0.98, 0.04, text, transform=axis.transAxes, ha="right", fontsize=8)
+
+
+def plot_sb_profile(model):
+    """Plot the surface brightness of one exposure against radius, with background level and clipped pixels.
+
+    Parameters
+    ----------
+    model : SBProfileModel
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Below, the share of each annulus's pixels that was left out as low.
+    """
+    series, record = _single(model.surface_brightness, model.surface_brightness_err), model.meta.sb
+    with styled():
+        size = {"top": 0.15, "nrows": 2, "sharex": True, "height_ratios": (3, 1)}
+        figure, (top, below) = new_figure(5.2, 4.1, title=_title(model), **size)
+        if np.isfinite(record.background_std) and record.background_std > 0:
+            top.axhline(record.background_std, color="0.6", ls=":", lw=1, label="scatter of the sky's pixels")
+        _sb_panel(top, model.radius, series, record.background, reason=_failure(model) or "nothing was measured")
+        percent = 100 * model.n_clipped / np.maximum(model.n_used + model.n_clipped, 1)
+        below.bar(model.radius, percent, width=model.half_width, color=COLOURS[1])
+        for radius, number in zip(model.radius, model.n_clipped, strict=True):
+            below.annotate(str(number), (radius, 0), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+        below.set(
+            ylabel="Clipped [%]", ylim=(0, max(1.0, 1.1 * np.max(percent))), xlabel="Mid-radius of the annulus [pix]"
+        )
+        return figure
+
+
+def plot_combined_sb(model, *, psfee=None, total=None, title=True):
+    """Plot the surface brightness of a group: each dither, their mean and, with a total, the model PSF.
+
+    Parameters
+    ----------
+    model : CombinedSBModel
+    psfee : PSFEE, optional
+        Encircled energy of the model PSF; the packaged one by default.
+    total : float, optional
+        Total count rate of the star [DN/s].
+    title : bool
+        Whether to name target, filter and subarray above the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    values, errors = model.exposure_surface_brightness, model.exposure_surface_brightness_err
+    series = _dithers(model, values, errors, model.surface_brightness, model.surface_brightness_err)
+    backgrounds = model.exposure_background[np.isfinite(model.exposure_background)]
+    with styled():
+        figure, axis = new_figure(5.2, 4.1, bottom=0.7, top=0.15, title=_title(model) if title else "")
+        light = None if total is None else _model_sb(model, psfee, total)
+        _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan, light=light)
+        axis.set_xlabel(
+            "Mid-radius of the annulus [pix]\nnegative: fainter than the subtracted starlight of the sky annulus"
+        )
+        return figure
+
+
+def _model_sb(model, psfee, total):
+    """The model star's surface brightness in rings of a pixel's width, less what the sky annulus holds of it."""
+    rings = next((ring for ring in exposure_backgrounds(model) if ring[0].size > 1), ((), ()))
+    fine = np.linspace(1.0, model.radius[-1], 200)
+    curve = partial((psfee or load_psfee()).ee, model.meta.group.filter)
+    try:
+        light = (curve(fine + 0.5) - curve(fine - 0.5)) / (2 * np.pi * fine) - annulus_light(curve, *rings)
+    except NirissEEError:
+        return None  # the figure of encircled energy says why
+    return fine, total * light
+
+
+def _sb_panel(axis, radius, series, background, *, reason="nothing was measured", light=None):
+    """Plot surface brightnesses on a logarithmic axis, the background beside them."""
+    series.draw(axis, radius, 0.12)
+    if np.isfinite(background):
+        axis.axhline(abs(background), color="0.4", ls="--", lw=1, label=f"background {background:.4g} DN/s/pix")
+    values = np.abs(series.value[np.isfinite(series.value) & (series.value != 0)])
+    if values.size:
+        # near zero the logarithm gives way to a straight scale: the outer annuli may be negative
+        axis.set_yscale("symlog", linthresh=float(10 ** np.floor(np.log10(np.percentile(values, 20)))))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+        axis.set_ylim(top=2.5 * max(values.max(), np.nan_to_num(abs(background))))
+    else:
+        note(axis, reason)
+    axis.set_ylabel("Surface brightness [DN/s/pix]")
+    if light is not None:
+        axis.plot(*light, color=MODEL, zorder=1, label="model PSF, sky subtracted")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="lower left")
+
+
+def _short(name):
+    """Shorten an exposure's name, for the legend: without program, observation and detector."""
+    parts = str(name).split("_")
+    standard = len(parts) == 4 and parts[0].startswith("jw")
+    return plain("_".join(parts[1:3]) if standard else name)[:40]
+
+
+def _title(model):
+    """Target, filter and subarray; of one exposure also the file's name."""
+    group = model._instance["meta"].get("group")
+    setup = "  ".join(str((group or group_of(model)).get(key) or "") for key in ("target", "filter", "subarray"))
+    return plain(setup) + ("" if group else f"\n{plain(model.meta.filename or 'in memory')}")
+
+
+def _failure(model):
+    return model._instance["meta"][model.meta_key].get("failure", "")
+
+
+# ---- a whole program
+
+
+def plot_abs_flux(model):
+    """Plot measured over expected electron rate, and PHOTMJSR over its predecessor, against wavelength.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One marker for each target and subarray; groups that failed are named.
+    """
+    table = model.table
+    facts = [FILTERS.get(str(name)) for name in table["filter"]]
+    nominal, predecessor = np.array([(f.pivot, f.photmjsr) if f else (np.nan, np.nan) for f in facts]).reshape(-1, 2).T
+    pivot = np.where(np.isfinite(table["pivot"]), table["pivot"], nominal)
+    several = [name for name in ("target", "subarray") if len(set(table[name])) > 1]
+    labels = [plain(" ".join(str(row[name]) for name in several)) for row in table]
+    with styled():
+        n_series = len(set(labels))
+        legend = 0.2 + 0.2 * -(-n_series // N_COLUMNS) if n_series > 1 else 0.0
+        size = {"left": 0.95, "bottom": 0.5 + legend, "top": 0.7, "nrows": 2, "sharex": True}
+        figure, (top, below) = new_figure(5.6, 4.8 + legend, **size)
+        _about_one(top, labels, pivot, table["ratio"], table["ratio_err"])
+        _about_one(below, labels, pivot, table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor)
+        top.set_ylabel("Measured / expected\nelectron rate")
+        below.set(ylabel="PHOTMJSR / predecessor\n(August 2022)", xlabel="Pivot wavelength [\N{MICRO SIGN}m]")
+        _name_filters(top, table, pivot)
+        if legend:
+            figure.legend(*top.get_legend_handles_labels(), loc="lower center", ncols=N_COLUMNS)
+        return figure
+
+
+def _about_one(axis, labels, wavelength, value, err):
+    """Plot the groups' values about 1, the series side by side where several have the same filter."""
+    good, names = np.isfinite(value) & np.isfinite(wavelength), list(dict.fromkeys(labels))
+    for index, label in enumerate(names):
+        mine = good & np.array([other == label for other in labels])
+        shift = 0.03 * (index - (len(names) - 1) / 2)  # micron
+        if mine.any():
+            points(axis, wavelength[mine] + shift, value[mine], err[mine], label=label or None, **series_style(index))
+    axis.axhline(1, color="0.5", lw=0.8, zorder=0)
+    axis.margins(y=0.15)
+    known = wavelength[np.isfinite(wavelength)]
+    if known.size:
+        axis.set_xlim(known.min() - 0.25, known.max() + 0.25)
+    if not good.any():
+        note(axis, "no expected rate: the star's spectrum was not found")
+
+
+def _name_filters(axis, table, wavelength):
+    """Name the filters above the panel, at their wavelengths; those that failed altogether with a cross."""
+    names, at = [], []
+    for name in dict.fromkeys(table["filter"][np.isfinite(wavelength)].tolist()):
+        mine = (table["filter"] == name) & np.isfinite(wavelength)
+        failed = all(str(status).startswith("failed") for status in table["status"][mine])
+        names.append("\N{MULTIPLICATION SIGN} " * failed + plain(name))
+        at.append(float(np.mean(wavelength[mine])))
+    edge_ticks(axis, "top", at, [""] * len(at))
+    gap = _LABEL_WIDTH * np.ptp(axis.get_xlim()) / (axis.figure.get_figwidth() * axis.get_position().width)
+    for x, name in zip(_apart(at, gap), names, strict=True):
+        axis.text(
+            x, 1.03, name, transform=axis.get_xaxis_transform(), rotation=90, fontsize=7, ha="center", va="bottom"
+        )
+
+
+def _apart(positions, gap):
+    """Move positions apart until neighbours are a gap away from each other, no further than need be."""
+    moved, order = np.array(positions, dtype=float), np.argsort(positions)
+    while np.any((missing := np.maximum(gap - np.diff(moved[order]), 0.0)) > 1e-6 * gap):
+        # neighbours in the way of each other move by half of what is missing each
+        moved[order[:-1]] -= missing / 2
+        moved[order[1:]] += missing / 2
+    return moved
+
+
+def plot_background(model):
+    """Plot the background of each exposure against time.
+
+    Parameters
+    ----------
+    model : AbsFluxModel
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One marker for each filter.
+    """
+    from astropy.time import Time
+
+    rows = model.exposures[np.isfinite(model.exposures["mjd"]) & np.isfinite(model.exposures["background"])]
+    with styled():
+        figure, axis = new_figure(5.6, 3.6, right=1.1, top=0.2)
+        if not len(rows):
+            note(axis, "no exposure with a time and a background")
+            axis.set_axis_off()
+            return figure
+        start = float(np.floor(rows["mjd"].min() * 24) / 24)
+        per_day, unit = (1, "Days") if np.ptp(rows["mjd"]) > 3 else (24, "Hours")
+        names = [name for name in FILTERS if name in rows["filter"]] + sorted(set(rows["filter"]) - set(FILTERS))
+        for index, name in enumerate(names):
+            mine = rows[rows["filter"] == name]
+            time = (mine["mjd"] - start) * per_day
+            points(axis, time, mine["background"], mine["background_err"], label=plain(name), **series_style(index))
+        since = Time(start, format="mjd", scale="utc").strftime("%Y-%m-%d %H:%M")
+        axis.set(xlabel=f"{unit} since {since} UTC", ylabel="Background [DN/s/pix]")
+        figure.legend(loc="center right")
+        return figure

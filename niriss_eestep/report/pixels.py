@@ -1,7 +1,5 @@
 """Figures of the pixels around the star: the stamp, the repair before and after, the star's model and what is left."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from niriss_eestep.measure.repair import PIXEL_KINDS
@@ -28,21 +26,48 @@ _STEP, _ROW = 1.05, 1.42
 _WIDE = 1.03
 
 
-@dataclass(frozen=True, slots=True)
 class _Panel:
-    """A square of the figure: what it is centred on and how far it reaches [pix], and where it stands."""
+    """A square of the figure, which shows the pixels around a star out to some reach [pix]."""
 
-    x: float
-    y: float
-    reach: float
-    left: float
-    bottom: float
+    def __init__(self, axis, record, reach, left, bottom):
+        from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 
-    def place(self, x, y):
-        """Place of a pixel in the figure; NaN outside the panel."""
-        u, v = (np.asarray(x) - self.x) / (2 * self.reach), (np.asarray(y) - self.y) / (2 * self.reach)
-        inside = (np.abs(u) <= 0.5) & (np.abs(v) <= 0.5)
-        return np.where(inside, u + self.left + 0.5, np.nan), np.where(inside, v + self.bottom + 0.5, np.nan)
+        self.axis, self.record, self.reach, self.left, self.bottom = axis, record, reach, left, bottom
+        shift = Affine2D().translate(-record["x_center"], -record["y_center"]).scale(1 / (2 * reach))
+        self.transform = shift.translate(left + 0.5, bottom + 0.5) + axis.transData
+        self.box = TransformedBbox(Bbox.from_bounds(left, bottom, 1, 1), axis.transData)
+        x, y = left, bottom
+        axis.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color="0.5", lw=0.5)
+
+    def plot(self, x, y, **style):
+        """Plot over the pixels, in the detector's coordinates [pix]."""
+        (line,) = self.axis.plot(x, y, transform=self.transform, **style)
+        line.set_clip_box(self.box)
+
+    def show(self, image, stretch, colours):
+        """Show what of a stamp lies in the panel; grey leaves the colours to the marks."""
+        from matplotlib import colormaps
+
+        if image is None:
+            style = {"ha": "center", "va": "center", "fontsize": 7}
+            self.axis.text(self.left + 0.5, self.bottom + 0.5, "no model", **style)
+            return
+        corner = np.array([self.record["stamp_x0"], self.record["stamp_y0"]])
+        centre = np.array([self.record["x_center"], self.record["y_center"]]) - corner
+        low = np.maximum(np.floor(centre - self.reach), 0).astype(int)
+        high = np.minimum(np.ceil(centre + self.reach) + 1, image.shape[::-1]).astype(int)
+        (left, below), (right, above) = low + corner - 0.5, high + corner - 0.5
+        drawn = self.axis.imshow(
+            np.ma.masked_invalid(image[low[1] : high[1], low[0] : high[0]]),
+            origin="lower",
+            extent=(left, right, below, above),
+            cmap=colormaps[colours].with_extremes(bad="#dbe9f6"),
+            norm=stretch,
+            interpolation="none",
+            aspect="auto",
+            transform=self.transform,
+        )
+        drawn.set_clip_box(self.box)
 
 
 def plot_stamp(model):
@@ -89,6 +114,8 @@ def plot_stamps(models, images=None):
 
 def _row(axis, model, images, bottom):
     """One exposure."""
+    from matplotlib.colors import AsinhNorm
+
     name = plain(model.meta.filename or "in memory").removesuffix("_eeprofile.asdf")
     stamp = model._instance.get("stamp")
     if stamp is None or not np.isfinite(stamp).any():
@@ -96,31 +123,29 @@ def _row(axis, model, images, bottom):
         axis.text(0, bottom + 0.5, f"{name}: {why}", fontsize=8)
         return
     record = model._instance["meta"]["ee"]
-    star, bar = _model_star(model, images), _stretch(model)
-    left = np.nan_to_num(model.stamp_repaired - star) if star is not None else None
-    size, reach = max(stamp.shape) / 2, float(model.radius[-1]) + 2.0
-    panels = [
-        _Panel(record["x_center"], record["y_center"], size if k == 0 else reach, k * _STEP, bottom) for k in range(5)
-    ]
-    for panel, image in zip(panels, (stamp, stamp, model.stamp_repaired, star, left), strict=True):
-        residual = image is left and left is not None
-        _show(axis, panel, image, record, _about_zero(bar) if residual else bar, "RdBu_r" if residual else "gray_r")
-    _circles(axis, panels[0], model)
-    for panel, kinds in zip(
-        panels[:3], (("sky outlier", "saturated"), list(_KIND_STYLES)[1:], ["repaired"]), strict=True
-    ):
-        _mark_kinds(axis, panel, model, kinds)
+    star, (width, low, high) = _model_star(model, images), _greys(model)
+    reaches = [max(stamp.shape) / 2] + 4 * [float(model.radius[-1]) + 2.0]
+    panels = [_Panel(axis, record, reach, k * _STEP, bottom) for k, reach in enumerate(reaches)]
+    greys = AsinhNorm(width, low, high)
+    for panel, image in zip(panels, (stamp, stamp, model.stamp_repaired, star), strict=False):
+        panel.show(image, greys, "gray_r")
+    left = None if star is None else np.nan_to_num(model.stamp_repaired - star)
+    panels[4].show(left, AsinhNorm(width, -high / 50, high / 50), "RdBu_r")
+    _circles(panels[0], model)
+    for panel, kinds in zip(panels, (("sky outlier", "saturated"), list(_KIND_STYLES)[1:], ["repaired"]), strict=False):
+        for kind in kinds:
+            j, i = np.nonzero(model.stamp_kind & PIXEL_KINDS[kind])
+            if len(i):
+                at = i + record["stamp_x0"], j + record["stamp_y0"]
+                panel.plot(*at, ls="none", label=kind, **_KIND_STYLES[kind])
     if neighbour := neighbour_of(model):
-        axis.plot(*panels[0].place(*neighbour), ls="none", label="neighbour", **_NEIGHBOUR)
-    _compass(axis, panels[0], model)
-    grey = f"greys {_short(bar.vmin)} to {_short(bar.vmax)} DN/s; asinh from the sky {record['background']:.3g}"
-    colours = (
-        f"; blue below, red above the model, \N{PLUS-MINUS SIGN}{_short(bar.vmax / 50)} DN/s"
-        if star is not None
-        else ""
-    )
+        panels[0].plot(*np.reshape(neighbour, (2, 1)), ls="none", label="neighbour", **_NEIGHBOUR)
+    _compass(panels[0], model)
+    scale = f"greys {_short(low)} to {_short(high)} DN/s, asinh"
+    if star is not None:
+        scale += f"; blue below, red above the model, \N{PLUS-MINUS SIGN}{_short(high / 50)} DN/s"
     axis.text(0, bottom - 0.07, name, fontsize=7, va="top")
-    axis.text(0, bottom - 0.17, grey + colours, fontsize=6, va="top", color="0.35")
+    axis.text(0, bottom - 0.17, scale, fontsize=6, va="top", color="0.35")
 
 
 def _model_star(model, images):
@@ -138,89 +163,35 @@ def _model_star(model, images):
     return unit * (np.sum(unit[used] * data[used]) / np.sum(unit[used] ** 2)) + record["background"]
 
 
-def _stretch(model):
-    """Asinh stretch from below the sky to the star: linear near the sky's noise, logarithmic in the star."""
-    from matplotlib.colors import AsinhNorm
-
-    usable = np.isfinite(model.stamp) & (
-        (model.stamp_kind & sum(PIXEL_KINDS[kind] for kind in ("flagged", "low", "unexplained"))) == 0
-    )
-    values = model.stamp[usable] if usable.any() else model.stamp[np.isfinite(model.stamp)]
+def _greys(model):
+    """Width, lower and upper end of an asinh stretch: linear near the sky's noise, logarithmic in the star [DN/s]."""
+    bad = sum(PIXEL_KINDS[kind] for kind in ("flagged", "low", "unexplained"))
+    finite = np.isfinite(model.stamp)
+    usable = finite & ((model.stamp_kind & bad) == 0)
+    values = model.stamp[usable if usable.any() else finite]
     low, sky, high = (float(v) for v in (*np.percentile(values, [1, 25]), values.max()))
     spread = max(sky - low, 1e-6 * abs(high), float(np.finfo(np.float32).tiny))
-    return AsinhNorm(linear_width=2 * spread, vmin=low - spread, vmax=max(high, low + spread))
+    return 2 * spread, low - spread, max(high, low + spread)
 
 
-def _about_zero(stretch):
-    """A stretch of differences: to two percent of the star's brightest pixel."""
-    from matplotlib.colors import AsinhNorm
-
-    return AsinhNorm(linear_width=stretch.linear_width, vmin=-stretch.vmax / 50, vmax=stretch.vmax / 50)
-
-
-def _show(axis, panel, image, record, stretch, colours):
-    """Show what of an image lies in a panel."""
-    from matplotlib import colormaps
-
-    edge = (panel.left, panel.left + 1, panel.bottom, panel.bottom + 1)
-    x, y = edge[0], edge[2]
-    axis.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color="0.5", lw=0.5)
-    if image is None:
-        axis.text(x + 0.5, y + 0.5, "no model PSF", ha="center", va="center", fontsize=7)
-        return
-    n = int(np.ceil(panel.reach))
-    padded = np.pad(np.asarray(image, dtype=float), n, constant_values=np.nan)
-    i, j = round(panel.x - record["stamp_x0"]) + n, round(panel.y - record["stamp_y0"]) + n
-    cut = padded[max(j - n, 0) : j + n + 1, max(i - n, 0) : i + n + 1]
-    extent = [
-        value
-        for at, size, start in ((round(panel.x) - panel.x, panel.reach, x), (round(panel.y) - panel.y, panel.reach, y))
-        for value in (start + 0.5 + (at - n - 0.5) / (2 * size), start + 0.5 + (at + n + 0.5) / (2 * size))
-    ]
-    drawn = axis.imshow(
-        np.ma.masked_invalid(cut),
-        origin="lower",
-        extent=extent,
-        # greys, so that the marks' colours keep their meaning
-        cmap=colormaps[colours].with_extremes(bad="#dbe9f6"),
-        norm=stretch,
-        interpolation="none",
-        aspect="auto",
-    )
-    from matplotlib.patches import Rectangle
-
-    drawn.set_clip_path(Rectangle((x, y), 1, 1, transform=axis.transData))
-
-
-def _circles(axis, panel, model):
+def _circles(panel, model):
     """Draw the apertures and the sky annulus."""
     record = model._instance["meta"]["ee"]
     sky = [radius for radius in (record["background_r_in"], record["background_r_out"]) if radius > 0]
+    angle = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
     for radii, style in (
         (model.radius[:-1], {"color": COLOURS[0], "lw": 0.3}),
         (model.radius[-1:], {"color": COLOURS[0], "lw": 0.8}),
         (sky, {"color": COLOURS[2], "lw": 0.8, "ls": "--"}),
     ):
         # as one line with gaps: an artist for each circle would take longer to draw
-        angle = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
-        across = np.asarray(radii, dtype=float)[:, None]
-        x, y = panel.x + across * np.cos(angle), panel.y + across * np.sin(angle)
-        axis.plot(*panel.place(x.ravel(), y.ravel()), **style)
+        x, y = np.multiply.outer(radii, np.cos(angle)), np.multiply.outer(radii, np.sin(angle))
+        panel.plot(record["x_center"] + x.ravel(), record["y_center"] + y.ravel(), **style)
 
 
-def _mark_kinds(axis, panel, model, kinds):
-    """Mark the pixels of some kinds."""
-    record = model._instance["meta"]["ee"]
-    for kind in kinds:
-        j, i = np.nonzero(model.stamp_kind & PIXEL_KINDS[kind])
-        if len(i):
-            x, y = panel.place(i + record["stamp_x0"], j + record["stamp_y0"])
-            axis.plot(x, y, ls="none", label=kind, **_KIND_STYLES[kind])
-
-
-def _compass(axis, panel, model):
+def _compass(panel, model):
     """Draw north and east, where the header has them, and the length of an arcsecond."""
-    length = 1 / (model._instance["meta"]["ee"]["pixel_scale"] * 2 * panel.reach)
+    axis, length = panel.axis, 1 / (model._instance["meta"]["ee"]["pixel_scale"] * 2 * panel.reach)
     x, y = panel.left + 0.06, panel.bottom + 0.06
     axis.plot([x, x + length], [y, y], color="black", lw=1.5, solid_capstyle="butt")
     axis.text(x + length + 0.03, y, '1"', fontsize=7, va="center")

@@ -54,7 +54,7 @@ def styled():
         yield
 
 
-def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0.35, **grid):
+def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0.35, title="", **grid):
     """Make a figure that belongs to no window and to no global list.
 
     The margins are given: finding them from the labels takes as long as drawing the figure.
@@ -62,9 +62,11 @@ def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0
     Parameters
     ----------
     width, height : float
-        [inch].
+        Without the title [inch].
     left, right, bottom, top : float
         Margins [inch].
+    title : str
+        Above all; makes the figure higher.
     **grid
         Passed to `matplotlib.figure.Figure.subplots`.
 
@@ -75,18 +77,16 @@ def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0
     """
     from matplotlib.figure import Figure
 
+    above = 0.1 + 0.18 * (1 + title.count("\n")) if title else 0.0
+    height, top = height + above, top + above
     figure = Figure(figsize=(width, height), layout="none")
-    figure.subplots_adjust(
-        left=left / width,
-        right=1 - right / width,
-        bottom=bottom / height,
-        top=1 - top / height,
-        hspace=0.06,
-        wspace=0.06,
-    )
+    place = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height}
+    figure.subplots_adjust(**place, hspace=0.06, wspace=0.06)
     axes = figure.subplots(**grid)
     for axis in figure.axes:
         axis.locator_params(nbins=6)  # a tick takes as long to draw as a hundred points
+    if title:
+        figure.suptitle(title, fontsize=10, y=1 - 0.06 / height)
     return figure, axes
 
 
@@ -124,8 +124,31 @@ def note(axis, text, *, size="small"):
     )
 
 
+def edge_ticks(axis, side, at, labels, **style):
+    """Label places on the upper or right edge of a panel: a second pair of axes takes ten times as long to draw.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        With its final limits.
+    side : {'top', 'right'}
+    at : sequence of float
+        In the data's units of that edge.
+    labels : sequence of str
+    **style
+        Of the text.
+    """
+    transform = axis.get_xaxis_transform() if side == "top" else axis.get_yaxis_transform()
+    style = {"ha": "center", "va": "bottom"} | style if side == "top" else {"ha": "left", "va": "center"} | style
+    turn = slice(None) if side == "top" else slice(None, None, -1)
+    along, across = np.repeat(np.asarray(at, dtype=float), 3), np.tile([0.98, 1.0, np.nan], len(at))
+    axis.plot(*(along, across)[turn], color="black", lw=0.8, transform=transform)
+    for value, label in zip(at, labels, strict=True):
+        axis.text(*(value, 1.01)[turn], label, transform=transform, **style)
+
+
 def second_scale(axis, side, factor, label):
-    """Label the upper or right edge of a panel in another unit: a second pair of axes takes ten times as long to draw.
+    """Give the upper or right edge of a panel a scale in another unit.
 
     Parameters
     ----------
@@ -140,25 +163,29 @@ def second_scale(axis, side, factor, label):
 
     top = side == "top"
     low, high = sorted(factor * value for value in (axis.get_xlim() if top else axis.get_ylim()))
-    ticks = [value for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
-    transform = axis.get_xaxis_transform() if top else axis.get_yaxis_transform()
-    ends = np.array([[value / factor, value / factor, np.nan] for value in ticks]).ravel()
-    marks = np.tile([0.98, 1.0, np.nan], len(ticks))
-    axis.plot(*((ends, marks) if top else (marks, ends)), color="black", lw=0.8, transform=transform)
-    style = {"transform": transform, "ha": "center" if top else "left", "va": "bottom" if top else "center"}
-    for value in ticks:
-        axis.text(*((value / factor, 1.01) if top else (1.01, value / factor)), f"{value:g}", fontsize=8, **style)
-    place = (0.5, 1.01 + 0.16 / _height(axis)) if top else (1.01 + 0.42 / _width(axis), 0.5)
-    centre = {"transform": axis.transAxes, "ha": "center", "va": "bottom" if top else "center"}
-    axis.text(*place, label, fontsize=8, rotation=0 if top else 270, **centre)
+    ticks = np.array([value for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high])
+    edge_ticks(axis, side, ticks / factor, [f"{value:g}" for value in ticks], fontsize=8)
+    width, height = axis.figure.get_size_inches() * axis.get_position().size
+    place = (0.5, 1.01 + 0.16 / height) if top else (1.01 + 0.42 / width, 0.5)
+    style = {"transform": axis.transAxes, "ha": "center", "va": "bottom" if top else "center", "fontsize": 8}
+    axis.text(*place, label, rotation=0 if top else 270, **style)
 
 
-def _height(axis):
-    return axis.get_position().height * axis.figure.get_figheight()
+def points(axis, x, y, err, *, color, **style):
+    """Plot points with their error bars, as lines with gaps: `errorbar` takes five times as long.
 
-
-def _width(axis):
-    return axis.get_position().width * axis.figure.get_figwidth()
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    x, y, err : ndarray, shape (n,)
+        Where ``err`` is not finite, there is no bar.
+    color : str
+    **style
+        Of the markers.
+    """
+    ends = np.stack([y - err, y + err, np.full(len(y), np.nan)], axis=1)
+    axis.plot(np.repeat(x, 3), ends.ravel(), color=color, zorder=style.get("zorder", 2))
+    axis.plot(x, y, color=color, ls="none", **style)
 
 
 def series_style(index):

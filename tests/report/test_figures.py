@@ -58,12 +58,12 @@ assert "matplotlib.pyplot" not in sys.modules
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def _points(axis, label=None):
-    """Points of the lines with markers: {label: (x, y)}."""
+def _points(axis):
+    """Points of the series, which are drawn with letters as markers: {label: (x, y)}."""
     return {
-        container.get_label(): container.lines[0].get_data()
-        for container in axis.containers
-        if hasattr(container, "lines")
+        line.get_label(): line.get_data()
+        for line in axis.lines
+        if line.get_linestyle() == "None" and isinstance(line.get_marker(), str)
     }
 
 

@@ -166,8 +166,9 @@ def test_products_of_another_run_are_not_shown(program, tmp_path):
     group.exposure_count_rate = 2 * group.exposure_count_rate
     group.save(str(tmp_path / group.meta.filename))
     bundle = read_bundle(path)
-    assert program.ee[1].meta.filename.removesuffix("_eeprofile.asdf") not in bundle.ee_profiles
-    assert list(bundle.combined_ee) == ["jw01094-o001_t001_niriss_f090w_sub128_eecombined.asdf"]
+    assert program.ee[1].meta.filename not in bundle.models
+    (combined,) = bundle.of_kind("combined_ee")
+    assert combined.meta.filename == "jw01094-o001_t001_niriss_f090w_sub128_eecombined.asdf"
     assert sum("another run" in remark for remark in bundle.remarks) == 2
 
 
@@ -180,7 +181,7 @@ def test_a_name_in_a_product_leads_to_no_other_directory(program, tmp_path):
     table["product"] = f"../{tmp_path.name}/{table['product'][0]}"
     model.exposures = table
     model.save(str(path))
-    assert read_bundle(path).combined_ee == {}
+    assert read_bundle(path).of_kind("combined_ee") == []
 
 
 def test_another_kind_of_product_is_refused(program, tmp_path):
