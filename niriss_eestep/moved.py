@@ -35,7 +35,7 @@ psf.image=reference.psf_images psf.ee_table=reference.ee_table reference.cache=r
 guards=reference.guards guards.asdf_file=reference.guards guards.fits_file=reference.guards
 products.validation=products.columns products.asdf_bytes=products.files products.verdict=products.groups
 pipeline.crds=pipeline.parameters combine.shared=combine.mean flux.aperture_correction=flux.total_rate
-reference.standard_stars=reference.stdspec
+reference.standard_stars=reference.stdspec report.profiles=report.figures report.program=report.figures
 """
 MOVED = dict(pair.split("=") for pair in _NAMES.split())
 
