@@ -28,7 +28,7 @@ optics=psf optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffract
 optics.build=psf.build optics.psf_image=reference.psf_images optics.image_ee=psf.image_ee
 products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.models
 products.complete=products.foreign simulate.instrument=simulate.detector simulate.accuracy=validate.accuracy
-report.accuracy=validate.figure integration=pipeline.integration measure.psf_model=measure.position
+report.accuracy=validate.figure integration=pipeline.integration measure.psf_model=measure.star_model
 measure.sources=measure.position measure.flatness=measure.background measure.surroundings=measure.noise
 measure.annuli=measure.geometry measure.pixels=measure.repair exposures.second_look=exposures.cut
 psf.image=reference.psf_images psf.ee_table=reference.ee_table reference.cache=reference.guards

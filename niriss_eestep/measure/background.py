@@ -391,20 +391,28 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
     return Sky(background, weights)
 
 
-def without_absurd_variances(exposure: Stamp, options: EEOptions) -> Stamp:
-    """Give pixels whose variance no noise explains the sky's own (spacetelescope/jwst issue 6367).
+def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
+    """Give a flat field without known error one, and pixels whose variance no noise explains the sky's own.
 
     Parameters
     ----------
     exposure : Stamp
     options : EEOptions
+        ``flat_err`` is not used where the exposure states its flat field's error.
 
     Returns
     -------
     Stamp
-        With a warning that counts them; the exposure itself where there are none, or where they are the half: see
-        `niriss_eestep.measure.quality.scatter_warning`.
+        With a warning that counts the implausible variances (spacetelescope/jwst issue 6367); where they are the half
+        they stay, and `niriss_eestep.measure.quality.scatter_warning` shows it.
     """
+    flat = exposure.flat_variance
+    if flat is not None and np.any(flat > 0):
+        exposure = replace(exposure, flat_scale=options.flat_err_scale)
+    elif options.flat_err > 0:
+        flat = np.where(exposure.bad, 0.0, (options.flat_err * exposure.image) ** 2)
+        variance = exposure.variance + flat
+        exposure = replace(exposure, flat_variance=flat, variance=variance, flat_scale=options.flat_err_scale)
     distance = distance_grid(exposure.image.shape, exposure.x - exposure.x_origin, exposure.y - exposure.y_origin)
     annulus = (distance > options.sky_radii[0]) & (distance < options.sky_radii[1]) & ~exposure.bad
     if not annulus.any():

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.position import Star
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import Star
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them

@@ -12,20 +12,12 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
-from niriss_eestep.measure.background import Sky, find_background, fixed_background, without_absurd_variances
+from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import repair_core
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.position import (
-    CENTROID_MARGIN,
-    Centroid,
-    PSFModel,
-    Star,
-    centre_of_mass,
-    locate_star,
-    star_at,
-)
+from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import (
@@ -37,8 +29,8 @@ from niriss_eestep.measure.repair import (
     repair_pixels,
     with_low_pixels,
 )
-from niriss_eestep.measure.stamp import Stamp, with_flat_error
-from niriss_eestep.measure.star_model import REACH, without_unexplained
+from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -80,17 +72,14 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     background's, the repaired pixels' own, and what the position's error moves into the aperture.
     """
     options, psf = options or EEOptions(), psf or PSFModel()
-    exposure = without_absurd_variances(with_flat_error(exposure, options.flat_err, options.flat_err_scale), options)
-    centroid, core_is_bad = locate_star(exposure, options, psf)
-    x, y, radii, shape = centroid.x, centroid.y, np.array(options.radii), exposure.bad.shape
-    star = star_at(x, y, find_background(exposure, x, y, options), psf)
-    if (explained := without_unexplained(exposure, star, radii[-1] + REACH)) is not exposure:
-        return measure_ee(explained, options, psf)
+    radii = np.array(options.radii)
+    exposure, star, centroid = place_star(exposure, options, psf, radii[-1] + REACH)
+    x, y, shape = star.x, star.y, exposure.bad.shape
     bad = with_low_pixels(exposure, star.distance, star.sky.background, options)
     weights = aperture_weights(shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
     core = star.distance <= options.core_radius - CENTROID_MARGIN
-    failure = _core_failure(exposure, star, core, options) if core_is_bad else ""
+    failure = _core_failure(exposure, star, core, options)
     todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
     repairs = _repair(exposure, bad, todo, core, star, options) if todo.any() else []
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
@@ -111,7 +100,10 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=sums.background,
-        **_settings(exposure, options, report),
+        core=report,
+        gain=exposure.gain,
+        pixel_scale=exposure.pixel_scale,
+        bad_pixel_method=options.bad_pixel_method,
         failure=failure,
         pixels=pixel_map(exposure, x, y, bad, star.sky, repairs, reach=radii[-1]),
         common=sums.common,
@@ -172,16 +164,6 @@ def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, opti
     return repairs
 
 
-def _settings(exposure: Stamp, options: EEOptions, core: CoreReport) -> dict[str, Any]:
-    """What a profile keeps of the exposure and the options."""
-    return {
-        "core": core,
-        "gain": exposure.gain,
-        "pixel_scale": exposure.pixel_scale,
-        "bad_pixel_method": options.bad_pixel_method,
-    }
-
-
 def _without(unusable: Mask, count_rate: Array, covariance: Array, failure: str) -> str:
     """Make NaN of what cannot be used, and of rates without error; why the profile failed."""
     unusable = unusable | ~np.isfinite(np.diagonal(covariance)) | bool(failure)
@@ -213,6 +195,8 @@ def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel) -> str:
 def _core_failure(exposure: Stamp, star: Star, core: Mask, options: EEOptions) -> str:
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
     in_core = exposure.bad & core
+    if not in_core.any():
+        return ""
     model = star.model if options.repair_core else None
     share = 1.0 if model is None else float(model[in_core].sum())
     if share <= options.repair_core_max and model is not None:
@@ -259,7 +243,10 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
         n_repaired=np.zeros(n, dtype=np.int64),
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=background,
-        **_settings(exposure, options, core),
+        core=core,
+        gain=exposure.gain,
+        pixel_scale=exposure.pixel_scale,
+        bad_pixel_method=options.bad_pixel_method,
         warnings=exposure.warnings,
         failure=reason,
         pixels=pixel_map(

@@ -19,8 +19,8 @@ from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.background import N_TERMS, SkyShape, fit_sky, judged
 from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.position import Star
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import Star
 
 SHAPES = ("column", "column_trend", "columns_drift", "row", "row_trend", "rows_drift", "neighbours", "excess")
 """What the noise of two pixels has in common: an offset of each column; what changes slowly along it; what changes

@@ -8,10 +8,13 @@ import numpy as np
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 
-DESTRIPE_METHODS = ("none", "rows", "columns", "both")
-BACKGROUND_METHODS = ("annulus", "constant", "none")
-BAD_PIXEL_METHODS = ("surface", "median", "psf", "none")
-CENTROID_METHODS = ("com", "quadratic", "1dg", "2dg")
+#: what the options of `EEOptions` that are words may be
+CHOICES = {
+    "background_method": ("annulus", "constant", "none"),
+    "bad_pixel_method": ("surface", "median", "psf", "none"),
+    "centroid_method": ("com", "quadratic", "1dg", "2dg"),
+    "destripe": ("none", "rows", "columns", "both"),
+}
 
 #: diagonal of the detector's 2048x2048 pixels, rounded up [pix]
 REACH_MAX = 2900.0
@@ -49,46 +52,6 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> Array:
             f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
         )
     return values
-
-
-def check_number(name: str, value: float, *, positive: bool = False) -> None:
-    """Check a parameter that is a length, an error or the like.
-
-    Parameters
-    ----------
-    name : str
-        The parameter's name, for the message.
-    value : float
-    positive : bool
-        Whether zero will not do.
-
-    Raises
-    ------
-    ParameterError
-        If it is not finite, or too small.
-    """
-    if not np.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ParameterError(f"{name} must be {'positive' if positive else 'zero or more'} and finite, got {value}")
-
-
-def check_centroid(method: str, box: int) -> None:
-    """Check how a centroid is to be measured.
-
-    Parameters
-    ----------
-    method : str
-    box : int
-        Side of the centroid box [pix].
-
-    Raises
-    ------
-    ParameterError
-        If ``method`` is unknown, or ``box`` is even or too small.
-    """
-    if method not in CENTROID_METHODS:
-        raise ParameterError(f"centroid_method must be one of {', '.join(CENTROID_METHODS)}; got {method!r}")
-    if box < 3 or box % 2 == 0:
-        raise ParameterError(f"centroid_box must be an odd number of pixels, 3 or more; got {box}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +116,17 @@ class EEOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
-        choices_of = {
-            "background_method": BACKGROUND_METHODS,
-            "bad_pixel_method": BAD_PIXEL_METHODS,
-            "destripe": DESTRIPE_METHODS,
-        }
-        for name, choices in choices_of.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ParameterError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
-        check_centroid(self.centroid_method, self.centroid_box)
-        for name in ("background_width", "low_sigma", "core_radius", "search_radius", "repair_core_max"):
-            check_number(name, getattr(self, name), positive=True)
-        for name in ("background_skip", "background_value_err", "max_shift", "flat_err", "flat_err_scale"):
-            check_number(name, getattr(self, name))
+        if self.centroid_box < 3 or self.centroid_box % 2 == 0:
+            raise ParameterError(f"centroid_box must be an odd number of pixels, 3 or more; got {self.centroid_box}")
+        positive = ("background_width", "low_sigma", "core_radius", "search_radius", "repair_core_max")
+        for name in (*positive, "background_skip", "background_value_err", "max_shift", "flat_err", "flat_err_scale"):
+            value = getattr(self, name)
+            if not np.isfinite(value) or value < 0 or (name in positive and value == 0):
+                least = "positive" if name in positive else "zero or more"
+                raise ParameterError(f"{name} must be {least} and finite, got {value}")
         for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
             if reach > REACH_MAX:
                 raise ParameterError(
@@ -183,6 +144,10 @@ class EEOptions:
         """Radii of the sky annulus [pix]."""
         r_in = max(self.radii) + self.background_skip
         return r_in, r_in + self.background_width
+
+
+#: options of both measurements, beside the radii
+_SHARED = ("background_width", "low_sigma", "core_radius", "centroid_method", "centroid_box", "search_radius")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +192,11 @@ class SBOptions:
             raise ParameterError(
                 f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
             )
-        for name in ("low_sigma", "background_inner", "background_width"):
-            check_number(name, getattr(self, name), positive=True)
+        check_radii([self.background_inner], "background_inner")
         self.ee_options()
 
     def ee_options(self) -> EEOptions:
         """Return the options that finding the star and its sky share with the EE profile."""
         return EEOptions(
-            radii=(self.background_inner,),
-            background_skip=0.0,
-            background_width=self.background_width,
-            core_radius=self.core_radius,
-            centroid_method=self.centroid_method,
-            centroid_box=self.centroid_box,
-            search_radius=self.search_radius,
+            radii=(self.background_inner,), background_skip=0.0, **{name: getattr(self, name) for name in _SHARED}
         )

@@ -1,4 +1,4 @@
-"""The star's position, what is known of its PSF beforehand, and the other point sources of an image."""
+"""Where the star is on an image, and what other point sources there are."""
 
 import warnings
 from collections.abc import Callable
@@ -9,93 +9,16 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.options import EEOptions, check_centroid
 from niriss_eestep.measure.stamp import Stamp
 
 Render = Callable[[float, float, tuple[int, int]], Array]
-Curve = Callable[..., Array]
-
-
-@dataclass(frozen=True, slots=True)
-class PSFModel:
-    """The model PSF of an exposure's filter.
-
-    Parameters
-    ----------
-    render : callable, optional
-        ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
-        for ``repair_core``.
-    ee, ee_err : callable, optional
-        ``ee(radius)``: encircled energy, and its standard error: how well the core is known for ``repair_core``
-        (`niriss_eestep.measure.core_repair`).
-    mean_ee : callable, optional
-        ``mean_ee(radius)``: encircled energy of ``render``'s images, averaged over pixel phases.
-    """
-
-    render: Render | None = None
-    ee: Curve | None = None
-    ee_err: Curve | None = None
-    mean_ee: Callable[[Array], Array] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Star:
-    """A star on a stamp.
-
-    Parameters
-    ----------
-    x, y : float
-        Where it is in the stamp's frame [pix].
-    distance : ndarray, shape (ny, nx)
-        Of each pixel from it [pix].
-    sky : Sky
-    model : ndarray, shape (ny, nx), or None
-        Fraction of its light in each pixel by the model PSF, less that in the sky annulus; None where there is no
-        image of the PSF.
-    psf : PSFModel
-    """
-
-    x: float
-    y: float
-    distance: Array
-    sky: Sky
-    model: Array | None
-    psf: PSFModel
-
-
-def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
-    """Put a star's model where it is, less its own light in the sky annulus: what it leaves in the image less the sky.
-
-    That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much low.
-
-    Parameters
-    ----------
-    x, y : float
-        The star in the stamp's frame [pix].
-    sky : Sky
-    psf : PSFModel
-
-    Returns
-    -------
-    Star
-    """
-    shape = sky.weights.shape
-    model = None if psf.render is None else psf.render(x, y, shape)
-    if model is not None:
-        model = np.asarray(model - np.sum(sky.weights * model))
-    return Star(x, y, distance_grid(shape, x, y), sky, model, psf)
-
 
 #: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
 _CONVERGED = 1e-4
 _MAX_ITERATIONS = 100
 #: a model PSF is fitted this far from where the star was found at most, along either axis [pix]
 _FIT_REACH = 2.0
-#: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
-#: beyond the core must not fail an exposure for it
-CENTROID_MARGIN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,10 +329,7 @@ def measure_centroid(
     ------
     ExposureError
         If there is no star.
-    ParameterError
-        If ``method`` or ``box`` is unknown.
     """
-    check_centroid(method, box)
     peak_x, peak_y = find_star(image, bad, near=first, radius=search_radius)
     filled = fill_for_search(image, bad)
     x_err = y_err = np.nan
@@ -425,62 +345,6 @@ def measure_centroid(
             f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
         )
     return Centroid(new_x, new_y, x_err, y_err, shift, method)
-
-
-def _without_background(exposure: Stamp) -> Array:
-    """The image less a rough background, for finding and centring the star."""
-    good = exposure.image[~exposure.bad]
-    if good.size == 0:
-        raise ExposureError(f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad")
-    # the faint quarter of a stamp is sky, whatever the star's wing does
-    return exposure.image - np.percentile(good, 25)
-
-
-def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None) -> tuple[Centroid, bool]:
-    """Measure the star's centroid, by the model PSF where bad pixels in the core bias any other.
-
-    Parameters
-    ----------
-    exposure : Stamp
-    options : EEOptions
-    psf : PSFModel, optional
-
-    Returns
-    -------
-    centroid : Centroid
-        In the stamp's frame.
-    core_is_bad : bool
-        Whether bad pixels lie within the core radius.
-
-    Raises
-    ------
-    ExposureError
-        If there is no star.
-    """
-    image = _without_background(exposure)
-    x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
-    render = psf.render if psf is not None and options.repair_core else None
-
-    def is_bad(x: float, y: float) -> bool:
-        distance = distance_grid(image.shape, x, y)
-        return bool(np.any(exposure.bad & (distance <= options.core_radius - CENTROID_MARGIN)))
-
-    method, box, reach = options.centroid_method, options.centroid_box, options.search_radius
-    try:
-        found = measure_centroid(
-            image, exposure.variance, exposure.bad, (x, y), method=method, box=box, search_radius=reach
-        )
-    except ExposureError:
-        start = find_star(image, exposure.bad, near=(x, y), radius=reach)
-        if render is None or not is_bad(*start):
-            raise
-        # what is left of a saturated core need not settle anywhere; the model PSF does
-        found = Centroid(*start, np.nan, np.nan, np.nan, "psf")
-    core_is_bad = is_bad(found.x, found.y)
-    if core_is_bad and render is not None:
-        fit_x, fit_y, _ = fit_psf(image, exposure.bad, found.x, found.y, render, radius=options.core_radius)
-        found = Centroid(fit_x, fit_y, np.nan, np.nan, float(np.hypot(fit_x - x, fit_y - y)), "psf")
-    return found, core_is_bad
 
 
 #: apertures by which a source is compared with the PSF, the second one for its flux, and the sky around it [pix]

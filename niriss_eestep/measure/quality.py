@@ -13,10 +13,10 @@ from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.position import Star, centre_of_mass, fill_for_search
+from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import excess_light
+from niriss_eestep.measure.star_model import Star, excess_light
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors

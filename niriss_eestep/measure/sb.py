@@ -7,20 +7,14 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.apertures import sum_apertures
-from niriss_eestep.measure.background import (
-    Background,
-    Sky,
-    find_background,
-    fixed_background,
-    without_absurd_variances,
-)
-from niriss_eestep.measure.geometry import Annuli, annuli_about, distance_grid, mean_weights, unseen_variance
+from niriss_eestep.measure.background import Background, Sky, fixed_background
+from niriss_eestep.measure.geometry import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.options import SBOptions
-from niriss_eestep.measure.position import Centroid, PSFModel, locate_star, star_at
+from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import without_unexplained
+from niriss_eestep.measure.star_model import PSFModel, place_star
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
@@ -53,19 +47,12 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         If there is no star, or too little sky.
     """
     options = options or SBOptions()
-    radii = np.array(options.radii)
-    shared = options.ee_options()
-    exposure = without_absurd_variances(exposure, shared)
-    centroid, _ = locate_star(exposure, shared, psf)
-    x, y = centroid.x, centroid.y
-    shape = exposure.image.shape
-    sky = find_background(exposure, x, y, shared)
-    outer = max(radii[-1] + options.half_width, sky.background.r_out) + BOX  # as far as the trend looks
-    if (explained := without_unexplained(exposure, star_at(x, y, sky, psf or PSFModel()), outer)) is not exposure:
-        return measure_sb(explained, options, psf)
-    sky = _whole_sky(exposure, sky, x, y)
+    radii, shared = np.array(options.radii), options.ee_options()
+    outer = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
+    exposure, star, centroid = place_star(exposure, shared, psf, outer)
+    x, y, distance, shape = star.x, star.y, star.distance, exposure.image.shape
+    sky = _whole_sky(exposure, star.sky, x, y)
     background = sky.background
-    distance = distance_grid(shape, x, y)
     level = _lowest(background, options)
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped

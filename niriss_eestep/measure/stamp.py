@@ -1,6 +1,6 @@
 """The stamp around the star: all that is kept of an exposure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,27 +87,3 @@ class Stamp:
 
 #: its former name
 StarExposure = Stamp
-
-
-def with_flat_error(stamp: Stamp, flat_err: float, scale: float) -> Stamp:
-    """Give an exposure whose flat field has no known error one.
-
-    Parameters
-    ----------
-    stamp : Stamp
-    flat_err : float
-        Fractional error of each pixel's response; not used where the exposure states its own.
-    scale : float
-        Scale over which the flat field's errors are correlated, stated or not [pix].
-
-    Returns
-    -------
-    Stamp
-    """
-    flat, variance = stamp.flat_variance, stamp.variance
-    if flat is None or not np.any(flat > 0):
-        if flat_err == 0:
-            return stamp
-        flat = np.where(stamp.bad, 0.0, (flat_err * stamp.image) ** 2)
-        variance = variance + flat
-    return replace(stamp, flat_variance=flat, variance=variance, flat_scale=scale)

@@ -1,4 +1,4 @@
-"""Every pixel of an exposure beside the model image of its star: bad pixels that no flag tells, and light of others.
+"""The star on its stamp, beside its model image: where it is, bad pixels that no flag tells, and light of others.
 
 A star's image differs from a model PSF by what the wavefront of its day does. Single in-flight wavefronts of 56, 68
 and 80 nm rms, with and without inter-pixel capacitance, at random pixel phases in the 12 filters (576 images), stay
@@ -12,6 +12,7 @@ and the core), S the sum of the squares of the model (a sharp PSF has bright spe
 wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond both is not the star's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +20,15 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.position import PSFModel, Star, fill_for_search, fit_psf, star_at
+from niriss_eestep.measure.background import Sky, find_background, with_sound_errors
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.options import EEOptions
+from niriss_eestep.measure.position import Centroid, Render, fill_for_search, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import Stamp
+
+#: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
+#: beyond the core must not fail an exposure for it
+CENTROID_MARGIN = 0.3
 
 #: coefficients of the tolerance; see the module's docstring
 _LOCAL, _SPECKLE, _FLOOR = 0.35, 0.25, 1e-4
@@ -58,23 +65,162 @@ REACH = 0.7
 _LISTED = 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """A star beside its model.
+@dataclass(frozen=True, slots=True)
+class PSFModel:
+    """The model PSF of an exposure's filter.
 
     Parameters
     ----------
-    rate : float
-        Count rate of the star by the model [DN/s].
-    residual : ndarray, shape (ny, nx)
-        Image less background and model [DN/s].
-    ratio : ndarray, shape (ny, nx)
-        Its size over what the PSF and the noise allow; above 1 no star explains the pixel. Not of bad pixels alone.
+    render : callable, optional
+        ``render(x, y, shape)``: fraction of the star's light in each pixel of the stamp; for the method 'psf' and
+        for ``repair_core``.
+    ee, ee_err : callable, optional
+        ``ee(radius)``: encircled energy, and its standard error: how well the core is known for ``repair_core``
+        (`niriss_eestep.measure.core_repair`).
+    mean_ee : callable, optional
+        ``mean_ee(radius)``: encircled energy of ``render``'s images, averaged over pixel phases.
     """
 
-    rate: float
-    residual: Array
-    ratio: Array
+    render: Render | None = None
+    ee: Callable[..., Array] | None = None
+    ee_err: Callable[..., Array] | None = None
+    mean_ee: Callable[[Array], Array] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Star:
+    """A star on a stamp.
+
+    Parameters
+    ----------
+    x, y : float
+        Where it is in the stamp's frame [pix].
+    distance : ndarray, shape (ny, nx)
+        Of each pixel from it [pix].
+    sky : Sky
+    model : ndarray, shape (ny, nx), or None
+        Fraction of its light in each pixel by the model PSF, less that in the sky annulus; None where there is no
+        image of the PSF.
+    tolerance : ndarray, shape (ny, nx), or None
+        How far its light may differ from the model in each pixel, as a fraction of all of it.
+    psf : PSFModel
+    """
+
+    x: float
+    y: float
+    distance: Array
+    sky: Sky
+    model: Array | None
+    tolerance: Array | None
+    psf: PSFModel
+
+
+def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
+    """Put a star's model where it is, less its own light in the sky annulus: what it leaves in the image less the sky.
+
+    That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much low.
+
+    Parameters
+    ----------
+    x, y : float
+        The star in the stamp's frame [pix].
+    sky : Sky
+    psf : PSFModel
+
+    Returns
+    -------
+    Star
+    """
+    shape = sky.weights.shape
+    distance = distance_grid(shape, x, y)
+    if psf.render is None:
+        return Star(x, y, distance, sky, None, None, psf)
+    model = psf.render(x, y, shape)
+    model = np.asarray(model - np.sum(sky.weights * model))
+    return Star(x, y, distance, sky, model, psf_tolerance(model, distance), psf)
+
+
+def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: float) -> tuple[Stamp, Star, Centroid]:
+    """Find the star of a stamp and the sky that it stands on, without the unflagged pixels that no star explains.
+
+    Parameters
+    ----------
+    stamp : Stamp
+    options : EEOptions
+    psf : PSFModel, optional
+    reach : float
+        Pixels up to this distance from the star are compared with its model [pix].
+
+    Returns
+    -------
+    stamp : Stamp
+        With the errors that `with_sound_errors` gives it, and those pixels as bad ones.
+    star : Star
+    centroid : Centroid
+        In the stamp's frame.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star, or too little sky.
+    """
+    stamp = with_sound_errors(stamp, options)
+    while True:
+        centroid = locate_star(stamp, options, psf)
+        star = star_at(
+            centroid.x, centroid.y, find_background(stamp, centroid.x, centroid.y, options), psf or PSFModel()
+        )
+        explained = without_unexplained(stamp, star, reach)
+        if explained is stamp:
+            return stamp, star, centroid
+        stamp = explained
+
+
+def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None) -> Centroid:
+    """Measure the star's centroid, by the model PSF where bad pixels in the core bias any other.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    options : EEOptions
+    psf : PSFModel, optional
+
+    Returns
+    -------
+    Centroid
+        In the stamp's frame.
+
+    Raises
+    ------
+    ExposureError
+        If there is no star.
+    """
+    bad = exposure.bad
+    if bad.all():
+        raise ExposureError(f"every pixel near x={exposure.x:.1f}, y={exposure.y:.1f} is bad")
+    # the faint quarter of a stamp is sky, whatever the star's wing does
+    image = exposure.image - np.percentile(exposure.image[~bad], 25)
+    first, reach = (exposure.x - exposure.x_origin, exposure.y - exposure.y_origin), options.search_radius
+    render = psf.render if psf is not None and options.repair_core else None
+    failure = None
+    try:
+        found = measure_centroid(
+            image, exposure.variance, bad, first,
+            method=options.centroid_method, box=options.centroid_box, search_radius=reach,
+        )  # fmt: skip
+    except ExposureError as error:
+        # what is left of a saturated core need not settle anywhere; the model PSF does
+        found, failure = (
+            Centroid(*find_star(image, bad, near=first, radius=reach), np.nan, np.nan, np.nan, "psf"),
+            error,
+        )
+    distance = distance_grid(bad.shape, found.x, found.y)
+    if render is not None and np.any(bad & (distance <= options.core_radius - CENTROID_MARGIN)):
+        x, y, _ = fit_psf(image, bad, found.x, found.y, render, radius=options.core_radius)
+        return Centroid(x, y, np.nan, np.nan, float(np.hypot(x - first[0], y - first[1])), "psf")
+    if failure is not None:
+        raise failure
+    return found
 
 
 def psf_tolerance(model: Array, distance: Array) -> Array:
@@ -97,7 +243,7 @@ def psf_tolerance(model: Array, distance: Array) -> Array:
     return np.asarray(_LOCAL * brightest + _SPECKLE * sharpness / np.maximum(distance, 2.0) ** 2 + _FLOOR)
 
 
-def compare(exposure: Stamp, bad: Mask, star: Star) -> Comparison:
+def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array]:
     """Compare an exposure with the model image of its star, pixel by pixel.
 
     The star's rate is the weighted median of the pixels' ratios to the model, which a few bad ones do not move.
@@ -112,20 +258,25 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> Comparison:
 
     Returns
     -------
-    Comparison
+    rate : float
+        Count rate of the star by the model [DN/s].
+    residual : ndarray, shape (ny, nx)
+        Image less background and model [DN/s].
+    ratio : ndarray, shape (ny, nx)
+        Its size over what the PSF and the noise allow; above 1 no star explains the pixel. Not of bad pixels alone.
     """
-    if star.model is None:
+    if star.model is None or star.tolerance is None:
         raise ParameterError("a comparison needs a model of the star")
     background, model, distance = star.sky.background, star.model, star.distance
     image = exposure.image - background.value
     use = ~bad & (distance <= _CORE) & (model > _CORE_SHARE * model.max())
     if not use.any():
-        return Comparison(0.0, image, np.zeros(image.shape))
+        return 0.0, image, np.zeros(image.shape)
     ratio, weight = image[use] / model[use], np.sqrt(model[use])
     order = np.argsort(ratio)
     rate = float(ratio[order][np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)])
     light = max(rate, 0.0) * model
-    allowed = max(rate, 0.0) * psf_tolerance(model, distance)
+    allowed = max(rate, 0.0) * star.tolerance
     variance = np.where(exposure.bad, 0.0, exposure.variance)
     # a pixel that should be brighter has the noise that it would have then: an electron's variance, read noise and all
     electron = max(float(np.median(variance[use] / np.maximum(np.abs(image[use]), np.finfo(float).tiny))), 0.0)
@@ -134,7 +285,7 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> Comparison:
     edge = np.where(image > light, light + allowed, dark)
     reach = np.abs(edge - light) + _SIGMA * np.sqrt(noise + electron * np.maximum(edge - image, 0.0))
     residual = np.where(exposure.bad, 0.0, image - rate * model)
-    return Comparison(rate, residual, np.abs(residual) / np.where(reach > 0, reach, np.inf))
+    return rate, residual, np.abs(residual) / np.where(reach > 0, reach, np.inf)
 
 
 def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
@@ -155,7 +306,7 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
         image is of something else. Light that a second star would give is no bad pixel's.
     """
     near = star.distance <= reach
-    if star.model is None or not np.max(compare(exposure, exposure.bad, star).ratio, where=near, initial=0.0) > 1:
+    if star.model is None or not np.max(compare(exposure, exposure.bad, star)[2], where=near, initial=0.0) > 1:
         return exposure
     odd = _fit_without(exposure, star, reach)
     if odd is None or (odd & (star.distance <= _BOX)).any():
@@ -185,16 +336,16 @@ def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
     """Fit the star without the pixels that stand out, until none does; None where that does not end."""
     image, out = exposure.image - star.sky.background.value, np.zeros(exposure.bad.shape, dtype=bool)
     for _ in range(_ROUNDS):
-        found, near = compare(exposure, exposure.bad | out, star), star.distance <= reach
-        ratio = np.where(near, found.ratio, 0.0)
+        (rate, residual, ratio), near = compare(exposure, exposure.bad | out, star), star.distance <= reach
+        ratio = np.where(near, ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
-        if found.rate > 0 and worst <= 1:
-            bad = _of_bad_pixels(out & (ratio > 1), found.residual, star)
+        if rate > 0 and worst <= 1:
+            bad = _of_bad_pixels(out & (ratio > 1), residual, star)
             # the very value of several dead pixels no measurement repeats
-            values, count = np.unique(exposure.image[bad & (found.residual < 0)], return_counts=True)
+            values, count = np.unique(exposure.image[bad & (residual < 0)], return_counts=True)
             return bad | (near & ~exposure.bad & np.isin(exposure.image, values[count > 1]))
         out |= ratio > max(1.0, 0.5 * worst)
-        if not found.rate > 0 or out.sum() > _MOST or star.psf.render is None:
+        if not rate > 0 or out.sum() > _MOST or star.psf.render is None:
             return None
         if (out & (star.distance <= _BOX)).any():
             try:
@@ -245,20 +396,20 @@ def excess_light(stamp: Stamp, star: Star, reach: float) -> tuple[float, float, 
         its distance from the star [pix]. None where nothing stands out.
     """
     background = replace(star.sky.background, value=0.0)
-    found = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, background=background)))
-    if star.model is None or not found.rate > 0:
+    rate, residual, _ = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, background=background)))
+    if star.model is None or not rate > 0:
         return None
     kernel = aperture_weights((3, 3), 1.0, 1.0, np.array([_CIRCLE]))[0]
     light, expected, good = (
         scipy.ndimage.correlate(image, kernel, mode="constant")
-        for image in (np.where(stamp.bad, 0.0, found.residual), star.model, (~stamp.bad).astype(float))
+        for image in (np.where(stamp.bad, 0.0, residual), star.model, (~stamp.bad).astype(float))
     )
     noise = scipy.ndimage.correlate(np.where(stamp.bad, 0.0, stamp.variance), kernel**2, mode="constant")
     limit = _CIRCLE_LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _CIRCLE_FLOOR
     look = (star.distance >= _CIRCLE_FROM) & (star.distance <= reach) & (good > 0.67 * kernel.sum())
-    over = np.where(look, light - found.rate * limit - _SIGMA * np.sqrt(noise), -np.inf)
+    over = np.where(look, light - rate * limit - _SIGMA * np.sqrt(noise), -np.inf)
     j, i = np.unravel_index(np.argmax(over), over.shape)
     if not over[j, i] > 0:
         return None
-    fraction = float(light[j, i] / (found.rate * expected.max()))
+    fraction = float(light[j, i] / (rate * expected.max()))
     return fraction, float(i), float(j), float(star.distance[j, i])

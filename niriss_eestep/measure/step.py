@@ -21,10 +21,10 @@ from niriss_eestep.exposures.cut import (
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.repair import BOX
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.models import open as open_product

@@ -18,8 +18,8 @@ from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.simulate.detector import READ_NOISE, Subarray, choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.effects import Effects, seen_in
 from niriss_eestep.simulate.scene import PSF, Blemishes, Scene, SimulatedImage, Star, draw_pattern, simulate_image

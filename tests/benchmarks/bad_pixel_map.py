@@ -22,7 +22,7 @@ from astropy.io import fits
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.position import PSFModel
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.psf.build import Sampling, build_filter
 from niriss_eestep.psf.references import photon_flux
 from niriss_eestep.psf.wavefront import inflight

@@ -21,8 +21,8 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from niriss_eestep.flux.total_rate import total_rate
 from niriss_eestep.instrument import GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.simulate.detector import READ_NOISE, sky_background
 from niriss_eestep.simulate.effects import share_moved

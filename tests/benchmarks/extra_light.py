@@ -13,7 +13,7 @@ import numpy as np
 from niriss_eestep.combine.mean import combine_profiles, extra_light
 from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.position import PSFModel
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate.detector import Readout
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image

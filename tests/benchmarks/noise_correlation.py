@@ -12,7 +12,7 @@ import numpy as np
 
 from niriss_eestep.measure import apertures
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.position import PSFModel
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.report.style import COLOURS, new_figure, styled
 from niriss_eestep.simulate.effects import Effects

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.options import BACKGROUND_METHODS
-from niriss_eestep.measure.position import PSFModel
+from niriss_eestep.measure.options import CHOICES
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.star_model import PSFModel
 
 #: the same cases in every run of the tests; ``FUZZ_EXAMPLES=20000 pytest tests/fuzz`` looks for others, at random
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
@@ -81,7 +81,7 @@ ee_options = st.fixed_dictionaries(
         "radii": radii,
         "background_skip": numbers,
         "background_width": numbers,
-        "background_method": st.sampled_from(BACKGROUND_METHODS),
+        "background_method": st.sampled_from(CHOICES["background_method"]),
         "background_value": numbers,
         "background_value_err": numbers,
         "bad_pixel_method": st.sampled_from(["surface", "median", "psf", "none", "magic"]),

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.options import check_centroid
+from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fit_psf
 
 
@@ -78,4 +78,4 @@ def test_a_model_psf_that_runs_off_is_an_error():
 )
 def test_how_a_centroid_is_measured_is_checked(method, box, message):
     with pytest.raises(ParameterError, match=message):
-        check_centroid(method, box)
+        EEOptions(centroid_method=method, centroid_box=box)

@@ -10,8 +10,8 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.position import PSFModel, star_at
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import PSFModel, star_at
 from niriss_eestep.psf.build import Sampling, build_filter
 from niriss_eestep.psf.references import photon_flux
 from niriss_eestep.psf.wavefront import inflight

@@ -9,8 +9,8 @@ import pytest
 from niriss_eestep.flux.total_rate import total_rate
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import measure_ee
-from niriss_eestep.measure.position import PSFModel
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
