@@ -12,15 +12,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from astropy import units
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
 from niriss_eestep.calibration.apcorr import ApertureCorrection
 from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.products.files import write_atomically
 
-CONVENTIONS = {"band": "photmjsr", "mono": "photmjsr_mono"}
-SR_TO_ARCSEC2 = (180 * 3600 / math.pi) ** 2
+#: which of a factor's values PHOTMJSR is, and what that stands for
+CONVENTIONS = {
+    "band": ("photmjsr", "photon-weighted mean of F_nu over the band, at the pivot wavelength"),
+    "mono": ("photmjsr_mono", "monochromatic F_nu of the standard stars at the pivot wavelength"),
+}
 PEDIGREE = re.compile(r"INFLIGHT( \d{4}-\d\d-\d\d){2}|GROUND|MODEL|SIMULATION|DUMMY")
 USEAFTER = "%Y-%m-%dT%H:%M:%S"
 PREDECESSOR_ERR = 0.03  # fractional, of the values of August 2022 (see reference.facts)
@@ -180,24 +185,25 @@ def photom_model(
     by_filter = given | ({name: _of_august_2022(name) for name in missing} if fill_missing else {})
     chosen = [by_filter[name] for name in FILTERS if name in by_filter]
     keys = [(FILTERS[factor.filter].header_filter, FILTERS[factor.filter].header_pupil) for factor in chosen]
+    attribute, meaning = CONVENTIONS[convention]
     # both conventions are known equally well: they differ by a ratio within the spectrum
-    values = [getattr(factor, CONVENTIONS[convention]) for factor in chosen]
+    values = [getattr(factor, attribute) for factor in chosen]
     errors = [each * factor.photmjsr_err / factor.photmjsr for each, factor in zip(values, chosen, strict=True)]
     model = NisImgPhotomModel(strict_validation=True)
     rows = [(*key, *pair) for key, *pair in zip(keys, values, errors, strict=True)]
     model.phot_table = np.array(rows, dtype=model.get_dtype("phot_table"))
     times = [factor.time for factor in chosen]
     for form in STEADY.keys() & {time.form for time in times}:
-        attribute = f"timecoeff_{form}"
-        setattr(model, attribute, _time_table(form, times, keys, model.get_dtype(attribute)))
-    notes = [f"PHOTMJSR is of the {_CONVENTION_TEXT[convention]}; uncertainty is one standard error, absolute."]
+        name = f"timecoeff_{form}"
+        setattr(model, name, _time_table(form, times, keys, model.get_dtype(name)))
+    notes = [f"PHOTMJSR is of the {meaning}; uncertainty is one standard error, absolute."]
     if missing:
         action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
         notes.append(f"No standard star in {', '.join(missing)}: {action}.")
-    notes += [f"{name} time dependence: {given[name].time.status}" for name in FILTERS if name in given]
+    notes += [f"{name} time dependence: {factor.time.status}" for name, factor in given.items()]
     _describe(model, "photom", provenance, notes)
     model.meta.photometry.pixelarea_steradians = PIXEL_SOLID_ANGLE
-    model.meta.photometry.pixelarea_arcsecsq = PIXEL_SOLID_ANGLE * SR_TO_ARCSEC2
+    model.meta.photometry.pixelarea_arcsecsq = (PIXEL_SOLID_ANGLE * units.sr).to_value(units.arcsec**2)
     return model
 
 
@@ -219,9 +225,9 @@ def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], proven
     ParameterError
         Where no filter is given.
     """
-    by_filter = _by_filter(corrections.items())
-    chosen = [facts for name, facts in FILTERS.items() if name in by_filter]
-    rows = [(facts.header_filter, facts.header_pupil, *row) for facts in chosen for row in by_filter[facts.name]]
+    rows = []
+    for name, mine in _by_filter(corrections.items()).items():
+        rows += [(FILTERS[name].header_filter, FILTERS[name].header_pupil, *row) for row in mine]
     model = NisImgApcorrModel(strict_validation=True)
     model.apcorr_table = np.array(rows, dtype=model.get_dtype("apcorr_table"))
     note = "apcorr allows for starlight in the sky annulus: 1 / (EE(r) - pi r^2 times its mean light per pixel)."
@@ -251,31 +257,21 @@ def save_reference(model: NisImgPhotomModel | NisImgApcorrModel, path: str | Pat
     if path.suffix != ".fits":
         raise ProductError(f"{path}: a reference file's name ends in .fits")
     model.validate()
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as directory:
-            # under its final name, which the header records
-            written = Path(model.save(str(Path(directory) / path.name)))
-            written.replace(path)
-    except OSError as error:
-        raise ProductError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with tempfile.TemporaryDirectory() as directory:
+        # under its final name, which the header records
+        write_atomically(path, Path(model.save(str(Path(directory) / path.name))).read_bytes())
     return path
 
 
-_CONVENTION_TEXT = {
-    "band": "photon-weighted mean of F_nu over the band, at the pivot wavelength",
-    "mono": "monochromatic F_nu of the standard stars at the pivot wavelength",
-}
-
-
 def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
-    """Return a mapping by filter, or say what is wrong."""
+    """Return a mapping by filter, in the order of wavelength, or say what is wrong."""
     pairs = [(filter_facts(name).name, item) for name, item in items]
     if not pairs:
         raise ParameterError("no filter: a reference file needs at least one")
     for name, number in Counter(name for name, _ in pairs).items():
         if number > 1:
             raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
-    return dict(pairs)
+    return {name: dict(pairs)[name] for name in FILTERS if name in dict(pairs)}
 
 
 def _of_august_2022(name: str) -> Factor:

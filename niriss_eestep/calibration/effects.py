@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
@@ -21,7 +20,7 @@ from niriss_eestep.calibration.fit import (
     standard_errors,
     widened,
 )
-from niriss_eestep.calibration.model import FREE, PRIORS, Problem, TimeShape, Visits, build, epochs_of
+from niriss_eestep.calibration.model import ALL, MEASURED, SCREENED, Problem, TimeShape, Visits, build, epochs_of
 from niriss_eestep.errors import ParameterError
 
 #: probability that an effect of one kind is claimed where there is none, of all its levels together
@@ -33,6 +32,8 @@ FALSE_ALARM_OF_FEW = 0.02
 OUTLIER = 0.002
 MOST_OUTLIERS = 0.2
 FORMS = ("exponential", "powerlaw")
+#: time scales that are tried, over the time that the visits span
+SCALES = np.geomspace(1 / 30, 3, 13)
 #: epochs asked for before a form with a time scale is tried
 EPOCHS_OF_FORMS = 6
 #: by how much -2 ln(likelihood) must fall for a form with a time scale: "very strong" evidence (Kass & Raftery 1995,
@@ -141,19 +142,6 @@ class Calibration:
         return lines
 
 
-def _priors(p: Problem, known: Sequence[str] = ("filter", "time scale", "count_rate")) -> Array:
-    """Return standard deviations of the fixed effects: none in effect, but of those whose prior is to hold.
-
-    While variances are estimated, stars' differences are no slope with count rate.
-    """
-    return np.array([c.prior if c.effect in known else FREE for c in p.fixed])
-
-
-#: effects with a prior where they are measured, and where the factors are: that of a time that is claimed is free
-MEASURED = ("filter", "time scale")
-ALL = (*MEASURED, *PRIORS)
-
-
 def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = OUTLIER) -> Calibration:
     """Calibrate a program.
 
@@ -190,29 +178,33 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
     used = visits.take(kept)
     shape = _time_shape(used, reference, linear, screened)
-    problem, shape, raw = _fitted(used, reference, shape, screened)
+    raw, shape = _fitted(used, reference, shape, screened)
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
-        problem, shape, raw = _fitted(used, reference, linear, screened)
-    why = constraints(used, problem.fixed)
-    wide = widened(raw.scales, problem)
-    effects = _effects(used, problem, raw.scales, wide, why, shape)
+        raw, shape = _fitted(used, reference, linear, screened)
+    why = constraints(used, raw.problem.fixed)
+    wide = widened(raw)
+    effects = _effects(used, raw, wide, why, shape)
     claimed = any(e.significant for e in effects if e.effect == "time")
     if shape.form != "linear":
         effects += _line_beside(used, reference, linear, raw.scales, shape.form)
-    priors = _priors(problem, [name for name in ALL if name != "time" or not claimed])
-    best = solve(problem, wide, prior=priors)
-    n_filters = len(visits.filters)
-    aperture = _of_apertures(best, used)
-    known = best.covariance[:n_filters, :n_filters]
-    wider = standard_errors(best, priors, np.eye(len(best.coefficients), n_filters)) / np.sqrt(np.diagonal(known))
-    covariance = known * np.outer(wider, wider) + aperture
-    value = np.exp(best.coefficients[:n_filters])
+    # a change in time that is claimed is free
+    known = [name for name in ALL if name != "time" or not claimed]
+    best = solve(raw.problem, wide, known)
+    of_filters = np.eye(len(best.coefficients), len(visits.filters))
+    # errors common to filters and visits: modes of the PSF
+    modes = best.influence(of_filters).T @ (
+        used.value[:, np.newaxis][:, :0] if used.aperture is None else used.aperture
+    )
+    own = best.covariance[: len(visits.filters), : len(visits.filters)]
+    wider = standard_errors(best, known, of_filters) / np.sqrt(np.diagonal(own))
+    covariance = own * np.outer(wider, wider) + modes @ modes.T
+    factor = np.exp(best.coefficients[: len(visits.filters)])
     return Calibration(
         visits.filters,
-        value,
-        value * np.sqrt(np.diagonal(covariance)),
+        factor,
+        factor * np.sqrt(np.diagonal(covariance)),
         covariance,
-        aperture,
+        modes @ modes.T,
         effects,
         shape if claimed else replace(shape, form="constant", amplitude={}),
         reference,
@@ -220,25 +212,15 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
         kept,
         reason,
         _parts(best, used, kept),
-        _moved(best, used, priors),
+        _moved(best, used, known),
         _messages(used, why, effects),
     )
-
-
-def _of_apertures(best: Solution, visits: Visits) -> Array:
-    """Return the covariance of the factors that errors common to filters and visits add: modes of the PSF."""
-    n_filters = len(visits.filters)
-    if visits.aperture is None:
-        return np.zeros((n_filters, n_filters))
-    moved = best.influence(np.eye(len(best.coefficients), n_filters)).T @ visits.aperture
-    return np.asarray(moved @ moved.T)
 
 
 def _line_beside(visits: Visits, reference: str, linear: TimeShape, scales: Scales, form: str) -> tuple[Effect, ...]:
     """Return what a linear change in time comes to, where another form was chosen."""
     problem = build(visits, reference=reference, shape=linear)
-    now = solve(problem, scales, prior=_priors(problem, MEASURED))
-    i = problem.index("time")[0]
+    now, (i, *_) = solve(problem, scales, MEASURED), problem.index("time")
     value, err = float(now.coefficients[i]), float(np.sqrt(now.covariance[i, i]))
     return (Effect("time", "all", "linear", value, err, False, True, f"{form} describes the visits better"),)
 
@@ -257,10 +239,8 @@ def _without_outliers(
     """Leave out, one after the other, visits that nothing in the model explains."""
     flexible = len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
     problem = build(visits, reference=reference, shape=shape, flexible=flexible)
-    prior = _priors(problem)
-    used = np.ones(visits.value.size, dtype=bool)
-    reason = [""] * visits.value.size
-    now = estimate(problem, prior=prior)
+    used, reason = np.ones(visits.value.size, dtype=bool), [""] * visits.value.size
+    now = estimate(problem)
     while outlier > 0:
         # each row against what all others predict of it: the residual's own weight is in its variance
         weighted = now.apply(now.residual)
@@ -278,7 +258,7 @@ def _without_outliers(
         for i in np.nonzero(far)[0]:
             reason[i] = f"outlier: {pull[i]:.1f} sigma from what the other visits predict"
         used &= ~far
-        now = estimate(problem, prior=prior, start=now.scales, used=used)
+        now = estimate(problem, now.scales, used)
     return used, reason, now.scales
 
 
@@ -287,29 +267,22 @@ def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scale
     n_epochs = len(set(epochs_of(visits.mjd)))
     if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
         return linear
-    span = float(np.ptp(visits.mjd))
     rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 4000]
     part = visits.take(rows)
     plain = _misfit(part, reference, linear, scales)
     price = EVIDENCE + np.log(n_epochs) + float(t.isf(_chance(scales.epoch_dof) / 2, max(scales.epoch_dof, 1.0))) ** 2
     found = []
     for form in FORMS:
-
-        def misfit(log_scale: float, form: str = form) -> float:
-            return _misfit(part, reference, replace(linear, form=form, scale=float(np.exp(log_scale))), scales)
-
-        grid = np.log(span) + np.linspace(np.log(1 / 30), np.log(3), 7)
-        lowest = grid[int(np.argmin([misfit(each) for each in grid]))]
-        bounds = lowest + np.array([-1, 1]) * (grid[1] - grid[0])
-        fine = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"maxiter": 7})
-        if (plain - fine.fun) * len(visits.value) / len(rows) > price:
-            found.append(replace(linear, form=form, scale=float(np.exp(fine.x))))
+        tried = [replace(linear, form=form, scale=scale * np.ptp(visits.mjd)) for scale in SCALES]
+        misfits = [_misfit(part, reference, shape, scales) for shape in tried]
+        if (plain - min(misfits)) * len(visits.value) / len(rows) > price:
+            found.append(tried[int(np.argmin(misfits))])
     if len(found) < 2:
         return (found or [linear])[0]
     fits = [_fitted(part, reference, shape, scales) for shape in found]
     # screened, both were within an epoch scatter that a wrong form leaves: the better one's own is smaller
-    own = min((fit[2].scales for fit in fits), key=lambda each: each.epoch)
-    best = min((fit[1] for fit in fits), key=lambda shape: _misfit(part, reference, shape, own))
+    own = min((raw.scales for raw, _ in fits), key=lambda each: each.epoch)
+    best = min((shape for _, shape in fits), key=lambda shape: _misfit(part, reference, shape, own))
     return replace(best, amplitude={})
 
 
@@ -321,7 +294,7 @@ def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) ->
         # free, in effect: anything narrower prefers the form with the smaller amplitudes
         given = {"time by filter": 1.0, "time slope": 1.0, "subarray by filter": 0.01**2, "star": 1.0}
         block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
-        now = solve(problem, replace(scales, block=block), prior=_priors(problem, MEASURED))
+        now = solve(problem, replace(scales, block=block), MEASURED)
         amplitude = _amplitudes(now, visits.filters)
     return float(now.problem.value @ now.apply(now.residual))
 
@@ -353,46 +326,40 @@ def _contrasts(p: Problem, column: int, filters: Sequence[str]) -> dict[str, Arr
     return found
 
 
-def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> tuple[Problem, TimeShape, Solution]:
+def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> tuple[Solution, TimeShape]:
     """Fit everything together, about the amplitudes and the time scale of the turn before."""
-    now = None
-    for turn in range(4 if shape.form != "linear" else 2):
+    # while the time scale is fitted, filters' amplitudes are hardly drawn together: it would make them small
+    for turn, held in enumerate((10.0, 1.0, 0.1, 1.0) if shape.form != "linear" else (1.0, 1.0)):
         problem = build(visits, reference=reference, shape=shape)
-        prior = _priors(problem)
-        if now is None:
+        if turn == 0:
             start = replace(start, block=np.array([block.variance for block in problem.blocks]))
-        now = estimate(problem, prior=prior, start=start) if turn < 3 else solve(problem, start, prior=prior)
-        start = _without_small(now, prior) if turn == 0 else now.scales
-        # while the time scale is fitted, filters' amplitudes are hardly drawn together: it would make them small
+        now = estimate(problem, start) if turn < 3 else solve(problem, start, SCREENED)
+        start = _without_small(now) if turn == 0 else now.scales
         of_time = np.array([block.name in ("time by filter", "time slope") for block in problem.blocks])
-        held = {0: 10.0, 2: 0.1}.get(turn, 1.0) if shape.form != "linear" else 1.0
         start = replace(start, block=np.where(of_time, held * start.block, start.block))
-        scale = problem.index("time scale")
-        if scale:
-            shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[scale[0]], -0.7, 0.7))))
+        for i in problem.index("time scale"):
+            shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[i], -0.7, 0.7))))
         if problem.index("time"):
             shape = replace(shape, amplitude=_amplitudes(now, visits.filters))
-    return problem, shape, now
+    return now, shape
 
 
-def _without_small(now: Solution, prior: Array) -> Scales:
+def _without_small(now: Solution) -> Scales:
     """Set to 0 the scatters by filter that the data do not ask for: by chance they would only enlarge errors."""
     p, s = now.problem, now.scales
-    block = s.block.copy()
     for i, each in enumerate(p.blocks):
         if each.name in ("subarray by filter", "time by filter", "time slope"):
-            block[i] = 0.0
-            without = solve(p, replace(s, block=block), prior=prior)
-            if _likely(without, each.design) < ASKED_FOR:
-                block[i] = s.block[i]
-    without = solve(p, replace(s, cell=0.0, block=block), prior=prior)
-    return replace(s, block=block, cell=s.cell if _likely(without, p.cells) < ASKED_FOR else 0.0)
+            without = replace(s, block=np.where(np.arange(len(p.blocks)) == i, 0.0, s.block))
+            s = s if _likely(solve(p, without, SCREENED), each.design)[0] < ASKED_FOR else without
+    without = replace(s, cell=0.0)
+    return s if _likely(solve(p, without, SCREENED), p.cells)[0] < ASKED_FOR else without
 
 
-def _likely(without: Solution, groups: Any) -> float:
-    """Return the chance of the scatter of groups that a solution leaves without its variance."""
+def _likely(without: Solution, groups: Any) -> tuple[float, float, float]:
+    """Return the chance of the scatter of groups that a solution leaves without its variance; its ratio and dof."""
     ratio, dof = excess(without, groups)
-    return float(f_distribution.sf(ratio, dof, max(float(np.sum(without.scales.visit_dof)), 1.0)))
+    known = max(float(np.sum(without.scales.visit_dof)), 1.0)
+    return float(f_distribution.sf(ratio, dof, known)), ratio, dof
 
 
 def _chance(dof: float) -> float:
@@ -401,33 +368,31 @@ def _chance(dof: float) -> float:
 
 
 def _effects(
-    visits: Visits, problem: Problem, raw: Scales, wide: Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
+    visits: Visits, raw: Solution, wide: Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
 ) -> tuple[Effect, ...]:
     """Return every effect with value, error and significance."""
-    prior = _priors(problem, MEASURED)
-    now = solve(problem, wide, prior=prior)
+    problem = raw.problem
+    now = solve(problem, wide, MEASURED)
     found: list[Effect] = []
-    scale = problem.index("time scale")
-    scale_err = float(np.sqrt(now.covariance[scale[0], scale[0]])) * shape.scale if scale else np.nan
-    wanted = [i for i, c in enumerate(problem.fixed) if c.effect not in ("filter", "time scale", "curve")]
-    for i in wanted:
-        column = problem.fixed[i]
-        n_kind = sum(problem.fixed[j].effect == column.effect for j in wanted)
+    scale_err = [float(np.sqrt(now.covariance[i, i])) * shape.scale for i in problem.index("time scale")]
+    wanted = [(i, c) for i, c in enumerate(problem.fixed) if c.effect not in ("filter", "time scale", "curve")]
+    for i, column in wanted:
+        n_kind = sum(other.effect == column.effect for _, other in wanted)
         contrasts = _contrasts(problem, i, visits.filters)
-        errors = standard_errors(now, prior, np.stack(list(contrasts.values()), axis=1))
+        errors = standard_errors(now, MEASURED, np.stack(list(contrasts.values()), axis=1))
         for (name, contrast), err in zip(contrasts.items(), map(float, errors), strict=True):
-            value = float(contrast @ now.coefficients)
-            common = name == "all"
-            reason = why[column.effect, column.level]
-            mine = visits.filter == name
-            if not reason and not common and column.effect == "subarray" and np.ptp(column.values[mine]) == 0:
+            value, common, reason = float(contrast @ now.coefficients), name == "all", why[column.effect, column.level]
+            if (
+                not (reason or common)
+                and column.effect == "subarray"
+                and np.ptp(column.values[visits.filter == name]) == 0
+            ):
                 reason = f"{name} was not observed in both subarrays"
             n_tests = n_kind * (1 if common else len(contrasts) - 1)
-            far = abs(value) > _threshold(now, raw, contrast, n_tests, common)
-            note = (reason, shape.scale, scale_err) if column.effect == "time" and scale else (reason,)
-            far_and_known = bool(far and not reason)
-            found.append(Effect(column.effect, name, column.level, value, err, far_and_known, not reason, *note))
-    return (*found, *_of_stars(visits, now, prior, why), _of_epochs(problem, raw))
+            far = bool(not reason and abs(value) > _threshold(now, raw.scales, contrast, n_tests, common))
+            scale = (shape.scale, *scale_err) if column.effect == "time" and scale_err else ()
+            found.append(Effect(column.effect, name, column.level, value, err, far, not reason, reason, *scale))
+    return (*found, *_of_stars(visits, now, why), _of_epochs(raw))
 
 
 def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common: bool) -> float:
@@ -442,61 +407,49 @@ def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common
     in_epoch = p.epochs.T @ in_cell
     own = raw.shrink[p.filter] * p.own + raw.visit[p.filter]
     weight = p.epochs.T @ (p.cells.T @ (1.0 / own))
-    cells = float(np.sum(in_cell**2) * raw.cell)
-    visits = float(np.sum(influence**2 * own)) + cells
-    of_epochs = min(float(np.sum(in_epoch**2 / weight)), visits) + float(np.sum(in_epoch**2) * raw.epoch)
-    visits = max(visits + float(np.sum(in_epoch**2) * raw.epoch) - of_epochs, 0.0)
-    of_stars, of_filters = 0.0, 0.0
-    for block, variance in zip(p.blocks, now.scales.block, strict=True):
-        part = float(np.sum((block.design.T @ influence) ** 2)) * variance
-        if block.name.startswith("star"):
-            of_stars += part
-        elif block.name == "kind":
-            visits += part
-        else:
-            of_filters += part
-    dof = {"star": float(raw.block_dof[0]) - 1.0 if raw.block_dof is not None else 1.0, "epoch": raw.epoch_dof}
-    known = float(np.sum(raw.visit_dof))
-
-    def quantile(degrees: float) -> float:
-        return float(t.isf(_chance(degrees) / n_tests / 2, max(degrees, 1.0)))
-
-    variance = quantile(known) ** 2 * visits + quantile(dof["epoch"]) ** 2 * of_epochs
-    variance += quantile(dof["star"]) ** 2 * of_stars
+    visits = float(np.sum(influence**2 * own) + np.sum(in_cell**2) * raw.cell)
+    all_of = visits + float(np.sum(in_epoch**2) * raw.epoch)
+    of_epochs = min(float(np.sum(in_epoch**2 / weight)), visits) + all_of - visits
+    spread = [float(np.sum((block.design.T @ influence) ** 2)) for block in p.blocks] * now.scales.block
+    of_kinds = sum(spread[i] for i, block in enumerate(p.blocks) if block.name == "kind")
+    of_stars = float(np.sum(spread[p.stars]))
+    parts = [
+        (all_of - of_epochs + of_kinds, float(np.sum(raw.visit_dof))),
+        (of_epochs, raw.epoch_dof),
+        (of_stars, float(raw.block_dof[0]) - 1.0),
+    ]
     if common:
-        variance += quantile(max(raw.visit.size - 1.0, 1.0)) ** 2 * of_filters
-    return float(np.sqrt(variance))
+        parts.append((float(np.sum(spread)) - of_stars - of_kinds, raw.visit.size - 1.0))
+    return float(np.sqrt(sum(t.isf(_chance(dof) / n_tests / 2, max(dof, 1.0)) ** 2 * part for part, dof in parts)))
 
 
-def _of_stars(visits: Visits, now: Solution, prior: Array, why: Mapping[tuple[str, str], str]) -> list[Effect]:
+def _of_stars(visits: Visits, now: Solution, why: Mapping[tuple[str, str], str]) -> list[Effect]:
     """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
-    problem, stated = now.problem, now.scales.block.copy()
-    of_stars = [i for i, b in enumerate(problem.blocks) if b.name.startswith("star")]
-    stated[of_stars] /= max(float(np.sum(stated[of_stars])), 1e-9)
-    strict = solve(problem, replace(now.scales, block=stated), prior=prior)
+    p, stated = now.problem, now.scales.block.copy()
+    stated[p.stars] /= max(float(np.sum(stated[p.stars])), 1e-9)
+    strict = solve(p, replace(now.scales, block=stated), MEASURED)
     found = []
-    for k, (name,) in enumerate(problem.blocks[0].labels, len(problem.fixed)):
-        size = float(np.mean(np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))[visits.target == name]))
-        known = max(float(stated[0] - strict.covariance[k, k]), 1e-12)
-        far = abs(strict.coefficients[k]) / np.sqrt(known) > norm.isf(FALSE_ALARM / len(problem.blocks[0].labels) / 2)
+    labels, mine = p.blocks[0].labels, p.pieces[0][1]
+    known = np.sqrt(np.maximum(stated[0] - np.diagonal(strict.covariance)[mine], 1e-12))
+    far = np.abs(strict.coefficients[mine]) / known > norm.isf(FALSE_ALARM / len(labels) / 2)
+    size = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
+    sizes = np.array([np.mean(size[visits.target == name]) for (name,) in labels])
+    values, errors = now.coefficients[mine] * sizes, np.sqrt(np.diagonal(now.covariance)[mine]) * sizes
+    for (name,), value, err, off in zip(labels, values.tolist(), errors.tolist(), far.tolist(), strict=True):
         reason = why["star", name]
-        value, err = now.coefficients[k] * size, np.sqrt(now.covariance[k, k]) * size
-        claimed = bool(far and not reason)
-        found.append(Effect("star", "all", name, float(value), float(err), claimed, not reason, reason))
+        found.append(Effect("star", "all", name, value, err, off and not reason, not reason, reason))
     return found
 
 
-def _of_epochs(problem: Problem, raw: Scales) -> Effect:
+def _of_epochs(raw: Solution) -> Effect:
     """Return the scatter of epochs, with the chance that there is none."""
-    n_epochs = problem.epochs.shape[1]
-    value = float(np.sqrt(raw.epoch))
-    if raw.epoch_dof < 1.5:
-        note = f"{n_epochs} epochs are too few to tell their scatter"
+    p, value = raw.problem, float(np.sqrt(raw.scales.epoch))
+    if raw.scales.epoch_dof < 1.5:
+        note = f"{p.epochs.shape[1]} epochs are too few to tell their scatter"
         return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
-    now = solve(problem, replace(raw, epoch=0.0), prior=_priors(problem, MEASURED))
-    ratio, dof = excess(now, problem.cells @ problem.epochs)
-    chance = float(f_distribution.sf(ratio, dof, max(float(np.sum(raw.visit_dof)), 1.0)))
-    of_visits = float(np.mean(1.0 / (problem.epochs.T @ (problem.cells.T @ now.weight))))
+    now = solve(p, replace(raw.scales, epoch=0.0), MEASURED)
+    chance, ratio, dof = _likely(now, p.cells @ p.epochs)
+    of_visits = float(np.mean(1.0 / (p.epochs.T @ (p.cells.T @ now.weight))))
     err = ratio * of_visits * np.sqrt(2 / dof) / (2 * max(value, np.sqrt(of_visits)))
     return Effect("epoch", "all", "scatter", value, float(err), chance < FALSE_ALARM, True)
 
@@ -514,31 +467,24 @@ def _parts(best: Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
     part["epoch"] = p.cells @ (p.epochs @ best.epoch_offsets)
     part["residual"] = best.residual - part["epoch"]
     part["err"] = 1 / np.sqrt(best.weight)
-    full = {}
-    for name, values in part.items():
-        full[name] = np.full(kept.size, np.nan)
-        full[name][kept] = values
-    return full
+    whole = np.full((len(part), kept.size), np.nan)
+    whole[:, kept] = list(part.values())
+    return dict(zip(part, whole, strict=True))
 
 
-def _moved(best: Solution, visits: Visits, priors: Array) -> dict[tuple[str, str], Array]:
+def _moved(best: Solution, visits: Visits, known: Sequence[str]) -> dict[tuple[str, str], Array]:
     """Return how far the factors move without a star, or without an epoch, with the same variances."""
-    n_filters = len(visits.filters)
     epoch = epochs_of(visits.mjd)
     # thousands of epochs are left out in thirty portions
     portion = epoch * min(30, epoch.max() + 1) // (epoch.max() + 1)
-    groups = [("star", str(name), visits.target == name) for name in sorted(set(visits.target))[:60]]
-    for number in range(portion.max() + 1):
-        mine = portion == number
-        groups.append(("epoch", day_of(visits.mjd[mine].mean()), mine))
+    groups = {("star", str(name)): visits.target == name for name in sorted(set(visits.target))[:60]}
+    groups |= {("epoch", day_of(visits.mjd[portion == k].mean())): portion == k for k in range(portion.max() + 1)}
     moved = {}
-    for kind, name, mine in groups:
-        if mine.all():
-            continue
-        without = solve(best.problem, best.scales, prior=priors, used=~mine)
-        change = np.expm1(without.coefficients[:n_filters] - best.coefficients[:n_filters])
-        left = np.array([(~mine & (visits.filter == each)).any() for each in visits.filters])
-        moved[kind, name] = np.where(left, change, np.nan)
+    for key, mine in groups.items():
+        if not mine.all():
+            change = solve(best.problem, best.scales, known, ~mine).coefficients - best.coefficients
+            left = [(visits.filter[~mine] == name).any() for name in visits.filters]
+            moved[key] = np.where(left, np.expm1(change[: len(left)]), np.nan)
     return moved
 
 

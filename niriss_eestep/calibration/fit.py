@@ -5,6 +5,7 @@ epoch: such a covariance is inverted epoch by epoch (Sherman & Morrison 1950). W
 of columns. Variances are estimated by restricted maximum likelihood (Patterson & Thompson 1971, Biometrika 58, 545).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,13 +14,15 @@ from scipy import sparse
 from scipy.linalg import cho_factor, solve_triangular
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.calibration.model import Problem
+from niriss_eestep.calibration.model import FREE, SCREENED, Problem
 
 MAX_ITERATIONS = 60
 TOLERANCE = 0.03  # relative change of a variance that matters
 MOST_GROUPS = 400  # whose covariance is written out
 MOST_EXCESS = 2.0  # of stars: their spectra's errors are stated, and seldom too small by more
 STRIP = 64  # columns worked on at once
+#: weighted residual, its information, and its variance: of rows, of cells, or of epochs
+Level = tuple[Array, Array, Array]
 LEAST_DOF = 0.7  # of a variance that is estimated
 LEAST = 1e-4  # of a visit's variance: below it a component does not matter
 #: visits whose stated errors are believed against residuals that are smaller
@@ -39,10 +42,9 @@ class Scales:
     block: Array
     shrink: Array
     visit_dof: Array
+    block_dof: Array
     cell_dof: float = np.inf
     epoch_dof: float = np.inf
-    block_dof: Array | None = None
-    chi2: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,15 +105,15 @@ def _gains(p: Problem, s: Scales, weight: Array) -> tuple[Array, Array, Array]:
     return left, s.cell * left, s.epoch / (1.0 + s.epoch * in_epoch)
 
 
-def solve(p: Problem, s: Scales, *, prior: Array, used: Mask | None = None) -> Solution:
+def solve(p: Problem, s: Scales, known: Sequence[str], used: Mask | None = None) -> Solution:
     """Solve with given variances.
 
     Parameters
     ----------
     p : Problem
     s : Scales
-    prior : ndarray, shape (n_fixed,)
-        Standard deviations of the fixed effects about 0.
+    known : sequence of str
+        Fixed effects whose prior holds; the others are free, in effect.
     used : ndarray of bool, shape (n,), optional
         Rows that count.
 
@@ -122,6 +124,7 @@ def solve(p: Problem, s: Scales, *, prior: Array, used: Mask | None = None) -> S
     weight = 1.0 / (s.shrink[p.filter] * p.own + s.visit[p.filter])
     weight = weight if used is None else weight * used
     left, cell_gain, epoch_gain = _gains(p, s, weight)
+    prior = np.array([column.prior if column.effect in known else FREE for column in p.fixed])
     scaled = (sparse.diags(weight) @ p.design).tocsr()
     in_cell = (p.cells.T @ scaled).tocsr()
     in_epoch = (p.epochs.T @ (sparse.diags(left) @ in_cell)).tocsr()
@@ -140,15 +143,15 @@ def solve(p: Problem, s: Scales, *, prior: Array, used: Mask | None = None) -> S
     return Solution(covariance @ right, covariance, root, p, s, weight)
 
 
-def estimate(p: Problem, *, prior: Array, start: Scales | None = None, used: Mask | None = None) -> Solution:
+def estimate(p: Problem, start: Scales | None = None, used: Mask | None = None) -> Solution:
     """Estimate the variances, and solve.
 
     By Fisher's scoring, blocks by Schall's way (1991, Biometrika 78, 719), until not one that matters moves by more
-    than 3 %.
+    than 3 %. Stars' differences are no slope with count rate meanwhile.
 
     Parameters
     ----------
-    p, prior, used
+    p, used
         As `solve`.
     start : Scales, optional
         Where to begin.
@@ -159,38 +162,28 @@ def estimate(p: Problem, *, prior: Array, start: Scales | None = None, used: Mas
     """
     typical = float(np.median(p.own))
     if start is None or len(start.block) != len(p.blocks):
-        n_filters = int(p.filter.max()) + 1
-        nothing = np.ones(n_filters)
-        block = np.array([b.variance for b in p.blocks])
-        start = Scales(0.5 * typical * nothing, 0.3 * typical, 0.3 * typical, block, nothing, nothing)
+        nothing, block = np.ones(int(p.filter.max()) + 1), np.array([b.variance for b in p.blocks])
+        start = Scales(0.5 * typical * nothing, 0.3 * typical, 0.3 * typical, block, nothing, nothing, 0 * block)
     s = start
     for _ in range(MAX_ITERATIONS):
-        now = solve(p, s, prior=prior, used=used)
-        new = _updated(now, LEAST * typical)
+        new = _updated(solve(p, s, SCREENED, used), LEAST * typical)
         before, after = (np.concatenate([x.visit, [x.cell, x.epoch], x.block]) for x in (s, new))
         floor = np.concatenate([np.full(s.visit.size + 2, 30 * LEAST * typical), np.full(len(s.block), 1e-7)])
         s = new
         if np.all(np.abs(after - before) <= TOLERANCE * np.maximum(after, before) + TOLERANCE * floor):
             break
-    return solve(p, s, prior=prior, used=used)
+    return solve(p, s, SCREENED, used)
 
 
 def _updated(now: Solution, least: float) -> Scales:
     """Return the variances of the next turn, with the degrees of freedom that they rest on."""
     p, s = now.problem, now.scales
-    n_filters = s.visit.size
-    weighted = now.apply(now.residual)
-    of_cell = p.cells.T @ weighted
-    rows, cells, epochs = _information(now)
-    variance = 1.0 / np.maximum(now.weight, 1e-300)
-    left = _gains(p, s, now.weight)[0]
-    cell_weight = left * (p.cells.T @ now.weight)
-    in_epoch = p.epochs.T @ cell_weight
-    visit, dof = _scored(s.visit, p.filter, weighted, rows, variance, least)
-    total = 1 / np.maximum(cell_weight, 1e-300)
-    cell, cell_dof = _scored(np.array([s.cell]), 0 * cells.astype(int), of_cell, cells, s.cell + total, least)
-    seen, total = p.epochs.T @ of_cell, 1 / np.maximum(in_epoch, 1e-300)
-    epoch, epoch_dof = _scored(np.array([s.epoch]), 0 * epochs.astype(int), seen, epochs, s.epoch + total, least)
+    groups = p.filter, np.zeros(p.cells.shape[1], dtype=int), np.zeros(p.epochs.shape[1], dtype=int)
+    variances = s.visit, np.array([s.cell]), np.array([s.epoch])
+    (visit, visit_dof), (cell, cell_dof), (epoch, epoch_dof) = (
+        _scored(variance, group, level, least)
+        for variance, group, level in zip(variances, groups, _levels(now), strict=True)
+    )
     block, block_dof = s.block.copy(), np.zeros(s.block.size)
     for i, (each, mine) in enumerate(p.pieces):
         block_dof[i] = max(len(each.labels) - np.trace(now.covariance[mine, mine]) / max(s.block[i], 1e-12), 0.0)
@@ -198,18 +191,16 @@ def _updated(now: Solution, least: float) -> Scales:
             found = float(np.sum(now.coefficients[mine] ** 2)) / block_dof[i]
             # squared where it falls: towards 0 it would take a hundred turns; one that falls too far comes back in one
             block[i] = max(min(found, found**2 / max(s.block[i], 1e-12)), 1e-12)
-    chi2 = np.bincount(p.filter, weighted**2 * variance, n_filters)
-    degrees = dof, float(cell_dof[0]), float(epoch_dof[0]), block_dof
-    return Scales(visit, float(cell[0]), float(epoch[0]), block, s.shrink, *degrees, chi2)
+    degrees = visit_dof, block_dof, float(cell_dof[0]), float(epoch_dof[0])
+    return Scales(visit, float(cell[0]), float(epoch[0]), block, s.shrink, *degrees)
 
 
-def _scored(
-    variance: Array, group: NDArray[np.int64], seen: Array, information: Array, total: Array, least: float
-) -> tuple[Array, Array]:
+def _scored(variance: Array, group: NDArray[np.int64], level: Level, least: float) -> tuple[Array, Array]:
     """Return variances after a step of Fisher's scoring, and their degrees of freedom.
 
     Of each group from its members' weighted residuals. One that is 0 stays so, and one that the data do not tell.
     """
+    seen, information, total = level
     n = variance.size
     expected, each, dof = (np.bincount(group, x, n) for x in (information, information / total, information * total))
     stepped = variance + (np.bincount(group, seen**2, n) - expected) / np.maximum(each, 1e-300)
@@ -245,25 +236,34 @@ def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:
 
 def diagonal_of(now: Solution) -> Array:
     """Return the information of each row's residual by itself; shape (n,)."""
-    return _information(now)[0]
+    return _levels(now)[0][1]
 
 
-def _information(now: Solution) -> tuple[Array, Array, Array]:
-    """Return the diagonal of the residuals' information, of rows, and summed over cells and epochs."""
+def _levels(now: Solution) -> tuple[Level, Level, Level]:
+    """Return of rows, cells and epochs: the weighted residual, its information, and the variance of each by itself."""
     p, s = now.problem, now.scales
     left, cell_gain, epoch_gain = _gains(p, s, now.weight)
-    in_cell = p.cells.T @ now.weight
-    in_epoch = p.epochs.T @ (left * in_cell)
-    epochs = in_epoch * (1.0 - epoch_gain * in_epoch)
-    cells = left * in_cell - (left * in_cell) ** 2 * (p.epochs @ epoch_gain)
-    rows = now.weight - now.weight**2 * (p.cells @ (cell_gain + left**2 * (p.epochs @ epoch_gain)))
+    in_cell = left * (p.cells.T @ now.weight)
+    in_epoch = p.epochs.T @ in_cell
+    of_cell = p.epochs @ epoch_gain
+    information = [
+        now.weight - now.weight**2 * (p.cells @ (cell_gain + left**2 * of_cell)),
+        in_cell - in_cell**2 * of_cell,
+        in_epoch * (1.0 - epoch_gain * in_epoch),
+    ]
+
+    def summed(rows: Array) -> tuple[Array, Array, Array]:
+        cells = p.cells.T @ rows
+        return rows, cells, p.epochs.T @ cells
+
     for first in range(0, now.root.shape[1], STRIP):
-        part = now.apply(np.asarray(p.design @ now.root[:, first : first + STRIP]))
-        of_cell = p.cells.T @ part
-        rows = rows - np.sum(part**2, axis=1)
-        cells = cells - np.sum(of_cell**2, axis=1)
-        epochs = epochs - np.sum((p.epochs.T @ of_cell) ** 2, axis=1)
-    return np.maximum(rows, 0.0), np.maximum(cells, 0.0), np.maximum(epochs, 0.0)
+        part = summed(now.apply(np.asarray(p.design @ now.root[:, first : first + STRIP])))
+        information = [all_of - np.sum(each**2, axis=1) for all_of, each in zip(information, part, strict=True)]
+    alone = zip((now.weight, in_cell, in_epoch), (0.0, 0.0, s.epoch), strict=True)
+    totals = [more + 1.0 / np.maximum(weight, 1e-300) for weight, more in alone]
+    seen = summed(now.apply(now.residual))
+    rows, cells, epochs = zip(seen, (np.maximum(each, 0.0) for each in information), totals, strict=True)
+    return rows, cells, epochs
 
 
 def seen(ratio: float, dof: float) -> float:
@@ -301,14 +301,14 @@ def enlarged(share: float | Array, dof: float, most: float = np.inf) -> float | 
     return 1.0 + min(20.0 / max(dof, 0.1) ** 2, most - 1.0) * np.clip(share, 0.0, 1.0) ** 2
 
 
-def standard_errors(now: Solution, prior: Array, contrasts: Array) -> Array:
+def standard_errors(now: Solution, known: Sequence[str], contrasts: Array) -> Array:
     """Return standard errors, wide enough for how little is known of the scatter of epochs.
 
     Parameters
     ----------
     now : Solution
         With the variances of `widened`.
-    prior : ndarray, shape (n_fixed,)
+    known : sequence of str
     contrasts : ndarray, shape (n_columns, n)
         Sums of coefficients.
 
@@ -316,19 +316,18 @@ def standard_errors(now: Solution, prior: Array, contrasts: Array) -> Array:
     -------
     ndarray, shape (n,)
     """
-    quiet = solve(now.problem, replace(now.scales, epoch=0.0), prior=prior)
+    quiet = solve(now.problem, replace(now.scales, epoch=0.0), known)
     variance, without = (np.sum(contrasts * (x.covariance @ contrasts), axis=0) for x in (now, quiet))
     return np.asarray(np.sqrt(variance * enlarged(1.0 - without / variance, now.scales.epoch_dof)))
 
 
-def widened(s: Scales, p: Problem) -> Scales:
+def widened(raw: Solution) -> Scales:
     """Return the variances to take errors from: never below what is known, and wider where they rest on little.
 
     Parameters
     ----------
-    s : Scales
-        As estimated.
-    p : Problem
+    raw : Solution
+        With the variances as estimated.
 
     Returns
     -------
@@ -336,21 +335,19 @@ def widened(s: Scales, p: Problem) -> Scales:
         The stars' variances are at least those of their spectra's errors; of a filter with few visits to compare the
         scatter is drawn to that of all filters.
     """
+    s, p = raw.scales, raw.problem
     dof = np.maximum(s.visit_dof, 1e-3)
     pooled = float(np.sum(dof * s.visit) / np.sum(dof))
     visit = (dof * s.visit + 4.0 * pooled) / (dof + 4.0)
-    chi2 = s.chi2 if s.chi2 is not None else dof
+    chi2 = np.bincount(p.filter, raw.apply(raw.residual) ** 2 / raw.weight)
     quiet = s.visit < 0.01 * np.bincount(p.filter, p.own) / np.bincount(p.filter)
     shrink = np.where(quiet, np.clip((chi2 + BELIEF) / (dof + BELIEF), 0.25, 1.0), 1.0)
-    block = s.block.copy()
-    of_stars = [i for i, b in enumerate(p.blocks) if b.name.startswith("star")]
-    total = float(np.sum(block[of_stars]))
-    known = max(float(s.block_dof[of_stars[0]]), 0.0) if s.block_dof is not None else 0.0
+    block, stars = s.block.copy(), p.stars
     # by how much stars may disagree is told by their number, not by that of the filters in which they do
+    total, known = float(np.sum(block[stars])), float(s.block_dof[0])
     more = max(total - 1.0, 0.0) * seen(total, known)
-    block[of_stars] *= (1.0 + more) * enlarged(more / (1.0 + more), known, MOST_EXCESS) / max(total, 1e-9)
-    weight = 1.0 / (shrink[p.filter] * p.own + visit[p.filter])
-    in_cell = p.cells.T @ weight
+    block[stars] *= (1.0 + more) * enlarged(more / (1.0 + more), known, MOST_EXCESS) / max(total, 1e-9)
+    in_cell = p.cells.T @ (1.0 / (shrink[p.filter] * p.own + visit[p.filter]))
     of_cell = float(np.mean(1.0 / in_cell))
     cell = s.cell * seen(1.0 + s.cell / of_cell, s.cell_dof)
     cell *= float(enlarged(cell / (cell + of_cell), s.cell_dof))

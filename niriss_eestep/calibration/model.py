@@ -11,7 +11,7 @@ time between filters are random as well, about what the filters have in common.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ SAME_RATE = 2.0
 #: (Gordon et al. 2025, AJ 169, 6); NIRISS is stable to better than 1 % (JDox); non-linearity is corrected to 0.2 %
 PRIORS = {"filter": 1e3, "subarray": 0.1, "time": 0.005, "count_rate": 0.002, "well_depth": 0.005, "background": 0.005}
 SEPARATOR = "\x1f"  # of two labels in one
+#: effects whose prior holds while variances are estimated, where effects are measured, and where the factors are
+SCREENED, MEASURED, ALL = ("filter", "time scale", "count_rate"), ("filter", "time scale"), ("time scale", *PRIORS)
 FREE = 10.0  # prior standard deviation of an effect that is to be measured: none, in effect
 
 
@@ -78,11 +80,8 @@ class Visits:
 
     def take(self, chosen: Mask | NDArray[np.int64]) -> Visits:
         """Return some of the rows."""
-        rows = {
-            name: getattr(self, name)[chosen]
-            for name in ("filter", "target", "subarray", "mjd", "value", "err", "spectrum", "common", "kind")
-        }
-        rows["aperture"] = None if self.aperture is None else self.aperture[chosen]
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        rows = {name: each[chosen] for name, each in given.items() if isinstance(each, np.ndarray)}
         return replace(self, **rows, covariates={name: each[chosen] for name, each in self.covariates.items()})
 
     @property
@@ -146,6 +145,11 @@ class Problem:
     def index(self, effect: str) -> list[int]:
         """Return the fixed columns of an effect."""
         return [i for i, column in enumerate(self.fixed) if column.effect == effect]
+
+    @property
+    def stars(self) -> list[int]:
+        """The blocks of the stars' offsets."""
+        return [i for i, block in enumerate(self.blocks) if block.name.startswith("star")]
 
     @property
     def pieces(self) -> list[tuple[Block, slice]]:
@@ -224,17 +228,14 @@ class TimeShape:
 
     def log_response(self, mjd: Array | float, amplitude: Array | float) -> Array:
         """Return ln(response / response on the date)."""
-        here, then = self.basis(mjd), self.basis(self.date)
-        if self.form == "powerlaw":
-            return np.asarray(amplitude * (here - then))
-        return np.asarray(np.log1p(amplitude * here) - np.log1p(amplitude * then))
+        here, then = (amplitude * self.basis(each) for each in (mjd, self.date))
+        return np.asarray(here - then if self.form == "powerlaw" else np.log1p(here) - np.log1p(then))
 
     def slope(self, mjd: Array, amplitude: Array | float) -> Array:
         """Return the derivative of `log_response` by the amplitude."""
         here, then = self.basis(mjd), self.basis(self.date)
-        if self.form == "powerlaw":
-            return np.asarray(here - then)
-        return np.asarray(here / (1 + amplitude * here) - then / (1 + amplitude * then))
+        size = 0.0 if self.form == "powerlaw" else amplitude
+        return np.asarray(here / (1 + size * here) - then / (1 + size * then))
 
     def scale_slope(self, mjd: Array, amplitude: Array | float) -> Array:
         """Return the derivative of `log_response` by ln(scale)."""
