@@ -23,8 +23,9 @@ measure.centroid=measure.position measure.ee_profile=measure.ee measure.sb_profi
 measure.bad_pixels=measure.repair measure.neighbours=measure.quality measure.sums=measure.geometry
 measure.dq=instrument calibrate=flux calibrate.combine=combine.mean calibrate.integrations=measure.integrations
 calibrate.aperture_correction=flux.total_rate calibrate.abs_flux=flux.total_rate calibrate.synthetic=flux.synthetic
-calibrate.apcorr=calibration.apcorr calibrate.observed_ee=calibration.observed_ee calibrate.visits=calibration.effects
-optics=psf optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffraction=psf.diffraction
+calibrate.apcorr=calibration.crds_files calibrate.observed_ee=calibration.observed_ee
+calibrate.visits=calibration.effects optics=psf
+optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffraction=psf.diffraction
 optics.build=psf.build optics.psf_image=reference.psf_images optics.image_ee=psf.image_ee
 products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.models
 products.complete=products.foreign simulate.instrument=simulate.detector simulate.accuracy=validate.accuracy

@@ -9,18 +9,8 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.calibration.constraints import constraints, day_of
-from niriss_eestep.calibration.fit import (
-    Scales,
-    Solution,
-    diagonal_of,
-    estimate,
-    excess,
-    solve,
-    standard_errors,
-    widened,
-)
-from niriss_eestep.calibration.model import ALL, MEASURED, SCREENED, Problem, TimeShape, Visits, build, epochs_of
+from niriss_eestep.calibration import fit, model
+from niriss_eestep.calibration.model import Problem, TimeShape, Visits
 from niriss_eestep.errors import ParameterError
 
 #: probability that an effect of one kind is claimed where there is none, of all its levels together
@@ -81,7 +71,7 @@ class Calibration:
     ----------
     filters : list of str
     factor, factor_err : ndarray, shape (n_filters,)
-        Measured / expected response on ``date`` in ``reference``; its standard error.
+        Measured / expected response on ``shape.date`` in ``reference``; its standard error.
     covariance, aperture : ndarray, shape (n_filters, n_filters)
         Of the factors' logarithms; the part of it that comes from the aperture corrections.
     effects : tuple of Effect
@@ -89,8 +79,6 @@ class Calibration:
         Change in time that was found, ``constant`` where it is not claimed.
     reference : str
         Subarray.
-    date : float
-        [MJD]
     kept : ndarray of bool, shape (n,)
         Visits used.
     reason : list of str
@@ -110,7 +98,6 @@ class Calibration:
     effects: tuple[Effect, ...]
     shape: TimeShape
     reference: str
-    date: float
     kept: Mask
     reason: list[str]
     parts: Mapping[str, Array]
@@ -181,22 +168,22 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     raw, shape = _fitted(used, reference, shape, screened)
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
         raw, shape = _fitted(used, reference, linear, screened)
-    why = constraints(used, raw.problem.fixed)
-    wide = widened(raw)
+    why = model.constraints(used, raw.problem.fixed)
+    wide = fit.widened(raw)
     effects = _effects(used, raw, wide, why, shape)
     claimed = any(e.significant for e in effects if e.effect == "time")
     if shape.form != "linear":
         effects += _line_beside(used, reference, linear, raw.scales, shape.form)
     # a change in time that is claimed is free
-    known = [name for name in ALL if name != "time" or not claimed]
-    best = solve(raw.problem, wide, known)
+    known = [name for name in model.ALL if name != "time" or not claimed]
+    best = fit.solve(raw.problem, wide, known)
     of_filters = np.eye(len(best.coefficients), len(visits.filters))
     # errors common to filters and visits: modes of the PSF
     modes = best.influence(of_filters).T @ (
         used.value[:, np.newaxis][:, :0] if used.aperture is None else used.aperture
     )
     own = best.covariance[: len(visits.filters), : len(visits.filters)]
-    wider = standard_errors(best, known, of_filters) / np.sqrt(np.diagonal(own))
+    wider = fit.standard_errors(best, known, of_filters) / np.sqrt(np.diagonal(own))
     covariance = own * np.outer(wider, wider) + modes @ modes.T
     factor = np.exp(best.coefficients[: len(visits.filters)])
     return Calibration(
@@ -208,7 +195,6 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
         effects,
         shape if claimed else replace(shape, form="constant", amplitude={}),
         reference,
-        date,
         kept,
         reason,
         _parts(best, used, kept),
@@ -217,10 +203,12 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     )
 
 
-def _line_beside(visits: Visits, reference: str, linear: TimeShape, scales: Scales, form: str) -> tuple[Effect, ...]:
+def _line_beside(
+    visits: Visits, reference: str, linear: TimeShape, scales: fit.Scales, form: str
+) -> tuple[Effect, ...]:
     """Return what a linear change in time comes to, where another form was chosen."""
-    problem = build(visits, reference=reference, shape=linear)
-    now, (i, *_) = solve(problem, scales, MEASURED), problem.index("time")
+    problem = model.build(visits, reference=reference, shape=linear)
+    now, (i, *_) = fit.solve(problem, scales, model.MEASURED), problem.index("time")
     value, err = float(now.coefficients[i]), float(np.sqrt(now.covariance[i, i]))
     return (Effect("time", "all", "linear", value, err, False, True, f"{form} describes the visits better"),)
 
@@ -235,16 +223,16 @@ def _reference(visits: Visits, wanted: str | None) -> str:
 
 def _without_outliers(
     visits: Visits, reference: str, shape: TimeShape, outlier: float
-) -> tuple[Mask, list[str], Scales]:
+) -> tuple[Mask, list[str], fit.Scales]:
     """Leave out, one after the other, visits that nothing in the model explains."""
-    flexible = len(set(epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
-    problem = build(visits, reference=reference, shape=shape, flexible=flexible)
+    flexible = len(set(model.epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
+    problem = model.build(visits, reference=reference, shape=shape, flexible=flexible)
     used, reason = np.ones(visits.value.size, dtype=bool), [""] * visits.value.size
-    now = estimate(problem)
+    now = fit.estimate(problem)
     while outlier > 0:
         # each row against what all others predict of it: the residual's own weight is in its variance
         weighted = now.apply(now.residual)
-        pull = np.abs(weighted) / np.sqrt(np.maximum(diagonal_of(now), 1e-300)) * used
+        pull = np.abs(weighted) / np.sqrt(np.maximum(fit.diagonal_of(now), 1e-300)) * used
         dof = np.maximum(now.scales.visit_dof[problem.filter], 1.5)
         estimated = now.scales.visit[problem.filter] > 0.05 * problem.own
         # a scatter that holds the outlier itself: Student's t of what is left without it
@@ -258,13 +246,13 @@ def _without_outliers(
         for i in np.nonzero(far)[0]:
             reason[i] = f"outlier: {pull[i]:.1f} sigma from what the other visits predict"
         used &= ~far
-        now = estimate(problem, now.scales, used)
+        now = fit.estimate(problem, now.scales, used)
     return used, reason, now.scales
 
 
-def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scales) -> TimeShape:
+def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: fit.Scales) -> TimeShape:
     """Choose the form of the change in time, from some thousands of visits."""
-    n_epochs = len(set(epochs_of(visits.mjd)))
+    n_epochs = len(set(model.epochs_of(visits.mjd)))
     if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
         return linear
     rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 4000]
@@ -286,20 +274,20 @@ def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: Scale
     return replace(best, amplitude={})
 
 
-def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: Scales) -> float:
+def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: fit.Scales) -> float:
     """Return chi-squared of a form with given variances."""
     amplitude: dict[str, float] = {}
     for _ in range(2):
-        problem = build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
+        problem = model.build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
         # free, in effect: anything narrower prefers the form with the smaller amplitudes
         given = {"time by filter": 1.0, "time slope": 1.0, "subarray by filter": 0.01**2, "star": 1.0}
         block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
-        now = solve(problem, replace(scales, block=block), MEASURED)
+        now = fit.solve(problem, replace(scales, block=block), model.MEASURED)
         amplitude = _amplitudes(now, visits.filters)
     return float(now.problem.value @ now.apply(now.residual))
 
 
-def _amplitudes(now: Solution, filters: Sequence[str]) -> dict[str, float]:
+def _amplitudes(now: fit.Solution, filters: Sequence[str]) -> dict[str, float]:
     """Return the amplitude of the change in time by filter."""
     index = now.problem.index("time")
     if not index:
@@ -326,14 +314,14 @@ def _contrasts(p: Problem, column: int, filters: Sequence[str]) -> dict[str, Arr
     return found
 
 
-def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> tuple[Solution, TimeShape]:
+def _fitted(visits: Visits, reference: str, shape: TimeShape, start: fit.Scales) -> tuple[fit.Solution, TimeShape]:
     """Fit everything together, about the amplitudes and the time scale of the turn before."""
     # while the time scale is fitted, filters' amplitudes are hardly drawn together: it would make them small
     for turn, held in enumerate((10.0, 1.0, 0.1, 1.0) if shape.form != "linear" else (1.0, 1.0)):
-        problem = build(visits, reference=reference, shape=shape)
+        problem = model.build(visits, reference=reference, shape=shape)
         if turn == 0:
             start = replace(start, block=np.array([block.variance for block in problem.blocks]))
-        now = estimate(problem, start) if turn < 3 else solve(problem, start, SCREENED)
+        now = fit.estimate(problem, start) if turn < 3 else fit.solve(problem, start, model.SCREENED)
         start = _without_small(now) if turn == 0 else now.scales
         of_time = np.array([block.name in ("time by filter", "time slope") for block in problem.blocks])
         start = replace(start, block=np.where(of_time, held * start.block, start.block))
@@ -344,20 +332,20 @@ def _fitted(visits: Visits, reference: str, shape: TimeShape, start: Scales) -> 
     return now, shape
 
 
-def _without_small(now: Solution) -> Scales:
+def _without_small(now: fit.Solution) -> fit.Scales:
     """Set to 0 the scatters by filter that the data do not ask for: by chance they would only enlarge errors."""
     p, s = now.problem, now.scales
     for i, each in enumerate(p.blocks):
         if each.name in ("subarray by filter", "time by filter", "time slope"):
             without = replace(s, block=np.where(np.arange(len(p.blocks)) == i, 0.0, s.block))
-            s = s if _likely(solve(p, without, SCREENED), each.design)[0] < ASKED_FOR else without
+            s = s if _likely(fit.solve(p, without, model.SCREENED), each.design)[0] < ASKED_FOR else without
     without = replace(s, cell=0.0)
-    return s if _likely(solve(p, without, SCREENED), p.cells)[0] < ASKED_FOR else without
+    return s if _likely(fit.solve(p, without, model.SCREENED), p.cells)[0] < ASKED_FOR else without
 
 
-def _likely(without: Solution, groups: Any) -> tuple[float, float, float]:
+def _likely(without: fit.Solution, groups: Any) -> tuple[float, float, float]:
     """Return the chance of the scatter of groups that a solution leaves without its variance; its ratio and dof."""
-    ratio, dof = excess(without, groups)
+    ratio, dof = fit.excess(without, groups)
     known = max(float(np.sum(without.scales.visit_dof)), 1.0)
     return float(f_distribution.sf(ratio, dof, known)), ratio, dof
 
@@ -368,18 +356,18 @@ def _chance(dof: float) -> float:
 
 
 def _effects(
-    visits: Visits, raw: Solution, wide: Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
+    visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
 ) -> tuple[Effect, ...]:
     """Return every effect with value, error and significance."""
     problem = raw.problem
-    now = solve(problem, wide, MEASURED)
+    now = fit.solve(problem, wide, model.MEASURED)
     found: list[Effect] = []
     scale_err = [float(np.sqrt(now.covariance[i, i])) * shape.scale for i in problem.index("time scale")]
     wanted = [(i, c) for i, c in enumerate(problem.fixed) if c.effect not in ("filter", "time scale", "curve")]
     for i, column in wanted:
         n_kind = sum(other.effect == column.effect for _, other in wanted)
         contrasts = _contrasts(problem, i, visits.filters)
-        errors = standard_errors(now, MEASURED, np.stack(list(contrasts.values()), axis=1))
+        errors = fit.standard_errors(now, model.MEASURED, np.stack(list(contrasts.values()), axis=1))
         for (name, contrast), err in zip(contrasts.items(), map(float, errors), strict=True):
             value, common, reason = float(contrast @ now.coefficients), name == "all", why[column.effect, column.level]
             if (
@@ -395,7 +383,7 @@ def _effects(
     return (*found, *_of_stars(visits, now, why), _of_epochs(raw))
 
 
-def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common: bool) -> float:
+def _threshold(now: fit.Solution, raw: fit.Scales, contrast: Array, n_tests: int, common: bool) -> float:
     """Return how large an effect must be to be claimed.
 
     Its error's parts are each taken with the quantile of Student's t that goes with how well they are known: of epochs
@@ -423,11 +411,11 @@ def _threshold(now: Solution, raw: Scales, contrast: Array, n_tests: int, common
     return float(np.sqrt(sum(t.isf(_chance(dof) / n_tests / 2, max(dof, 1.0)) ** 2 * part for part, dof in parts)))
 
 
-def _of_stars(visits: Visits, now: Solution, why: Mapping[tuple[str, str], str]) -> list[Effect]:
+def _of_stars(visits: Visits, now: fit.Solution, why: Mapping[tuple[str, str], str]) -> list[Effect]:
     """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
     p, stated = now.problem, now.scales.block.copy()
     stated[p.stars] /= max(float(np.sum(stated[p.stars])), 1e-9)
-    strict = solve(p, replace(now.scales, block=stated), MEASURED)
+    strict = fit.solve(p, replace(now.scales, block=stated), model.MEASURED)
     found = []
     labels, mine = p.blocks[0].labels, p.pieces[0][1]
     known = np.sqrt(np.maximum(stated[0] - np.diagonal(strict.covariance)[mine], 1e-12))
@@ -441,20 +429,20 @@ def _of_stars(visits: Visits, now: Solution, why: Mapping[tuple[str, str], str])
     return found
 
 
-def _of_epochs(raw: Solution) -> Effect:
+def _of_epochs(raw: fit.Solution) -> Effect:
     """Return the scatter of epochs, with the chance that there is none."""
     p, value = raw.problem, float(np.sqrt(raw.scales.epoch))
     if raw.scales.epoch_dof < 1.5:
         note = f"{p.epochs.shape[1]} epochs are too few to tell their scatter"
         return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
-    now = solve(p, replace(raw.scales, epoch=0.0), MEASURED)
+    now = fit.solve(p, replace(raw.scales, epoch=0.0), model.MEASURED)
     chance, ratio, dof = _likely(now, p.cells @ p.epochs)
     of_visits = float(np.mean(1.0 / (p.epochs.T @ (p.cells.T @ now.weight))))
     err = ratio * of_visits * np.sqrt(2 / dof) / (2 * max(value, np.sqrt(of_visits)))
     return Effect("epoch", "all", "scatter", value, float(err), chance < FALSE_ALARM, True)
 
 
-def _parts(best: Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
+def _parts(best: fit.Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
     """Return what each effect adds to each visit; NaN for those not used."""
     p = best.problem
     part = {name: np.zeros(visits.value.size) for name in ("star", "subarray", "time", *visits.covariates)}
@@ -464,7 +452,8 @@ def _parts(best: Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
     for block, mine in p.pieces:
         part["star" if block.name == "kind" else block.name.split()[0]] += block.design @ best.coefficients[mine]
     part["time"] += visits.value - p.value  # the model is linear about the amplitudes
-    part["epoch"] = p.cells @ (p.epochs @ best.epoch_offsets)
+    of_epochs = p.cells @ p.epochs
+    part["epoch"] = best.scales.epoch * (of_epochs @ (of_epochs.T @ best.apply(best.residual)))
     part["residual"] = best.residual - part["epoch"]
     part["err"] = 1 / np.sqrt(best.weight)
     whole = np.full((len(part), kept.size), np.nan)
@@ -472,17 +461,17 @@ def _parts(best: Solution, visits: Visits, kept: Mask) -> dict[str, Array]:
     return dict(zip(part, whole, strict=True))
 
 
-def _moved(best: Solution, visits: Visits, known: Sequence[str]) -> dict[tuple[str, str], Array]:
+def _moved(best: fit.Solution, visits: Visits, known: Sequence[str]) -> dict[tuple[str, str], Array]:
     """Return how far the factors move without a star, or without an epoch, with the same variances."""
-    epoch = epochs_of(visits.mjd)
+    epoch = model.epochs_of(visits.mjd)
     # thousands of epochs are left out in thirty portions
     portion = epoch * min(30, epoch.max() + 1) // (epoch.max() + 1)
     groups = {("star", str(name)): visits.target == name for name in sorted(set(visits.target))[:60]}
-    groups |= {("epoch", day_of(visits.mjd[portion == k].mean())): portion == k for k in range(portion.max() + 1)}
+    groups |= {("epoch", model.day_of(visits.mjd[portion == k].mean())): portion == k for k in range(portion.max() + 1)}
     moved = {}
     for key, mine in groups.items():
         if not mine.all():
-            change = solve(best.problem, best.scales, known, ~mine).coefficients - best.coefficients
+            change = fit.solve(best.problem, best.scales, known, ~mine).coefficients - best.coefficients
             left = [(visits.filter[~mine] == name).any() for name in visits.filters]
             moved[key] = np.where(left, np.expm1(change[: len(left)]), np.nan)
     return moved
@@ -490,7 +479,7 @@ def _moved(best: Solution, visits: Visits, known: Sequence[str]) -> dict[tuple[s
 
 def _messages(visits: Visits, why: Mapping[tuple[str, str], str], effects: Sequence[Effect]) -> tuple[str, ...]:
     """Return what a user should know before the factors are used."""
-    stars, n_epochs = sorted(set(map(str, visits.target))), len(set(epochs_of(visits.mjd)))
+    stars, n_epochs = sorted(set(map(str, visits.target))), len(set(model.epochs_of(visits.mjd)))
     few = {
         "one visit: how visits scatter is not known; its error is that of visit and spectrum": visits.value.size,
         f"one star: the factors rest on the spectrum of {stars[0]}, and no other star tests it": len(stars),

@@ -90,12 +90,6 @@ class Solution:
         """Return by how much ``contrast.T @ coefficients`` moves per unit of each row's value."""
         return self.apply(np.asarray(self.problem.design @ (self.covariance @ contrast)))
 
-    @property
-    def epoch_offsets(self) -> Array:
-        """Predicted offset of each epoch."""
-        weighted = self.problem.cells.T @ self.apply(self.residual)
-        return np.asarray(self.scales.epoch * (self.problem.epochs.T @ weighted))
-
 
 def _gains(p: Problem, s: Scales, weight: Array) -> tuple[Array, Array, Array]:
     """Return what is left of a cell's weight, and the gains of the offsets of cells and epochs."""

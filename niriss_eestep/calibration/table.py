@@ -10,11 +10,9 @@ import numpy as np
 from astropy.table import Table, vstack
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
-from niriss_eestep.calibration.apcorr import aperture_corrections
-from niriss_eestep.calibration.constraints import day_of
-from niriss_eestep.calibration.crds_files import Factor, Provenance, apcorr_model, photom_model, time_dependence
+from niriss_eestep.calibration import crds_files
 from niriss_eestep.calibration.effects import Calibration
-from niriss_eestep.calibration.model import Visits
+from niriss_eestep.calibration.model import Visits, day_of
 from niriss_eestep.calibration.observed_ee import Group, fit_visit, splice_ee
 from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
@@ -33,7 +31,7 @@ COVARIATES = ("count_rate", "well_depth", "background")
 OPTIONAL = (*COVARIATES[1:], "spectrum_err_common", "err_aperture")
 GROUP = ("target", "filter", "pupil", "subarray")
 VISIT_KEYS = ("target", "filter", "subarray", "mjd")
-LEAST_SIGNIFICANCE = 5.0  # total over its error: below, it may be no star
+LEAST = 5.0  # total over its error: below, it may be no star
 
 
 def read_visits(sources: Sequence) -> Table:
@@ -228,9 +226,8 @@ def _unusable(table: Table) -> list[str]:
         (~np.isfinite(rate), "count rate is {count_rate:g}"),
         (~(err > 0), "its count rate has no error"),
         (
-            rate < LEAST_SIGNIFICANCE * err,
-            "total of {count_rate:.4g} +- {count_rate_err:.2g} DN/s is below "
-            f"{LEAST_SIGNIFICANCE:g} sigma: no star",
+            rate < LEAST * err,
+            f"total of {{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s: below {LEAST:g} sigma, no star",
         ),
         (~np.isfinite(ratio), "no expected rate: the spectrum of {target} is not known"),
         (~(ratio > 0), "ratio is {ratio:g}"),
@@ -274,7 +271,7 @@ def factor_tables(table: Table, index: np.ndarray, reason: Sequence[str], calibr
         effects[column][~effects["constrained"]] = np.nan
     effects.rename_column("err", "value_err")
     visits = table[[name for name in table.colnames if name != "aperture_modes"]]
-    dithers = visits.meta.pop("dithers", [])
+    dithers = vstack(visits.meta.pop("dithers", [Table()]))
     for number, text in zip(index, calibration.reason, strict=True):
         reason[number] = text
     visits["used"], visits["reason"] = np.isin(np.arange(len(table)), index[calibration.kept]), reason
@@ -288,7 +285,7 @@ def factor_tables(table: Table, index: np.ndarray, reason: Sequence[str], calibr
         stars.append((*group["target", "filter"][0], offset, np.sum(weight) ** -0.5, len(group)))
     stars = Table(rows=stars, names=("target", "filter", "offset", "offset_err", "n_visits"))
     tables = {"calibration": _factors(kept, calibration), "effects": effects, "stars": stars, "visits": visits}
-    return tables | ({"dithers": vstack(dithers)} if dithers else {})
+    return tables | ({"dithers": dithers} if len(dithers) else {})
 
 
 def _factors(kept: Table, calibration: Calibration) -> Table:
@@ -300,12 +297,12 @@ def _factors(kept: Table, calibration: Calibration) -> Table:
     table["n_visits"], table["n_stars"] = [len(rows) for rows in mine], [len(set(rows["target"])) for rows in mine]
     table["scatter"] = [np.std(rows["part_residual"], ddof=1) if len(rows) > 1 else np.nan for rows in mine]
     table["err_visits_stars"], table["err_aperture"] = np.sqrt(np.maximum(total**2 - aperture**2, 0.0)), aperture
-    table["mjd"], table["reference_subarray"] = calibration.date, calibration.reference
+    table["mjd"], table["reference_subarray"] = calibration.shape.date, calibration.reference
     table.meta = {"covariance_of_ln_factor": calibration.covariance.tolist(), "messages": list(calibration.messages)}
     return table
 
 
-def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
+def _photom_factors(kept: Table, calibration: Calibration) -> list[crds_files.Factor]:
     """Return the factors of the filters that a photom file can hold, as PHOTMJSR."""
     found = []
     for i, name in enumerate(calibration.filters):
@@ -315,10 +312,10 @@ def _photom_factors(kept: Table, calibration: Calibration) -> list[Factor]:
         # PHOTMJSR x ratio is the throughput's, whatever the star
         unit = float(np.nanmedian(mine["photmjsr"] * mine["ratio"]))
         mono = float(np.nanmedian(mine["photmjsr_mono"] / mine["photmjsr"]))
-        time, response = time_dependence(calibration.shape, name)
+        time, response = crds_files.time_dependence(calibration.shape, name)
         value = unit / (float(calibration.factor[i]) * response)
         err = float(calibration.factor_err[i] / calibration.factor[i])
-        found.append(Factor(name, value, value * err, value * mono, time))
+        found.append(crds_files.Factor(name, value, value * err, value * mono, time))
     return found
 
 
@@ -358,19 +355,19 @@ def reference_models(
             raise ParameterError("no visit has a date; give pedigree and useafter")
         first, last = day_of(dates.min()), day_of(dates.max())
         pedigree, useafter = pedigree or f"INFLIGHT {first} {last}", useafter or f"{first}T00:00:00"
-    provenance = partial(Provenance, options["author"], pedigree, useafter)
+    provenance = partial(crds_files.Provenance, options["author"], pedigree, useafter)
     photom, factors = None, _photom_factors(kept, calibration)
     if factors:
-        photom = photom_model(
+        photom = crds_files.photom_model(
             factors,
             provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
             convention=options["convention"],
             fill_missing=options["fill_missing"],
         )
     sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
-    corrections = {name: aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
+    corrections = {name: crds_files.aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
     history = (f"Encircled energy: {psfee.name}",)
-    return photom, apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
+    return photom, crds_files.apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
 
 
 def _history(table: Table, calibration: Calibration) -> tuple[str, ...]:

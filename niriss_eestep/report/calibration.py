@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from niriss_eestep.calibration.constraints import day_of
+from niriss_eestep.calibration.model import day_of
 from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.page import environment, image
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
@@ -264,7 +264,7 @@ def verdict(tables, calibration):
     counts = ", ".join(f"{k} {what}{'s' * (k != 1)}" for k, what in zip(n, ("filter", "star", "subarray"), strict=True))
     err = 100 * calibration.factor_err / calibration.factor
     size = f"{err.min():.2f} to {err.max():.2f} %" if np.ptp(err) > 0.005 else f"{err[0]:.2f} %"
-    first, at, last = map(day_of, (np.min(used["mjd"]), calibration.date, np.max(used["mjd"])))
+    first, at, last = map(day_of, (np.min(used["mjd"]), calibration.shape.date, np.max(used["mjd"])))
     when = f"{first} to {last}; they hold on {at} in {calibration.reference}"
     lines = [f"Factors known to {size} (1 sigma), from {len(used)} of {len(visits)} rows of {counts}, {when}"]
     lines += [f"Found: {text}" for text in calibration.found] or ["No effect beyond the factors is claimed"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.calibration.apcorr import EE_FRACTIONS, aperture_corrections
+from niriss_eestep.calibration.crds_files import EE_FRACTIONS, aperture_corrections
 from niriss_eestep.errors import ParameterError
 
 

@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_used_are_told_why(tmp_path):
     visits, index, reason = usable_visits(read_visits([table_of(tmp_path, ratio=ratio, count_rate=rate)]))
     assert list(index) == [2, 3, 4, 5]
     assert reason[0] == "no expected rate: the spectrum of A is not known"
-    assert reason[1].endswith("is below 5 sigma: no star")
+    assert reason[1].endswith("DN/s: below 5 sigma, no star")
     assert len(visits.value) == 4
     table_of(tmp_path)
     Table.read(tmp_path / "visits.ecsv")[:0].write(tmp_path / "empty.ecsv")

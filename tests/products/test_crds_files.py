@@ -6,12 +6,12 @@ from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
-from niriss_eestep.calibration.apcorr import aperture_corrections
 from niriss_eestep.calibration.crds_files import (
     Factor,
     Provenance,
     TimeDependence,
     apcorr_model,
+    aperture_corrections,
     photom_model,
     save_reference,
 )

@@ -5,8 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from niriss_eestep.calibration.apcorr import aperture_corrections
-from niriss_eestep.calibration.crds_files import Provenance, apcorr_model
+from niriss_eestep.calibration.crds_files import Provenance, apcorr_model, aperture_corrections
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import FluxCalPipeline
