@@ -32,8 +32,9 @@ products.complete=products.foreign simulate.instrument=simulate.detector simulat
 report.accuracy=validate.figure integration=pipeline.integration measure.psf_model=measure.star_model
 measure.sources=measure.position measure.flatness=measure.background measure.surroundings=measure.noise
 measure.annuli=measure.geometry measure.pixels=measure.repair exposures.second_look=exposures.cut
-psf.image=reference.psf_images psf.ee_table=reference.ee_table reference.cache=reference.guards
-guards=reference.guards guards.asdf_file=reference.guards guards.fits_file=reference.guards
+psf.image=reference.psf_images psf.ee_table=reference.psfee reference.ee_table=reference.psfee
+reference.cache=reference.guards guards=reference.guards guards.asdf_file=reference.guards
+guards.fits_file=reference.guards
 products.validation=products.columns products.asdf_bytes=products.files products.verdict=products.groups
 pipeline.crds=pipeline.parameters combine.shared=combine.mean flux.aperture_correction=flux.total_rate
 reference.standard_stars=reference.stdspec report.profiles=report.figures report.program=report.figures

@@ -121,7 +121,8 @@ def _from_stpsf(args):
         from niriss_eestep.instrument import FILTERS
         from niriss_eestep.psf.stpsf import compute_with_stpsf
 
-        return compute_with_stpsf(wanted or tuple(FILTERS), load_psfee())
+        tables, version = compute_with_stpsf(wanted or tuple(FILTERS), load_psfee())
+        return PSFEE(tables, f"stpsf {version}", {"source": f"STPSF {version}"})
     psfee = load_psfee(args.directory)
     if wanted:
         psfee = PSFEE({name: psfee.table(name) for name in wanted}, psfee.name, psfee.meta)

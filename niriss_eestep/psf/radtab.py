@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.ee_table import EETable
 
 
-def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
+def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
     """Read one table: radius [pix] and encircled energy in its first two columns.
 
     The tables of the filters behind CLEARP hold EE times the transmission of that element. It belongs to the
@@ -29,8 +29,8 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
     -------
     filter_name : str
         From the file's name.
-    table : EETable
-        Without uncertainty.
+    radius, ee : ndarray, shape (n_radii,)
+        [pix], and the fraction of the star's light.
 
     Raises
     ------
@@ -52,4 +52,4 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, EETable]:
         transmission = WEBBPSF_PUPIL.clearp_transmission()
         if ee.max() <= transmission:
             ee = ee / transmission
-    return name, EETable(radius, ee, np.zeros(radius.size))
+    return name, radius, ee

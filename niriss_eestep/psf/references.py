@@ -13,7 +13,7 @@ from niriss_eestep.instrument import FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import MODE_RADII, RADII, FilterPSF, Sampling, Wavefront, build_filter
 from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
 from niriss_eestep.psf.wavefront import WAVEFRONTS, MeasuredWavefront
-from niriss_eestep.reference.ee_table import PSFEE, EETable, Modes
+from niriss_eestep.reference.psfee import PSFEE, EETable, Modes
 from niriss_eestep.reference.throughput import Throughput, load_throughput
 
 #: modes kept: fits to 40 stars of other wavefronts have pulls of 2.0 with 32, 1.1 with 64, 1.1 with 100

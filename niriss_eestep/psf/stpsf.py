@@ -14,7 +14,6 @@ from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import RADII
 from niriss_eestep.psf.image_ee import image_encircled_energy
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.ee_table import PSFEE, EETable
 from niriss_eestep.reference.guards import check_fits
 
 #: extensions that STPSF writes, the best first: with distortion before without, oversampled before detector-sampled
@@ -23,7 +22,7 @@ EXTENSIONS = ("OVERDIST", "OVERSAMP", "DET_DIST", "DET_SAMP")
 STPSF_FIELD = 141
 
 
-def read_psf_image(path: str | os.PathLike[str], model: PSFEE) -> tuple[str, EETable, str]:
+def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array, Array, str]:
     """Measure the encircled energy of one PSF image.
 
     Parameters
@@ -37,8 +36,8 @@ def read_psf_image(path: str | os.PathLike[str], model: PSFEE) -> tuple[str, EET
     -------
     filter_name : str
         From the header.
-    table : EETable
-        To the largest circle on the image; normalised to 1 behind the pupil, over the infinite plane.
+    radius, ee : ndarray, shape (n_radii,)
+        [pix], to the largest circle on the image; normalised to 1 behind the pupil, over the infinite plane.
     note : str
         Extension, sampling and normalisation that were found.
 
@@ -66,10 +65,10 @@ def read_psf_image(path: str | os.PathLike[str], model: PSFEE) -> tuple[str, EET
     keyword = str(header.get("NORMALIZ", "")).lower()
     scale, how = _normalisation(model, name, keyword, image.sum(), radius, light)
     note = f"{extension}, {oversample} per pixel, normalisation {how}"
-    return name, EETable(radius, light * scale, np.zeros(radius.size)), note
+    return name, radius, light * scale, note
 
 
-def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
+def compute_with_stpsf(filters: Sequence[str], model: Any) -> tuple[dict[str, tuple[Array, Array, Array]], str]:
     """Let STPSF compute the PSFs, and measure them.
 
     Parameters
@@ -81,7 +80,10 @@ def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
 
     Returns
     -------
-    PSFEE
+    tables : dict of str to tuple
+        Radius [pix], encircled energy and its uncertainty, 0, by filter.
+    version : str
+        STPSF's.
 
     Raises
     ------
@@ -105,8 +107,8 @@ def compute_with_stpsf(filters: Sequence[str], model: PSFEE) -> PSFEE:
             instrument.filter = name
             psf = instrument.calc_psf(fov_pixels=STPSF_FIELD, oversample=4, normalize="exit_pupil")
             psf.writeto(Path(directory) / f"{name}.fits")
-        tables = {name: read_psf_image(Path(directory) / f"{name}.fits", model)[1] for name in filters}
-    return PSFEE(tables, f"stpsf {stpsf.__version__}", {"source": f"STPSF {stpsf.__version__}"})
+        measured = [read_psf_image(Path(directory) / f"{name}.fits", model) for name in filters]
+    return {name: (radius, ee, np.zeros(radius.size)) for name, radius, ee, _ in measured}, stpsf.__version__
 
 
 def _read(path: Path) -> tuple[Array, Any, str]:
@@ -171,9 +173,7 @@ def _check_image(path: Path, image: Array) -> None:
         )
 
 
-def _normalisation(
-    model: PSFEE, name: str, keyword: str, total: float, radius: Array, light: Array
-) -> tuple[float, str]:
+def _normalisation(model: Any, name: str, keyword: str, total: float, radius: Array, light: Array) -> tuple[float, str]:
     """Return the factor that makes the EE 1 over the infinite plane behind the pupil, and what was found.
 
     STPSF divides by the light that enters the telescope ('first': the CLEARP element's transmission is then in the

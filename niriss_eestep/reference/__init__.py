@@ -8,7 +8,6 @@ _EXPORTS = {
     "Apcorr": "apcorr",
     "PSFEE": "psfee",
     "EETable": "psfee",
-    "PSFImages": "psf_images",
     "Throughput": "throughput",
     "find_spectrum": "stdspec",
     "load_apcorr": "apcorr",

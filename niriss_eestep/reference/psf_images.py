@@ -1,10 +1,10 @@
 """The PSF as an image that renders a star at any position, conserving its light; and the files of such images."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.reference.guards import numbers, read_asdf, read_once
+
+PACKAGED_PSF_IMAGES = Path(__file__).parent / "data" / "niriss_psf_images.asdf"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,23 +74,6 @@ class PSFImage:
         corners = np.arange(n + 1) / self.oversample - self.half_size
         return RectBivariateSpline(corners, corners, total, kx=5, ky=5)
 
-    def wing(self, distance: Array) -> Array:
-        """Azimuthal mean of the light per pixel.
-
-        Beyond the table 1 - EE falls as 1/r, as diffraction by the edges of any pupil gives.
-
-        Parameters
-        ----------
-        distance : ndarray
-            From the star [pix]; not 0.
-
-        Returns
-        -------
-        ndarray
-            Fraction of the total light [1/pix2].
-        """
-        return wing_brightness(self.radius, self.ee, distance)
-
     @cached_property
     def mean_ee(self) -> PchipInterpolator:
         """Encircled energy at radii [pix], averaged over pixel phases."""
@@ -111,17 +96,15 @@ class PSFImage:
         """
         height = np.sqrt(self.aspect)
         rows, columns = (np.arange(shape[0]) - y) * height, (np.arange(shape[1]) - x) / height
-        row_in, column_in = self._inside(rows), self._inside(columns)
+        # the pixels that lie wholly on the image
+        row_in, column_in = (np.flatnonzero(np.abs(axis) + 0.5 <= self.half_size) for axis in (rows, columns))
         if row_in.size == shape[0] and column_in.size == shape[1]:
             return self._integrate(rows, columns)
-        image = self.wing(np.maximum(np.hypot(rows[:, None], columns[None, :]), 0.5))
+        distance = np.maximum(np.hypot(rows[:, None], columns[None, :]), 0.5)
+        image = wing_brightness(self.radius, self.ee, distance)
         if row_in.size and column_in.size:
             image[np.ix_(row_in, column_in)] = self._integrate(rows[row_in], columns[column_in])
         return image
-
-    def _inside(self, offset: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Indices of the pixels that lie wholly on the image."""
-        return np.flatnonzero(np.abs(offset) + 0.5 <= self.half_size)
 
     def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> Array:
         """Light on pixels centred at consecutive offsets from the star."""
@@ -132,6 +115,8 @@ class PSFImage:
 
 def wing_brightness(radius: Array, ee: Array, distance: Array) -> Array:
     """Azimuthal mean brightness that belongs to an encircled energy.
+
+    Beyond the table 1 - EE falls as 1/r, as diffraction by the edges of any pupil gives.
 
     Parameters
     ----------
@@ -179,59 +164,7 @@ def reshaped(image: PSFImage, ee: Array) -> PSFImage:
     return PSFImage(light.astype(np.float32), image.oversample, image.radius, ee)
 
 
-PACKAGED_PSF_IMAGES = Path(__file__).parent / "data" / "niriss_psf_images.asdf"
-
-
-class PSFImages(Mapping[str, PSFImage]):
-    """PSF images by filter; each is read when it is first asked for.
-
-    Parameters
-    ----------
-    path : path
-        ASDF file as `write_psf_images` makes.
-
-    Raises
-    ------
-    ReferenceDataError
-        Where the file is missing or holds no PSF images.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        self._images: dict[str, PSFImage] = {}
-        tree = read_asdf(self.path, "file of PSF images")
-        if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:
-            raise ReferenceDataError(
-                f"{self.path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'"
-            )
-        self._tree, self.filters, self.meta = tree, tuple(tree["images"]), tree["meta"]
-
-    def __getitem__(self, filter_name: str) -> PSFImage:
-        if filter_name not in self.filters:
-            raise KeyError(filter_name)
-        if filter_name not in self._images:
-            with reading(self.path, "a file of PSF images"):
-                image = dict(self._tree["images"][filter_name])
-                oversample = int(image["oversample"])
-            where = f"PSF image of {filter_name}"
-            light, ee, radius = numbers(self.path, where, image.get("light"), image.get("ee"), self._tree["radius"])
-            if light.ndim != 2 or radius.ndim != 1 or not radius.size or ee.shape != radius.shape or oversample < 1:
-                raise ReferenceDataError(f"{self.path}: {where}: its arrays do not belong together")
-            try:
-                light = light.astype(np.float32)  # as it is stored
-                self._images[filter_name] = PSFImage(light=light, oversample=oversample, radius=radius, ee=ee)
-            except ParameterError as error:
-                raise ReferenceDataError(f"{self.path}: {where}: {error}") from error
-        return self._images[filter_name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.filters)
-
-    def __len__(self) -> int:
-        return len(self.filters)
-
-
-def load_psf_images(path: str | os.PathLike[str] | None = None) -> PSFImages:
+def load_psf_images(path: str | Path | None = None) -> Mapping[str, PSFImage]:
     """Open PSF images.
 
     Parameters
@@ -241,23 +174,39 @@ def load_psf_images(path: str | os.PathLike[str] | None = None) -> PSFImages:
 
     Returns
     -------
-    PSFImages
-        Mapping of filter to `PSFImage`.
+    mapping of str to PSFImage
+        By filter.
 
     Raises
     ------
     ReferenceDataError
         Where the file is missing or holds no PSF images.
     """
-    return _open_images(PACKAGED_PSF_IMAGES if path is None else path)
+    return _read_images(PACKAGED_PSF_IMAGES if path is None else path)
 
 
-_open_images = read_once(PSFImages)
+@read_once
+def _read_images(path: Path) -> Mapping[str, PSFImage]:
+    """Read a file as `write_psf_images` makes."""
+    tree = read_asdf(path, "file of PSF images")
+    if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:
+        raise ReferenceDataError(f"{path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'")
+    images = {}
+    for name, entry in tree["images"].items():
+        where = f"PSF image of {name}"
+        with reading(path, "a file of PSF images"):
+            light, ee, oversample = entry.get("light"), entry.get("ee"), int(entry["oversample"])
+        light, ee, radius = numbers(path, where, light, ee, tree["radius"])
+        if light.ndim != 2 or radius.ndim != 1 or not radius.size or ee.shape != radius.shape or oversample < 1:
+            raise ReferenceDataError(f"{path}: {where}: its arrays do not belong together")
+        try:
+            images[name] = PSFImage(light.astype(np.float32), oversample, radius, ee)  # as it is stored
+        except ParameterError as error:
+            raise ReferenceDataError(f"{path}: {where}: {error}") from error
+    return MappingProxyType(images)
 
 
-def write_psf_images(
-    images: Mapping[str, PSFImage], path: str | os.PathLike[str], *, meta: Mapping | None = None
-) -> None:
+def write_psf_images(images: Mapping[str, PSFImage], path: str | Path, *, meta: Mapping | None = None) -> None:
     """Write PSF images as an ASDF file that `load_psf_images` reads.
 
     Parameters
@@ -271,13 +220,9 @@ def write_psf_images(
     """
     import asdf
 
-    radius = next(iter(images.values())).radius
-    tree = {
-        "meta": {"reftype": "psfimages", "instrument": "NIRISS", **(meta or {})},
-        "radius": radius,
-        "images": {
-            name: {"light": image.light, "oversample": image.oversample, "ee": image.ee}
-            for name, image in images.items()
-        },
+    entries = {
+        name: {"light": image.light, "oversample": image.oversample, "ee": image.ee} for name, image in images.items()
     }
+    meta = {"reftype": "psfimages", "instrument": "NIRISS", **(meta or {})}
+    tree = {"meta": meta, "radius": next(iter(images.values())).radius, "images": entries}
     asdf.AsdfFile(tree).write_to(path, all_array_compression="zlib")

@@ -1,20 +1,297 @@
 """Encircled energy of the PSF by filter: the `psfee` reference, from whatever form it comes in."""
 
-import os
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
 
-from niriss_eestep.errors import ReferenceDataError, reading, regular_file
+from niriss_eestep.arrays import Array
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.reference.ee_table import PSFEE, EETable, Modes
-from niriss_eestep.reference.guards import read_asdf, read_once
+from niriss_eestep.reference.guards import numbers, read_asdf, read_once
 
 PACKAGED_PSFEE = Path(__file__).parent / "data" / "niriss_psfee.asdf"
 SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"
 
+#: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
+TOLERANCE = 1e-3
 
-def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
+
+class EETable(NamedTuple):
+    """Encircled energy of one filter.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        Aperture radii [pix], rising from 0.
+    ee : ndarray, shape (n_radii,)
+        Fraction of the star's total light within each radius; 1 at infinity.
+    ee_err : ndarray, shape (n_radii,)
+        Its uncertainty; 0 where the source states none.
+    """
+
+    radius: Array
+    ee: Array
+    ee_err: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modes:
+    """How the encircled energies of all filters vary together: a normal prior about the tables.
+
+    EE = table + sum_k c_k values_k, with independent coefficients c_k of mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    filters : tuple of str
+    radius : ndarray, shape (n_radii,)
+        [pix]; rising from 0.
+    values : ndarray, shape (n_filters, n_modes, n_radii)
+        Change of the encircled energy per unit of each mode.
+    """
+
+    filters: tuple[str, ...]
+    radius: Array
+    values: NDArray[np.float32]
+
+    def at(self, filter_name: str, radius_pix: ArrayLike) -> Array:
+        """Interpolate the modes of a filter; beyond their last radius they fall as 1/r, as the light lost does.
+
+        Parameters
+        ----------
+        filter_name : str
+        radius_pix : array_like, shape (n,)
+            [pix].
+
+        Returns
+        -------
+        ndarray, shape (n, n_modes)
+        """
+        radius, reach = np.asarray(radius_pix, dtype=np.float64), self.radius[-1]
+        inside = _interpolator(self, filter_name)(np.minimum(radius, reach))
+        return np.asarray(inside * (reach / np.maximum(radius, reach))[..., None])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PSFEE:
+    """Encircled energy of the PSF, by filter.
+
+    Parameters
+    ----------
+    tables : mapping of str to EETable
+        By filter.
+    name : str
+        The file or directory it comes from.
+    meta : mapping, optional
+        Where it is from.
+    modes : Modes, optional
+        How the filters' encircled energies vary together; None where the source does not say.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it holds no filter, or something that is no encircled energy.
+    """
+
+    tables: Mapping[str, EETable]
+    name: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    modes: Modes | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            raise ReferenceDataError(f"{self.name}: no encircled energy in it")
+        unknown = [name for name in self.tables if name not in FILTERS]
+        if unknown:
+            raise ReferenceDataError(
+                f"{self.name}: {', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
+            )
+        tables = {name: _checked(self.name, name, *self.tables[name]) for name in FILTERS if name in self.tables}
+        object.__setattr__(self, "tables", tables)
+        modes = self.modes
+        if modes is None:
+            return
+        shape, n_filters, n_radii = np.shape(modes.values), len(modes.filters), np.size(modes.radius)
+        if len(shape) != 3 or (shape[0], shape[2]) != (n_filters, n_radii):
+            raise ReferenceDataError(f"{self.name}: modes of shape {shape} for {n_filters} filters and {n_radii} radii")
+        missing = [name for name in tables if name not in modes.filters]
+        if missing:
+            raise ReferenceDataError(f"{self.name}: has modes, but not those of {', '.join(missing)}")
+        rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
+        if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
+            raise ReferenceDataError(
+                f"{self.name}: modes that are not finite, exceed 1, or whose radii do not rise from 0"
+            )
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in order of wavelength."""
+        return tuple(self.tables)
+
+    @property
+    def radius_max(self) -> float:
+        """Radius that every filter's table reaches [pix]."""
+        return min(float(table.radius[-1]) for table in self.tables.values())
+
+    def table(self, filter_name: str) -> EETable:
+        """Return a filter's table.
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+
+        Returns
+        -------
+        EETable
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter.
+        """
+        try:
+            return self.tables[filter_name.upper()]
+        except KeyError:
+            raise ReferenceDataError(
+                f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
+            ) from None
+
+    def ee(self, filter_name: str, radius_pix: ArrayLike) -> Array:
+        """Interpolate the encircled energy, monotonically (PCHIP).
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+        radius_pix : float or array_like
+            Aperture radii [pix].
+
+        Returns
+        -------
+        ndarray, shape of ``radius_pix``
+            Fraction of the star's total light.
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter, or does not reach a radius.
+        ParameterError
+            Where a radius is negative or not finite.
+        """
+        return _interpolator(self, filter_name.upper())(self._radius(filter_name, radius_pix))
+
+    def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> Array:
+        """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
+
+        Parameters and errors are those of `ee`.
+        """
+        radius, _, error = self.table(filter_name)
+        return np.interp(self._radius(filter_name, radius_pix), radius, error)
+
+    def adjusted(self, coefficients: Array, covariance: Array, meta: Mapping[str, Any]) -> PSFEE:
+        """Give the encircled energies at a point of their prior, with what is still unknown as the new prior.
+
+        Parameters
+        ----------
+        coefficients : ndarray, shape (n_modes,)
+        covariance : ndarray, shape (n_modes, n_modes)
+            Of the coefficients.
+        meta : mapping
+            Entries to add.
+
+        Returns
+        -------
+        PSFEE
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no modes.
+        """
+        if self.modes is None:
+            raise ReferenceDataError(f"{self.name}: has no modes of the PSF, nothing can be fitted")
+        variance, vectors = np.linalg.eigh(covariance)
+        root = (vectors * np.sqrt(np.maximum(variance, 0.0))).T[::-1]
+        values = np.einsum("kj,fjr->fkr", root, self.modes.values).astype(np.float32)
+        modes = Modes(self.modes.filters, self.modes.radius, values)
+        tables = {
+            name: EETable(
+                table.radius,
+                table.ee + self.modes.at(name, table.radius) @ coefficients,
+                np.sqrt(np.sum(modes.at(name, table.radius) ** 2, axis=1)),
+            )
+            for name, table in self.tables.items()
+        }
+        return PSFEE(tables, self.name, {**self.meta, **meta}, modes)
+
+    def _radius(self, filter_name: str, radius_pix: ArrayLike) -> Array:
+        """Return the radii, or say which of them cannot be used."""
+        radius = np.asarray(radius_pix, dtype=np.float64)
+        bad = radius[~(np.isfinite(radius) & (radius >= 0))]
+        if bad.size:
+            raise ParameterError(
+                f"radius of the encircled energy of {filter_name} must be finite and not negative, got {bad.flat[0]}"
+            )
+        reach = self.table(filter_name).radius[-1]
+        if radius.size and radius.max() > reach:
+            raise ReferenceDataError(
+                f"{self.name}: the encircled energy of {filter_name} reaches {reach:g} pix, but {radius.max():g} pix "
+                "is needed (the background annulus counts); use smaller radii or a reference that reaches further"
+            )
+        return radius
+
+
+@lru_cache(maxsize=64)
+def _interpolator(source: PSFEE | Modes, filter_name: str) -> PchipInterpolator:
+    """Make the interpolator of a filter once: every exposure asks for several radii."""
+    if isinstance(source, Modes):
+        values = source.values[source.filters.index(filter_name)].astype(np.float64)
+        return PchipInterpolator(source.radius, values.T)
+    return PchipInterpolator(*source.table(filter_name)[:2])
+
+
+def _checked(source: str, filter_name: str, *table: ArrayLike) -> EETable:
+    """Return a table as read-only arrays that start at radius 0, or say what is wrong with it."""
+    where = f"{source}: encircled energy of {filter_name}"
+    radius, ee, error = numbers(source, f"encircled energy of {filter_name}", *table)
+    if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
+        raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
+    if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):
+        raise ReferenceDataError(f"{where}: the radii must be finite, not negative, and rise")
+    if not (np.all(np.isfinite(ee)) and np.all(error >= 0)):
+        raise ReferenceDataError(f"{where}: values that are not finite, or errors that are negative")
+    if radius[0] > 0:
+        radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
+    if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
+        raise ReferenceDataError(
+            f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
+        )
+    if ee.max() > 1 + TOLERANCE:
+        at = radius[np.argmax(ee)]
+        raise ReferenceDataError(
+            f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
+        )
+    i = int(np.argmin(np.diff(ee)))
+    if ee[i + 1] - ee[i] < -TOLERANCE:
+        raise ReferenceDataError(
+            f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
+        )
+    # within the tolerance: the interpolation is monotone where the table is
+    ee = np.maximum.accumulate(np.clip(ee, 0.0, 1.0))
+    for array in (radius, ee, error):
+        array.setflags(write=False)
+    return EETable(radius, ee, error)
+
+
+def load_psfee(path: str | Path | None = None) -> PSFEE:
     """Read the encircled energy of the PSF.
 
     Parameters
@@ -32,19 +309,14 @@ def load_psfee(path: str | os.PathLike[str] | None = None) -> PSFEE:
     ReferenceDataError
         Where the file or directory is missing or is no psfee reference.
     """
-    if path is None:
-        path = PACKAGED_PSFEE
-    path = Path(path)
+    path = PACKAGED_PSFEE if path is None else Path(path)
     if not path.exists():
         raise ReferenceDataError(f"{path}: no such file or directory (psfee reference)")
-    if path.is_dir():
-        return _from_directory(path)
-    if path.suffix == ".ecsv":
-        return _from_table(path)
-    return _from_asdf(path)
+    read = _from_directory if path.is_dir() else _from_table if path.suffix == ".ecsv" else _from_asdf
+    return read(path)
 
 
-def write_psfee(psfee: PSFEE, path: str | os.PathLike[str]) -> None:
+def write_psfee(psfee: PSFEE, path: str | Path) -> None:
     """Write a psfee reference as an ASDF file that `load_psfee` reads.
 
     Parameters
@@ -56,13 +328,10 @@ def write_psfee(psfee: PSFEE, path: str | os.PathLike[str]) -> None:
     """
     import asdf
 
-    tables = {
-        name: {"radius": table.radius, "ee": table.ee, "ee_err": table.ee_err} for name, table in psfee.tables.items()
-    }
+    tables = {name: table._asdict() for name, table in psfee.tables.items()}
     tree = {"meta": {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel", **psfee.meta}, "psfee": tables}
     if psfee.modes is not None:
-        modes = psfee.modes
-        tree["modes"] = {"filters": list(modes.filters), "radius": modes.radius, "values": modes.values}
+        tree["modes"] = {**asdict(psfee.modes), "filters": list(psfee.modes.filters)}
     with asdf.AsdfFile(tree, custom_schema=SCHEMA) as file:
         file.write_to(path, all_array_compression="zlib")
 
@@ -77,14 +346,10 @@ def _from_asdf(path: Path) -> PSFEE:
         asdf.AsdfFile(
             {key: tree[key] for key in ("meta", "psfee", "modes") if key in tree}, custom_schema=SCHEMA
         ).validate()
-        tables = {
-            name: EETable(*(np.array(table[key], dtype=np.float64) for key in ("radius", "ee", "ee_err")))
-            for name, table in tree["psfee"].items()
-        }
-        meta, modes = dict(tree["meta"]), None
-        if "modes" in tree:
-            radius, values = np.array(tree["modes"]["radius"]), np.array(tree["modes"]["values"])
-            modes = Modes(tuple(tree["modes"]["filters"]), radius, values)
+        tables = {name: EETable(*map(table.get, EETable._fields)) for name, table in tree["psfee"].items()}
+        meta, modes = dict(tree["meta"]), tree.get("modes")
+        if modes is not None:
+            modes = Modes(tuple(modes["filters"]), np.array(modes["radius"]), np.array(modes["values"]))
     return PSFEE(tables, path.name, meta, modes)
 
 
@@ -105,12 +370,12 @@ def _from_directory(path: Path) -> PSFEE:
     origin: dict[str, str] = {}
     model = load_psfee() if images else None
     for file in files:
-        name, table, note = read_psf_image(path / file, model) if model else (*read_radtab(path / file), "radtab")
+        name, radius, ee, note = read_psf_image(path / file, model) if model else (*read_radtab(path / file), "radtab")
         if name in tables:
             raise ReferenceDataError(
                 f"{path}: {origin[name].split(':')[0]} and {file} are both PSFs of {name}; leave one of them"
             )
-        tables[name], origin[name] = table, f"{file}: {note}"
+        tables[name], origin[name] = EETable(radius, ee, np.zeros(radius.size)), f"{file}: {note}"
     source = "STPSF/WebbPSF images" if images else "radtab tables, CLEARP transmission removed"
     return PSFEE(tables, str(path), {"source": f"{source}, of {path.name}", "images": origin})
 

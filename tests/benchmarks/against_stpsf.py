@@ -105,8 +105,8 @@ def main():
         for name in WAVELENGTHS:
             path, light = stpsf_image(directory, name, "exit_pupil")
             _, entering = stpsf_image(directory, name, "first")
-            table = read_psf_image(path, load_psfee())[1]
-            difference = our_ee(name, clear, element, opd) / np.interp(RADII, table.radius, table.ee) - 1
+            _, radius, ee, _ = read_psf_image(path, load_psfee())
+            difference = our_ee(name, clear, element, opd) / np.interp(RADII, radius, ee) - 1
             ours = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
             print(
                 f"{name:8}" + "".join(f"{100 * d:8.3f}" for d in difference) + f"   {entering / light:.4f} {ours:.4f}"

@@ -318,13 +318,13 @@ class Files:
         return "read"
 
     def _read_radtab(self, path, _):
-        _, table = read_radtab(path)
-        assert np.all(np.isfinite(table.ee))
+        _, _, ee = read_radtab(path)
+        assert np.all(np.isfinite(ee))
         return "read"
 
     def _read_stpsf_image(self, path, _):
-        _, table, _ = read_psf_image(path, self.psfee)
-        assert np.all(np.isfinite(table.ee))
+        _, _, ee, _ = read_psf_image(path, self.psfee)
+        assert np.all(np.isfinite(ee))
         return "read"
 
     def _read_opd_map(self, path, _):
