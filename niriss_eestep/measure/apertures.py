@@ -6,7 +6,7 @@ import numpy as np
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky, given_covariance
-from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums, weighted_sums
+from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums
 from niriss_eestep.measure.noise import Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
@@ -41,15 +41,6 @@ class Sums:
     background: Background
 
 
-def aperture_reach(weights: Array, sky: Sky, repairs: list[Repair], bad: Mask) -> Array:
-    """How each aperture's sum depends on each pixel, by all the places that the pixel reaches."""
-    flat = weights.reshape(len(weights), -1)
-    reach = np.where(bad.ravel(), 0.0, flat) - weights.sum(axis=(1, 2))[:, None] * sky.weights.ravel()
-    for repair in repairs:
-        reach += np.einsum("ik,kp->ip", flat[:, repair.index], repair.weights.reshape(len(repair.index), -1))
-    return reach
-
-
 def sum_apertures(
     exposure: Stamp, weights: Array, sky: Sky, repairs: list[Repair], bad: Mask, around: Surroundings | None = None
 ) -> Sums:
@@ -72,9 +63,14 @@ def sum_apertures(
     Sums
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
-    values = weighted_sums(flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value
-    # the background is one sum more, whose variance is its own
-    reach = np.concatenate([aperture_reach(weights, sky, repairs, bad), sky.weights.reshape(1, -1)])
+    values = np.einsum("ip,p->i", flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value
+    # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,
+    # whose variance is its own
+    reach = np.concatenate(
+        [np.where(bad.ravel(), 0.0, flat) - area[:, None] * sky.weights.ravel(), sky.weights.reshape(1, -1)]
+    )
+    for repair in repairs:
+        reach[:n] += np.einsum("ik,kp->ip", flat[:, repair.index], repair.weights.reshape(len(repair.index), -1))
     reach = reach.reshape(-1, *weights.shape[1:])
     covariance, sky_covariance = given_covariance(sky.background, area), np.zeros((n, n))
     common = covariance.copy()
@@ -176,7 +172,6 @@ def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:
     for err, dx, dy in ((star.x_err, _CENTRING_STEP, 0.0), (star.y_err, 0.0, _CENTRING_STEP)):
         if np.isfinite(err):
             sides = [aperture_weights(image.shape, x + s * dx, y + s * dy, radii) for s in (-1, 1)]
-            change = weighted_sums((sides[1] - sides[0]).reshape(len(radii), -1), image.ravel())
-            slope = change / (2 * _CENTRING_STEP)
+            slope = np.einsum("iyx,yx->i", sides[1] - sides[0], image) / (2 * _CENTRING_STEP)
             covariance += np.outer(slope, slope) * err**2
     return covariance

@@ -14,23 +14,15 @@ from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import repair_core
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
-from niriss_eestep.measure.repair import (
-    Repair,
-    by_median,
-    by_psf,
-    by_surface,
-    pixel_map,
-    repair_pixels,
-    with_low_pixels,
-)
+from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, low_pixels, pixel_map, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star
+from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -75,7 +67,10 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     radii = np.array(options.radii)
     exposure, star, centroid = place_star(exposure, options, psf, radii[-1] + REACH)
     x, y, shape = star.x, star.y, exposure.bad.shape
-    bad = with_low_pixels(exposure, star.distance, star.sky.background, options)
+    bad = exposure.bad
+    if options.repair_low or options.bad_pixel_method == "median":
+        level = star.sky.background.low_level(options.low_sigma)
+        bad = bad | low_pixels(exposure.image, bad, star.distance, options.core_radius, level)
     weights = aperture_weights(shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
     core = star.distance <= options.core_radius - CENTROID_MARGIN
@@ -89,7 +84,12 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     sums = sum_apertures(exposure, weights, star.sky, repairs, bad, around)
     seen, count_rate = repaired_stamp(exposure, repairs, star.sky, bad), sums.values
     covariance = sums.covariance + covariance_of_centring(seen.image, centroid, radii)
-    failure = _without(lost, count_rate, covariance, failure or _forbidden(radii, lost, sums, psf))
+    failure = failure or _forbidden(radii, lost, sums, psf)
+    # a rate without error cannot be used either
+    unusable = lost | ~np.isfinite(np.diagonal(covariance)) | bool(failure)
+    count_rate[unusable], covariance[unusable], covariance[:, unusable] = np.nan, np.nan, np.nan
+    if unusable.all() and not failure:
+        failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     report, phase = _beside_image(exposure, seen, weights, centroid, options, star)
     profile = EEProfile(
         radius=radii,
@@ -105,7 +105,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method,
         failure=failure,
-        pixels=pixel_map(exposure, x, y, bad, star.sky, repairs, reach=radii[-1]),
+        pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]),
         common=sums.common,
         sky_covariance=sums.sky_covariance,
         noise=around.correlation,
@@ -164,17 +164,6 @@ def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, opti
     return repairs
 
 
-def _without(unusable: Mask, count_rate: Array, covariance: Array, failure: str) -> str:
-    """Make NaN of what cannot be used, and of rates without error; why the profile failed."""
-    unusable = unusable | ~np.isfinite(np.diagonal(covariance)) | bool(failure)
-    count_rate[unusable] = np.nan
-    covariance[unusable, :] = np.nan
-    covariance[:, unusable] = np.nan
-    if unusable.all() and not failure:
-        return "no aperture could be measured: each leaves the image or holds bad pixels"
-    return failure
-
-
 def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel) -> str:
     """Why a curve of growth is no star's: too little light in the core, beside what the PSF has there."""
     inner, outer = (np.flatnonzero(~lost & (radii >= low) & (radii <= high)) for low, high in _GROWTH_RADII)
@@ -229,7 +218,8 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     n = len(options.radii)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
     background = fixed_background(np.nan, np.nan, method=options.background_method)
-    core = core_report(exposure.dq, distance_grid(exposure.image.shape, x, y), options.core_radius)
+    star = star_at(x, y, Sky(background, np.zeros(exposure.image.shape)), PSFModel())
+    core = core_report(exposure.dq, star.distance, options.core_radius)
     if core.saturated:
         reason = (
             f"{reason} ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
@@ -249,7 +239,5 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
         bad_pixel_method=options.bad_pixel_method,
         warnings=exposure.warnings,
         failure=reason,
-        pixels=pixel_map(
-            exposure, x, y, exposure.bad, Sky(background, np.zeros(exposure.image.shape)), reach=options.sky_radii[1]
-        ),
+        pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]),
     )

@@ -16,8 +16,6 @@ import numpy as np
 
 from niriss_eestep.arrays import Array, Mask
 
-#: numbers and masks by pixel, radius or whatever else
-
 
 def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -> Array:
     """Fraction of each pixel that lies within circles about one centre.
@@ -74,23 +72,8 @@ def distance_grid(shape: tuple[int, int], x: float, y: float) -> Array:
     return np.hypot(i - x, j - y)
 
 
-def weighted_sums(weights: Array, values: Array) -> Array:
-    """Sum of weights times values, for each row of weights.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (n_sums, n_pixels)
-    values : ndarray, shape (n_pixels,)
-
-    Returns
-    -------
-    ndarray, shape (n_sums,)
-    """
-    return np.einsum("ip,p->i", weights, values)
-
-
 def covariance_of_sums(weights: Array, variance: Array) -> Array:
-    """Covariance of `weighted_sums` of independent pixels: sum of w_i w_j var.
+    """Covariance of weighted sums of independent pixels: sum of w_i w_j var.
 
     Parameters
     ----------
@@ -128,6 +111,8 @@ class Annuli:
         Their radii [pix].
     overlap : ndarray, shape (n_annuli, ny, nx)
         Area of each pixel within each annulus [pix].
+    area : ndarray, shape (n_annuli,)
+        Area of each annulus, on the image or not [pix].
     """
 
     x: float
@@ -135,15 +120,7 @@ class Annuli:
     inner: Array
     outer: Array
     overlap: Array
-
-    @property
-    def area(self) -> Array:
-        """Area of each annulus, on the image or not [pix]."""
-        return np.pi * (self.outer**2 - self.inner**2)
-
-    def coverage(self, mask: Mask) -> Array:
-        """Share of each annulus that lies on the pixels of a mask, 0 to 1."""
-        return np.minimum(np.sum(self.overlap, axis=(1, 2), where=mask) / self.area, 1.0)
+    area: Array
 
 
 def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array) -> Annuli:
@@ -163,7 +140,8 @@ def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer
     Annuli
     """
     circles = aperture_weights(shape, x, y, np.concatenate([inner, outer]))
-    return Annuli(x, y, inner, outer, circles[len(inner) :] - circles[: len(inner)])
+    overlap = circles[len(inner) :] - circles[: len(inner)]
+    return Annuli(x, y, inner, outer, overlap, np.pi * (outer**2 - inner**2))
 
 
 def mean_weights(annuli: Annuli, available: Mask) -> Array:

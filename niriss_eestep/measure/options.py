@@ -132,6 +132,10 @@ class EEOptions:
                 raise ParameterError(
                     f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
                 )
+        if self.repair_low and self.background_method != "annulus":
+            raise ParameterError(
+                "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
+            )
         if not np.isfinite(self.background_value):
             raise ParameterError(f"background_value must be finite [DN/s/pix], got {self.background_value}")
         if self.centroid_box > 2 * self.sky_radii[0]:

@@ -7,6 +7,7 @@ repaired pixel carries.
 What became of each pixel around the star: for figures, and for people who ask why.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,10 +19,8 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
-from niriss_eestep.measure.background import Background, Sky
-from niriss_eestep.measure.geometry import distance_grid, weighted_sums
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import Star
 
 #: side of the box around a bad pixel that repairs it [pix], and the degree of the surface (method of CAP-020, 2021)
 BOX = 7
@@ -34,6 +33,9 @@ _WEIGHTS_MAX = 1024**3 // 8
 #: where less than this share of a box is good, errors of repaired pixels are judged together, where this share of their
 #: pattern lies on good pixels
 _CLUSTERED, _MOSTLY = 0.8, 0.8
+#: the box without its centre: a good pixel is judged as a bad one is replaced, from its neighbours alone
+_AROUND = np.ones((BOX, BOX), dtype=bool)
+_AROUND[BOX // 2, BOX // 2] = False
 #: good pixels within this distance in radius are predicted too, to judge a method [pix]
 _SIMILAR_RADIUS = 1.5
 #: width of the radial trend's Gaussian weights, and the step at which it is worked out [pix]; of 0.35, 0.45, 0.6 and
@@ -76,32 +78,30 @@ class Repair:
     common_err: Array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """One method's values for the bad pixels, and its residuals on the good ones.
+#: one method's values for the bad pixels, shape (n,), and their weights, shape (n, ny, nx); its residuals on the good
+#: ones, value less prediction from the neighbours alone, valid where the whole box is good, and the variance that the
+#: noise alone gives those, shape (ny, nx)
+Prediction = tuple[Array, Array, Array, Array]
+
+
+@lru_cache(maxsize=1024)
+def _surface_kernel(pattern: bytes) -> Array | None:
+    """Weights by which a polynomial fitted to the good pixels of a square box predicts its centre.
+
+    Near pixels count more: Gaussian weights of `_SURFACE_SIGMA`.
 
     Parameters
     ----------
-    value : ndarray, shape (n,)
-    weights : ndarray, shape (n, ny, nx)
-    residual : ndarray, shape (ny, nx)
-        Value less prediction from the neighbours alone; valid where the whole box is good.
-    expected : ndarray, shape (ny, nx)
-        Variance that the noise alone gives those residuals.
+    pattern : bytes
+        Of the box, good pixels not 0.
+
+    Returns
+    -------
+    ndarray or None
+        None where they do not determine it.
     """
-
-    value: Array
-    weights: Array
-    residual: Array
-    expected: Array
-
-
-def _surface_kernel(good: Mask) -> Array | None:
-    """Weights by which a polynomial fitted to the good pixels of a box predicts its centre; None if undetermined.
-
-    Near pixels count more: Gaussian weights of `_SURFACE_SIGMA`.
-    """
-    half = good.shape[0] // 2
+    half = math.isqrt(len(pattern)) // 2
+    good = np.frombuffer(pattern, dtype=bool).reshape(2 * half + 1, -1)
     j, i = np.nonzero(good)
     u, v = i - half, j - half
     root = np.exp(-0.25 * (u**2 + v**2) / _SURFACE_SIGMA**2)
@@ -116,55 +116,12 @@ def _surface_kernel(good: Mask) -> Array | None:
     return None
 
 
-@lru_cache(maxsize=1)
-def _full_surface_kernel() -> Array:
-    """The surface's weights where every pixel of the box but the centre is good."""
-    good = np.ones((BOX, BOX), dtype=bool)
-    good[BOX // 2, BOX // 2] = False
-    kernel = _surface_kernel(good)
-    if kernel is None:  # pragma: no cover - 48 pixels determine any surface used here
-        raise ParameterError(f"a {BOX}x{BOX} box does not determine a surface of degree {DEGREE}")
-    return kernel
-
-
 def _box(good: Mask, j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where a box about a pixel lies on the image, and that part's place in the full box."""
     ny, nx = good.shape
     rows, cols = slice(max(0, j - half), min(ny, j + half + 1)), slice(max(0, i - half), min(nx, i + half + 1))
     within = (slice(rows.start - j + half, rows.stop - j + half), slice(cols.start - i + half, cols.stop - i + half))
     return (rows, cols), within
-
-
-def _surface_weights(good: Mask, j: int, i: int) -> Array:
-    """Weights over the whole image that predict pixel (j, i) by a surface; the box grows until it is determined."""
-    weights = np.zeros(good.shape)
-    for half in range(BOX // 2, max(good.shape)):
-        on_image, within = _box(good, j, i, half)
-        box = np.zeros((2 * half + 1, 2 * half + 1), dtype=bool)
-        box[within] = good[on_image]
-        box[half, half] = False
-        kernel = _surface_kernel(box)
-        if kernel is not None:
-            weights[on_image] = kernel[within]
-            return weights
-    raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
-
-
-def _psf_weights(model: Array, good: Mask, j: int, i: int) -> Array:
-    """Weights that scale a model PSF to the good pixels of the box and read it at pixel (j, i)."""
-    weights = np.zeros(good.shape)
-    on_image, _ = _box(good, j, i, BOX // 2)
-    light = np.where(good, model, 0.0)[on_image]
-    square = float(np.sum(light**2))
-    if not square > 0:
-        raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to")
-    weights[on_image] = model[j, i] * light / square
-    return weights
-
-
-def _clean_boxes(good: Mask) -> Mask:
-    """Good pixels whose whole box is good and on the image."""
-    return np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
 
 
 def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array, at: Array) -> Array:
@@ -209,12 +166,23 @@ def by_surface(
     if trend is None:
         trend = radial_trend(image, good, distance, float(distance[todo].max()) + BOX)
     rest = np.where(good, image - trend, 0.0)
-    weights = np.array([_surface_weights(good, j, i) for j, i in np.argwhere(todo)])
-    value = trend[todo] + weighted_sums(weights.reshape(len(weights), -1), rest.ravel())
-    kernel = _full_surface_kernel()
-    return Prediction(
-        value, weights, rest - scipy.ndimage.correlate(rest, kernel), noise + scipy.ndimage.correlate(noise, kernel**2)
-    )
+    weights = np.zeros((todo.sum(), *good.shape))
+    for k, (j, i) in enumerate(np.argwhere(todo)):
+        for half in range(BOX // 2, max(good.shape)):  # the box grows until the surface is determined
+            on_image, within = _box(good, j, i, half)
+            box = np.zeros((2 * half + 1, 2 * half + 1), dtype=bool)
+            box[within] = good[on_image]
+            box[half, half] = False
+            kernel = _surface_kernel(box.tobytes())
+            if kernel is not None:
+                weights[k][on_image] = kernel[within]
+                break
+        else:
+            raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
+    value = trend[todo] + np.einsum("kyx,yx->k", weights, rest)
+    kernel = np.asarray(_surface_kernel(_AROUND.tobytes()), dtype=float)
+    residual = rest - scipy.ndimage.correlate(rest, kernel)
+    return value, weights, residual, noise + scipy.ndimage.correlate(noise, kernel**2)
 
 
 def by_psf(
@@ -234,13 +202,19 @@ def by_psf(
             "bad_pixel_method 'psf' needs a model PSF for the exposure's filter; give one, or take another method"
         )
     light = np.where(good, image - background, 0.0)
-    weights = np.array([_psf_weights(model, good, j, i) for j, i in np.argwhere(todo)])
-    value = background + weighted_sums(weights.reshape(len(weights), -1), light.ravel())
-    box = np.ones((BOX, BOX))
-    box[BOX // 2, BOX // 2] = 0
-    scale = model / np.maximum(scipy.ndimage.correlate(model**2, box), np.finfo(float).tiny)
-    residual = light - scale * scipy.ndimage.correlate(model * light, box)
-    return Prediction(value, weights, residual, noise + scale**2 * scipy.ndimage.correlate(model**2 * noise, box))
+    weights = np.zeros((todo.sum(), *good.shape))
+    for k, (j, i) in enumerate(np.argwhere(todo)):
+        on_image, _ = _box(good, j, i, BOX // 2)
+        near = np.where(good, model, 0.0)[on_image]
+        square = float(np.sum(near**2))
+        if not square > 0:
+            raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to")
+        weights[k][on_image] = model[j, i] * near / square
+    value = background + np.einsum("kyx,yx->k", weights, light)
+    around = _AROUND.astype(float)
+    scale = model / np.maximum(scipy.ndimage.correlate(model**2, around), np.finfo(float).tiny)
+    residual = light - scale * scipy.ndimage.correlate(model * light, around)
+    return value, weights, residual, noise + scale**2 * scipy.ndimage.correlate(model**2 * noise, around)
 
 
 def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Array) -> Prediction:
@@ -254,14 +228,9 @@ def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Arra
         value[k] = np.median(image[on_image][near])
         # a median's variance is pi/2 of the mean's (normal distribution, large samples)
         weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
-    # a pixel is judged as a bad one is replaced: from its neighbours alone
-    around = np.ones((BOX, BOX), dtype=bool)
-    around[BOX // 2, BOX // 2] = False
     clean = np.where(good, image, 0.0)
-    residual = clean - scipy.ndimage.median_filter(clean, footprint=around)
-    return Prediction(
-        value, weights, residual, noise + scipy.ndimage.correlate(noise, np.pi / 2 * around / around.sum() ** 2)
-    )
+    residual = clean - scipy.ndimage.median_filter(clean, footprint=_AROUND)
+    return value, weights, residual, noise + scipy.ndimage.correlate(noise, np.pi / 2 * _AROUND / _AROUND.sum() ** 2)
 
 
 def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict: Callable[..., Prediction]) -> Repair:
@@ -296,17 +265,16 @@ def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict:
         )
     good = ~bad
     noise = np.where(good, stamp.variance, 0.0)
-    found = predict(stamp.image, noise, good, todo, distance)
-    trial = _clean_boxes(good) & (distance <= distance[todo].max() + BOX // 2)
-    own, together = (
-        _method_variance(found.residual, found.expected, trial, distance, distance[todo]),
-        np.zeros((0, todo.sum())),
-    )
+    value, weights, residual, expected = predict(stamp.image, noise, good, todo, distance)
+    # good pixels whose whole box is good and on the image
+    trial = np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
+    trial &= distance <= distance[todo].max() + BOX // 2
+    own, together = _method_variance(residual, expected, trial, distance, distance[todo]), np.zeros((0, todo.sum()))
     share = scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
     if todo.sum() > 1 and share.min() < _CLUSTERED:
         together = _errors_elsewhere(stamp, good, todo, distance, predict)
         own = own if not len(together) else np.zeros_like(own)
-    return Repair(np.flatnonzero(todo), found.value, found.weights, own, together)
+    return Repair(np.flatnonzero(todo), value, weights, own, together)
 
 
 def _errors_elsewhere(
@@ -331,13 +299,13 @@ def _errors_elsewhere(
             there = np.zeros_like(todo)
             there[j[inside], i[inside]] = True
             left = good & ~there
-            tried = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
+            value, weights, *_ = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
             order = np.zeros(todo.shape, dtype=np.int64)
             order[there] = np.arange(there.sum())
             error = np.zeros(len(places))
-            error[inside] = (tried.value - stamp.image[there])[order[j[inside], i[inside]]]
+            error[inside] = (value - stamp.image[there])[order[j[inside], i[inside]]]
             found.append(error)
-            noise += variance[there].sum() + np.sum(tried.weights.sum(axis=0) ** 2 * variance)
+            noise += variance[there].sum() + np.sum(weights.sum(axis=0) ** 2 * variance)
     errors = np.array(found).reshape(len(found), len(places))
     seen = np.sum(errors.sum(axis=1) ** 2)
     return errors * np.sqrt(max(1 - noise / seen, 0.0) / len(found)) if seen > 0 else errors
@@ -413,35 +381,20 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
         weight = count[first:last] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
         powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
         moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
-        sums[:, k : k + _TREND_BLOCK] = [weighted_sums(power, values[first:last]) for power in powers[:3]]
+        sums[:, k : k + _TREND_BLOCK] = [np.einsum("ip,p->i", power, values[first:last]) for power in powers[:3]]
         points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < 3 * _TREND_WIDTH, axis=1)
-    # about a dozen pixels determine a parabola, if not all at one distance; nearer to the star, or where all is bad,
-    # there are fewer
-    parabola, is_determined = _parabola_at_zero(moments, sums)
-    enough = (moments[0] > 4) & (points >= 3) & is_determined
-    mean = np.where(moments[0] > 1e-6, sums[0] / np.maximum(moments[0], 1e-6), 0.0)
-    trend = np.where(enough, parabola, mean)
-    return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
-
-
-def _parabola_at_zero(moments: Array, sums: Array) -> tuple[Array, Mask]:
-    """Value at offset 0 of weighted least-squares parabolas, and where the points determine one.
-
-    By Cramer's rule: three unknowns need no library, whose last digits would depend on the kind of processor.
-
-    Parameters
-    ----------
-    moments : ndarray, shape (5, n)
-        Sums of weight times offset to the powers 0 to 4.
-    sums : ndarray, shape (3, n)
-        Sums of weight times offset to the powers 0 to 2 times value.
-    """
+    # weighted least-squares parabolas at offset 0, by Cramer's rule: three unknowns need no library, whose last digits
+    # would depend on the kind of processor
     m0, m1, m2, m3, m4 = moments
     cofactors = np.array([m2 * m4 - m3**2, m2 * m3 - m1 * m4, m1 * m3 - m2**2])
     determinant = m0 * cofactors[0] + m1 * cofactors[1] + m2 * cofactors[2]
     is_determined = determinant > 1e-12 * m0 * m2 * m4
-    value = np.sum(sums * cofactors, axis=0) / np.where(is_determined, determinant, 1.0)
-    return value, is_determined
+    parabola = np.sum(sums * cofactors, axis=0) / np.where(is_determined, determinant, 1.0)
+    # about a dozen pixels determine one, if not all at one distance; nearer to the star, or where all is bad, there
+    # are fewer
+    mean = np.where(m0 > 1e-6, sums[0] / np.maximum(m0, 1e-6), 0.0)
+    trend = np.where((m0 > 4) & (points >= 3) & is_determined, parabola, mean)
+    return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
 
 
 def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, level: float) -> Mask:
@@ -466,20 +419,6 @@ def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, lev
     # a flat sky without noise differs from its own mean by a rounding error, and from zero by a model star's tail
     rounding = _ROUNDING * (abs(level) + 1e-3 * np.max(np.abs(image), where=~bad, initial=0.0))
     return ~bad & (distance > core_radius) & (level - values > rounding)
-
-
-def with_low_pixels(exposure: Stamp, distance: Array, background: Background, options: EEOptions) -> Mask:
-    """Bad pixels, with the low ones where they are to be repaired."""
-    if not (options.repair_low or options.bad_pixel_method == "median"):
-        return exposure.bad
-    if not np.isfinite(background.std):
-        if not options.repair_low:
-            return exposure.bad
-        raise ParameterError(
-            "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
-        )
-    level = background.low_level(options.low_sigma)
-    return exposure.bad | low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
 
 
 #: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
@@ -530,41 +469,15 @@ class PixelMap:
     flat_scale: float = 0.0
 
 
-def _kinds(exposure: Stamp, bad: Mask, sky: Sky, distance: Array) -> NDArray[np.uint8]:
-    """Bits of each pixel of the stamp, without the repair's."""
-    no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
-    unexplained = np.zeros(bad.shape, dtype=bool) if exposure.unexplained is None else exposure.unexplained
-    background = sky.background
-    in_annulus = (distance >= background.r_in) & (distance <= background.r_out)
-    unused = np.zeros(bad.shape, dtype=bool)
-    if sky.weights.any():
-        unused = in_annulus & ~bad & (sky.weights == 0)
-    kind = np.zeros(bad.shape, dtype=np.uint8)
-    for bit, mask in (
-        (FLAGGED, exposure.bad & ~no_value & ~unexplained),
-        (UNEXPLAINED, unexplained),
-        (NO_VALUE, no_value),
-        (LOW, bad & ~exposure.bad),
-        (OUTLIER, unused),
-        (SATURATED, (exposure.dq & DQ_SATURATED) != 0),
-    ):
-        kind[mask] |= bit
-    return kind
-
-
-def pixel_map(
-    exposure: Stamp, x: float, y: float, bad: Mask, sky: Sky, repairs: Sequence[Repair] = (), *, reach: float
-) -> PixelMap:
+def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair], *, reach: float) -> PixelMap:
     """Say what became of each pixel near the star.
 
     Parameters
     ----------
     exposure : Stamp
-    x, y : float
-        The star in the stamp's frame [pix].
+    star : Star
     bad : ndarray of bool, shape (ny, nx)
         Bad pixels of the stamp, the low ones that were found included.
-    sky : Sky
     repairs : sequence of Repair
         What was put in the place of bad pixels.
     reach : float
@@ -575,22 +488,31 @@ def pixel_map(
     PixelMap
         Cut to the sky annulus.
     """
-    kind = _kinds(exposure, bad, sky, distance_grid(bad.shape, x, y))
+    background, weights, distance = star.sky.background, star.sky.weights, star.distance
+    in_annulus = (distance >= background.r_in) & (distance <= background.r_out) & weights.any()
+    no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
+    unexplained = np.zeros(bad.shape, dtype=bool) if exposure.unexplained is None else exposure.unexplained
+    kind = np.zeros(bad.shape, dtype=np.uint8)
+    for bit, mask in (
+        (FLAGGED, exposure.bad & ~no_value & ~unexplained),
+        (UNEXPLAINED, unexplained),
+        (NO_VALUE, no_value),
+        (LOW, bad & ~exposure.bad),
+        (OUTLIER, in_annulus & ~bad & (weights == 0)),
+        (SATURATED, (exposure.dq & DQ_SATURATED) != 0),
+    ):
+        kind[mask] |= bit
     repaired = exposure.image.copy()
     for repair in repairs:
         repaired.ravel()[repair.index] = repair.value
         kind.ravel()[repair.index] |= REPAIRED
-    reach = max(reach, sky.background.r_out) + _MARGIN
-    (j, rows), (i, columns) = (_cut(at, reach, size) for at, size in zip((y, x), bad.shape, strict=True))
+    reach = max(reach, background.r_out) + _MARGIN
+    at, size = np.array([star.y, star.x]), np.array(bad.shape)
+    j, i = np.minimum(np.maximum(0, np.rint(at - reach)), size - 1).astype(int).tolist()  # one pixel at least
+    rows, columns = (slice(k, max(k, round(end)) + 1) for k, end in zip((j, i), at + reach, strict=True))
     with np.errstate(over="ignore"):  # a pixel brighter than single precision can hold is infinite in a figure
         before, after = (image[rows, columns].astype(np.float32) for image in (exposure.image, repaired))
     flat = exposure.flat_variance
     flat_err = None if flat is None or not flat.any() else np.sqrt(flat[rows, columns]).astype(np.float32)
     origin = exposure.x_origin + i, exposure.y_origin + j
     return PixelMap(before, after, kind[rows, columns], *origin, flat_err, exposure.flat_scale)
-
-
-def _cut(at: float, reach: float, size: int) -> tuple[int, slice]:
-    """First pixel, and slice, of the part of an axis within reach; one pixel at least."""
-    first = min(max(0, round(at - reach)), size - 1)
-    return first, slice(first, max(first, round(at + reach)) + 1)

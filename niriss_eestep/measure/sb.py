@@ -7,14 +7,14 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.apertures import sum_apertures
-from niriss_eestep.measure.background import Background, Sky, fixed_background
+from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.geometry import Annuli, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.options import SBOptions
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import PSFModel, place_star
+from niriss_eestep.measure.star_model import PSFModel, Star, place_star
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
@@ -51,15 +51,31 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     outer = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
     exposure, star, centroid = place_star(exposure, shared, psf, outer)
     x, y, distance, shape = star.x, star.y, star.distance, exposure.image.shape
-    sky = _whole_sky(exposure, star.sky, x, y)
-    background = sky.background
-    level = _lowest(background, options)
+    around = annuli_about(shape, x, y, *np.array([[star.sky.background.r_in], [star.sky.background.r_out]]))
+    sky = _whole_sky(exposure, star.sky, around)
+    level = sky.background.low_level(options.low_sigma) if options.clip_low else -np.inf
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
     annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
+    coverage = np.minimum(np.sum(annuli.overlap, axis=(1, 2), where=~missing) / annuli.area, 1.0)
     trend = radial_trend(exposure.image, ~missing, distance, outer)
-    kept = _without_excess(exposure, ~missing & (distance > options.core_radius), trend, level)
-    values, covariance, common = _means(kept, missing, annuli, sky, distance, trend)
+    image, at_risk = exposure.image.copy(), ~missing & (distance > options.core_radius) & np.isfinite(level)
+    if at_risk.any():
+        # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
+        variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk])
+        image[at_risk] -= kept_noise(trend[at_risk], variance, level, skewness)
+    values, covariance, common = _means(
+        replace(exposure, image=image), missing, annuli, around, replace(star, sky=sky), trend
+    )
+    unseen = coverage == 0
+    values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
+    common[unseen], common[:, unseen] = np.nan, np.nan
+    told = []
+    if n_core := int(np.sum(exposure.bad & (distance <= options.core_radius))):
+        where = "fitted by the model PSF" if centroid.method == "psf" else "which they may move"
+        told.append(f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, {where}")
+    if partial := ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN]):
+        told.append(f"less than half of the annulus at {partial} pix could be used")
     return SBProfile(
         radius=radii,
         half_width=options.half_width,
@@ -68,42 +84,21 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         n_used=np.sum((annuli.overlap > 0) & ~missing, axis=(1, 2)),
         n_clipped=np.sum((annuli.overlap > 0) & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=background,
+        background=sky.background,
         pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr,
-        warnings=exposure.warnings
-        + _core_warning(exposure, distance, options, centroid)
-        + _coverage_warning(radii, annuli.coverage(~missing)),
+        warnings=exposure.warnings + tuple(told),
         common=common,
     )
 
 
-def _whole_sky(exposure: Stamp, sky: Sky, x: float, y: float) -> Sky:
+def _whole_sky(exposure: Stamp, sky: Sky, around: Annuli) -> Sky:
     """The background as a mean over its whole annulus, like the profile."""
-    background = sky.background
-    annulus = annuli_about(sky.weights.shape, x, y, *np.array([[background.r_in], [background.r_out]]))
     used = sky.weights > 0
-    weights = mean_weights(annulus, used)[0]
+    weights = mean_weights(around, used)[0]
     value = float(np.sum(weights[used] * exposure.image[used]))
     err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
-    return Sky(replace(background, value=value, err=err), weights)
-
-
-def _lowest(background: Background, options: SBOptions) -> float:
-    """Count rate below which pixels are left out [DN/s]."""
-    if options.clip_low and np.isfinite(background.std):
-        return background.low_level(options.low_sigma)
-    return -np.inf
-
-
-def _without_excess(exposure: Stamp, at_risk: Mask, trend: Array, level: float) -> Stamp:
-    """The exposure less what leaving out the low tail of the noise adds, on the mean, to the pixels kept."""
-    if not np.isfinite(level):
-        return exposure
-    image, expected = exposure.image.copy(), trend[at_risk]
-    variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], expected)
-    image[at_risk] -= kept_noise(expected, variance, level, skewness)
-    return replace(exposure, image=image)
+    return Sky(replace(sky.background, value=value, err=err), weights)
 
 
 def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Array, Array]:
@@ -161,41 +156,24 @@ def kept_noise(expected: Array, variance: Array, level: float, skewness: Array |
 
 
 def _means(
-    exposure: Stamp, missing: Mask, annuli: Annuli, sky: Sky, distance: Array, trend: Array
+    exposure: Stamp, missing: Mask, annuli: Annuli, around: Annuli, star: Star, trend: Array
 ) -> tuple[Array, Array, Array]:
     """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
 
     NaN where no pixel of an annulus is left.
     """
     image, variance = (np.where(missing, 0.0, a) for a in (exposure.image, exposure.variance))
-    background = sky.background
-    repairs = repair_surrounded(exposure, missing, np.any(annuli.overlap > 0, axis=0), distance, trend)
+    repairs = repair_surrounded(exposure, missing, np.any(annuli.overlap > 0, axis=0), star.distance, trend)
     available = ~missing
     for repair in repairs:
         image.flat[repair.index] = repair.value
         available.flat[repair.index] = True
     weights = mean_weights(annuli, available)
-    weights[annuli.coverage(~missing) == 0] = np.nan
-    sums = sum_apertures(exposure, weights, sky, repairs, missing)
+    sums = sum_apertures(exposure, weights, star.sky, repairs, missing)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
     unseen = np.diag(unseen_variance(annuli, available, image - trend, variance))
-    around = annuli_about(image.shape, annuli.x, annuli.y, *np.array([[background.r_in], [background.r_out]]))
-    unseen += unseen_variance(around, available & (sky.weights > 0), image - trend, variance)
+    unseen += unseen_variance(around, available & (star.sky.weights > 0), image - trend, variance)
     return sums.values, sums.covariance + unseen, sums.common + unseen
-
-
-def _core_warning(exposure: Stamp, distance: Array, options: SBOptions, centroid: Centroid) -> tuple[str, ...]:
-    """Say how many bad pixels may have moved the centre."""
-    n_core = int(np.sum(exposure.bad & (distance <= options.core_radius)))
-    where = "fitted by the model PSF" if centroid.method == "psf" else "which they may move"
-    told = f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, {where}"
-    return (told,) if n_core else ()
-
-
-def _coverage_warning(radii: Array, coverage: Array) -> tuple[str, ...]:
-    """Say which annuli are more guessed than seen."""
-    partial = ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN])
-    return (f"less than half of the annulus at {partial} pix could be used",) if partial else ()
 
 
 def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:
