@@ -158,30 +158,28 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     """
     if not visits.value.size:
         raise ParameterError("no visit can be used")
-    reference = _reference(visits, reference)
+    visits = replace(visits, reference=_reference(visits, reference))
     dated = np.isfinite(visits.mjd).all()
     first, date = (float(visits.mjd.min()), float(visits.mjd.mean())) if dated else (np.nan, np.nan)
     linear = TimeShape("linear", first, date)
-    kept, reason, screened = _without_outliers(visits, reference, linear, outlier)
+    kept, reason, screened = _without_outliers(visits, linear, outlier)
     used = visits.take(kept)
-    shape = _time_shape(used, reference, linear, screened)
-    raw, shape = _fitted(used, reference, shape, screened)
+    shape = _time_shape(used, linear, screened)
+    raw, shape = _fitted(used, shape, screened)
     if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
-        raw, shape = _fitted(used, reference, linear, screened)
+        raw, shape = _fitted(used, linear, screened)
     why = model.constraints(used, raw.problem.fixed)
     wide = fit.widened(raw)
     effects = _effects(used, raw, wide, why, shape)
     claimed = any(e.significant for e in effects if e.effect == "time")
     if shape.form != "linear":
-        effects += _line_beside(used, reference, linear, raw.scales, shape.form)
+        effects += _line_beside(used, linear, raw.scales, shape.form)
     # a change in time that is claimed is free
     known = [name for name in model.ALL if name != "time" or not claimed]
     best = fit.solve(raw.problem, wide, known)
     of_filters = np.eye(len(best.coefficients), len(visits.filters))
     # errors common to filters and visits: modes of the PSF
-    modes = best.influence(of_filters).T @ (
-        used.value[:, np.newaxis][:, :0] if used.aperture is None else used.aperture
-    )
+    modes = best.influence(of_filters).T @ (0 * used.value[:, None] if used.aperture is None else used.aperture)
     own = best.covariance[: len(visits.filters), : len(visits.filters)]
     wider = fit.standard_errors(best, known, of_filters) / np.sqrt(np.diagonal(own))
     covariance = own * np.outer(wider, wider) + modes @ modes.T
@@ -194,7 +192,7 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
         modes @ modes.T,
         effects,
         shape if claimed else replace(shape, form="constant", amplitude={}),
-        reference,
+        visits.reference,
         kept,
         reason,
         _parts(best, used, kept),
@@ -203,11 +201,9 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     )
 
 
-def _line_beside(
-    visits: Visits, reference: str, linear: TimeShape, scales: fit.Scales, form: str
-) -> tuple[Effect, ...]:
+def _line_beside(visits: Visits, linear: TimeShape, scales: fit.Scales, form: str) -> tuple[Effect, ...]:
     """Return what a linear change in time comes to, where another form was chosen."""
-    problem = model.build(visits, reference=reference, shape=linear)
+    problem = model.build(visits, linear)
     now, (i, *_) = fit.solve(problem, scales, model.MEASURED), problem.index("time")
     value, err = float(now.coefficients[i]), float(np.sqrt(now.covariance[i, i]))
     return (Effect("time", "all", "linear", value, err, False, True, f"{form} describes the visits better"),)
@@ -221,12 +217,10 @@ def _reference(visits: Visits, wanted: str | None) -> str:
     return wanted or ("FULL" if "FULL" in names else str(names[np.argmax(count)]))
 
 
-def _without_outliers(
-    visits: Visits, reference: str, shape: TimeShape, outlier: float
-) -> tuple[Mask, list[str], fit.Scales]:
+def _without_outliers(visits: Visits, shape: TimeShape, outlier: float) -> tuple[Mask, list[str], fit.Scales]:
     """Leave out, one after the other, visits that nothing in the model explains."""
     flexible = len(set(model.epochs_of(visits.mjd))) >= EPOCHS_OF_FORMS
-    problem = model.build(visits, reference=reference, shape=shape, flexible=flexible)
+    problem = model.build(visits, shape, flexible=flexible)
     used, reason = np.ones(visits.value.size, dtype=bool), [""] * visits.value.size
     now = fit.estimate(problem)
     while outlier > 0:
@@ -250,35 +244,35 @@ def _without_outliers(
     return used, reason, now.scales
 
 
-def _time_shape(visits: Visits, reference: str, linear: TimeShape, scales: fit.Scales) -> TimeShape:
+def _time_shape(visits: Visits, linear: TimeShape, scales: fit.Scales) -> TimeShape:
     """Choose the form of the change in time, from some thousands of visits."""
     n_epochs = len(set(model.epochs_of(visits.mjd)))
     if n_epochs < EPOCHS_OF_FORMS or not np.isfinite(visits.mjd).all():
         return linear
     rows = np.arange(visits.value.size)[:: 1 + visits.value.size // 4000]
     part = visits.take(rows)
-    plain = _misfit(part, reference, linear, scales)
+    plain = _misfit(part, linear, scales)
     price = EVIDENCE + np.log(n_epochs) + float(t.isf(_chance(scales.epoch_dof) / 2, max(scales.epoch_dof, 1.0))) ** 2
     found = []
     for form in FORMS:
         tried = [replace(linear, form=form, scale=scale * np.ptp(visits.mjd)) for scale in SCALES]
-        misfits = [_misfit(part, reference, shape, scales) for shape in tried]
+        misfits = [_misfit(part, shape, scales) for shape in tried]
         if (plain - min(misfits)) * len(visits.value) / len(rows) > price:
             found.append(tried[int(np.argmin(misfits))])
     if len(found) < 2:
         return (found or [linear])[0]
-    fits = [_fitted(part, reference, shape, scales) for shape in found]
+    fits = [_fitted(part, shape, scales) for shape in found]
     # screened, both were within an epoch scatter that a wrong form leaves: the better one's own is smaller
     own = min((raw.scales for raw, _ in fits), key=lambda each: each.epoch)
-    best = min((shape for _, shape in fits), key=lambda shape: _misfit(part, reference, shape, own))
+    best = min((shape for _, shape in fits), key=lambda shape: _misfit(part, shape, own))
     return replace(best, amplitude={})
 
 
-def _misfit(visits: Visits, reference: str, shape: TimeShape, scales: fit.Scales) -> float:
+def _misfit(visits: Visits, shape: TimeShape, scales: fit.Scales) -> float:
     """Return chi-squared of a form with given variances."""
     amplitude: dict[str, float] = {}
     for _ in range(2):
-        problem = model.build(visits, reference=reference, shape=replace(shape, amplitude=amplitude))
+        problem = model.build(visits, replace(shape, amplitude=amplitude))
         # free, in effect: anything narrower prefers the form with the smaller amplitudes
         given = {"time by filter": 1.0, "time slope": 1.0, "subarray by filter": 0.01**2, "star": 1.0}
         block = np.array([given.get(b.name, 0.1) for b in problem.blocks])
@@ -314,11 +308,11 @@ def _contrasts(p: Problem, column: int, filters: Sequence[str]) -> dict[str, Arr
     return found
 
 
-def _fitted(visits: Visits, reference: str, shape: TimeShape, start: fit.Scales) -> tuple[fit.Solution, TimeShape]:
+def _fitted(visits: Visits, shape: TimeShape, start: fit.Scales) -> tuple[fit.Solution, TimeShape]:
     """Fit everything together, about the amplitudes and the time scale of the turn before."""
     # while the time scale is fitted, filters' amplitudes are hardly drawn together: it would make them small
     for turn, held in enumerate((10.0, 1.0, 0.1, 1.0) if shape.form != "linear" else (1.0, 1.0)):
-        problem = model.build(visits, reference=reference, shape=shape)
+        problem = model.build(visits, shape)
         if turn == 0:
             start = replace(start, block=np.array([block.variance for block in problem.blocks]))
         now = fit.estimate(problem, start) if turn < 3 else fit.solve(problem, start, model.SCREENED)
@@ -417,13 +411,13 @@ def _of_stars(visits: Visits, now: fit.Solution, why: Mapping[tuple[str, str], s
     stated[p.stars] /= max(float(np.sum(stated[p.stars])), 1e-9)
     strict = fit.solve(p, replace(now.scales, block=stated), model.MEASURED)
     found = []
-    labels, mine = p.blocks[0].labels, p.pieces[0][1]
+    names, mine = np.unique(visits.target).tolist(), p.pieces[0][1]
     known = np.sqrt(np.maximum(stated[0] - np.diagonal(strict.covariance)[mine], 1e-12))
-    far = np.abs(strict.coefficients[mine]) / known > norm.isf(FALSE_ALARM / len(labels) / 2)
+    far = np.abs(strict.coefficients[mine]) / known > norm.isf(FALSE_ALARM / len(names) / 2)
     size = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
-    sizes = np.array([np.mean(size[visits.target == name]) for (name,) in labels])
+    sizes = np.array([np.mean(size[visits.target == name]) for name in names])
     values, errors = now.coefficients[mine] * sizes, np.sqrt(np.diagonal(now.covariance)[mine]) * sizes
-    for (name,), value, err, off in zip(labels, values.tolist(), errors.tolist(), far.tolist(), strict=True):
+    for name, value, err, off in zip(names, values.tolist(), errors.tolist(), far.tolist(), strict=True):
         reason = why["star", name]
         found.append(Effect("star", "all", name, value, err, off and not reason, not reason, reason))
     return found

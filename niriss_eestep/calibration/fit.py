@@ -127,7 +127,7 @@ def solve(p: Problem, s: Scales, known: Sequence[str], used: Mask | None = None)
     normal = (p.design.T @ scaled - in_cell.T @ (sparse.diags(cell_gain) @ in_cell)).toarray()
     normal -= (in_epoch.T @ (sparse.diags(epoch_gain) @ in_epoch)).toarray()
     right = scaled.T @ p.value - in_cell.T @ (cell_gain * cell_value) - in_epoch.T @ (epoch_gain * epoch_value)
-    spread = [np.full(len(b.labels), max(v, 1e-12)) for b, v in zip(p.blocks, s.block, strict=True)]
+    spread = [np.full(b.design.shape[1], max(v, 1e-12)) for b, v in zip(p.blocks, s.block, strict=True)]
     normal[np.diag_indices_from(normal)] += 1.0 / np.concatenate([prior**2, *spread])
     # brought to an equal diagonal, as the precisions differ by many powers of ten
     size = 1.0 / np.sqrt(np.diagonal(normal))
@@ -180,7 +180,7 @@ def _updated(now: Solution, least: float) -> Scales:
     )
     block, block_dof = s.block.copy(), np.zeros(s.block.size)
     for i, (each, mine) in enumerate(p.pieces):
-        block_dof[i] = max(len(each.labels) - np.trace(now.covariance[mine, mine]) / max(s.block[i], 1e-12), 0.0)
+        block_dof[i] = max(each.design.shape[1] - np.trace(now.covariance[mine, mine]) / max(s.block[i], 1e-12), 0.0)
         if each.free and block_dof[i] > 1e-3:
             found = float(np.sum(now.coefficients[mine] ** 2)) / block_dof[i]
             # squared where it falls: towards 0 it would take a hundred turns; one that falls too far comes back in one

@@ -40,7 +40,6 @@ MOST_INFLATION = 8.0
 WITHIN_EPOCHS = 0.05
 #: epochs beyond the number of what is fitted to them, of which their scatter is estimated
 SPARE_EPOCHS = 2
-SEPARATOR = "\x1f"  # of two labels in one
 #: effects whose prior holds while variances are estimated, where effects are measured, and where the factors are
 SCREENED, MEASURED, ALL = ("filter", "time scale", "count_rate"), ("filter", "time scale"), ("time scale", *PRIORS)
 FREE = 10.0  # prior standard deviation of an effect that is to be measured: none, in effect
@@ -67,6 +66,8 @@ class Visits:
         By filter [micron]; empty where not known of all.
     aperture : ndarray, shape (n, n_modes), optional
         Fractional change of each value per standard deviation of errors that rows share: modes of the PSF.
+    reference : str, optional
+        Subarray that the others are compared with.
     """
 
     filter: NDArray[np.str_]
@@ -81,6 +82,7 @@ class Visits:
     covariates: Mapping[str, Array] = field(default_factory=dict)
     wavelength: Mapping[str, float] = field(default_factory=dict)
     aperture: Array | None = None
+    reference: str = ""
 
     @property
     def filters(self) -> list[str]:
@@ -115,10 +117,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Random effects of one variance: one column per label; the variance is estimated where ``free``."""
+    """Random effects of one variance, one per column; the variance is estimated where ``free``."""
 
     name: str
-    labels: tuple[tuple[str, ...], ...]
     design: sparse.csr_matrix
     variance: float
     free: bool = True
@@ -164,7 +165,7 @@ class Problem:
     @property
     def pieces(self) -> list[tuple[Block, slice]]:
         """The blocks, each with its columns of the design."""
-        ends = np.cumsum([len(self.fixed), *(len(block.labels) for block in self.blocks)])
+        ends = np.cumsum([len(self.fixed), *(block.design.shape[1] for block in self.blocks)])
         return [(block, slice(*pair)) for block, *pair in zip(self.blocks, ends[:-1], ends[1:], strict=True)]
 
 
@@ -191,15 +192,13 @@ def epochs_of(mjd: Array) -> NDArray[np.int64]:
     >>> epochs_of(np.array([59800.0, 59990.0, 59800.9])).tolist()
     [0, 1, 0]
     """
-    order = np.argsort(mjd)
-    number = np.zeros(mjd.size, dtype=np.int64)
-    current, start, last = -1, -np.inf, -np.inf
-    for i in order:
-        day = mjd[i]
-        if current < 0 or (not (day - last <= EPOCH_GAP and day - start <= EPOCH_LENGTH) and not np.isnan(last)):
-            current, start = current + 1, day
-        number[i], last = current, day
-    return number
+    unique, number = np.unique(mjd, return_inverse=True)
+    days, epoch, start = unique.tolist(), [0], unique[0]
+    for day, before in zip(days[1:], days, strict=False):
+        same = day - before <= EPOCH_GAP and day - start <= EPOCH_LENGTH
+        epoch.append(epoch[-1] + (not same))
+        start = start if same else day
+    return np.array(epoch)[number]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,9 +260,8 @@ class TimeShape:
 def star_rate(visits: Visits) -> Array:
     """Return log10 of the count rate, of each star in each filter, about the filter's mean."""
     rate = np.log10(visits.covariates["count_rate"])
-    pair = np.unique(_pair(visits.filter, visits.target), return_inverse=True)[1]
-    for number in range(pair.max() + 1):
-        mine = pair == number
+    for name, star in set(zip(visits.filter, visits.target, strict=True)):
+        mine = (visits.filter == name) & (visits.target == star)
         if np.ptp(rate[mine]) < np.log10(SAME_RATE):
             rate[mine] = rate[mine].mean()
     return _centred(rate, visits.filter)
@@ -271,35 +269,34 @@ def star_rate(visits: Visits) -> Array:
 
 def _centred(values: Array, group: NDArray) -> Array:
     """Return values less the mean of their group."""
-    number = np.unique(group, return_inverse=True)[1]
-    mean = np.bincount(number, values) / np.bincount(number)
-    return np.asarray(values - mean[number])
+    of = _indicator(group)
+    return np.asarray(values - of @ (of.T @ values / of.sum(axis=0).A1))
 
 
-def _indicator(labels: NDArray, loading: Array | None = None) -> tuple[tuple[tuple[str, ...], ...], sparse.csr_matrix]:
-    """Return the distinct labels, and a matrix that says which row has which."""
-    names, number = np.unique(labels, return_inverse=True)
-    loading = np.ones(len(number)) if loading is None else loading
-    matrix = sparse.csr_matrix((loading, (np.arange(len(number)), number)), shape=(len(number), len(names)))
-    return tuple(tuple(str(name).split(SEPARATOR)) for name in names), matrix
+def _indicator(*labels: NDArray, loading: Array | float = 1.0) -> sparse.csr_matrix:
+    """Return a matrix that says which row has which combination of labels, with the size of ``loading``."""
+    n, number = len(labels[0]), np.zeros(len(labels[0]), dtype=np.int64)
+    for each in labels:
+        number = np.unique(number * n + np.unique(each, return_inverse=True)[1], return_inverse=True)[1]
+    return sparse.csr_matrix((np.broadcast_to(loading, n), (np.arange(n), number)))
 
 
-def fixed_columns(visits: Visits, reference: str, shape: TimeShape) -> list[Column]:
+def fixed_columns(visits: Visits, shape: TimeShape) -> list[Column]:
     """Return the fixed effects.
 
     Parameters
     ----------
     visits : Visits
-    reference : str
-        Subarray that the others are compared with.
     shape : TimeShape
         With the amplitudes about which the model is linear.
     """
+    levels = [("filter", visits.filter, visits.filters)]
+    levels.append(("subarray", visits.subarray, sorted(set(map(str, visits.subarray)) - {visits.reference})))
     columns = [
-        Column("filter", name, (visits.filter == name).astype(float), PRIORS["filter"]) for name in visits.filters
+        Column(effect, name, (of == name).astype(float), PRIORS[effect])
+        for effect, of, names in levels
+        for name in names
     ]
-    for name in sorted(set(map(str, visits.subarray)) - {reference}):
-        columns.append(Column("subarray", name, (visits.subarray == name).astype(float), PRIORS["subarray"]))
     if shape.form != "constant" and np.isfinite(visits.mjd).all() and np.ptp(visits.mjd) > EPOCH_GAP:
         amplitude = shape.amplitudes(visits.filter)
         prior = PRIORS["time"] if shape.form == "linear" else FREE
@@ -315,13 +312,13 @@ def fixed_columns(visits: Visits, reference: str, shape: TimeShape) -> list[Colu
     return columns
 
 
-def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = False) -> Problem:
+def build(visits: Visits, shape: TimeShape, *, flexible: bool = False) -> Problem:
     """Make the linear problem.
 
     Parameters
     ----------
     visits : Visits
-    reference, shape
+    shape : TimeShape
         As `fixed_columns`.
     flexible : bool, optional
         Let the response change in time by any smooth curve, by filter, as outliers want to be found before the form of
@@ -331,34 +328,30 @@ def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = 
     -------
     Problem
     """
-    fixed = fixed_columns(visits, reference, shape)
-    of_time = [column.values for column in fixed if column.effect == "time"]
-    if flexible and of_time:
-        span = float(np.ptp(visits.mjd))
-        for scale in (span / 10, span / 3):
-            of_time.append(replace(shape, form="exponential", scale=scale).slope(visits.mjd, 0.0))
-            fixed.append(Column("curve", f"{scale:.0f} d", of_time[-1], FREE))
-    blocks = [*_star_blocks(visits)]
+    fixed = fixed_columns(visits, shape)
+    time = [column.values for column in fixed if column.effect == "time"]
+    if flexible and time:
+        for scale in np.ptp(visits.mjd) / np.array([10.0, 3.0]):
+            time.append(replace(shape, form="exponential", scale=scale).slope(visits.mjd, 0.0))
+            fixed.append(Column("curve", f"{scale:.0f} d", time[-1], FREE))
+    blocks, epoch = _star_blocks(visits), epochs_of(visits.mjd)
     several = len(visits.filters) > 1
     if several and any(column.effect == "subarray" for column in fixed):
-        others = (visits.subarray != reference).astype(float)
-        blocks.append(Block("subarray by filter", *_indicator(_pair(visits.filter, visits.subarray), others), 1e-5))
+        others = (visits.subarray != visits.reference).astype(float)
+        blocks.append(Block("subarray by filter", _indicator(visits.filter, visits.subarray, loading=others), 1e-5))
     # what filters differ by is measured before the time scale is fitted, which would take it over
     free = all(column.effect != "time scale" for column in fixed)
-    for i, values in enumerate(of_time if several else ()):
+    for i, values in enumerate(time if several else ()):
         name = f"curve {i} by filter" if i else "time by filter"
-        blocks.append(Block(name, *_indicator(visits.filter, values), 1e-5, free))
-    if of_time and several and visits.colour is not None:
-        same = np.zeros(visits.filter.shape, dtype=str)
-        blocks.append(Block("time slope", *_indicator(same, of_time[0] * visits.colour), 1e-5, free))
-    cell_labels, cells = _indicator(_pair(epochs_of(visits.mjd).astype(str), visits.filter))
-    of_epoch = np.array([int(label[0]) for label in cell_labels])
-    shape_of = len(of_epoch), int(of_epoch.max()) + 1
-    columns = sparse.csr_matrix(np.stack([column.values for column in fixed], axis=1))
+        blocks.append(Block(name, _indicator(visits.filter, loading=values), 1e-5, free))
+    if time and several and visits.colour is not None:
+        blocks.append(Block("time slope", sparse.csr_matrix(time[0] * visits.colour).T, 1e-5, free))
     value = visits.value
-    if of_time and shape.amplitude:
+    if time and shape.amplitude:
         amplitude = shape.amplitudes(visits.filter)
         value = value - shape.log_response(visits.mjd, amplitude) + amplitude * shape.slope(visits.mjd, amplitude)
+    columns = sparse.csr_matrix(np.stack([column.values for column in fixed], axis=1))
+    cells = _indicator(epoch, visits.filter)
     return Problem(
         value,
         visits.err**2,
@@ -367,25 +360,20 @@ def build(visits: Visits, *, reference: str, shape: TimeShape, flexible: bool = 
         sparse.hstack([columns, *(block.design for block in blocks)], "csr"),
         each_of(visits.filter, {name: i for i, name in enumerate(visits.filters)}),
         cells,
-        sparse.csr_matrix((np.ones(len(of_epoch)), (np.arange(len(of_epoch)), of_epoch)), shape=shape_of),
+        (cells.T @ _indicator(epoch)).sign(),
     )
-
-
-def _pair(first: NDArray, second: NDArray) -> NDArray:
-    """Return two labels as one."""
-    return np.char.add(np.char.add(first.astype(str), SEPARATOR), second.astype(str))
 
 
 def _star_blocks(visits: Visits) -> list[Block]:
     """Return the stars' offsets: grey, sloping with the wavelength, by filter, and common to a kind of star."""
     own = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
-    blocks = [Block("star", *_indicator(visits.target, own), 1.0)]
+    blocks = [Block("star", _indicator(visits.target, loading=own), 1.0)]
     if visits.colour is not None:
-        blocks.append(Block("star slope", *_indicator(visits.target, own * visits.colour), 0.1))
+        blocks.append(Block("star slope", _indicator(visits.target, loading=own * visits.colour), 0.1))
     if len(visits.filters) > 1:
-        blocks.append(Block("star by filter", *_indicator(_pair(visits.filter, visits.target), own), 0.1))
+        blocks.append(Block("star by filter", _indicator(visits.filter, visits.target, loading=own), 0.1))
     if np.any(visits.common > 0):
-        blocks.append(Block("kind", *_indicator(visits.kind, visits.common), 1.0, free=False))
+        blocks.append(Block("kind", _indicator(visits.kind, loading=visits.common), 1.0, free=False))
     return blocks
 
 
@@ -474,7 +462,7 @@ def _rank(design: Array, epoch: NDArray[np.int64]) -> int:
 
 def _within(values: Array, epoch: NDArray[np.int64]) -> Array:
     """Return columns less their means over each epoch."""
-    of = sparse.csr_matrix((np.ones(epoch.size), (np.arange(epoch.size), epoch)))
+    of = _indicator(epoch)
     return np.asarray(values - of @ ((of.T @ values) / np.bincount(epoch)[:, np.newaxis]))
 
 
