@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy import units
-from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 
@@ -29,6 +28,7 @@ Curve = Callable[[Array], Array]
 EE_FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Encircled energies tabulated; jwst's source catalogue asks for 0.3, 0.5 and 0.7 unless told otherwise."""
 
+LEAST_RADIUS = 0.1  # where the search for a radius begins [pix]
 SKY_IN, SKY_OUT = 30.0, 40.0
 """Sky annulus [pix]: far enough out that mean and median of the starlight in it differ by little in every filter."""
 #: which of a factor's values PHOTMJSR is, and what that stands for
@@ -194,18 +194,18 @@ def photom_model(
     missing = [name for name in FILTERS if name not in given]
     by_filter = given | ({name: _of_august_2022(name) for name in missing} if fill_missing else {})
     chosen = [by_filter[name] for name in FILTERS if name in by_filter]
-    keys = [(FILTERS[factor.filter].header_filter, FILTERS[factor.filter].header_pupil) for factor in chosen]
     attribute, meaning = CONVENTIONS[convention]
-    # both conventions are known equally well: they differ by a ratio within the spectrum
-    values = [getattr(factor, attribute) for factor in chosen]
-    errors = [each * factor.photmjsr_err / factor.photmjsr for each, factor in zip(values, chosen, strict=True)]
+    rows = []
+    for factor in chosen:
+        facts, value = FILTERS[factor.filter], getattr(factor, attribute)
+        # both conventions are known equally well: they differ by a ratio within the spectrum
+        error = value * factor.photmjsr_err / factor.photmjsr
+        rows.append((facts.header_filter, facts.header_pupil, value, error))
     model = NisImgPhotomModel(strict_validation=True)
-    rows = [(*key, *pair) for key, *pair in zip(keys, values, errors, strict=True)]
     model.phot_table = np.array(rows, dtype=model.get_dtype("phot_table"))
-    times = [factor.time for factor in chosen]
-    for form in STEADY.keys() & {time.form for time in times}:
+    for form in STEADY.keys() & {factor.time.form for factor in chosen}:
         name = f"timecoeff_{form}"
-        setattr(model, name, _time_table(form, times, keys, model.get_dtype(name)))
+        setattr(model, name, _time_table(form, chosen, model.get_dtype(name)))
     notes = [f"PHOTMJSR is of the {meaning}; uncertainty is one standard error, absolute."]
     if missing:
         action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
@@ -240,12 +240,7 @@ class ApertureCorrection(NamedTuple):
 
 
 def aperture_corrections(
-    curve: Curve,
-    *,
-    eefractions: Sequence[float] = EE_FRACTIONS,
-    skyin: float = SKY_IN,
-    skyout: float = SKY_OUT,
-    radius_min: float = 0.1,
+    curve: Curve, *, eefractions: Sequence[float] = EE_FRACTIONS, skyin: float = SKY_IN, skyout: float = SKY_OUT
 ) -> tuple[ApertureCorrection, ...]:
     """Tabulate aperture corrections.
 
@@ -261,8 +256,6 @@ def aperture_corrections(
         Encircled energies, in whole percent.
     skyin, skyout : float, optional
         Sky annulus [pix].
-    radius_min : float, optional
-        Where the search for the radius begins [pix].
 
     Returns
     -------
@@ -282,23 +275,23 @@ def aperture_corrections(
         raise ParameterError(
             f"eefractions {tuple(eefractions)}: different whole percents between 0.01 and 0.99 are needed"
         )
-    return tuple(_row(curve, float(value) / 100, skyin, skyout, radius_min) for value in percent)
+    return tuple(_row(curve, float(value) / 100, skyin, skyout) for value in percent)
 
 
-def _row(curve: Curve, eefraction: float, skyin: float, skyout: float, radius_min: float) -> ApertureCorrection:
+def _row(curve: Curve, eefraction: float, skyin: float, skyout: float) -> ApertureCorrection:
     """Return the row of one EE."""
 
-    def missing(radius: ArrayLike) -> float:
-        return float(np.ravel(curve(np.atleast_1d(np.asarray(radius, dtype=np.float64))))[0]) - eefraction
+    def missing(radius: float) -> float:
+        return float(curve(np.array([radius]))[0]) - eefraction
 
-    if missing(skyin) < 0 or missing(radius_min) > 0:
+    if missing(skyin) < 0 or missing(LEAST_RADIUS) > 0:
         inside = missing(skyin) + eefraction
         raise ParameterError(
             f"EE {eefraction:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {inside:.4f})"
         )
-    radius = float(brentq(missing, radius_min, skyin, xtol=1e-6))
-    area = np.array([np.pi * radius**2])
-    effective = effective_ee(curve, np.array([radius]), area, np.array([skyin, skyout]), np.ones(1))
+    radius = float(brentq(missing, LEAST_RADIUS, skyin, xtol=1e-6))
+    aperture = np.array([radius])
+    effective = effective_ee(curve, aperture, np.pi * aperture**2, np.array([skyin, skyout]), np.ones(1))
     return ApertureCorrection(eefraction, radius, float(1.0 / effective[0]), skyin, skyout)
 
 
@@ -378,18 +371,16 @@ def _of_august_2022(name: str) -> Factor:
     return Factor(name, value, PREDECESSOR_ERR * value, value, TimeDependence("constant", math.nan))
 
 
-def _time_table(
-    form: str, times: Sequence[TimeDependence], keys: Sequence[tuple[str, str]], dtype: np.dtype
-) -> np.ndarray:
+def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.ndarray:
     """Return a table of time coefficients, row by row as the table of factors.
 
     The table of the linear form has no columns for filter and pupil: its rows are told by their number alone.
     """
-    steady = TimeDependence(form, next(time.t0 for time in times if time.form == form), STEADY[form])
+    steady = TimeDependence(form, next(factor.time.t0 for factor in factors if factor.time.form == form), STEADY[form])
     rows = []
-    for time, (header_filter, header_pupil) in zip(times, keys, strict=True):
-        mine = time if time.form == form else steady
-        values = {"filter": header_filter, "pupil": header_pupil, "t0": mine.t0, **mine.parameters}
+    for factor in factors:
+        facts, time = FILTERS[factor.filter], factor.time if factor.time.form == form else steady
+        values = {"filter": facts.header_filter, "pupil": facts.header_pupil, "t0": time.t0, **time.parameters}
         rows.append(tuple(values[column] for column in dtype.names))
     return np.array(rows, dtype)
 

@@ -28,13 +28,13 @@ def splice_ee(
     model_radius: Array,
     rings: Iterable[tuple[Array, Array, Array]],
     join_radius: float | None = None,
-    precision: float = PRECISION,
 ) -> tuple[EETable, EETable, float]:
     """Join a group's observed EE to a model's.
 
     With the total that makes the two agree at the join, the starlight that the sky annulus took is given back (from
     the model), and observed over model EE is interpolated between the radii measured. Inside the smallest of these the
-    model's shape stands, scaled. The join is the largest radius whose count rate is known to ``precision``.
+    model's shape stands, scaled. The join is the largest radius whose count rate is known to
+    `PRECISION`.
 
     Parameters
     ----------
@@ -48,8 +48,6 @@ def splice_ee(
         Per exposure: areas of the apertures [pix], edges of the rings of its annulus [pix], fraction of each used.
     join_radius : float, optional
         One of the radii measured [pix], instead of the rule.
-    precision : float, optional
-        Fractional error of the count rate that the rule asks for.
 
     Returns
     -------
@@ -63,12 +61,12 @@ def splice_ee(
     Raises
     ------
     ParameterError
-        Where ``join_radius`` is no radius measured or ``precision`` is not positive.
+        Where ``join_radius`` is no radius measured.
     ExposureError
         Where fewer than two radii are measured well enough, or the result would not rise.
     """
     usable = (combined.n_good > 0) & np.isfinite(combined.value) & (combined.value > 0)
-    last = _join_index(combined, usable, join_radius, precision)
+    last = _join_index(combined, usable, join_radius)
     chosen = np.nonzero(usable[: last + 1])[0]
     radius = combined.radius[chosen]
     lost = np.array([curve(combined.radius) - effective_ee(curve, combined.radius, *ring) for ring in rings])
@@ -79,7 +77,8 @@ def splice_ee(
     total = float(value[-1] / (curve(radius[-1:])[0] - mean_lost[-1]))
     observed = value / total + mean_lost
     # only the ratio to the join is measured; the join itself is as good as the model there
-    ratio_err = _ratio_error(value, combined.covariance[np.ix_(chosen, chosen)])
+    part = combined.covariance[np.ix_(chosen, chosen)] / np.outer(value, value)
+    ratio_err = np.sqrt(np.maximum(np.diagonal(part) + part[-1, -1] - 2 * part[-1], 0.0))
     model_err = float(curve_err(radius[-1:])[0] / curve(radius[-1:])[0])
     observed_err = observed * np.hypot(ratio_err, model_err)
     model = np.asarray(curve(model_radius), dtype=np.float64)
@@ -87,42 +86,26 @@ def splice_ee(
     ee = np.where(model_radius > radius[-1], model, model * scale)
     inside_err = model * np.interp(model_radius, radius, observed_err / curve(radius))
     ee_err = np.where(model_radius > radius[-1], curve_err(model_radius), inside_err)
-    _check_rise(model_radius, ee)
+    fall = -np.diff(ee)
+    if fall.max() > 1e-3:  # the interpolation's own
+        at = f"{fall.max():.2%} at {model_radius[int(np.argmax(fall))]:g} pix"
+        raise ExposureError(f"the spliced EE falls by {at}: observation and model do not fit together there")
     return EETable(model_radius, ee, ee_err), EETable(radius, observed, observed_err), total
 
 
-def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None, precision: float) -> int:
+def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None) -> int:
     """Return the index of the join."""
-    if not precision > 0:
-        raise ParameterError(f"precision must be positive, not {precision}")
     with np.errstate(invalid="ignore", divide="ignore"):  # radii that were not measured
-        good = usable & (combined.err <= precision * combined.value)
+        good = usable & (combined.err <= PRECISION * combined.value)
     if join_radius is not None:
         good = usable & np.isclose(combined.radius, join_radius, rtol=0, atol=1e-6)
         if not good.any():
             raise ParameterError(f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}")
     if not good.any() or usable[: np.nonzero(good)[0][-1] + 1].sum() < 2:
         raise ExposureError(
-            f"fewer than two radii have a count rate known to {precision:.2%}; observe longer or set join_radius"
+            f"fewer than two radii have a count rate known to {PRECISION:.2%}; observe longer or set join_radius"
         )
     return int(np.nonzero(good)[0][-1])
-
-
-def _ratio_error(value: Array, covariance: Array) -> Array:
-    """Return the fractional error of each value's ratio to the last one."""
-    fraction = covariance / np.outer(value, value)
-    variance = np.diagonal(fraction) + fraction[-1, -1] - 2 * fraction[-1]
-    return np.sqrt(np.maximum(variance, 0.0))
-
-
-def _check_rise(radius: Array, ee: Array) -> None:
-    """Raise where the spliced curve falls by more than the interpolation may."""
-    fall = np.diff(ee)
-    if fall.min() < -1e-3:
-        at = radius[int(np.argmin(fall))]
-        raise ExposureError(
-            f"the spliced EE falls by {-fall.min():.2%} at {at:g} pix: observation and model do not fit together there"
-        )
 
 
 def fit_visit(

@@ -85,7 +85,6 @@ def test_the_join_is_where_the_signal_to_noise_ends():
     # 0.1 % of 4.8e4 DN/s is reached by a background error of 0.2 DN/s/pix at pi r^2 = 240 pix, r = 8.7
     result = splice(combined(true_curve, background_err=0.2))
     assert result.join_radius == 8.0
-    assert splice(combined(true_curve, background_err=0.2), precision=0.01).join_radius == 15.0
     assert splice(combined(true_curve, background_err=0.2), join_radius=5.0).join_radius == 5.0
     assert splice(combined(true_curve, flag_from=6)).join_radius == 6.0
 
@@ -107,8 +106,6 @@ def test_the_models_own_error_is_carried():
 def test_what_cannot_be_spliced_is_refused():
     with pytest.raises(ParameterError, match=r"join_radius 5.5 pix is no radius measured"):
         splice(combined(true_curve), join_radius=5.5)
-    with pytest.raises(ParameterError, match="precision"):
-        splice(combined(true_curve), precision=0.0)
     with pytest.raises(ExposureError, match="fewer than two radii"):
         splice(combined(true_curve, background_err=100.0))
     with pytest.raises(ExposureError, match="fewer than two radii"):
