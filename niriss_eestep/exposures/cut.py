@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -9,32 +10,77 @@ import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError, reading
-from niriss_eestep.exposures.wcs import ImageWCS, PixelSize, image_wcs, pixel_size, relative_area, target_positions
+from niriss_eestep.exposures.reading import ARRAYS
+from niriss_eestep.exposures.wcs import image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import FAR, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import flat_region
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
 from niriss_eestep.reference.throughput import load_throughput
 
 log = logging.getLogger(__name__)
 
-#: what a measurement reads of a data model
-ARRAYS = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "wht", "area")
-
 #: exposure types in which a star may be imaged through the filters alone; FILTER and PUPIL say whether it was
 EXP_TYPES = ("NIS_IMAGE", "NIS_EXTCAL", "NIS_AMI", "NIS_TACQ", "NIS_TACONFIRM")
+
+RATE_UNITS = ("DN/s", "DN / s")
+SB_UNITS = ("MJy/sr", "MJy / sr")
+VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 
 #: the star is looked for this far from each position where the target may be [pix]
 SEARCH_RADIUS = 5.0
 #: another position than the header's is believed where its source is brighter by this factor
 BRIGHTER = 3.0
-#: a target this far off the image at most may still be on it, its coordinates being without proper motion [pix]
-OFF_IMAGE = 150.0
+#: a target this far off the image at most may still be on it, its coordinates being without proper motion; a star that
+#: is not where it should be is looked for this far off: proper motions of standards come to 140 pix in 20 years [pix]
+REACH = 150
+#: a source this near to the one measured is the same [pix]
+SAME = 3.0
 
-RATE_UNITS = ("DN/s", "DN / s")
-SB_UNITS = ("MJy/sr", "MJy / sr")
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """What an exposure shows, and where in it the star should be.
+
+    Parameters
+    ----------
+    images : list of dict of str to ndarray, shape (ny, nx)
+        By their names in the data model; one for an image, one for each integration of a cube.
+    bad_dq : int
+        DQ bits that make a pixel bad.
+    x, y : float
+        First position of the star [pix of the image, 0-indexed].
+    to_sky : callable, or None
+        ``to_sky(x, y)`` gives ra, dec [deg] by the gwcs, which knows the detector's distortion; None where there is
+        none.
+    scale : float
+        Side of a pixel [arcsec].
+    ratio : float
+        Side over that of the detector's pixels; 1 for these.
+    resampled : bool
+        The image has other pixels than the detector's.
+    pixar_sr : float or None
+        Area that the flux calibration goes with [sr]; None where the header's own is right.
+    warnings : tuple of str
+        What is odd about the exposure as a whole.
+    outside : str
+        By the WCS the target is not on the image, and the first position is the nearest on it: what to say of it.
+    """
+
+    images: list[dict[str, np.ndarray]]
+    bad_dq: int
+    x: float
+    y: float
+    to_sky: Callable | None
+    scale: float
+    ratio: float
+    resampled: bool
+    pixar_sr: float | None
+    warnings: tuple[str, ...]
+    outside: str = ""
 
 
 def bad_dq_mask(mnemonics):
@@ -55,11 +101,9 @@ def bad_dq_mask(mnemonics):
         If one is not a JWST pixel flag.
     """
     entries = [mnemonics] if isinstance(mnemonics, str) else mnemonics
-    names = [name for entry in entries for name in str(entry).replace("+", ",").split(",")]
+    names = {name.strip().upper() for name in ",".join(map(str, entries)).replace("+", ",").split(",")}
     mask = 0
-    for name in (str(n).strip().upper() for n in names):
-        if name in ("", "NONE"):
-            continue
+    for name in names - {"", "NONE"}:
         if name not in dqflags.pixel:
             raise ParameterError(
                 f"bad_dq: {name!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
@@ -168,160 +212,6 @@ def is_flat_fielded(unit, state):
     return state == "COMPLETE" or (state is None and unit in SB_UNITS)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layers:
-    """The arrays of one image, or of one integration.
-
-    Parameters
-    ----------
-    data : ndarray, shape (ny, nx)
-    dq : ndarray, shape (ny, nx), or None
-    err : ndarray, shape (ny, nx), or None
-    variances : dict of str to ndarray, shape (ny, nx)
-        As many of ``var_poisson``, ``var_rnoise`` and ``var_flat`` as there are.
-    weight : ndarray, shape (ny, nx), or None
-        Of a resampled image.
-    area : ndarray, shape (ny, nx), or None
-        Areas of the pixels over the nominal one.
-    """
-
-    data: np.ndarray
-    dq: np.ndarray | None
-    err: np.ndarray | None
-    variances: dict[str, np.ndarray]
-    weight: np.ndarray | None = None
-    area: np.ndarray | None = None
-
-    def bad(self, bad_dq, cut=...):
-        """Tell which pixels cannot be used: a chosen flag, a reference pixel, no value, or no weight."""
-        bad = ~np.isfinite(self.data[cut])
-        if self.dq is not None:
-            dq = self.dq[cut].astype(np.uint32)
-            bad |= (dq & np.uint32(bad_dq | REFERENCE_PIXEL)) != 0
-            # saturated from the first group on: the ramp fit has nothing to fit
-            bad |= ((dq & np.uint32(SATURATED)) != 0) & (self.data[cut] == 0)
-        if self.weight is not None:
-            bad |= ~(self.weight[cut] > 0)
-        return bad
-
-
-def image_layers(name, model):
-    """Take an exposure's arrays apart.
-
-    Parameters
-    ----------
-    name : str
-    model : stdatamodels model
-
-    Returns
-    -------
-    list of Layers
-        One for an image; one for each integration of a cube.
-
-    Raises
-    ------
-    ExposureError
-        If there is no image, or an array has another shape.
-    """
-    with reading(name, "a JWST exposure", ExposureError):
-        arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
-    data = arrays.get("data")
-    if data is None or data.ndim not in (2, 3) or 0 in data.shape:
-        shape, ramps = None if data is None else data.shape, getattr(data, "ndim", 0) == 4
-        needed = "run calwebb_detector1 first and give its _rate file" if ramps else "an image or a cube is needed"
-        raise ExposureError(f"{name}: SCI has shape {shape}{' (ramps)' if ramps else ''}: {needed}")
-    of_shape = {key: array for key, array in arrays.items() if array is not None and array.shape == data.shape}
-    weight, area = of_shape.get("wht"), arrays.get("area")
-    area = area if area is not None and area.shape == data.shape[-2:] else None
-    # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
-    dq = arrays.get("dq") if weight is None else None
-    if dq is not None and dq.shape not in (data.shape, data.shape[1:]):
-        raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
-    if dq is not None and dq.dtype.kind not in "ui":
-        raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
-    err = of_shape.get("err")
-    variances = {key: of_shape[key] for key in ("var_poisson", "var_rnoise", "var_flat") if key in of_shape}
-    if err is not None and not variances and not np.any(err):
-        # what a cube's model makes up beside an SCI that stands alone
-        err, dq = None, dq if dq is None or np.any(dq) else None
-    if data.ndim == 2:
-        return [Layers(data, dq, err, variances, weight, area)]
-    dqs = [dq] * len(data) if dq is None or dq.ndim == 2 else dq
-    errs = [None] * len(data) if err is None else err
-    terms = [{key: array[k] for key, array in variances.items()} for k in range(len(data))]
-    return [Layers(*parts, area=area) for parts in zip(data, dqs, errs, terms, strict=True)]
-
-
-def _variance(layers, cut, scale, exposed):
-    """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
-
-    A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
-    """
-    warnings, parts = [], {}
-    if len(layers.variances) >= 2:
-        terms = {key: np.asarray(term[cut], dtype=float) for key, term in layers.variances.items()}
-        total = np.sum(list(terms.values()), axis=0)
-        usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
-        if layers.err is not None and not (total > 0).any():
-            usable[:] = False  # arrays that nobody filled
-        parts = {key: np.where(usable, term, 0.0) * scale**2 for key, term in terms.items()}
-        # a pixel that lost its variances may still have its error
-        other = np.nan if layers.err is None else np.square(np.asarray(layers.err[cut], dtype=float))
-        total = np.where(usable, total, other)
-        if usable.mean() < 0.5 and layers.err is not None:
-            lost = 100 * (1 - usable.mean())
-            warnings.append(f"{lost:.0f} % of the pixels have no usable variances: their errors are from ERR")
-        elif "var_poisson" in terms and not np.any(terms["var_poisson"] > 0):
-            total, told = _with_photons(layers.data[cut], total, other, scale * exposed)
-            warnings.append(f"VAR_POISSON is zero everywhere: {told}")
-    elif layers.err is not None:
-        warnings.append("no variance arrays: the errors are from ERR")
-        total = np.square(np.asarray(layers.err[cut], dtype=float))
-    else:
-        warnings.append("neither variances nor ERR: the errors are unknown")
-        total = np.zeros(layers.data[cut].shape)
-    return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), tuple(warnings)
-
-
-def _with_photons(data, rest, by_err, exposed):
-    """Variance without that of the photons, and with it: ERR's, else what the count rate itself has."""
-    if np.any(by_err > 1.01 * rest):
-        return np.where(np.isfinite(by_err), by_err, rest), "the errors are from ERR"
-    if not np.all(exposed > 0):
-        return rest, "the errors are without the star's photon noise"
-    return rest + np.maximum(np.asarray(data, dtype=float), 0.0) / exposed, "the photon noise is from the count rate"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Field:
-    """What an exposure shows, and where in it the star should be.
-
-    Parameters
-    ----------
-    layers : list of Layers
-        One for an image; one for each integration of a cube.
-    bad_dq : int
-        DQ bits that make a pixel bad.
-    x, y : float
-        First position of the star [pix of the image, 0-indexed].
-    wcs : ImageWCS
-    pixels : PixelSize
-    warnings : tuple of str
-        What is odd about the exposure as a whole.
-    outside : str
-        By the WCS the target is not on the image, and the first position is the nearest on it: what to say of it.
-    """
-
-    layers: list[Layers]
-    bad_dq: int
-    x: float
-    y: float
-    wcs: ImageWCS
-    pixels: PixelSize
-    warnings: tuple[str, ...]
-    outside: str = ""
-
-
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
 @np.errstate(invalid="ignore", over="ignore")
 def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
@@ -352,59 +242,138 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
         raise ExposureError(
             f"{name}: is a product ({type(model).__name__}), not an exposure; give _rate, _cal or _rateints files"
         )
-    check_exposure(name, model.meta, allow_nrm=allow_nrm)
-    layers = image_layers(name, model)
-    ny, nx = layers[0].data.shape
-    wcs, outside = image_wcs(name, model, (ny, nx)), ""
+    meta = model.meta
+    check_exposure(name, meta, allow_nrm=allow_nrm)
+    images = image_layers(name, model)
+    ny, nx = images[0]["data"].shape
+    wcs, told = image_wcs(name, model, (ny, nx))
+    outside, warnings = "", ()
     if position is None:
-        x, y, warnings = _first_position(name, layers[0], bad_dq, target_positions(name, model.meta, wcs))
-        if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+        x, y, warnings = _first_position(name, images[0], bad_dq, target_positions(meta, wcs))
+        if not _is_on(x, y, nx, ny):
             outside, warnings = warnings[0], ()
             x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
     else:
-        (x, y), warnings = position, ()
-    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
-        raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
-    pixels = pixel_size(name, model.meta, wcs, x, y, given=position is not None)
-    if pixels.resampled:
+        x, y = position
+        if not _is_on(x, y, nx, ny):
+            raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
+    how, _, to_sky = wcs[0] if wcs else ("", None, None)
+    size, odd = pixel_size(name, meta, to_sky, x, y, given=position is not None)
+    if size["resampled"]:
         warnings += (
-            f"resampled to pixels {pixels.ratio:.3g} times the detector's: its PSF is broader; prefer _cal images",
+            f"resampled to pixels {size['ratio']:.3g} times the detector's: its PSF is broader; prefer _cal images",
         )
-    if layers[0].dq is None and layers[0].weight is None:
+    if "dq" not in images[0] and "wht" not in images[0]:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
-    return Field(layers, bad_dq, x, y, wcs, pixels, wcs.warnings + pixels.warnings + warnings, outside)
+    by_gwcs = to_sky if how == "gwcs" else None
+    return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside)
 
 
-def _first_position(name, layers, bad_dq, positions):
+def _is_on(x, y, nx, ny):
+    """Whether a position is on an image."""
+    return -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5
+
+
+def image_layers(name, model):
+    """Take an exposure's arrays apart.
+
+    Parameters
+    ----------
+    name : str
+    model : stdatamodels model
+
+    Returns
+    -------
+    list of dict of str to ndarray, shape (ny, nx)
+        As for `Field`: those of `ARRAYS` that there are.
+
+    Raises
+    ------
+    ExposureError
+        If there is no image, or DQ has another shape or is not made of flags.
+    """
+    with reading(name, "a JWST exposure", ExposureError):
+        arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
+    data, dq = arrays.get("data"), arrays.get("dq")
+    if data is None or data.ndim not in (2, 3) or 0 in data.shape:
+        shape, ramps = None if data is None else data.shape, getattr(data, "ndim", 0) == 4
+        needed = "run calwebb_detector1 first and give its _rate file" if ramps else "an image or a cube is needed"
+        raise ExposureError(f"{name}: SCI has shape {shape}{' (ramps)' if ramps else ''}: {needed}")
+    shapes = dict.fromkeys(ARRAYS, data.shape) | {"area": data.shape[-2:]}
+    found = {key: array for key, array in arrays.items() if array is not None and array.shape == shapes[key]}
+    # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
+    if "wht" in found:
+        found.pop("dq", None)
+    elif dq is not None:
+        if dq.shape not in (data.shape, data.shape[1:]):
+            raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
+        if dq.dtype.kind not in "ui":
+            raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
+        found["dq"] = dq
+    if "err" in found and not any(key in found for key in VARIANCES) and not np.any(found["err"]):
+        # what a cube's model makes up beside an SCI that stands alone
+        del found["err"]
+        if "dq" in found and not np.any(dq):
+            del found["dq"]
+    if data.ndim == 2:
+        return [found]
+    return [{key: array if array.ndim == 2 else array[k] for key, array in found.items()} for k in range(len(data))]
+
+
+def bad_pixels(image, bad_dq, cut=...):
+    """Tell which pixels cannot be used: a chosen flag, a reference pixel, no value, or no weight.
+
+    Parameters
+    ----------
+    image : dict of str to ndarray
+        One of those of `Field`.
+    bad_dq : int
+        DQ bits that make a pixel bad.
+    cut : (slice, slice), optional
+        Rows and columns.
+
+    Returns
+    -------
+    ndarray of bool
+    """
+    data = image["data"][cut]
+    bad = ~np.isfinite(data)
+    if "dq" in image:
+        dq = image["dq"][cut].astype(np.uint32)
+        # saturated from the first group on: the ramp fit has nothing to fit
+        bad |= ((dq & np.uint32(bad_dq | REFERENCE_PIXEL)) != 0) | (((dq & np.uint32(SATURATED)) != 0) & (data == 0))
+    if "wht" in image:
+        bad |= ~(image["wht"][cut] > 0)
+    return bad
+
+
+def _first_position(name, image, bad_dq, positions):
     """First position of the star, and what is odd about it: the target's, else the brightest compact source's."""
+    data, bad = np.asarray(image["data"], dtype=float), partial(bad_pixels, image, bad_dq)
     if not positions:
-        x, y = find_star(np.asarray(layers.data, dtype=float), layers.bad(bad_dq))
+        x, y = find_star(data, bad())
         return x, y, ("no WCS or target coordinates: the star is the brightest compact source",)
-    ny, nx = layers.data.shape
-    inside = [p for p in positions if -0.5 <= p[0] <= nx - 0.5 and -0.5 <= p[1] <= ny - 0.5]
+    ny, nx = data.shape
+    inside = [place for place in positions if _is_on(*place[:2], nx, ny)]
     if not inside:
         x, y, how = positions[0]
         outside = f"by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image"
-        if np.hypot(x - np.clip(x, 0, nx - 1), y - np.clip(y, 0, ny - 1)) > OFF_IMAGE:
+        if np.hypot(x - np.clip(x, 0, nx - 1), y - np.clip(y, 0, ny - 1)) > REACH:
             raise ExposureError(f"{name}: {outside}; give source_x and source_y if the WCS is wrong")
         return x, y, (outside,)
     if len(positions) == 1:
         return (*positions[0][:2], ())
-    return _by_star(name, layers, bad_dq, positions[0], inside)
-
-
-def _by_star(name, layers, bad_dq, own, inside):
-    """Of several positions where the target may be, the one where a star is; the header's own if both have one."""
-    data, bad = np.asarray(layers.data, dtype=float), layers.bad(bad_dq)
-    light = []
+    # of several positions where the target may be, the one where a star is; the header's own if both have one
+    own, light, bad = positions[0], [], bad()
     for x, y, _ in inside:
         try:
             i, j = find_star(data, bad, near=(x, y), radius=SEARCH_RADIUS)
         except ExposureError:
             light.append(0.0)
             continue
-        around = np.where(bad, np.nan, data)[max(0, j - 10) : j + 11, max(0, i - 10) : i + 11]
-        box = np.where(bad, np.nan, data)[max(0, j - 1) : j + 2, max(0, i - 1) : i + 2]
+        around, box = (
+            np.where(bad, np.nan, data)[max(0, j - n) : j + n + 1, max(0, i - n) : i + n + 1] for n in (10, 1)
+        )
         light.append(max(0.0, float(np.nanmean(box) - np.nanmedian(around))))
     best = int(np.argmax(light))
     if inside[0] is own and light[best] <= BRIGHTER * light[0]:
@@ -443,51 +412,77 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
     ExposureError
         Naming the exposure and what is wrong with it.
     """
-    meta = model.meta
+    meta, n_images = model.meta, len(field.images)
     scale, photmjsr = image_scale(name, meta)
     # a resampled pixel of another size holds other counts at the same surface brightness
-    scale *= field.pixels.ratio**2
-    ny, nx = field.layers[0].data.shape
+    scale *= field.ratio**2
+    ny, nx = field.images[0]["data"].shape
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     flat_path, flat_err = (references or {}).get("flat"), None
     fielded = flat_path is not None or is_flat_fielded(meta.bunit_data, meta.cal_step.flat_field)
-    if fielded and not field.pixels.resampled:
+    if fielded and not field.resampled:
         response, flat_err = _response(meta, field, cut, flat_path, (references or {}).get("area"))
         scale = scale / response
     # from the first group of an integration to the last [s]; 0 where it is not known
     time = (meta.exposure.group_time or 0.0) * max((meta.exposure.ngroups or 0) - 1, 0) * (meta.exposure.nints or 1)
     stamps = []
-    for k, layers in enumerate(field.layers, start=1):
-        variance, flat_variance, photon_variance, more = _variance(layers, cut, scale, gain * time / len(field.layers))
-        image = np.asarray(layers.data[cut], dtype=float) * scale
+    for k, image in enumerate(field.images, start=1):
+        rates = np.asarray(image["data"][cut], dtype=float) * scale
+        variance, flat_variance, photon_variance, more = _variance(image, cut, scale, gain * time / n_images)
         if flat_err is not None:
-            flat_variance = (image * flat_err) ** 2 + (0.0 if flat_variance is None else flat_variance)
-            variance = variance + (image * flat_err) ** 2
-        bad = layers.bad(field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
+            flat_variance = (rates * flat_err) ** 2 + (0.0 if flat_variance is None else flat_variance)
+            variance = variance + (rates * flat_err) ** 2
+        bad = bad_pixels(image, field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
         # neither a value nor an error, where others have one
-        bad |= (layers.data[cut] == 0) & (variance == 0) & np.any(variance > 0)
-        stamp = StarExposure(
-            name=name if len(field.layers) == 1 else f"{name} integration {k}",
-            image=image,
-            variance=variance,
-            dq=np.zeros(bad.shape, np.uint32) if layers.dq is None else layers.dq[cut].astype(np.uint32),
-            bad=bad,
-            x=field.x,
-            y=field.y,
-            x_origin=i0,
-            y_origin=j0,
-            pixel_scale=field.pixels.scale,
-            gain=gain,
-            photmjsr=photmjsr,
-            warnings=field.warnings + more,
-            flat_variance=flat_variance,
-            photon_variance=photon_variance,
-            resampled=field.pixels.resampled,
-        )
-        stamps.append(stamp)
+        bad |= (image["data"][cut] == 0) & (variance == 0) & np.any(variance > 0)
+        dq = image["dq"][cut].astype(np.uint32) if "dq" in image else np.zeros(bad.shape, np.uint32)
+        stamps.append(StarExposure(
+            name=name if n_images == 1 else f"{name} integration {k}", image=rates, variance=variance, dq=dq, bad=bad,
+            x=field.x, y=field.y, x_origin=i0, y_origin=j0, pixel_scale=field.scale, gain=gain, photmjsr=photmjsr,
+            warnings=field.warnings + more, flat_variance=flat_variance, photon_variance=photon_variance,
+            resampled=field.resampled,
+        ))  # fmt: skip
     return stamps
+
+
+def _variance(image, cut, scale, exposed):
+    """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
+
+    A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
+    """
+    terms = {key: np.asarray(image[key][cut], dtype=float) for key in VARIANCES if key in image}
+    # a pixel that lost its variances may still have its error
+    by_err = np.square(np.asarray(image["err"][cut], dtype=float)) if "err" in image else None
+    if len(terms) < 2:
+        if by_err is not None:
+            return by_err * scale**2, None, None, ("no variance arrays: the errors are from ERR",)
+        unknown = np.zeros(image["data"][cut].shape)
+        return unknown * scale**2, None, None, ("neither variances nor ERR: the errors are unknown",)
+    total = np.sum(list(terms.values()), axis=0)
+    usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
+    if by_err is not None and not (total > 0).any():
+        usable[:] = False  # arrays that nobody filled
+    parts = {key: np.where(usable, term, 0.0) * scale**2 for key, term in terms.items()}
+    warnings, other = (), np.nan if by_err is None else by_err
+    total = np.where(usable, total, other)
+    if usable.mean() < 0.5 and by_err is not None:
+        lost = 100 * (1 - usable.mean())
+        warnings = (f"{lost:.0f} % of the pixels have no usable variances: their errors are from ERR",)
+    elif "var_poisson" in terms and not np.any(terms["var_poisson"] > 0):
+        total, told = _with_photons(image["data"][cut], total, other, scale * exposed)
+        warnings = (f"VAR_POISSON is zero everywhere: {told}",)
+    return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), warnings
+
+
+def _with_photons(data, rest, by_err, exposed):
+    """Variance without that of the photons, and with it: ERR's, else what the count rate itself has."""
+    if np.any(by_err > 1.01 * rest):
+        return np.where(np.isfinite(by_err), by_err, rest), "the errors are from ERR"
+    if not np.all(exposed > 0):
+        return rest, "the errors are without the star's photon noise"
+    return rest + np.maximum(np.asarray(data, dtype=float), 0.0) / exposed, "the photon noise is from the count rate"
 
 
 def _response(meta, field, cut, flat_path, area_path):
@@ -497,24 +492,17 @@ def _response(meta, field, cut, flat_path, area_path):
     """
     rows, columns = cut
     start = columns.start + (meta.subarray.xstart or 1), rows.start + (meta.subarray.ystart or 1)
-    place = start, field.layers[0].data[cut].shape
+    place = start, field.images[0]["data"][cut].shape
     flat, err = (1.0, None) if flat_path is None else flat_region(flat_path, "a flat field", *place)
-    area = field.layers[0].area
+    area = field.images[0].get("area")
     if area is not None:
         area = np.asarray(area[cut], dtype=float)
         area = np.where(area > 0, area, np.nan)
     elif area_path is not None:
         area = flat_region(area_path, "a map of pixel areas", *place)[0]
     else:
-        area = relative_area(field.wcs, meta.subarray, cut) if field.wcs.how == "gwcs" else 1.0
+        area = relative_area(field.to_sky, meta.subarray, cut) if field.to_sky is not None else 1.0
     return flat / area, None if err is None else err / flat
-
-
-#: the star is looked for this far off: proper motions of standards come to 140 pix in 20 years [pix]
-REACH = 150
-
-#: a source this near to the one measured is the same [pix]
-SAME = 3.0
 
 
 def known_star(model, gain, psfee=None, spectrum=None, throughput=None):
@@ -544,8 +532,6 @@ def known_star(model, gain, psfee=None, spectrum=None, throughput=None):
 @lru_cache(maxsize=64)
 def _electron_rate(target, name, spectrum, throughput, environment):
     """Expected rate [e-/s] of a star in a filter, as long as the environment stays; None where it is not known."""
-    from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
-
     try:
         paths = find_spectrum_files(target) if spectrum is None else [spectrum]
         return expected_of_first(paths, *load_throughput(throughput).curve(name), name)[1].electron_rate
@@ -577,14 +563,14 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
         elsewhere; why there is none.
     """
     ee, expected = known
-    first = source_at(_mean(exposures), centre.x, centre.y, ee, field.pixels.ratio)
+    first = source_at(_mean(exposures), centre.x, centre.y, ee, field.ratio)
     if not np.isfinite(first.err) and not field.outside:
         return None  # no pixel to judge by: the measurement says why
     if first.is_significant and not field.outside:
         is_usual = first.is_star if expected is None else 1 / FAR < first.rate / expected < FAR
         if is_given or is_usual:
             return None
-    found = find_sources(_mean(cut(field, half_size=REACH)), ee, field.pixels.ratio)
+    found = find_sources(_mean(cut(field, half_size=REACH)), ee, field.ratio)
     others = [source for source in found if np.hypot(source.x - first.x, source.y - first.y) > SAME]
     if field.outside:  # nothing is known of what stands at the edge
         first = replace(first, rate=0.0)

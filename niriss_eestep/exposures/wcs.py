@@ -1,11 +1,8 @@
 """Where an exposure's pixels lie on the sky: its WCS, the target's position, the scale of its pixels."""
 
-from __future__ import annotations
-
 import re
 import warnings as python_warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -36,56 +33,6 @@ SAME_WCS = 10.0
 DAYS_OF_YEAR, MJD_OF_2000 = 365.25, 51544.5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageWCS:
-    """World coordinates of an image.
-
-    Parameters
-    ----------
-    how : str
-        'gwcs' or 'keywords'; empty where the image has none.
-    to_pixel : callable, optional
-        ``to_pixel(ra, dec)`` [deg], gives x, y [pix, 0-indexed].
-    to_sky : callable, optional
-        ``to_sky(x, y)``, gives ra, dec [deg].
-    warnings : tuple of str
-        What was odd about it.
-    other : ImageWCS, optional
-        The header's, where a gwcs was taken.
-    """
-
-    how: str = ""
-    to_pixel: Callable | None = None
-    to_sky: Callable | None = None
-    warnings: tuple[str, ...] = ()
-    other: ImageWCS | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PixelSize:
-    """The size of an image's pixels.
-
-    Parameters
-    ----------
-    scale : float
-        Side [arcsec].
-    ratio : float
-        Side over that of the detector's pixels; 1 for these.
-    resampled : bool
-        The image has other pixels than the detector's.
-    pixar_sr : float or None
-        Area that the flux calibration goes with [sr]; None where the header's own is right.
-    warnings : tuple of str
-        Keywords that say otherwise.
-    """
-
-    scale: float
-    ratio: float
-    resampled: bool
-    pixar_sr: float | None
-    warnings: tuple[str, ...]
-
-
 def image_wcs(name, model, shape):
     """Find the WCS of an image: its gwcs, if that belongs to an image of this size, else the header's.
 
@@ -102,7 +49,11 @@ def image_wcs(name, model, shape):
 
     Returns
     -------
-    ImageWCS
+    found : list of (str, callable, callable)
+        The one to use, and the header's after a gwcs; empty where the image has none. Each is 'gwcs' or 'keywords',
+        ``to_pixel(ra, dec)``, which gives x, y [pix, 0-indexed], and ``to_sky(x, y)``, which gives ra, dec [deg].
+    warnings : tuple of str
+        What was odd about it.
 
     Raises
     ------
@@ -110,22 +61,25 @@ def image_wcs(name, model, shape):
         If the header's keywords make no WCS, or the only WCS is another image's.
     """
     meta = model.meta
-    found = meta.wcs if meta.hasattr("wcs") else None
-    if found is None:
-        return _header_wcs(name, meta.wcsinfo)
+    gwcs = meta.wcs if meta.hasattr("wcs") else None
     try:
         header = _header_wcs(name, meta.wcsinfo)
     except ExposureError:
-        header = ImageWCS()
-    nx, ny = _gwcs_size(found) or (meta.subarray.xsize, meta.subarray.ysize)
+        if gwcs is None:
+            raise
+        header = []
+    if gwcs is None:
+        return header, ()
+    nx, ny = _gwcs_size(gwcs) or (meta.subarray.xsize, meta.subarray.ysize)
     if {nx, ny} == {None} or (ny, nx) == tuple(shape):
-        return ImageWCS("gwcs", lambda ra, dec: _invert(name, found, ra, dec), _forward(found), (), header)
+        own = "gwcs", partial(_invert, name, gwcs), partial(gwcs, with_bounding_box=False)
+        return [own, *header], ()
     told = f"its gwcs is of an image of {nx}x{ny} pixels, SCI has {shape[1]}x{shape[0]}: a cut-out"
-    if header.to_pixel is None:
+    if not header:
         raise ExposureError(
             f"{name}: {told}, and the header has no WCS (CRPIX, CRVAL, CD or PC); give source_x and source_y"
         )
-    return replace(header, warnings=(f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",))
+    return header, (f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",)
 
 
 def _gwcs_size(wcs):
@@ -135,10 +89,6 @@ def _gwcs_size(wcs):
         return tuple(round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError):
         return None
-
-
-def _forward(wcs):
-    return lambda x, y: wcs(np.asarray(x, dtype=float), np.asarray(y, dtype=float), with_bounding_box=False)
 
 
 def _invert(name, wcs, ra, dec):
@@ -154,7 +104,7 @@ def _invert(name, wcs, ra, dec):
 
 
 def _header_wcs(name, info):
-    """WCS by the FITS keywords in meta.wcsinfo, distortion included; an empty one where they are not all there."""
+    """WCS by the FITS keywords in meta.wcsinfo, distortion included; none where they are not all there."""
     from astropy.io.fits import Header
     from astropy.wcs import WCS, NoConvergence
 
@@ -162,7 +112,7 @@ def _header_wcs(name, info):
     by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
     needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
     if not all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
-        return ImageWCS()
+        return []
     with_sip = "a_order" in keys and "b_order" in keys
     # one matrix: CDELT of 1 beside CD is what is left of an older one
     unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
@@ -189,10 +139,10 @@ def _header_wcs(name, info):
             x, y = wcs.wcs_world2pix(ra, dec, 0)
         return float(x), float(y)
 
-    return ImageWCS("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))
+    return [("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))]
 
 
-def target_positions(name, meta, wcs):
+def target_positions(meta, wcs):
     """List the positions where the target may be.
 
     TARG_RA and TARG_DEC lacked the proper motion until 23 May 2023, and had 0.365 of it until the end of that year
@@ -200,11 +150,10 @@ def target_positions(name, meta, wcs):
 
     Parameters
     ----------
-    name : str
-        The exposure, for messages.
     meta : stdatamodels node
-        Its ``meta``.
-    wcs : ImageWCS
+        The exposure's ``meta``.
+    wcs : list
+        From `image_wcs`.
 
     Returns
     -------
@@ -216,47 +165,41 @@ def target_positions(name, meta, wcs):
     ExposureError
         If the WCS cannot be inverted.
     """
-    target = meta.target
-    if wcs.to_pixel is None or target.ra is None or target.dec is None:
+    target, exposure = meta.target, meta.exposure
+    if not wcs or not _are_numbers(target.ra, target.dec):
         return []
-    found = [(*wcs.to_pixel(target.ra, target.dec), wcs.how)]
+    how, to_pixel, _ = wcs[0]
+    found = [(*to_pixel(target.ra, target.dec), how)]
     if not np.all(np.isfinite(found[0][:2])):
         return []
-    if wcs.other is not None and wcs.other.to_pixel is not None:
-        header = (*wcs.other.to_pixel(target.ra, target.dec), "keywords, which disagree with the gwcs")
-        if _apart(header, found) > SAME_WCS:
-            found.append(header)
-    motion = _motion(target)
-    if motion is not None:
-        found += _moved(meta, wcs, found, motion)
+    for _, by_header, _ in wcs[1:]:
+        place = by_header(target.ra, target.dec)
+        if _apart(place, found) > SAME_WCS:
+            found.append((*place, "keywords, which disagree with the gwcs"))
+    # proper motion [arcsec/yr] by the header, else by the table of standard stars [mas/yr]
+    mu, epoch = (target.proper_motion_ra, target.proper_motion_dec), target.proper_motion_epoch
+    if not _are_numbers(*mu) or not any(mu):
+        mas = proper_motion(target.proposer_name, target.catalog_name)
+        mu, epoch = (None, None) if mas is None else (np.array(mas) / 1000, None)
+    mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m and m == m), None)
+    if mu is None or mjd is None:
+        return found
+    years = (mjd - _epoch(epoch)) / DAYS_OF_YEAR
+    # what the proposal says has no proper motion yet
+    places = [
+        (target.proposer_ra, target.proposer_dec, "PROP_RA, PROP_DEC"),
+        (target.ra, target.dec, "TARG_RA, TARG_DEC"),
+    ]
+    for ra, dec, keywords in places:
+        if _are_numbers(ra, dec):
+            place = to_pixel(ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600)
+            if np.all(np.isfinite(place)) and _apart(place, found) > SAME_PLACE:
+                found.append((*place, f"{keywords} with the proper motion of {years:.1f} years"))
     return found
 
 
-def _motion(target):
-    """Proper motion of a target by the header, else by the table of standard stars; None where it has none."""
-    mu = target.proper_motion_ra, target.proper_motion_dec
-    if None not in mu and any(mu):
-        return (*mu, target.proper_motion_epoch)
-    mas = proper_motion(target.proposer_name, target.catalog_name)
-    return None if mas is None else (mas[0] / 1000, mas[1] / 1000, None)
-
-
-def _moved(meta, wcs, found, motion):
-    """Positions of the target with its proper motion from the epoch to the exposure, where they are others."""
-    exposure, target = meta.exposure, meta.target
-    mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m), None)
-    if mjd is None:
-        return []
-    years = (mjd - _epoch(motion[2])) / DAYS_OF_YEAR
-    places = [(target.ra, target.dec, "TARG_RA, TARG_DEC")]
-    if target.proposer_ra is not None and target.proposer_dec is not None:
-        places.insert(0, (target.proposer_ra, target.proposer_dec, "PROP_RA, PROP_DEC"))
-    moved = []
-    for ra, dec, keywords in places:
-        there = wcs.to_pixel(ra + motion[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + motion[1] * years / 3600)
-        if np.all(np.isfinite(there)) and _apart(there, [*found, *moved]) > SAME_PLACE:
-            moved.append((*there, f"{keywords} with the proper motion of {years:.1f} years"))
-    return moved
+def _are_numbers(*values):
+    return all(value is not None and np.isfinite(value) for value in values)
 
 
 def _epoch(text):
@@ -277,7 +220,7 @@ def _apart(place, places):
     return min(float(np.hypot(place[0] - x, place[1] - y)) for x, y, *_ in places)
 
 
-def pixel_size(name, meta, wcs, x, y, *, given=False):
+def pixel_size(name, meta, to_sky, x, y, *, given=False):
     """Find the size of an image's pixels at a position: by its WCS, else by the keywords.
 
     Parameters
@@ -286,7 +229,8 @@ def pixel_size(name, meta, wcs, x, y, *, given=False):
         The exposure, for messages.
     meta : stdatamodels node
         Its ``meta``.
-    wcs : ImageWCS
+    to_sky : callable, or None
+        Of its WCS; see `image_wcs`.
     x, y : float
         [pix, 0-indexed].
     given : bool
@@ -294,7 +238,10 @@ def pixel_size(name, meta, wcs, x, y, *, given=False):
 
     Returns
     -------
-    PixelSize
+    size : dict
+        Of `niriss_eestep.exposures.cut.Field`: ``scale``, ``ratio``, ``resampled`` and ``pixar_sr``.
+    warnings : tuple of str
+        Keywords that say otherwise.
 
     Raises
     ------
@@ -305,18 +252,27 @@ def pixel_size(name, meta, wcs, x, y, *, given=False):
     area = meta.photometry.pixelarea_steradians
     stated = {"PXSCLRT": meta.resample.pixel_scale_ratio}
     stated["PIXAR_SR"] = float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area and 0 < area < np.inf else None
-    ratio = _area_at(wcs.to_sky, x, y) ** 0.5 / NOMINAL_SIDE if wcs.to_sky is not None else np.nan
-    warnings = ()
-    if not resampled:
-        if abs(ratio - 1) <= DISTORTION:
-            scale, ratio = ratio * NOMINAL_SIDE, 1.0
-        else:
-            scale, ratio, warnings = _unmarked(name, meta, ratio, given=given)
-    elif not 0 < ratio < np.inf:
-        ratio, warnings = _stated_ratio(name, stated), ("no WCS: the pixel scale is the one that its keywords state",)
-        scale = ratio * NOMINAL_SIDE
+    ratio, warnings = _area_at(to_sky, x, y) ** 0.5 / NOMINAL_SIDE if to_sky is not None else np.nan, ()
+    is_known, scale = 0 < ratio < np.inf, ratio * NOMINAL_SIDE
+    told = f"its WCS has {scale:.4g} arcsec/pix, NIRISS's pixels {NOMINAL_SIDE:.4g}"
+    if resampled:
+        if not is_known:
+            ratio = _stated_ratio(name, stated)
+            scale, warnings = ratio * NOMINAL_SIDE, ("no WCS: the pixel scale is the one that its keywords state",)
+    elif not is_known:
+        scale, ratio = NOMINAL_SIDE, 1.0
+    elif abs(ratio - 1) <= DISTORTION:
+        ratio = 1.0
+    elif "sr" in str(meta.bunit_data):
+        resampled, warnings = True, (f"{told}: taken as resampled, though S_RESAMP does not say so",)
+    elif abs(ratio - 1) > FOREIGN and not given:
+        raise ExposureError(
+            f"{name}: {told}: a count-rate image of the detector's own pixels is expected; correct CDELT, PC or CD in "
+            "the SCI header (or S_RESAMP, if it is resampled), or give source_x and source_y"
+        )
     else:
-        scale = ratio * NOMINAL_SIDE
+        scale, ratio = NOMINAL_SIDE, 1.0
+        warnings = (f"{told}: taken as the detector's own pixels; correct CDELT, PC or CD",)
     wrong = [key for key, value in stated.items() if value and not abs(value / ratio - 1) <= SCALE_TOLERANCE]
     if wrong:
         says = ", ".join(f"{key} says {stated[key] * NOMINAL_SIDE:.4g} arcsec/pix" for key in wrong)
@@ -324,22 +280,7 @@ def pixel_size(name, meta, wcs, x, y, *, given=False):
             f"{says}, and the image has {ratio * NOMINAL_SIDE:.4g}, which is used; correct {', '.join(wrong)}",
         )
     area = PIXEL_SOLID_ANGLE if wrong or ratio != 1 else None
-    return PixelSize(scale, ratio, resampled or ratio != 1, area, warnings)
-
-
-def _unmarked(name, meta, ratio, *, given):
-    """Scale, ratio and warnings of an image that is not marked as resampled, and whose WCS has not NIRISS's pixels."""
-    if not 0 < ratio < np.inf:
-        return NOMINAL_SIDE, 1.0, ()
-    told = f"its WCS has {ratio * NOMINAL_SIDE:.4g} arcsec/pix, NIRISS's pixels {NOMINAL_SIDE:.4g}"
-    if "sr" in str(meta.bunit_data):
-        return ratio * NOMINAL_SIDE, ratio, (f"{told}: taken as resampled, though S_RESAMP does not say so",)
-    if abs(ratio - 1) > FOREIGN and not given:
-        raise ExposureError(
-            f"{name}: {told}: a count-rate image of the detector's own pixels is expected; correct CDELT, PC or CD in "
-            "the SCI header (or S_RESAMP, if it is resampled), or give source_x and source_y"
-        )
-    return NOMINAL_SIDE, 1.0, (f"{told}: taken as the detector's own pixels; correct CDELT, PC or CD",)
+    return {"scale": scale, "ratio": ratio, "resampled": resampled, "pixar_sr": area}, warnings
 
 
 def _stated_ratio(name, stated):
@@ -367,12 +308,13 @@ def _area_at(to_sky, x, y):
     return float(abs(u[0] * v[1] - u[1] * v[0]))
 
 
-def relative_area(wcs, subarray, cut):
+def relative_area(to_sky, subarray, cut):
     """Areas of pixels on the sky over that of the detector's central one, by the distortion in the gwcs.
 
     Parameters
     ----------
-    wcs : ImageWCS
+    to_sky : callable
+        Of the gwcs; see `image_wcs`.
     subarray : stdatamodels node
         The exposure's ``meta.subarray``.
     cut : (slice, slice)
@@ -384,12 +326,12 @@ def relative_area(wcs, subarray, cut):
     """
     (j0, j1), (i0, i1) = ((piece.start, piece.stop) for piece in cut)
     yy, xx = np.mgrid[j0 : j1 + 1, i0 : i1 + 1] - 0.5
-    ra, dec = (np.asarray(axis, dtype=float) for axis in wcs.to_sky(xx, yy))
+    ra, dec = (np.asarray(axis, dtype=float) for axis in to_sky(xx, yy))
     ra = (ra - ra[0, 0] + 180) % 360 - 180
     # each pixel by the diagonals between its corners
     (u1, u2), (v1, v2) = ((a[1:, 1:] - a[:-1, :-1], a[1:, :-1] - a[:-1, 1:]) for a in (ra, dec))
     middle = np.deg2rad((dec[1:, 1:] + dec[:-1, :-1]) / 2)
     area = 3600**2 * np.abs(u1 * v2 - u2 * v1) / 2 * np.cos(middle)
     centre = (DETECTOR_SIZE - 1) / 2
-    area /= _area_at(wcs.to_sky, centre - (subarray.xstart or 1) + 0.5, centre - (subarray.ystart or 1) + 0.5)
+    area /= _area_at(to_sky, centre - (subarray.xstart or 1) + 0.5, centre - (subarray.ystart or 1) + 0.5)
     return np.ones_like(area) if np.all(np.abs(area - 1) < 1e-6) else area

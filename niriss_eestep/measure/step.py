@@ -124,7 +124,7 @@ class ExposureStep(FluxStep):
             nrm = parameters["allow_nrm"]
             field = star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
             # radii are in detector pixels, and a resampled image may have others
-            in_image = image_options(options, field.pixels.ratio) if field.pixels.resampled else options
+            in_image = image_options(options, field.ratio) if field.resampled else options
             cut = partial(star_exposures, member.name, model, gain=gain, references=references)
             exposures = cut(field, half_size=self.half_size(in_image))
             record = exposure_record(member.filename, metadata, exposures)
@@ -141,11 +141,11 @@ class ExposureStep(FluxStep):
                 elsewhere = cut(found, half_size=self.half_size(in_image))
                 profile, integrations = self._profile_of(elsewhere, in_image, model, references)
             if in_image is not options:
-                profile = native_profile(profile, options, field.pixels.ratio)
+                profile = native_profile(profile, options, field.ratio)
             result = profile_model(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
-        photometry, area = result.meta.photometry, field.pixels.pixar_sr
+        photometry, area = result.meta.photometry, field.pixar_sr
         if area is not None and photometry.pixelarea_steradians:
             # that of the detector's pixels, which the flux calibration goes with, where the header has another
             photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2

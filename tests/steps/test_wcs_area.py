@@ -51,7 +51,7 @@ def test_one_wcs_written_in_other_keywords_is_the_same(rate, tmp_path, change):
     field = star_field("a", open_exposure(rate), bad_dq=1)
     other = star_field("a", open_exposure(rewritten(rate, tmp_path / "a_rate.fits", change)), bad_dq=1)
     assert (other.x, other.y) == pytest.approx((field.x, field.y), abs=1e-3)
-    assert other.pixels.scale == pytest.approx(field.pixels.scale, rel=1e-6)
+    assert other.scale == pytest.approx(field.scale, rel=1e-6)
     assert not other.warnings
 
 
@@ -73,7 +73,7 @@ def test_stale_pixel_area_is_told_and_not_used(cal, tmp_path):
         hdus["SCI"].header["PIXAR_SR"] *= 4
 
     field = star_field("a", open_exposure(rewritten(cal, tmp_path / "a_cal.fits", stale)), bad_dq=1)
-    assert field.pixels.ratio == 1
+    assert field.ratio == 1
     assert any("PIXAR_SR" in warning for warning in field.warnings)
 
 
