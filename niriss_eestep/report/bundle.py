@@ -79,12 +79,12 @@ def read_bundle(path):
         )
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):
-        combined = _add(bundle, path, name, "combined_ee", partial(_made, abs_flux, name))
+        combined = _add(bundle, path, name, "combined_ee", partial(_averaged, abs_flux, name))
         if combined is None:
             continue
         _add(bundle, path, name.replace("_eecombined", "_sbcombined"), "combined_sb")
         for exposure, rates in zip(combined.exposure_names, combined.exposure_count_rate, strict=True):
-            _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_holds, rates))
+            _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_measured, rates))
             _add(bundle, path, f"{exposure}_sbprofile.asdf", "sb_profile")
     return bundle
 
@@ -111,18 +111,16 @@ def _add(bundle, path, name, kind, belongs=None):
     return model
 
 
-def _holds(rates, profile):
+def _measured(rates, profile):
     """Whether a profile has the count rates that its group was averaged from."""
     return np.array_equal(profile.count_rate, rates, equal_nan=True)
 
 
-def _made(abs_flux, name, combined):
+def _averaged(abs_flux, name, combined):
     """Whether a combined product holds the count rates that the absolute flux was made of."""
     rates = dict(zip(combined.exposure_names, combined.exposure_count_rate, strict=True))
-    for row in abs_flux.exposures[abs_flux.exposures["product"] == name]:
-        found = rates.get(str(row["exposure"]))
-        if found is None or not np.array_equal(
-            found[combined.radius == row["radius"]], [row["count_rate"]], equal_nan=True
-        ):
-            return False
-    return True
+    rows = abs_flux.exposures[abs_flux.exposures["product"] == name]
+    if not set(rows["exposure"].tolist()) <= set(rates):
+        return False
+    found = [rates[row["exposure"]][combined.radius == row["radius"]] for row in rows]
+    return all(np.array_equal(f, [r], equal_nan=True) for f, r in zip(found, rows["count_rate"], strict=True))

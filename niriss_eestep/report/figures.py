@@ -14,7 +14,6 @@ from niriss_eestep.report.curves import model_curve
 from niriss_eestep.report.pixels import plot_stamp, plot_stamps  # noqa: F401  (one place for all figures)
 from niriss_eestep.report.style import (
     COLOURS,
-    edge_ticks,
     new_figure,
     note,
     plain,
@@ -22,6 +21,7 @@ from niriss_eestep.report.style import (
     second_scale,
     series_style,
     styled,
+    ticks,
 )
 
 #: more exposures than this are drawn alike, and share one entry of the legend
@@ -75,9 +75,8 @@ def _dithers(model, values, errors, mean, mean_err):
         labels = [f"each of {len(names)} exposures"] + [None] * (len(names) - 1)
         styles = [series_style(0) | {"alpha": 0.5, "ms": 3}] * len(names)
     good = np.vstack([model.exposure_flag, np.ones(len(mean))]).astype(bool)
-    return _Series(
-        np.vstack([values, mean]), np.vstack([errors, mean_err]), good, [*labels, "combined"], [*styles, MEAN]
-    )
+    values, errors = np.vstack([values, mean]), np.vstack([errors, mean_err])
+    return _Series(values, errors, good, [*labels, "combined"], [*styles, MEAN])
 
 
 def plot_ee_profile(model, *, psfee=None, total=None):
@@ -126,9 +125,8 @@ def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True
         an exposure is flagged have open symbols.
     """
     rates, weight = model.exposure_count_rate, model.exposure_weight
-    curve, reason = model_curve(
-        psfee, model.meta.group.filter, exposure_backgrounds(model), model.exposure_area, model.radius
-    )
+    rings = exposure_backgrounds(model)
+    curve, reason = model_curve(psfee, model.meta.group.filter, rings, model.exposure_area, model.radius)
     if curve is not None:
         total = curve.total(rates, weight) if total is None else total
         shares = np.where(weight > 0, weight, 0.0)
@@ -178,9 +176,7 @@ def _residuals(axis, radius, series, model):
     percent.draw(axis, radius, 0.06, named=False)
     axis.axhline(0, color=MODEL, zorder=1)
     reach = (np.abs(percent.value) + percent.err)[:, radius >= min(5.0, radius[-1])]
-    limit = (
-        max(0.2, 1.3 * float(np.max(reach, initial=0.0, where=np.isfinite(reach)))) if np.isfinite(reach).any() else 1.0
-    )
+    limit = max(0.2, 1.3 * float(np.max(reach, initial=0.0, where=np.isfinite(reach))))
     axis.set_ylim(-limit, limit)
     for value, style in zip(percent.value, series.styles, strict=True):
         for beyond, marker, edge in ((value > limit, 6, limit), (value < -limit, 7, -limit)):
@@ -220,9 +216,8 @@ def plot_sb_profile(model):
         below.bar(model.radius, percent, width=model.half_width, color=COLOURS[1])
         for radius, number in zip(model.radius, model.n_clipped, strict=True):
             below.annotate(str(number), (radius, 0), (0, 2), textcoords="offset points", ha="center", fontsize=7)
-        below.set(
-            ylabel="Clipped [%]", ylim=(0, max(1.0, 1.1 * np.max(percent))), xlabel="Mid-radius of the annulus [pix]"
-        )
+        below.set_ylim(0, max(1.0, 1.1 * np.max(percent)))
+        below.set(ylabel="Clipped [%]", xlabel="Mid-radius of the annulus [pix]")
         return figure
 
 
@@ -250,9 +245,8 @@ def plot_combined_sb(model, *, psfee=None, total=None, title=True):
         figure, axis = new_figure(5.2, 4.1, bottom=0.7, top=0.15, title=_title(model) if title else "")
         light = None if total is None else _model_sb(model, psfee, total)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan, light=light)
-        axis.set_xlabel(
-            "Mid-radius of the annulus [pix]\nnegative: fainter than the subtracted starlight of the sky annulus"
-        )
+        explained = "negative: fainter than the subtracted starlight of the sky annulus"
+        axis.set_xlabel(f"Mid-radius of the annulus [pix]\n{explained}")
         return figure
 
 
@@ -367,12 +361,11 @@ def _name_filters(axis, table, wavelength):
         failed = all(str(status).startswith("failed") for status in table["status"][mine])
         names.append("\N{MULTIPLICATION SIGN} " * failed + plain(name))
         at.append(float(np.mean(wavelength[mine])))
-    edge_ticks(axis, "top", at, [""] * len(at))
+    ticks(axis, "top", at)
     gap = _LABEL_WIDTH * np.ptp(axis.get_xlim()) / (axis.figure.get_figwidth() * axis.get_position().width)
+    style = {"transform": axis.get_xaxis_transform(), "rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
     for x, name in zip(_apart(at, gap), names, strict=True):
-        axis.text(
-            x, 1.03, name, transform=axis.get_xaxis_transform(), rotation=90, fontsize=7, ha="center", va="bottom"
-        )
+        axis.text(x, 1.03, name, **style)
 
 
 def _apart(positions, gap):

@@ -17,7 +17,7 @@ from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
 from niriss_eestep.report.curves import resolve_psfee
 from niriss_eestep.report.numbers import measured, number
-from niriss_eestep.report.style import figure_bytes, styled
+from niriss_eestep.report.style import figure_bytes, frozen, styled
 
 #: stamps of more exposures are folded away on the screen; they are printed all the same
 UNFOLDED = 4
@@ -96,11 +96,11 @@ def report_html(bundle):
     psfee, remark = resolve_psfee(_tree(model).get("ref_file", {}).get("psfee", {}).get("name"))
     with styled():
         groups = [_group(bundle, row, psfee) for row in range(len(model.table))]
+        ratios, sky = frozen(figures.plot_abs_flux(model)), frozen(figures.plot_background(model))
         overview = [
-            (figures.plot_abs_flux(model), "Measured over expected electron rate, and PHOTMJSR over its predecessor"),
-            (figures.plot_background(model), "Background of each exposure against time"),
+            image(ratios, "Measured over expected electron rate, and PHOTMJSR over its predecessor"),
+            image(sky, "Background of each exposure against time"),
         ]
-        overview = [image(*figure) for figure in overview]
     exposures = [_entry(row) for row in model.exposures]
     given, terms = not_included(model), error_terms()
     counted = {name: term for name, term in terms.items() if np.any(model.table[name] > 0)}
@@ -121,7 +121,8 @@ def report_html(bundle):
         parameters=_parameters(bundle),
         references=_references(bundle),
         inputs=_inputs(bundle),
-        versions=_versions(model),
+        made=_made(model),
+        context=model.meta.ref_file.crds.context_used,
     )
 
 
@@ -159,11 +160,11 @@ def _group(bundle, index, psfee):
         used = bundle.abs_flux.radius[bundle.abs_flux.radius_used[index] > 0]
         averaged = (used, row["count_rate_err"] / abs(total)) if math.isfinite(total) else None
         figure = figures.plot_combined_ee(combined, psfee=psfee, total=total, averaged=averaged, title=False)
-        images.append(image(figure, f"Encircled energy, and its difference from the model, {title}"))
+        images.append(image(frozen(figure), f"Encircled energy, and its difference from the model, {title}"))
     if sb is not None and np.isfinite(sb.exposure_surface_brightness).any():
         scale = total if math.isfinite(total) else None
         figure = figures.plot_combined_sb(sb, psfee=psfee, total=scale, title=False)
-        images.append(image(figure, f"Surface brightness, {title}"))
+        images.append(image(frozen(figure), f"Surface brightness, {title}"))
     profiles = [bundle.models.get(f"{name}_eeprofile.asdf") for name in mine["exposure"]]
     profiles = [model for model in profiles if model is not None and "stamp" in model._instance]
     return {
@@ -203,13 +204,12 @@ def _facts(model):
     from astropy.time import Time
 
     meta, dates = model.meta, model.exposures["mjd"][np.isfinite(model.exposures["mjd"])]
-    ends = (
-        [Time(day, format="mjd").strftime("%Y-%m-%d %H:%M") for day in (dates.min(), dates.max())] if len(dates) else []
-    )
+    days = [dates.min(), dates.max()] if len(dates) else []
+    ends = dict.fromkeys(Time(day, format="mjd").strftime("%Y-%m-%d %H:%M") for day in days)
     facts = {
         "target": ", ".join(dict.fromkeys(model.table["target"].tolist())),
         "program": " ".join(filter(None, (meta.observation.program_number, meta.program.title))),
-        "observed": f"{' to '.join(dict.fromkeys(ends))} UTC" if ends else "",
+        "observed": f"{' to '.join(ends)} UTC" if ends else "",
         "made": str(meta.date or "")[:16].replace("T", " ") + " UTC" * bool(meta.date),
     }
     return {label: text for label, text in facts.items() if text}
@@ -228,15 +228,10 @@ def _made(model):
 
 def _parameters(bundle):
     """Parameters of each step, where several products of a kind differ with all their values."""
-    found = {}
-    for step, models in (
-        ("ee_photometry", bundle.of_kind("ee_profile")),
-        ("sb_profile", bundle.of_kind("sb_profile")),
-        ("abs_flux", [bundle.abs_flux]),
-    ):
-        for model in models:
-            for name, value in (_made(model).get("parameters") or {}).items():
-                found.setdefault((step, str(name)), {})[str(value)] = None
+    found, steps = {}, {"ee_profile": "ee_photometry", "sb_profile": "sb_profile", "abs_flux": "abs_flux"}
+    for model in (*bundle.models.values(), bundle.abs_flux):
+        for name, value in (_made(model).get("parameters") or {}).items() if model.kind in steps else ():
+            found.setdefault((steps[model.kind], str(name)), {})[str(value)] = None
     return [(step, name, " | ".join(values)) for (step, name), values in sorted(found.items())]
 
 
@@ -254,12 +249,3 @@ def _inputs(bundle):
     """Files that the exposures were read from, with their checksums."""
     records = [record for model in bundle.of_kind("ee_profile") for record in _made(model).get("input") or ()]
     return sorted({(r["filename"], r.get("content_sha256") or r.get("sha256", "")) for r in records})
-
-
-def _versions(model):
-    """Software that made the product."""
-    made = _made(model)
-    labels = {"niriss_eestep": "version", "jwst": "jwst_version", "schema": "schema", "fingerprint": "fingerprint"}
-    found = {label: made.get(key) for label, key in labels.items()}
-    found["CRDS context"] = model.meta.ref_file.crds.context_used
-    return {label: text for label, text in found.items() if text}

@@ -97,9 +97,8 @@ def plot_stamps(models, images=None):
     images = load_psf_images() if images is None else images
     width, height = len(PANELS) * _STEP, len(models) * _ROW
     with styled():
-        figure, axis = new_figure(
-            width * _WIDE + 0.1, height * _WIDE + 0.45, left=0.05, right=0.05, bottom=0.3, top=0.15
-        )
+        margins = {"left": 0.05, "right": 0.05, "bottom": 0.3, "top": 0.15}
+        figure, axis = new_figure(width * _WIDE + 0.1, height * _WIDE + 0.45, **margins)
         axis.set_axis_off()
         for number, model in enumerate(models):
             _row(axis, model, images, -number * _ROW)
