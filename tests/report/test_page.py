@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import io
 import re
 import subprocess
 import sys
@@ -206,14 +207,33 @@ def test_reference_that_is_gone_is_said(program):
     assert "/nowhere/psfee.asdf was not found" in text
 
 
+def _reference_time():
+    """Processor time of twenty plain figures: what a figure costs on this machine, as busy as it is [s]."""
+    from matplotlib.figure import Figure
+
+    start = time.process_time()
+    for _ in range(20):
+        figure = Figure()
+        for axis in figure.subplots(2):
+            axis.plot(range(100), label="line")
+            axis.legend()
+        figure.savefig(io.BytesIO(), format="svg")
+    return time.process_time() - start
+
+
 def test_66_exposures(make_program, spectrum):
-    """A page of 33 groups of two exposures stays below 10 MB and 16 s."""
+    """A page of 33 groups of two exposures stays below 10 MB and 8 s of processor time.
+
+    On the machine whose seconds these are, idle, the reference takes 1.2 s and the page less than 6 s.
+    """
     filters = ("F090W", "F115W", "F140M", "F150W", "F158M", "F200W", "F277W", "F356W", "F380M", "F430M", "F480M")
     program = make_program(filters, ("SUB64", "SUB128", "SUB256"), spectrum=spectrum)
+    _reference_time()  # fonts are found
+    before = _reference_time()
     start = time.process_time()
     html = report_html(program.bundle)
-    # processor time: other tests run beside this one
-    assert time.process_time() - start < 16
+    page = time.process_time() - start
+    assert page < 8 / 1.2 * max(before, _reference_time())
     assert len(html) < 10e6
     assert len(Page(html).all("img")) == 2 + 33 * 3
 
