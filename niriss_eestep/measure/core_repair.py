@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.measure.position import fit_psf
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import Star
+from niriss_eestep.measure.star_model import Star, compare, of_bad_pixels, star_at
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them
@@ -43,6 +44,11 @@ _AMPLITUDES = np.geomspace(0.03, 8.0, 29)
 _AMPLITUDE_SPREAD = 0.5
 #: numerical noise, as a fraction of the star's light
 _NUMERICAL = 1e-5
+#: pixels within this distance are compared with what the others predict [pix], if there are so many; a star that a bad
+#: pixel draws to itself is this far off [pix]
+_LOOKED_AT, _FEWEST, _LOST = 4.0, 20, 0.4
+#: a pixel is doubtful beyond so many standard errors, of which so many are looked at again, and unlikely beyond so many
+_DOUBTFUL, _TRIED, _UNLIKELY = 3.0, 2, 8.0
 
 
 def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_err: float) -> Array:
@@ -100,23 +106,15 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
     ExposureError
         If the good pixels hold no light of the star.
     """
-    x, y, sky, psf, model, shape = star.x, star.y, star.sky, star.psf, star.model, bad.shape
-    if model is None or psf.render is None:
+    sky, model, shape = star.sky, star.model, bad.shape
+    if model is None:
         raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
     seen, lost = np.flatnonzero(~bad & (star.distance <= radius)), np.flatnonzero(todo)
     data, light = exposure.image.flat[seen] - sky.background.value, model.flat[seen]
     rate = float(np.sum(data * light) / max(np.sum(light**2), np.finfo(float).tiny))
     if not rate > 0:
         raise ExposureError("repair_core: the good pixels of the core hold no light of the star: give a smaller radius")
-    at = np.concatenate([lost, seen])
-    steps = _STEP * np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
-    moved = np.array([psf.render(x + dx, y + dy, shape).flat[at] for dx, dy in steps])
-    slopes = _SHIFT * (moved[::2] - moved[1::2]) / (2 * _STEP)
-    blur = _WIDTH * (moved.sum(axis=0) - 4 * psf.render(x, y, shape).flat[at]) / _STEP**2
-    known = np.vstack([10 * model.flat[at], slopes, blur])
-    free = rate**2 * np.einsum("kp,kq->pq", known, known)
-    core_err = float(psf.ee_err(0.5) / psf.ee(0.5)) if psf.ee is not None and psf.ee_err is not None else 0.0
-    change = rate**2 * psf_covariance(model, at, star.distance, core_err)
+    free, change = _prior(star, np.concatenate([lost, seen]), rate, _SHIFT)
     noise = np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
     n = len(lost)
     amplitude = _likeliest_amplitude(free[n:, n:] + noise, change[n:, n:], data)
@@ -132,14 +130,76 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
     return Repair(lost, value, spread, np.zeros(n), (axes * np.sqrt(np.maximum(variance, 0.0))).T)
 
 
+def _prior(star: Star, at: NDArray[np.int64], rate: float, shift: float) -> tuple[Array, Array]:
+    """Prior covariance of pixels by the star's rate, place and width, and by what the wavefront does."""
+    psf, model = star.psf, star.model
+    if model is None or psf.render is None:
+        raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
+    rows, columns = np.unravel_index(at, model.shape)
+    j, i = int(rows.min()), int(columns.min())
+    shape = int(rows.max()) - j + 1, int(columns.max()) - i + 1
+    steps = _STEP * np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)])
+    images = np.array([psf.render(star.x - i + dx, star.y - j + dy, shape) for dx, dy in steps])
+    *moved, still = images[:, rows - j, columns - i]
+    slopes = shift * np.subtract(moved[::2], moved[1::2]) / (2 * _STEP)
+    blur = _WIDTH * (np.sum(moved, axis=0) - 4 * still) / _STEP**2
+    known = rate * np.vstack([10 * model.flat[at], slopes, blur])
+    core_err = float(psf.ee_err(0.5) / psf.ee(0.5)) if psf.ee is not None and psf.ee_err is not None else 0.0
+    return known.T @ known, rate**2 * psf_covariance(model, at, star.distance, core_err)
+
+
 def _likeliest_amplitude(known: Array, change: Array, data: Array) -> float:
     """How many times its prior a change of covariance makes the data most likely."""
-    best, found = -np.inf, 1.0
-    for amplitude in _AMPLITUDES:
-        root = np.linalg.cholesky(known + amplitude**2 * change)
-        white = scipy.linalg.solve_triangular(root, data, lower=True)
-        likelihood = -0.5 * float(white @ white) - float(np.sum(np.log(np.diagonal(root))))
-        likelihood -= 0.5 * float(np.log(amplitude) / _AMPLITUDE_SPREAD) ** 2
-        if likelihood > best:
-            best, found = likelihood, float(amplitude)
-    return found
+    root = np.linalg.cholesky(known)
+    half = scipy.linalg.solve_triangular(root, change, lower=True)
+    power, axes = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
+    white = axes.T @ scipy.linalg.solve_triangular(root, data, lower=True)
+    variance = 1 + _AMPLITUDES[:, None] ** 2 * np.maximum(power, 0.0)
+    likelihood = np.sum(white**2 / variance + np.log(variance), axis=1) + (np.log(_AMPLITUDES) / _AMPLITUDE_SPREAD) ** 2
+    return float(_AMPLITUDES[np.argmin(likelihood)])
+
+
+def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
+    """Find a pixel of the core that is not what its neighbours and the model PSF make of it.
+
+    Each pixel is compared with what the others predict, as a lost one is repaired. The few that stand out are compared
+    again with a star placed without them, for a bright pixel draws the star to itself.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    star : Star
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+        One pixel, or none.
+    """
+    odd = np.zeros(exposure.bad.shape, dtype=bool)
+    seen = np.flatnonzero(~exposure.bad & (star.distance <= _LOOKED_AT))
+    if star.model is None or star.psf.render is None or exposure.resampled or len(seen) < _FEWEST:
+        return odd
+    image = exposure.image - star.sky.background.value
+    data, light = image.flat[seen], star.model.flat[seen]
+    rate = float(np.sum(data * light) / np.sum(light**2))
+    if not rate > 0:
+        return odd
+    free, change = _prior(star, seen, rate, _LOST)
+    known = free + np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
+    inverse = np.linalg.inv(known + _likeliest_amplitude(known, change, data) ** 2 * change)
+    apart = np.abs(inverse @ data) / np.sqrt(np.diagonal(inverse))
+    worst = _UNLIKELY
+    for k in seen[np.argsort(-apart)][: np.sum(apart > _DOUBTFUL)][:_TRIED]:
+        lost = np.zeros_like(odd)
+        lost.flat[k] = True
+        bad = exposure.bad | lost
+        try:
+            x, y, _ = fit_psf(image, bad, star.x, star.y, star.psf.render)
+            repair = repair_core(exposure, bad, lost, star_at(x, y, star.sky, star.psf), _LOOKED_AT)
+        except ExposureError:
+            continue
+        variance = np.sum(repair.common_err**2) + np.sum(repair.weights**2 * np.where(bad, 0.0, exposure.variance))
+        sigma = abs(exposure.image.flat[k] - repair.value[0]) / np.sqrt(variance + exposure.variance.flat[k])
+        if sigma > worst:
+            odd, worst = lost, sigma
+    return of_bad_pixels(odd, compare(exposure, exposure.bad | odd, star)[1], star)

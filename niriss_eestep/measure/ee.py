@@ -13,7 +13,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
-from niriss_eestep.measure.core_repair import repair_core
+from niriss_eestep.measure.core_repair import repair_core, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
@@ -22,7 +22,7 @@ from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, low_pixels, pixel_map, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at
+from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at, taken_as_bad
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -30,6 +30,8 @@ _GROWTH_RADII = ((2.0, 3.0), (5.0, 10.0))
 _GROWTH_LEAST = 0.4
 #: ... and stands out by this many standard errors
 _SIGMA = 5.0
+#: more pixels of the core that do not fit their neighbours are no bad ones
+_MOST_UNLIKELY = 3
 #: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
 _CHARGE_KEPT = 3.0
 
@@ -66,6 +68,10 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
     exposure, star, centroid = place_star(exposure, options, psf, radii[-1] + REACH)
+    for _ in range(_MOST_UNLIKELY):
+        if not (odd := unlikely_pixels(exposure, star)).any():
+            break
+        exposure, star, centroid = place_star(taken_as_bad(exposure, odd), options, psf, radii[-1] + REACH)
     x, y, shape = star.x, star.y, exposure.bad.shape
     bad = exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":

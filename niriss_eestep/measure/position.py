@@ -1,5 +1,6 @@
 """Where the star is on an image, and what other point sources there are."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -266,8 +267,11 @@ def fit_psf(
     """
     from scipy.optimize import least_squares
 
-    j, i = np.indices(image.shape)
-    use = (np.hypot(i - x, j - y) <= radius) & ~bad
+    # what lies beyond the radius is not worth its time
+    j0, i0 = max(0, math.ceil(y - radius)), max(0, math.ceil(x - radius))
+    near = slice(j0, max(0, int(y + radius) + 1)), slice(i0, max(0, int(x + radius) + 1))
+    image, bad, x, y = image[near], bad[near], x - i0, y - j0
+    use = (distance_grid(image.shape, x, y) <= radius) & ~bad
     data = image[use]
     if data.size < 10:
         raise ExposureError(
@@ -288,10 +292,11 @@ def fit_psf(
         raise ExposureError(f"the model PSF cannot be fitted: {fit.message}")
     if np.any(np.abs(fit.x) > 0.99 * _FIT_REACH):
         raise ExposureError(
-            f"the model PSF cannot be fitted: its centre runs {_FIT_REACH:g} pix off x={x:.1f}, y={y:.1f} of the stamp"
+            f"the model PSF cannot be fitted: its centre runs {_FIT_REACH:g} pix off x={x + i0:.1f}, y={y + j0:.1f} of "
+            "the stamp"
         )
     best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
-    return best_x, best_y, flux_of(render(best_x, best_y, image.shape)[use])
+    return best_x + i0, best_y + j0, flux_of(render(best_x, best_y, image.shape)[use])
 
 
 def measure_centroid(

@@ -314,6 +314,21 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
         odd = min((mask for mask in (odd, again) if mask is not None), key=np.sum, default=None)
     if odd is None or not odd.any():
         return exposure
+    return taken_as_bad(exposure, odd)
+
+
+def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
+    """Take unflagged pixels as bad, and say so.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    odd : ndarray of bool, shape (ny, nx)
+
+    Returns
+    -------
+    Stamp
+    """
     places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
     before = False if exposure.unexplained is None else exposure.unexplained
@@ -340,7 +355,7 @@ def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
         ratio = np.where(near, ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
         if rate > 0 and worst <= 1:
-            bad = _of_bad_pixels(out & (ratio > 1), residual, star)
+            bad = of_bad_pixels(out & (ratio > 1), residual, star)
             # the very value of several dead pixels no measurement repeats
             values, count = np.unique(exposure.image[bad & (residual < 0)], return_counts=True)
             return bad | (near & ~exposure.bad & np.isin(exposure.image, values[count > 1]))
@@ -356,7 +371,7 @@ def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
     return None
 
 
-def _of_bad_pixels(out: Mask, residual: Array, star: Star) -> Mask:
+def of_bad_pixels(out: Mask, residual: Array, star: Star) -> Mask:
     """Those of the pixels that stand out which are not lit by another star: too dark ones, and single bright ones."""
     bad = out & (residual < 0)
     groups, n = scipy.ndimage.label(out & (residual > 0), structure=np.ones((3, 3)))

@@ -63,6 +63,19 @@ def test_a_damaged_peak_is_found_and_repaired(name, value):
     assert measure_ee(stamp, EEOptions()).status == "measured"
 
 
+@pytest.mark.parametrize("at", [(35, 35), (36, 35)])
+@pytest.mark.parametrize(("name", "factor"), [("F090W", 2.0), ("F200W", 2.0), ("F277W", 1.3), ("F480M", 1.3)])
+def test_a_core_pixel_that_is_a_little_too_bright_is_found(name, factor, at):
+    stamp = star(name, np.random.default_rng(9), blur=0.005)
+    truth = measured(stamp, name)
+    stamp.image[at] *= factor
+    profile = measured(stamp, name)
+    assert f"1 unflagged pixel(s) that do not fit the star were treated as bad: x={100 + at[1]}, y={200 + at[0]}" in (
+        profile.status
+    )
+    assert np.all(np.abs(profile.count_rate - truth.count_rate)[4:] < 4 * profile.count_rate_err[4:])
+
+
 @pytest.mark.parametrize("name", ["F090W", "F480M"])
 def test_a_dead_row_is_repaired_to_its_ends(name):
     stamp = star(name, np.random.default_rng(6))
