@@ -99,19 +99,25 @@ def sum_apertures(
 
 def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
-    n = len(reach)
-    variance, photons = np.where(bad, 0.0, exposure.variance), np.zeros(bad.shape)
+    n, touched = len(reach), np.any(reach != 0, axis=0)
+    # the part of the image that is reached, and two pixels more, as far as the capacitance
+    cut = tuple(
+        slice(max(0, int(lines[0]) - 2), int(lines[-1]) + 3)
+        for lines in (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
+    )
+    reach = np.ascontiguousarray(reach[:, *cut])
+    flat = None if exposure.flat_variance is None else np.sqrt(np.where(bad, 0.0, exposure.flat_variance))[cut]
+    variance, photons = np.where(bad, 0.0, exposure.variance)[cut], np.zeros(reach.shape[1:])
     if around is not None and exposure.photon_variance is not None:
-        photons = np.where(bad, 0.0, exposure.photon_variance)
+        photons = np.where(bad, 0.0, exposure.photon_variance)[cut]
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
         covariance += covariance_of_sums(seen_through_ipc(reach).reshape(n, -1), photons.ravel())
     if around is not None:
         covariance += correlated_covariance(reach, around.correlation)
-    if exposure.flat_variance is not None and exposure.flat_scale > 0:
-        sigma = np.sqrt(np.where(bad, 0.0, exposure.flat_variance))
-        covariance += flat_covariance(reach, sigma, exposure.flat_scale) - flat_covariance(reach, sigma)
+    if flat is not None and exposure.flat_scale > 0:
+        covariance += flat_covariance(reach, flat, exposure.flat_scale) - flat_covariance(reach, flat)
     return covariance
 
 
@@ -167,7 +173,11 @@ def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:
     -------
     ndarray, shape (n_radii, n_radii)
     """
-    x, y = star.x, star.y
+    # as far as the largest aperture
+    reach = int(radii[-1]) + 2
+    i0, j0 = max(0, round(star.x) - reach), max(0, round(star.y) - reach)
+    image = image[j0 : max(0, round(star.y) + reach + 1), i0 : max(0, round(star.x) + reach + 1)]
+    x, y = star.x - i0, star.y - j0
     covariance = np.zeros((len(radii), len(radii)))
     for err, dx, dy in ((star.x_err, _CENTRING_STEP, 0.0), (star.y_err, 0.0, _CENTRING_STEP)):
         if np.isfinite(err):

@@ -48,8 +48,12 @@ class SkyShape:
         Of the coefficients: of the pixels' noise, and of the star's wing [(DN/s/pix)^2].
     wing : ndarray, shape (n_terms,)
         What an error of the star's wing adds to the coefficients: part of ``covariance`` [DN/s/pix].
+    image : ndarray, shape (ny, nx)
+        The fitted sky [DN/s/pix].
     chance : float
         How often noise alone makes as much of a shape in a flat sky.
+    is_needed : bool
+        Whether the sky's shape stands out.
     """
 
     terms: Array
@@ -57,17 +61,9 @@ class SkyShape:
     coefficient: Array
     covariance: Array
     wing: Array
+    image: Array
     chance: float = 1.0
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether the sky's shape stands out."""
-        return self.chance < _PROBABILITY
-
-    @property
-    def image(self) -> Array:
-        """The fitted sky [DN/s/pix], shape (ny, nx)."""
-        return np.einsum("k,kyx->yx", self.coefficient, self.terms)
+    is_needed: bool = False
 
     @property
     def curvature(self) -> tuple[float, float]:
@@ -105,7 +101,8 @@ def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> Sky
     weights = np.zeros_like(terms)
     weights[:, use] = np.einsum("ij,jp->ip", np.linalg.inv(matrix), seen)
     coefficient = np.einsum("kp,p->k", weights[:, use], residual[use])
-    return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS))
+    image = np.einsum("k,kyx->yx", coefficient, terms)
+    return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS), image)
 
 
 def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
@@ -133,8 +130,8 @@ def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
     # pixels without noise may leave the matrix singular
     chi2 = float(asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked)
     # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
-    chances = scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]])
-    return replace(shape, covariance=covariance, wing=wing, chance=float(chances.min()))
+    chance = float(scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]]).min())
+    return replace(shape, covariance=covariance, wing=wing, chance=chance, is_needed=chance < _PROBABILITY)
 
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
@@ -263,17 +260,6 @@ def given_covariance(background: Background, area: Array) -> Array:
     return np.outer(area, area) * err**2
 
 
-def _mirror_extremes(image: Array, good: Mask, x: float, y: float) -> tuple[Array, Array]:
-    """Highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none."""
-    jj, ii = np.indices(image.shape)
-    at = np.array([2 * y - jj, 2 * x - ii])
-    high = scipy.ndimage.maximum_filter(np.where(good, image, -np.inf), 3, mode="constant", cval=-np.inf)
-    low = scipy.ndimage.minimum_filter(np.where(good, image, np.inf), 3, mode="constant", cval=np.inf)
-    high = scipy.ndimage.map_coordinates(high, at, order=0, mode="constant", cval=-np.inf)
-    low = scipy.ndimage.map_coordinates(low, at, order=0, mode="constant", cval=np.inf)
-    return np.where(np.isfinite(high), high, np.inf), np.where(np.isfinite(low), low, -np.inf)
-
-
 def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:
     """Pixels of the annulus that neither noise nor the star can explain: cosmic rays, hot pixels, other stars.
 
@@ -302,11 +288,17 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     values = image[use]
     level = float(np.median(values))
     spread = _MAD_TO_STD * float(np.median(np.abs(values - level)))
-    high, low = _mirror_extremes(image, use, x, y)
+    bright, faint = np.where(use, image, -np.inf), np.where(use, image, np.inf)
+    # highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none
+    ny, nx = image.shape
+    at_y, at_x = 2 * y - np.arange(ny), 2 * x - np.arange(nx)
+    inside = ((at_y >= 0) & (at_y <= ny - 1))[:, None] & (at_x >= 0) & (at_x <= nx - 1)
+    place = np.ix_(*(np.clip(np.floor(at + 0.5).astype(int), 0, len(at) - 1) for at in (at_y, at_x)))
+    high = scipy.ndimage.maximum_filter(bright, 3, mode="constant", cval=-np.inf)[place]
+    low = scipy.ndimage.minimum_filter(faint, 3, mode="constant", cval=np.inf)[place]
+    high, low = np.where(inside & np.isfinite(high), high, np.inf), np.where(inside & np.isfinite(low), low, -np.inf)
     margin = _OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
-    beside = scipy.ndimage.maximum_filter(
-        np.where(use, image, -np.inf), footprint=_BESIDE, mode="constant", cval=-np.inf
-    )
+    beside = scipy.ndimage.maximum_filter(bright, footprint=_BESIDE, mode="constant", cval=-np.inf)
     excused = np.minimum(_MIRROR_FACTOR * (high - level), _BESIDE_FACTOR * (beside - level))
     above = image - level > margin + np.maximum(excused, 0.0)
     below = level - image > margin + _MIRROR_FACTOR * np.maximum(level - low, 0.0)
@@ -324,14 +316,6 @@ def _clipped_std(values: Array, sigma: float = 3.0) -> float:
             break
         values = values[keep]
     return float(values.std())
-
-
-def _ring_coverage(use: Mask, x: float, y: float, r_in: float, r_out: float) -> tuple[Array, Array]:
-    """Edges of rings 1 pix wide, and the fraction of each ring's area that was used."""
-    edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
-    # one circle at a time: of a wide annulus on a full frame all together would fill the memory
-    within = np.array([aperture_weights(use.shape, x, y, edges[k : k + 1])[0][use].sum() for k in range(len(edges))])
-    return edges, np.diff(within) / (np.pi * np.diff(edges**2))
 
 
 def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: float, r_in: float, r_out: float) -> Sky:
@@ -369,26 +353,19 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
     outlier = unflagged_outliers(image, variance, use, x, y)
     use &= ~outlier
     weights = np.where(use, overlap, 0.0)
-    edges, coverage = _ring_coverage(use, x, y, r_in, r_out)
-    total = weights.sum()
-    weights /= total
+    # in rings 1 pix wide, one circle at a time: of a wide annulus on a full frame all together would fill the memory
+    edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)
+    between = (aperture_weights(image.shape, x, y, edges[k : k + 1])[0] for k in range(1, len(edges) - 1))
+    within = np.array([circle[use].sum() for circle in (inner, *between, outer)])
+    weights /= weights.sum()
     value = float(np.sum(weights[use] * image[use]))
     err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))
-    inside = use & (overlap > 0.5)
-    found = image[inside]
-    background = Background(
-        value=value,
-        err=err,
-        std=_clipped_std(found),
-        npix=int(use.sum()),
-        n_rejected=int(outlier.sum()),
-        r_in=r_in,
-        r_out=r_out,
-        ring_edges=edges,
-        ring_coverage=coverage,
+    found = image[use & (overlap > 0.5)]
+    return Sky(Background(
+        value=value, err=err, std=_clipped_std(found), npix=int(use.sum()), n_rejected=int(outlier.sum()),
+        r_in=r_in, r_out=r_out, ring_edges=edges, ring_coverage=np.diff(within) / (np.pi * np.diff(edges**2)),
         dark=value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan,
-    )
-    return Sky(background, weights)
+    ), weights)  # fmt: skip
 
 
 def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:

@@ -94,26 +94,12 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     report, phase = _beside_image(exposure, seen, weights, centroid, options, star)
     profile = EEProfile(
-        radius=radii,
-        count_rate=count_rate,
-        covariance=covariance,
-        area=area,
-        n_bad=n_bad,
-        n_repaired=n_bad - n_left,
-        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=sums.background,
-        core=report,
-        gain=exposure.gain,
-        pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method,
-        failure=failure,
-        pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]),
-        common=sums.common,
-        sky_covariance=sums.sky_covariance,
-        noise=around.correlation,
-        sky_shape=around.shape,
-        phase=phase,
-    )
+        radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
+        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin), background=sums.background,
+        core=report, gain=exposure.gain, pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method,
+        failure=failure, pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=sums.common,
+        sky_covariance=sums.sky_covariance, noise=around.correlation, sky_shape=around.shape, phase=phase,
+    )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 

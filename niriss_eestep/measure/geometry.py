@@ -84,7 +84,10 @@ def covariance_of_sums(weights: Array, variance: Array) -> Array:
     -------
     ndarray, shape (n_sums, n_sums)
     """
-    return np.einsum("ip,jp->ij", weights * variance, weights)
+    covariance = np.empty((len(weights), len(weights)))
+    for k, row in enumerate(weights * variance):
+        covariance[k, k:] = covariance[k:, k] = np.einsum("p,jp->j", row, weights[k:])
+    return covariance
 
 
 #: width of the rings; the pixels blur a profile as much [pix]

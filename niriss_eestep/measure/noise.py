@@ -10,9 +10,11 @@ What the pixels without star tell of an exposure: how its noise is correlated, a
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
@@ -68,30 +70,23 @@ class PixelCorrelation:
     variance: float = 0.0
     n_pixels: int = 0
 
-    def covariance(self, dy: Array, dx: Array) -> Array:
-        """Covariance of two pixels that lie this far apart, up to a constant that is the same for all pairs.
 
-        Parameters
-        ----------
-        dy, dx : ndarray
-            Separation along y and x [pix].
-
-        Returns
-        -------
-        ndarray
-            [(DN/s)^2].
-        """
-        dy, dx = np.broadcast_arrays(dy, dx)
-        return np.asarray(np.einsum("k,k...->...", self.amplitude, _shapes(dy, dx)))
-
-
-def _shapes(dy: Array, dx: Array) -> Array:
-    """`SHAPES` at separations, shape (8, ...).
+def shapes_at(dy: NDArray[Any], dx: NDArray[Any]) -> Array:
+    """Covariance of two pixels by their separation, for an amplitude of 1 of each of `SHAPES`.
 
     1/f noise has the covariance of a logarithm of the time between reads. A constant does not matter to sums from
     which the sky is subtracted.
+
+    Parameters
+    ----------
+    dy, dx : ndarray
+        Separation along y and x [pix].
+
+    Returns
+    -------
+    ndarray, shape (8, ...)
     """
-    v, u = np.abs(dy), np.abs(dx)
+    v, u = np.abs(np.broadcast_arrays(dy, dx))
     itself = (u == 0) & (v == 0)
     found = []
     for along, across in ((v, u), (u, v)):
@@ -105,7 +100,7 @@ def _shapes(dy: Array, dx: Array) -> Array:
 def _lag_shapes() -> tuple[Array, Array]:
     """Shapes, and a constant, at the separations of all pairs, each pair once; and how much each separation counts."""
     dy, dx = np.arange(-_REACH, _REACH + 1)[:, None], np.arange(_REACH + 1)[None, :]
-    shapes = _shapes(*np.broadcast_arrays(dy, dx))
+    shapes = shapes_at(dy, dx)
     weight = 1 / (1 + (dy**2 + dx**2) / _NEAR**2)
     weight[:_REACH, 0] = 0.0
     # the products of pixels with themselves hold their own noise, and are looked at apart
@@ -113,12 +108,14 @@ def _lag_shapes() -> tuple[Array, Array]:
     return np.concatenate([shapes[:-1], np.ones((1, *shapes.shape[1:]))]), weight
 
 
-def _pair_sums(image: Array) -> Array:
-    """Sum of the products of all pairs of pixels by their separation, shape (2 reach + 1, reach + 1)."""
-    shape = [scipy.fft.next_fast_len(max(n, _REACH + 1) + _REACH, real=True) for n in image.shape]
-    transform = scipy.fft.rfft2(image, shape)
-    sums = scipy.fft.irfft2(transform.real**2 + transform.imag**2, shape)
-    return np.asarray(np.roll(sums, _REACH, axis=0)[: 2 * _REACH + 1, : _REACH + 1])
+@lru_cache(maxsize=4)
+def _shape_waves(ny: int, nx: int) -> Array:
+    """Power of the waves of `SHAPES` on a torus, as `scipy.fft.rfft2` has them, shape (8, ny, nx // 2 + 1)."""
+    dy, dx = (np.minimum(np.arange(n), n - np.arange(n)) for n in (ny, nx))
+    power = np.asarray(scipy.fft.rfft2(shapes_at(dy[:, None], dx[None, :]), axes=(1, 2)).real / (ny * nx))
+    # a real image's transform has each wave twice, but for the first and, of an even number, the last
+    power[:, :, 1 : (nx + 1) // 2] *= 2
+    return power
 
 
 def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mask:
@@ -186,7 +183,11 @@ def estimate_correlation(
         return PixelCorrelation(np.zeros(len(SHAPES)), n_pixels=n)
     level = float(variance[use].mean())
     values = np.where(use, residual - residual[use].mean(), 0.0)
-    products, pairs = _pair_sums(values), _pair_sums(use.astype(float))
+    # sums of the products of all pairs of pixels, and their numbers, by separation
+    size = [scipy.fft.next_fast_len(max(n, _REACH + 1) + _REACH, real=True) for n in use.shape]
+    transform = scipy.fft.rfft2(np.array([values, use]), size, axes=(1, 2))
+    sums = scipy.fft.irfft2(transform.real**2 + transform.imag**2, size, axes=(1, 2))
+    products, pairs = np.roll(sums, _REACH, axis=1)[:, : 2 * _REACH + 1, : _REACH + 1]
     shapes, weight = _lag_shapes()
     flat, count = shapes.reshape(len(shapes), -1), (np.rint(pairs) * weight).ravel()
     matrix = np.einsum("ip,jp->ij", flat * count, flat)
@@ -226,15 +227,10 @@ def correlated_covariance(reach: Array, correlation: PixelCorrelation) -> Array:
     rows, columns = (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
     cut = reach[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     ny, nx = (scipy.fft.next_fast_len(2 * n - 1, real=True) for n in cut.shape[1:])
-    dy, dx = (np.minimum(np.arange(n), n - np.arange(n)) for n in (ny, nx))
-    power = scipy.fft.rfft2(correlation.covariance(dy[:, None], dx[None, :])).real / (ny * nx)
-    # a real image's transform has each wave twice, but for the first and, of an even number, the last
-    power[:, 1 : (nx + 1) // 2] *= 2
+    power = np.einsum("k,kp->p", correlation.amplitude, _shape_waves(ny, nx).reshape(len(SHAPES), -1))
     waves = scipy.fft.rfft2(cut, (ny, nx), axes=(1, 2)).reshape(len(reach), -1)
-    return np.asarray(
-        np.einsum("ip,jp->ij", waves.real * power.ravel(), waves.real)
-        + np.einsum("ip,jp->ij", waves.imag * power.ravel(), waves.imag)
-    )
+    # real and imaginary parts one after the other
+    return covariance_of_sums(waves.view(np.float64), np.repeat(power, 2))
 
 
 def destriped(reach: Array, residual: Array, use: Mask, direction: str) -> tuple[Array, Array]:
@@ -404,14 +400,13 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # the wing's fall is no noise
         residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    if stamp.resampled:
-        return Surroundings(residual, use, PixelCorrelation(np.zeros(len(SHAPES))), None, options.destripe)
+    correlation, shape = PixelCorrelation(np.zeros(len(SHAPES))), None
     # without a model of the wing its fall looks like a curvature of the sky
-    if model is None or options.background_method != "annulus":
-        return Surroundings(residual, use, estimate_correlation(residual, variance, use), None, options.destripe)
-    shape = fit_sky(residual, use, star.x, star.y, options.sky_radii[0])
-    rest = residual if shape is None else residual - shape.image
-    correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
+    if model is not None and options.background_method == "annulus" and not stamp.resampled:
+        shape = fit_sky(residual, use, star.x, star.y, options.sky_radii[0])
+    if not stamp.resampled:
+        rest = residual if shape is None else residual - shape.image
+        correlation = estimate_correlation(rest, variance, use, shape_removed=shape is not None)
     if shape is not None:
         independent = covariance_of_sums(shape.weights.reshape(len(shape.weights), -1), variance.ravel())
         shape = judged(shape, light, independent)

@@ -46,12 +46,11 @@ class Centroid:
     method: str
 
 
-def _box_overlap(n: int, centre: float, half: float) -> tuple[Array, Array]:
-    """Length of each pixel within a window, and the middle of that part [pix]."""
-    i = np.arange(n)
-    low = np.maximum(i - 0.5, centre - half)
-    high = np.minimum(i + 0.5, centre + half)
-    return np.clip(high - low, 0.0, None), 0.5 * (low + high)
+def _window(n: int, centre: float, half: float) -> tuple[slice, Array, Array]:
+    """The pixels that a window touches along an axis, their lengths within it, and the middles of these [pix]."""
+    i = np.arange(max(0, int(np.floor(centre - half + 0.5))), min(n, int(np.floor(centre + half + 0.5)) + 1))
+    low, high = np.maximum(i - 0.5, centre - half), np.minimum(i + 0.5, centre + half)
+    return slice(int(i[0]), int(i[-1]) + 1), np.maximum(high - low, 0.0), 0.5 * (low + high)
 
 
 def _amplification(light: Array, centre: float, half: float) -> float:
@@ -73,8 +72,8 @@ def _amplification(light: Array, centre: float, half: float) -> float:
     """
     edges = np.round([centre - half, centre + half]).astype(int)
     on_image = edges[(edges >= 0) & (edges < len(light))]
-    flux = np.sum(_box_overlap(len(light), centre, half)[0] * light)
-    k = half * np.sum(light[on_image]) / flux
+    pixels, length, _ = _window(len(light), centre, half)
+    k = half * np.sum(light[on_image]) / np.sum(length * light[pixels])
     return float(1 / (1 - k)) if k < 1 else np.inf
 
 
@@ -112,22 +111,23 @@ def centre_of_mass(
     for _ in range(_MAX_ITERATIONS):
         if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
             break
-        weight_x, middle_x = _box_overlap(nx, x, half)
-        weight_y, middle_y = _box_overlap(ny, y, half)
-        weight = weight_y[:, None] * weight_x
-        flux = np.sum(weight * image)
+        rows, weight_y, middle_y = _window(ny, y, half)
+        columns, weight_x, middle_x = _window(nx, x, half)
+        weight, light = weight_y[:, None] * weight_x, image[rows, columns]
+        flux = np.sum(weight * light)
         if not flux > 0:
             break
         with np.errstate(over="ignore"):  # a flux of nearly nothing has its centre nowhere
-            new_x = np.sum(weight * image * middle_x) / flux
-            new_y = np.sum(weight * image * middle_y[:, None]) / flux
+            new_x = np.sum(weight * light * middle_x) / flux
+            new_y = np.sum(weight * light * middle_y[:, None]) / flux
         settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
         x, y = float(new_x), float(new_y)
         if settled:
-            x_err = float(np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * variance)) / flux)
-            y_err = float(np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * variance)) / flux)
-            x_err *= _amplification(np.sum(weight_y[:, None] * image, axis=0), x, half)
-            y_err *= _amplification(np.sum(weight_x * image, axis=1), y, half)
+            noise = variance[rows, columns]
+            x_err = float(np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * noise)) / flux)
+            y_err = float(np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * noise)) / flux)
+            x_err *= _amplification(np.sum(weight_y[:, None] * image[rows], axis=0), x, half)
+            y_err *= _amplification(np.sum(weight_x * image[:, columns], axis=1), y, half)
             return x, y, x_err, y_err
     raise ExposureError(f"the centre of mass in a {box:g} pix box does not settle on a star near the first position")
 

@@ -119,7 +119,9 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
     if lost.size:
         found.append(f"apertures from {lost[0]:g} pix extend beyond the image")
-    if _falls(profile) and not profile.failure:
+    variance, growth = np.diagonal(profile.covariance), np.diff(profile.count_rate)
+    err = np.sqrt(np.maximum(variance[1:] + variance[:-1] - 2 * np.diagonal(profile.covariance, 1), 0.0))
+    if not profile.failure and np.any((growth <= 0) & (growth <= -_SIGNIFICANT_FALL * err)):
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors mean nothing")
@@ -142,11 +144,13 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
         One warning, or none: resampled pixels share their noise, and scatter by less than each one's error.
     """
     residual, variance = around.residual[around.use], exposure.variance[around.use]
-    if exposure.resampled or residual.size < _MIN_SCATTER_PIXELS or not np.median(variance) > 0:
+    if exposure.resampled or residual.size < _MIN_SCATTER_PIXELS:
+        return ()
+    stated = float(np.sqrt(np.median(variance)))
+    if not stated > 0:
         return ()
     photons = 0.0 if exposure.photon_variance is None else exposure.photon_variance[around.use]
     seen = _MAD_TO_STD * float(np.median(np.abs(residual - np.median(residual))))
-    stated = float(np.sqrt(np.median(variance)))
     # a scene without noise is a model's
     noisy = seen > _NO_NOISE * np.sqrt(np.median(variance - photons))
     if not noisy or 1 / _SCATTER_FACTOR < stated / seen < _SCATTER_FACTOR or (seen > stated and not both):
@@ -155,14 +159,6 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
         f"the sky pixels scatter by {seen:.3g} DN/s and their variances say {stated:.3g}: the errors are wrong; "
         "look at VAR_POISSON, VAR_RNOISE and ERR",
     )
-
-
-def _falls(profile: EEProfile) -> bool:
-    """Whether the count rate falls with the radius somewhere, by more than its noise."""
-    variance, covariance = np.diagonal(profile.covariance), np.diagonal(profile.covariance, 1)
-    err = np.sqrt(np.maximum(variance[1:] + variance[:-1] - 2 * covariance, 0.0))
-    growth = np.diff(profile.count_rate)
-    return bool(np.any((growth <= 0) & (growth <= -_SIGNIFICANT_FALL * err)))
 
 
 def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) -> tuple[str, ...]:

@@ -379,7 +379,9 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
         first, last = np.searchsorted(r, [here[0] - _TREND_REACH, here[-1] + _TREND_REACH])
         offset = r[first:last] - here[:, None]
         weight = count[first:last] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
-        powers = [weight, weight * offset, weight * offset**2, weight * offset**3, weight * offset**4]
+        powers = [weight]
+        for _ in range(4):
+            powers.append(powers[-1] * offset)
         moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
         sums[:, k : k + _TREND_BLOCK] = [np.einsum("ip,p->i", power, values[first:last]) for power in powers[:3]]
         points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < 3 * _TREND_WIDTH, axis=1)
@@ -394,7 +396,9 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
     # are fewer
     mean = np.where(m0 > 1e-6, sums[0] / np.maximum(m0, 1e-6), 0.0)
     trend = np.where((m0 > 4) & (points >= 3) & is_determined, parabola, mean)
-    return np.asarray(scipy.interpolate.CubicSpline(at, trend)(np.minimum(distance, at[-1])))
+    result, within = np.full(distance.shape, trend[-1]), distance < at[-1]
+    result[within] = scipy.interpolate.CubicSpline(at, trend)(distance[within])
+    return result
 
 
 def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, level: float) -> Mask:

@@ -305,12 +305,15 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
         The exposure itself where there is no such pixel, no model, or no star that explains the other pixels: the
         image is of something else. Light that a second star would give is no bad pixel's.
     """
-    near = star.distance <= reach
-    if star.model is None or not np.max(compare(exposure, exposure.bad, star)[2], where=near, initial=0.0) > 1:
+    if star.model is None:
         return exposure
-    odd = _fit_without(exposure, star, reach)
+    found = compare(exposure, exposure.bad, star)
+    if not np.max(found[2], where=star.distance <= reach, initial=0.0) > 1:
+        return exposure
+    odd = _fit_without(exposure, star, reach, found)
     if odd is None or (odd & (star.distance <= _BOX)).any():
-        again = _fit_without(exposure, star_at(*_without_brightest(exposure, star), star.sky, star.psf), reach)
+        star = star_at(*_without_brightest(exposure, star), star.sky, star.psf)
+        again = _fit_without(exposure, star, reach, compare(exposure, exposure.bad, star))
         odd = min((mask for mask in (odd, again) if mask is not None), key=np.sum, default=None)
     if odd is None or not odd.any():
         return exposure
@@ -347,11 +350,14 @@ def _without_brightest(exposure: Stamp, star: Star) -> tuple[float, float]:
     return float(i), float(j)
 
 
-def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
-    """Fit the star without the pixels that stand out, until none does; None where that does not end."""
+def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, Array, Array]) -> Mask | None:
+    """Fit the star without the pixels that stand out, until none does; None where that does not end.
+
+    ``found`` is what `compare` gives of the exposure as it is.
+    """
     image, out = exposure.image - star.sky.background.value, np.zeros(exposure.bad.shape, dtype=bool)
     for _ in range(_ROUNDS):
-        (rate, residual, ratio), near = compare(exposure, exposure.bad | out, star), star.distance <= reach
+        (rate, residual, ratio), near = found, star.distance <= reach
         ratio = np.where(near, ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
         if rate > 0 and worst <= 1:
@@ -368,6 +374,7 @@ def _fit_without(exposure: Stamp, star: Star, reach: float) -> Mask | None:
             except ExposureError:
                 return None
             star = star_at(x, y, star.sky, star.psf)
+        found = compare(exposure, exposure.bad | out, star)
     return None
 
 

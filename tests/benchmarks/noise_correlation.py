@@ -12,6 +12,7 @@ import numpy as np
 
 from niriss_eestep.measure import apertures
 from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.measure.noise import shapes_at
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.report.style import COLOURS, new_figure, styled
@@ -49,7 +50,8 @@ def main(path):
         profile = measure_ee(exposure, EEOptions(), PSFModel(psf.render))
         reach = seen["reach"][: len(profile.radius)]
         photons = np.einsum("iyx,yx->i", reach**2, exposure.photon_variance)
-        measured.append([profile.noise.covariance(LAGS, zero) / plain, profile.noise.covariance(zero, LAGS) / plain])
+        along = [shapes_at(LAGS, zero), shapes_at(zero, LAGS)]
+        measured.append([profile.noise.amplitude @ shapes / plain for shapes in along])
         stated.append(np.sqrt(np.maximum(np.diagonal(profile.covariance) - photons, 0.0) / plain))
     # the same read noise without a star, many times
     dark = replace(scene, star=replace(scene.star, electron_rate=0.0), background=0.0)

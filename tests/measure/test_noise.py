@@ -14,6 +14,7 @@ from niriss_eestep.measure.noise import (
     estimate_correlation,
     flat_covariance,
     seen_through_ipc,
+    shapes_at,
     sky_pixels,
 )
 from niriss_eestep.simulate.effects import line_noise
@@ -35,7 +36,7 @@ def test_covariance_of_sums_is_the_sum_over_all_pairs_of_pixels():
     correlation = PixelCorrelation(rng.uniform(size=len(SHAPES)))
     reach = rng.normal(size=(2, 6, 7))
     y, x = (axis.ravel() for axis in np.indices((6, 7)))
-    between = correlation.covariance(y[:, None] - y, x[:, None] - x)
+    between = np.einsum("k,kpq->pq", correlation.amplitude, shapes_at(y[:, None] - y, x[:, None] - x))
     flat = reach.reshape(2, -1)
     np.testing.assert_allclose(correlated_covariance(reach, correlation), flat @ between @ flat.T, rtol=1e-10)
 
