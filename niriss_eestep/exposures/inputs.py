@@ -70,10 +70,8 @@ def exposure_root(filename):
     """
     stem = printable(Path(str(filename)).name)
     stem = re.sub(r"\.(fits|asdf|json)(\.gz)?$", "", stem)
-    for suffix in OUR_SUFFIXES:
-        if stem.endswith(f"_{suffix}"):
-            return stem[: -len(suffix) - 1]
-    return remove_suffix(stem)[0]
+    ours = re.sub(rf"_({'|'.join(OUR_SUFFIXES)})$", "", stem)
+    return ours if ours != stem else remove_suffix(stem)[0]
 
 
 def safe_name(name):
@@ -105,11 +103,11 @@ def _association(path, association=None):
         raise AssociationError(
             f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
         )
-    found = []
+    found, other = [], Counter()
     for product in products:
         if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
             raise AssociationError(f"{path}: a product without members")
-        name = product.get("name")
+        name, members = product.get("name"), []
         if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
             raise AssociationError(
                 f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
@@ -120,61 +118,55 @@ def _association(path, association=None):
             )
         if not name.isprintable():
             raise AssociationError(f"{path}: product name {name!r} has characters that cannot be printed")
-        found.append(Product(name, _asn_members(path, name, product["members"])))
-    return found
-
-
-def _asn_members(path, product, entries):
-    """Science members of an association's product."""
-    members, other = [], Counter()
-    for entry in entries:
-        expname = entry.get("expname") if isinstance(entry, Mapping) else None
-        if not isinstance(expname, str) or not expname or "\0" in expname:
-            raise AssociationError(f"{path}: product {product} has a member without expname")
-        kind = str(entry.get("exptype", "")).lower()
-        if kind == "science":
-            members.append(Member(exposure_root(expname), path.parent / expname))
-        else:
-            other[kind] += 1
+        for entry in product["members"]:
+            expname = entry.get("expname") if isinstance(entry, Mapping) else None
+            if not isinstance(expname, str) or not expname or "\0" in expname:
+                raise AssociationError(f"{path}: product {name} has a member without expname")
+            kind = str(entry.get("exptype", "")).lower()
+            if kind == "science":
+                members.append(Member(exposure_root(expname), path.parent / expname))
+            else:
+                other[kind] += 1
+        found.append(Product(name, tuple(members)))
     if other:
         ignored = ", ".join(f"{n} {kind}" for kind, n in sorted(other.items()))
-        log.info("%s: product %s: members other than science are not used: %s", path.name, product, ignored)
-    return tuple(members)
+        log.info("%s: members other than science are not used: %s", path.name, ignored)
+    return found
 
 
 def _collection(item):
     """Product of a library or container of models: its name, where an association gave it one, and science members."""
+    association = getattr(item, "asn_table", {}) if getattr(item, "asn_file_path", None) else {}
     if isinstance(item, AbstractModelLibrary):
+        association = item.asn
         with item:
             models = list(item)
             for index, model in enumerate(models):
                 item.shelve(model, index, modify=False)
-        # a library of a plain list has a product without name
-        name = item.asn["products"][0].get("name") or None
     else:
         models = list(item)
-        name = item.asn_table["products"][0]["name"] if getattr(item, "asn_file_path", None) else None
-    kinds = [str(model.meta.asn.exptype or "science").lower() for model in models]
-    science = [model for model, kind in zip(models, kinds, strict=True) if kind == "science"]
+    science = [model for model in models if str(model.meta.asn.exptype or "science").lower() == "science"]
     if len(science) < len(models):
         log.info("%d members other than science are not used", len(models) - len(science))
-    return Product(name, tuple(Member(exposure_root(m.meta.filename or "exposure"), m) for m in science))
+    # a library of a plain list has a product without name
+    name = association["products"][0].get("name") or None if association else None
+    return Product(name, tuple(_member(model) for model in science))
+
+
+def _member(model):
+    return Member(exposure_root(model.meta.filename or "exposure"), model)
 
 
 def _products(item, input_dir):
     """Products of one input: named ones, of associations; one without name for anything else."""
-    if isinstance(item, AbstractModelLibrary):
+    if isinstance(item, AbstractModelLibrary) or (isinstance(item, Sequence) and hasattr(item, "asn_table")):
         return [_collection(item)]
-    if isinstance(item, Member):
-        return [Product(None, (item,))]
-    if isinstance(item, AbstractDataModel) and not isinstance(item, Sequence):
-        return [Product(None, (Member(exposure_root(item.meta.filename or "exposure"), item),))]
     if isinstance(item, Mapping):
         return _association(Path("association in memory"), item)
-    if isinstance(item, Sequence) and hasattr(item, "asn_table"):
-        return [_collection(item)]
     if isinstance(item, Sequence) and not isinstance(item, str):
         return [product for entry in item for product in _products(entry, input_dir)]
+    if isinstance(item, (Member, AbstractDataModel)):
+        return [Product(None, (item if isinstance(item, Member) else _member(item),))]
     if not isinstance(item, (str, Path)):
         raise ExposureError(
             f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
@@ -237,29 +229,23 @@ def _check_distinct(products):
     for product in products:
         inside = set()
         for member in product.members:
+            source, is_file = member.source, isinstance(member.source, Path)
             # products of two steps have the same root and other suffixes
-            own = str(member.filename) if Path(str(member.filename)).suffix == ".asdf" else ""
-            key = (member.name, own)
-            source = member.source.absolute() if isinstance(member.source, Path) else member.source
-            other = sources.setdefault(key, source)
+            key = member.name, member.filename if Path(member.filename).suffix == ".asdf" else ""
+            name = str(source) if is_file else f"a model of {source.meta.filename or 'no name'}"
             # one exposure may belong to several products of an association
-            if key in inside or (other is not source and other != source):
+            other, other_name = sources.setdefault(key, (source.absolute() if is_file else source, name))
+            if key in inside or (other is not source and other != (source.absolute() if is_file else source)):
                 raise AssociationError(
-                    f"{_called(source)} and {_called(other)} have the same exposure name {member.name}: one product "
+                    f"{name} and {other_name} have the same exposure name {member.name}: one product "
                     "would overwrite the other; rename one, or run them apart, with output directories of their own"
                 )
             inside.add(key)
-    counts = Counter(product.name for product in products)
-    several = [name for name, n in counts.items() if n > 1]
+    several = [(name, n) for name, n in Counter(product.name for product in products).items() if n > 1]
     if several:
         raise AssociationError(
-            f"{counts[several[0]]} products are called {several[0]}: one would overwrite the other; rename them"
+            f"{several[0][1]} products are called {several[0][0]}: one would overwrite the other; rename them"
         )
-
-
-def _called(source):
-    """Call an input by its path, or a model by its file name."""
-    return str(source) if isinstance(source, Path) else f"a model of {source.meta.filename or 'no name'}"
 
 
 def group_members(members):
@@ -279,33 +265,29 @@ def group_members(members):
     """
     groups = {}
     for member in members:
-        source, header, key = member.source, None, ("", "", "", "")
-        if not isinstance(source, Path):
-            groups.setdefault(tuple(group_of(source).values()), []).append(member)
-            continue
+        source, key, header = member.source, ("", "", "", ""), None
         try:
-            with reading(source, "FITS file", ExposureError):
-                # of a truncated file the first may be whole: the file is missed in its group
-                with suppress(ExposureError):
-                    header = exposure_extensions(source, FITS_MAX)[0].header
-                header = header or primary_header(source, "exposure", ExposureError)
-                names = [header.get("TARGPROP") or header.get("TARGNAME")]
-                names += [header.get(keyword) for keyword in ("FILTER", "PUPIL", "SUBARRAY")]
-            if not all(isinstance(value, str) for value in names):
-                # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
-                names = _group_entries(file_metadata(source))
-            key = tuple(group_names(*names).values())
+            if isinstance(source, Path):
+                with reading(source, "FITS file", ExposureError):
+                    # of a truncated file the first may be whole: the file is missed in its group
+                    with suppress(ExposureError):
+                        header = exposure_extensions(source, FITS_MAX)[0].header
+                    header = header or primary_header(source, "exposure", ExposureError)
+                    names = [header.get("TARGPROP") or header.get("TARGNAME")]
+                    names += [header.get(keyword) for keyword in ("FILTER", "PUPIL", "SUBARRAY")]
+                if not all(isinstance(value, str) for value in names):
+                    # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
+                    flat = file_metadata(source)
+                    names = [flat.get("meta.target.proposer_name") or flat.get("meta.target.catalog_name")]
+                    names += [
+                        flat.get(f"meta.{key}") for key in ("instrument.filter", "instrument.pupil", "subarray.name")
+                    ]
+            group = group_names(*names) if isinstance(source, Path) else group_of(source)
+            key = tuple(group.values())
         except ExposureError as error:
             log.debug("no header: %s", error)  # opening it will tell
         groups.setdefault(key, []).append(member)
     return groups
-
-
-def _group_entries(metadata):
-    """What flat metadata say about an exposure's group."""
-    target = metadata.get("meta.target.proposer_name") or metadata.get("meta.target.catalog_name")
-    keys = ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name")
-    return target, *(metadata.get(key) for key in keys)
 
 
 def science_metadata(dataset):
@@ -329,9 +311,10 @@ def science_metadata(dataset):
         log.debug("no parameters can be looked up: %s", error)
         return {}
     for member in members:
-        in_file = isinstance(member.source, Path)
-        found = file_metadata(member.source) if in_file else member.source.get_crds_parameters()
-        if found or not in_file:
+        if not isinstance(member.source, Path):
+            return member.source.get_crds_parameters()
+        found = file_metadata(member.source)
+        if found:
             return found
     return {}
 
