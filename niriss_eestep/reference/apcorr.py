@@ -1,14 +1,13 @@
 """CRDS's `apcorr` reference as the aperture correction: few radii, each with the sky annulus that it is for."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
@@ -18,6 +17,9 @@ from niriss_eestep.reference.guards import read_fits_table
 #: sky annuli are the same if their radii agree this well [pix]; a mismatch of 0.05 pix in 20 to 25 pix changes the
 #: light in an aperture of 10 pix by less than 1e-5 of the star's
 SAME_ANNULUS = 0.05
+
+#: columns of the table, after filter and pupil [pix]
+FIELDS = ("radius", "apcorr", "skyin", "skyout")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,7 @@ class EffectiveEE:
         -------
         ndarray, shape of ``radius``
         """
-        return self._between(radius, scipy.interpolate.PchipInterpolator(self.radius, self.ee, extrapolate=False))
+        return self._between(radius, PchipInterpolator(self.radius, self.ee, extrapolate=False))
 
     def err(self, radius: ArrayLike) -> Array:
         """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.
@@ -127,7 +129,7 @@ class Apcorr:
         return EffectiveEE(radius, 1.0 / rows["apcorr"][same][first])
 
 
-def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
+def load_apcorr(path: str | Path) -> Apcorr:
     """Read an `apcorr` reference of NIRISS imaging.
 
     Parameters
@@ -149,16 +151,13 @@ def load_apcorr(path: str | os.PathLike[str]) -> Apcorr:
     what = "apcorr reference of NIRISS imaging"
     _, columns = read_fits_table(path, what, "APCORR")
     with reading(path, f"an {what}"):
-        names = zip(columns["FILTER"][0], columns["PUPIL"][0], strict=True)
-        keys = [(str(first).strip().upper(), str(second).strip().upper()) for first, second in names]
-        arrays = [np.asarray(columns[name][0], float) for name in ("RADIUS", "APCORR", "SKYIN", "SKYOUT")]
-        values = np.stack(arrays, axis=-1)
+        wheels = [np.char.upper(np.char.strip(columns[name][0].astype(str))) for name in ("FILTER", "PUPIL")]
+        values = np.stack([np.asarray(columns[name.upper()][0], float) for name in FIELDS], axis=-1)
     if values.ndim != 2 or not (np.all(np.isfinite(values)) and np.all(values[:, :2] > 0)):
         raise ReferenceDataError(
             f"{path}: apcorr has rows of several radii, or radii and corrections that are not positive numbers"
         )
-    dtype = [(name, np.float64) for name in ("radius", "apcorr", "skyin", "skyout")]
-    rows = {
-        key: np.array([tuple(v) for k, v in zip(keys, values, strict=True) if k == key], dtype) for key in set(keys)
-    }
+    table = np.rec.fromarrays(values.T, [(name, np.float64) for name in FIELDS])
+    keys = list(zip(*(wheel.tolist() for wheel in wheels), strict=True))
+    rows = {key: table[[k == key for k in keys]] for key in set(keys)}
     return Apcorr(rows, path.name)

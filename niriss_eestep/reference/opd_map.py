@@ -1,6 +1,5 @@
 """Maps of the telescope's wavefront, as the wavefront-sensing team publishes them."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ UNITS = {"m": 1.0, "meter": 1.0, "micron": 1e-6, "microns": 1e-6, "um": 1e-6, "n
 LARGEST_RMS = 2e-6
 
 
-def read_opd(path: str | os.PathLike[str]) -> Array:
+def read_opd(path: str | Path) -> Array:
     """Read a map of optical path differences over the entrance pupil.
 
     Parameters

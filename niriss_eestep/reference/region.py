@@ -1,6 +1,5 @@
 """Regions of the references that are images of the detector: gain, flat field, pixel area."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def read_region(
     return {name: image.astype(np.float64) for name, image in found.items()}
 
 
-def mean_gain(path: str | os.PathLike[str], subarray: Any) -> float:
+def mean_gain(path: str | Path, subarray: Any) -> float:
     """Median gain over the pixels that an exposure read.
 
     Parameters
@@ -96,9 +95,7 @@ def mean_gain(path: str | os.PathLike[str], subarray: Any) -> float:
     return float(np.median(good))
 
 
-def flat_region(
-    path: str | os.PathLike[str], what: str, start: tuple[int, int], shape: tuple[int, int]
-) -> tuple[Array, Array]:
+def flat_region(path: str | Path, what: str, start: tuple[int, int], shape: tuple[int, int]) -> tuple[Array, Array]:
     """Flat field, or pixel area, of a stamp.
 
     Parameters

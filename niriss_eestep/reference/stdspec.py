@@ -17,6 +17,13 @@ from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, expected_rate, spikes
 from niriss_eestep.reference.guards import primary_header, read_fits_table, read_once
 
+log = logging.getLogger(__name__)
+
+# <star>_<instruments or mod>_<version>.fits, as CALSPEC names its files
+FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
+COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
+INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
+
 
 @cache
 def _stars() -> dict[frozenset[str], tuple[float, float] | None]:
@@ -29,22 +36,6 @@ def _stars() -> dict[frozenset[str], tuple[float, float] | None]:
         )
         for row in rows
     }
-
-
-@cache
-def same_star(target: str) -> frozenset[str]:
-    """Return the keys under which a star may be filed, in whatever way its name is spelled.
-
-    Parameters
-    ----------
-    target : str
-
-    Returns
-    -------
-    frozenset of str
-    """
-    key = name_key(target)
-    return frozenset({key}).union(*(names for names in _stars() if key in names)) - {""}
 
 
 def name_key(name: str) -> str:
@@ -88,16 +79,8 @@ def proper_motion(*names: str | None) -> tuple[float, float] | None:
     return next((motion for known, motion in _stars().items() if motion is not None and keys & known), None)
 
 
-log = logging.getLogger(__name__)
-
-# <star>_<instruments or mod>_<version>.fits, as CALSPEC names its files
-FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
-COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
-INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
-
-
 @read_once
-def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
+def load_spectrum(path: str | Path) -> StandardSpectrum:
     """Read a standard star's spectrum.
 
     Parameters
@@ -121,7 +104,7 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     units = {name: unit for name, (_, unit) in columns.items()}
     with reading(path, "a spectrum of a standard star"):
         values = {name: np.asarray(columns[name][0], dtype=np.float64) for name in columns if name in COLUMNS}
-    for column in ("WAVELENGTH", "FLUX"):
+    for column in COLUMNS[:2]:
         if column not in values:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
     shapes = {name: value.shape for name, value in values.items()}
@@ -134,7 +117,7 @@ def load_spectrum(path: str | os.PathLike[str]) -> StandardSpectrum:
     return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)
 
 
-def find_spectrum(target: str, directory: str | os.PathLike[str] | None = None) -> StandardSpectrum:
+def find_spectrum(target: str, directory: str | Path | None = None) -> StandardSpectrum:
     """Read the newest spectrum of a star in a CALSPEC directory.
 
     Parameters
@@ -156,7 +139,7 @@ def find_spectrum(target: str, directory: str | os.PathLike[str] | None = None) 
     return load_spectrum(find_spectrum_files(target, directory)[0])
 
 
-def find_spectrum_files(target: str, directory: str | os.PathLike[str] | None = None) -> list[Path]:
+def find_spectrum_files(target: str, directory: str | Path | None = None) -> list[Path]:
     """Return the spectrum files of a star in a CALSPEC directory, the one to prefer first.
 
     Of several files, spectra with observations are preferred to pure models (``mod``), composites of more instruments
@@ -179,9 +162,22 @@ def find_spectrum_files(target: str, directory: str | os.PathLike[str] | None = 
     ReferenceDataError
         Where there is no such directory, or no such star in it.
     """
-    folder = calspec_directory(directory)
+    if directory is None:
+        if not os.environ.get("PYSYN_CDBS"):
+            raise ReferenceDataError(
+                "the CALSPEC spectra were not found: give a spectrum file, or set the environment variable "
+                "PYSYN_CDBS to the directory that holds calspec/"
+            )
+        directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ReferenceDataError(
+            f"{folder}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
+        )
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
-    wanted = same_star(target)
+    key = name_key(target)
+    # the keys under which the star may be filed
+    wanted = frozenset({key}).union(*(names for names in _stars() if key in names)) - {""}
     found = [path for path in files if name_key(_file_parts(path)[0]) in wanted]
     if not found:
         found = [path for path in files if name_key(_target_id(path)) in wanted]
@@ -194,7 +190,7 @@ def find_spectrum_files(target: str, directory: str | os.PathLike[str] | None = 
 
 
 def expected_of_first(
-    paths: Iterable[str | os.PathLike[str]], wavelength: np.ndarray, pce: np.ndarray, name: str
+    paths: Iterable[str | Path], wavelength: np.ndarray, pce: np.ndarray, name: str
 ) -> tuple[StandardSpectrum, ExpectedRate, tuple[str, ...]]:
     """Return what a star should give in a band, by the first of its spectra that covers the band.
 
@@ -236,39 +232,7 @@ def expected_of_first(
     raise first or ReferenceDataError(f"no spectrum for {name}")
 
 
-def calspec_directory(directory: str | os.PathLike[str] | None = None) -> Path:
-    """Return the directory of CALSPEC spectra.
-
-    Parameters
-    ----------
-    directory : path, optional
-        ``$PYSYN_CDBS/calspec`` by default.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ReferenceDataError
-        Where it is not given or does not exist.
-    """
-    if directory is None:
-        if not os.environ.get("PYSYN_CDBS"):
-            raise ReferenceDataError(
-                "the CALSPEC spectra were not found: give a spectrum file, or set the environment variable "
-                "PYSYN_CDBS to the directory that holds calspec/"
-            )
-        directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise ReferenceDataError(
-            f"{directory}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
-        )
-    return directory
-
-
-def write_spectrum(spectrum: StandardSpectrum, path: str | os.PathLike[str]) -> None:
+def write_spectrum(spectrum: StandardSpectrum, path: str | Path) -> None:
     """Write a spectrum as a FITS file with CALSPEC's columns and units.
 
     Parameters
@@ -279,11 +243,10 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | os.PathLike[str]) -> 
     """
     from astropy.io import fits
 
+    arrays = spectrum.wavelength, spectrum.flux, spectrum.staterr, spectrum.syserr
     columns = [
-        fits.Column(name="WAVELENGTH", format="D", unit="ANGSTROMS", array=spectrum.wavelength),
-        fits.Column(name="FLUX", format="D", unit="FLAM", array=spectrum.flux),
-        fits.Column(name="STATERROR", format="D", unit="FLAM", array=spectrum.staterr),
-        fits.Column(name="SYSERROR", format="D", unit="FLAM", array=spectrum.syserr),
+        fits.Column(name=name, format="D", unit="ANGSTROMS" if name == "WAVELENGTH" else "FLAM", array=array)
+        for name, array in zip(COLUMNS, arrays, strict=True)
     ]
     primary = fits.PrimaryHDU()
     primary.header["TARGETID"] = spectrum.name
@@ -303,31 +266,27 @@ def _make_spectrum(
     order = np.argsort(wavelength, kind="stable")
     order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
     wavelength = wavelength[order]
-    arrays: dict[str, np.ndarray] = {}
-    for column in ("FLUX", "STATERROR", "SYSERROR"):
-        if column in values:
-            unit = units[column] or units["FLUX"]
-            arrays[column] = _in_flam(path, column, wavelength, values[column][order], unit)
+    given = [column for column in COLUMNS[1:] if column in values]
+    arrays = {c: _in_flam(path, c, wavelength, values[c][order], units[c] or units["FLUX"]) for c in given}
     # what has no value is not covered; the rest may be
     known = np.isfinite(arrays["FLUX"])
     if not known.all() and known.sum() > 1:
         log.warning("%s: %d values of FLUX are not finite: not covered there", path.name, (~known).sum())
         wavelength, arrays = wavelength[known], {column: array[known] for column, array in arrays.items()}
-    missing = [column for column in ("STATERROR", "SYSERROR") if column not in arrays]
+    missing = " and no ".join(column for column in COLUMNS[2:] if column not in arrays)
     if missing:
-        meta["errors"] = f"the file states no {' and no '.join(missing)}"
-        log.info("%s: no %s; the expected rate's error is without", path.name, " and no ".join(missing))
-    for column in ("STATERROR", "SYSERROR"):
+        meta["errors"] = f"the file states no {missing}"
+        log.info("%s: no %s; the expected rate's error is without", path.name, missing)
+    for column in given[1:]:
         # CALSPEC uses zero for 'not stated'
-        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0)) if column in arrays else np.zeros(1, dtype=bool)
+        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0))
         if bad.any():
             text = "%s: %d values of %s are negative or not finite; taken as not stated"
             log.warning(text, path.name, bad.sum(), column)
             arrays[column] = np.where(bad, 0.0, arrays[column])
     try:
-        return StandardSpectrum(
-            name, wavelength, arrays["FLUX"], arrays.get("STATERROR"), arrays.get("SYSERROR"), meta=meta
-        )
+        errors = arrays.get("STATERROR"), arrays.get("SYSERROR")
+        return StandardSpectrum(name, wavelength, arrays["FLUX"], *errors, meta)
     except ReferenceDataError as error:
         raise ReferenceDataError(f"{path}: {error}") from error
 
@@ -377,7 +336,6 @@ def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
 def _target_id(path: Path) -> str:
     """Return TARGETID of a file's header; empty where there is none."""
     try:
-        with reading(path, "a spectrum"):
-            return str(primary_header(path, "spectrum").get("TARGETID", ""))
+        return str(primary_header(path, "spectrum").get("TARGETID", ""))
     except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
         return ""

@@ -48,10 +48,7 @@ class Throughput:
     def __post_init__(self) -> None:
         if not self.curves:
             raise ReferenceDataError(f"{self.name}: no throughput curve in it")
-        curves = {
-            filter_name.upper(): _checked_curve(self.name, filter_name, *curve)
-            for filter_name, curve in self.curves.items()
-        }
+        curves = {name.upper(): _checked_curve(self.name, name, *curve) for name, curve in self.curves.items()}
         object.__setattr__(self, "curves", curves)
 
     @property
@@ -86,7 +83,7 @@ class Throughput:
             ) from None
 
 
-def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
+def load_throughput(path: str | Path | None = None) -> Throughput:
     """Read throughput curves.
 
     Parameters
@@ -105,21 +102,16 @@ def load_throughput(path: str | os.PathLike[str] | None = None) -> Throughput:
     ReferenceDataError
         Where the file or directory is missing or is no throughput.
     """
-    if path is None:
-        path = os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT
-    path = Path(path)
+    path = Path(path or os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
     if not path.exists():
         raise ReferenceDataError(
             f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
         )
-    if path.is_dir():
-        return _from_directory(path)
-    if path.suffix == ".ecsv":
-        return _from_table(path)
-    return _from_asdf(path)
+    read = _from_directory if path.is_dir() else _from_table if path.suffix == ".ecsv" else _from_asdf
+    return read(path)
 
 
-def write_throughput(throughput: Throughput, path: str | os.PathLike[str]) -> None:
+def write_throughput(throughput: Throughput, path: str | Path) -> None:
     """Write throughput curves as an ASDF file that `load_throughput` reads.
 
     Parameters
@@ -149,10 +141,8 @@ def synphot_file_name(filter_name: str) -> str:
         ``jwst_nis_f090w_clear.fits`` for a filter of the pupil wheel, ``jwst_nis_clearp_f277w.fits`` for one of the
         filter wheel.
     """
-    name = filter_name.lower()
-    if FILTERS[filter_name.upper()].wheel == "pupil":
-        return f"jwst_nis_{name}_clear.fits"
-    return f"jwst_nis_clearp_{name}.fits"
+    name, in_pupil = filter_name.lower(), FILTERS[filter_name.upper()].wheel == "pupil"
+    return f"jwst_nis_{name}_clear.fits" if in_pupil else f"jwst_nis_clearp_{name}.fits"
 
 
 @read_once
