@@ -26,6 +26,7 @@ from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
+from niriss_eestep.products.provenance import shared
 
 log = logging.getLogger(__name__)
 
@@ -175,9 +176,12 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         combined, shown, failed, lost = [], [], [], []
         self.product_name = product.name
         for key, members in groups.items():
-            found = list(zip(members, itertools.islice(measured, len(members)), strict=True))
-            lost += [_lost_record(member, failure, key, groups) for member, (_, failure) in found if failure]
-            profiles = [model for _, (models, _) in found for model in models]
+            profiles = []
+            for member, (models, failure) in zip(members, itertools.islice(measured, len(members)), strict=True):
+                lost += [_lost_record(member, failure, key, groups)] if failure else []
+                profiles += models
+                for model in models if not self.combine_profiles._pre_hooks else ():  # which may change each by itself
+                    model._instance["meta"] = shared(model._instance["meta"], profiles[0]._instance["meta"])
             if all(failure_of(model) for model in profiles):
                 failed.append(profiles)
                 continue

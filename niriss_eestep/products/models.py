@@ -43,11 +43,18 @@ class ProductModel(JwstDataModel):
         # of a tree, the base class would only merge the schema once more
         super().__init__(init, schema={"type": "object"} if isinstance(init, dict) else schema, **kwargs)
         self._schema = schema
+        self.__dict__.pop("_asdf", None)
         if filename is not None:
             self._instance["meta"]["filename"] = filename
 
+    @property
+    def _asdf(self):
+        # made where it is asked for: kept with each exposure of a group it takes 4 kB, as much as the measurement
+        file = AsdfFile()
+        file._tree = self._instance
+        return file
+
     def __reduce__(self):
-        # asdf's file object holds locks and callbacks; the tree alone is the product
         return type(self), (copy.deepcopy(dict(self._instance)),)
 
     def __repr__(self):

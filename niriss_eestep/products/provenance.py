@@ -60,6 +60,29 @@ def _copied(product_url, exposure_url):
     return [path for path in paths if path not in NOT_COPIED and path[:-1] in parents]
 
 
+def shared(tree, other):
+    """Take the entries of a tree from another one where they are equal, so that they are in memory once.
+
+    Parameters
+    ----------
+    tree, other : object
+        Containers and values; of two exposures of a group, four fifths of the metadata are equal.
+
+    Returns
+    -------
+    object
+        Equal to ``tree``; containers that are changed later must not be shared.
+    """
+    if type(tree) is not type(other) or isinstance(tree, np.ndarray):
+        return tree
+    if isinstance(tree, dict):
+        tree = {key: shared(value, other.get(key)) for key, value in tree.items()}
+        is_same = tree.keys() == other.keys() and all(value is other[key] for key, value in tree.items())
+    else:
+        is_same = tree == other
+    return other if is_same else tree
+
+
 def record_provenance(model, *, parameters, inputs, references=None):
     """Record in ``meta.eestep`` what made a product.
 
