@@ -45,7 +45,7 @@ class AbsFluxStep(FluxStep):
 
     spec = """
     suffix = string(default='absflux')       # Suffix of the products
-    aperture_correction = option('fitted', 'psfee', 'apcorr', default='psfee')  # EE of the PSF, fitted to the product's curves of growth or as the reference has it; or the apcorr reference of the standard pipeline
+    aperture_correction = option('fitted', 'psfee', 'apcorr', default='fitted')  # EE of the PSF, fitted to the product's curves of growth or as the reference has it; or the apcorr reference of the standard pipeline
     radius_min = float(default=5.0)          # Smallest radius averaged [pix]
     radius_max = float(default=10.0)         # Largest radius averaged [pix]
     fit_radius_min = float(default=2.0)      # Smallest radius that the PSF is fitted to [pix]
@@ -246,7 +246,9 @@ class AbsFluxStep(FluxStep):
     def _fits(self, models):
         """Fit the PSF to the groups of a product that want it; None for the others, and for those without a star."""
         found = {}
-        for k, model in enumerate(models):
+        # in one order, so that that of the inputs changes no bit
+        order = sorted(range(len(models)), key=lambda k: [getattr(models[k].meta.group, key) for key in GROUP_KEYS])
+        for k, model in ((k, models[k]) for k in order):
             parameters = self.parameters_for(model)
             names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
             # what is wrong with a group is told where it is calibrated
