@@ -145,7 +145,7 @@ def fit_visit(
         used = used_radii(combined, radius_min, radius_max)
         inside = combined.radius[used]
         correction = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
-        correction |= {"rings": rings, "radius_min": inside[0], "radius_max": inside[-1]}
+        correction |= {"rings": rings, "radius_min": max(inside[0], min(5.0, inside[-1])), "radius_max": inside[-1]}
         group = group_total(combined, area, correction, partial(psfee.modes.at, name))
         if not group.total.significance >= SIGNIFICANCE_MIN:
             raise ExposureError(f"{label}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
