@@ -15,6 +15,8 @@ AB_ZERO_FLUX = 3630.7805477
 """Zero of the AB system [Jy]: 10^(-48.6 / 2.5) erg/s/cm2/Hz (Oke & Gunn 1983, ApJ 266, 713)."""
 GAIN = 1.61
 """Mean detector gain [e-/DN] (JDox, NIRISS detector performance)."""
+FULL_WELL = 72000.0
+"""Full well of a pixel [e-] (JDox, NIRISS detector performance)."""
 
 PIXEL_SCALE = 0.065562
 """Mean pixel scale [arcsec/pix] (Libralato et al. 2023, ApJ 950, 101)."""

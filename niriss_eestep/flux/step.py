@@ -20,6 +20,7 @@ from niriss_eestep.flux.total_rate import (
     total_rate,
     used_radii,
 )
+from niriss_eestep.instrument import FULL_WELL
 from niriss_eestep.measure.profile import Status
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
@@ -28,7 +29,7 @@ from niriss_eestep.products.groups import exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
 from niriss_eestep.reference.psfee import load_psfee
-from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum, star_type
 from niriss_eestep.reference.throughput import load_throughput
 
 log = logging.getLogger(__name__)
@@ -209,7 +210,11 @@ class AbsFluxStep(FluxStep):
             "gain": model.meta.group.gain,
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
+            "star_type": star_type(names["target"]),
+            "integration_time": getattr(model.meta.group, "integration_time", None) or np.nan,
         }
+        density = float(model.count_rate[0]) / (np.pi * float(model.radius[0]) ** 2)  # [DN/s/pix]
+        row["well_depth"] = density * row["integration_time"] * (row["gain"] or np.nan) / FULL_WELL
         n_warned = sum(status.startswith("measured with warnings") for status in statuses)
         n_unknown = sum(not entry.get("filter") for entry in lost)
         counts = {

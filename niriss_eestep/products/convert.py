@@ -260,4 +260,5 @@ def _group_record(members, records, product):
     photmjsr = next((calibration for calibration in calibrations if calibration), None)
     if photmjsr is not None:
         record["photmjsr"] = photmjsr
-    return record
+    seconds = [member.meta.exposure.integration_time for member in members]
+    return record | ({"integration_time": float(np.mean(seconds))} if all(seconds) else {})

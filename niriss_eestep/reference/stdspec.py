@@ -26,16 +26,28 @@ INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
 
 
 @cache
-def _stars() -> dict[frozenset[str], tuple[float, float] | None]:
-    """Proper motions [mas/yr] of the stars in the packaged table, by the keys of their names; None where not known."""
+def _stars() -> dict[frozenset[str], dict[str, str]]:
+    """Rows of the packaged table of stars, by the keys of their names."""
     text = (files("niriss_eestep.reference") / "data/standard_stars.csv").read_text()
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {
-        frozenset(name_key(name) for name in (row["star"], *row["names"].split("; "))) - {""}: (
-            (float(row["pm_ra"]), float(row["pm_dec"])) if row["pm_ra"] else None
-        )
-        for row in rows
-    }
+    return {frozenset(name_key(name) for name in (row["star"], *row["names"].split("; "))) - {""}: row for row in rows}
+
+
+@cache
+def star_type(target: str) -> str:
+    """Return the kind of a standard star.
+
+    Parameters
+    ----------
+    target : str
+        What the star is called, in any usual spelling.
+
+    Returns
+    -------
+    str
+        By CALSPEC's spectral type: OB, A, F, G, K, M, white dwarf, hot subdwarf or brown dwarf; empty where not known.
+    """
+    return next((row["kind"] for names, row in _stars().items() if name_key(target) in names), "")
 
 
 def name_key(name: str) -> str:
@@ -76,7 +88,8 @@ def proper_motion(*names: str | None) -> tuple[float, float] | None:
     (-38.41, -202.953)
     """
     keys = {name_key(name) for name in names if name} - {""}
-    return next((motion for known, motion in _stars().items() if motion is not None and keys & known), None)
+    found = (row for known, row in _stars().items() if row["pm_ra"] and keys & known)
+    return next(((float(row["pm_ra"]), float(row["pm_dec"])) for row in found), None)
 
 
 @read_once

@@ -46,7 +46,9 @@ def figures_of(tables, calibration):
     yield "stars", plot_stars(tables)
     for quantity in QUANTITIES:
         table = tables.get("dithers", visits) if quantity in "xy" else visits
-        if quantity in table.colnames and (table[quantity].dtype.kind in "UO" or np.isfinite(table[quantity]).any()):
+        if quantity in table.colnames and np.any(
+            table[quantity] != "" if table[quantity].dtype.kind in "UO" else np.isfinite(table[quantity])
+        ):
             yield quantity, plot_against(table, calibration, quantity)
 
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import DETECTOR_SIZE, FILTERS, GAIN, filter_facts
+from niriss_eestep.instrument import DETECTOR_SIZE, FILTERS, FULL_WELL, GAIN, filter_facts
 
 #: Noise of a single read [e-]; correlated double sampling gives about 16 e- (JDox, NIRISS detector performance).
 READ_NOISE = 11.5
-#: Full well [e-] (JDox, NIRISS detector performance).
-FULL_WELL = 72000.0
 #: groups in an integration that is chosen, at most
 MAX_GROUPS = 100
 # Sky seen away from the ecliptic, zodiacal light and the telescope's own glow [MJy/sr]; rounded, only the order of

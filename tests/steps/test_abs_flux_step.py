@@ -45,9 +45,10 @@ def profiles(n, *, pixel_err, seed=0):
     ]
 
 
-def calibrated(members):
+def calibrated(members, seconds=None):
     models = [convert.profile_model(profile) for profile in members]
-    for model in models:
+    for k, model in enumerate(models):
+        model.meta.exposure.integration_time = seconds and seconds[k]
         model.meta.instrument.filter, model.meta.instrument.pupil = "CLEAR", "F200W"
         model.meta.target.proposer_name, model.meta.subarray.name = "P330E", "SUB64"
     names = [f"e{k:03d}" for k in range(len(members))]
@@ -79,3 +80,13 @@ def test_an_exposures_total_leaves_out_the_radii_that_it_flags():
     found = calibrated(members)
     assert abs(found.table[0]["count_rate"] - RATE) < 4 * found.table[0]["count_rate_err"]
     assert np.all(abs(found.exposures["total_count_rate"] - RATE) < 4 * found.exposures["total_count_rate_err"])
+
+
+def test_the_table_has_what_a_factor_may_depend_on():
+    row = calibrated(profiles(2, pixel_err=1e-4), seconds=(10.0, 30.0)).table[0]
+    assert row["star_type"] == "G"
+    assert row["integration_time"] == 20.0
+    # charge within 5 pix, spread over its pixels, of 72000 e- that one holds
+    effective = effective_ee(lambda r: load_psfee().ee("F200W", r), RADIUS, np.pi * RADIUS**2, EDGES, np.ones(5))[0]
+    assert row["well_depth"] == pytest.approx(RATE * effective / (np.pi * 25) * 20 * 1.61 / 72000, rel=1e-3)
+    assert np.isnan(calibrated(profiles(2, pixel_err=1e-4)).table["integration_time"][0])
