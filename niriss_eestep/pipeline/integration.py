@@ -2,6 +2,16 @@
 
 import sys
 
+#: class, alias, and whether the class is a pipeline
+_STEPS = [
+    ("niriss_eestep.measure.step.EEPhotometryStep", "ee_photometry", False),
+    ("niriss_eestep.measure.step.SBProfileStep", "sb_profile", False),
+    ("niriss_eestep.combine.step.CombineProfilesStep", "combine_profiles", False),
+    ("niriss_eestep.flux.step.AbsFluxStep", "abs_flux", False),
+    ("niriss_eestep.calibration.step.CalibrateVisitsStep", "calibrate_visits", False),
+    ("niriss_eestep.pipeline.fluxcal.FluxCalPipeline", "niriss_fluxcal", True),
+]
+
 
 def get_steps():
     """Name the steps of this package.
@@ -11,32 +21,19 @@ def get_steps():
     list of (str, str, bool)
         Class, alias and whether the class is a pipeline.
     """
-    steps = [
-        ("niriss_eestep.measure.step.EEPhotometryStep", "ee_photometry", False),
-        ("niriss_eestep.measure.step.SBProfileStep", "sb_profile", False),
-        ("niriss_eestep.combine.step.CombineProfilesStep", "combine_profiles", False),
-        ("niriss_eestep.flux.step.AbsFluxStep", "abs_flux", False),
-        ("niriss_eestep.calibration.step.CalibrateVisitsStep", "calibrate_visits", False),
-        ("niriss_eestep.pipeline.fluxcal.FluxCalPipeline", "niriss_fluxcal", True),
-    ]
+    _look_over_strun()
+    return _STEPS
+
+
+def _look_over_strun():
+    """Let ``strun`` end with one line for a slip that stpipe answers with a traceback before it knows the step.
+
+    It asks for the steps first where a step is named, and for the schemas first where a file of parameters is.
+    """
     if sys.argv and sys.argv[0].endswith(("/strun", "strun.exe")):
-        _check_step_name([alias for _, alias, _ in steps])
-    return steps
+        from niriss_eestep.pipeline.strun import check_start
 
-
-def _check_step_name(own):
-    """End ``strun`` with one line where the name of a step of this package is misspelt; stpipe shows a traceback."""
-    from difflib import get_close_matches
-    from importlib.metadata import entry_points
-    from pathlib import Path
-
-    name = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-    near = get_close_matches(name, own, 1, cutoff=0.8)
-    if name in own or not near or Path(name).exists():
-        return
-    others = [entry for entry in entry_points(group="stpipe.steps") if not entry.value.startswith("niriss_eestep.")]
-    if name not in {alias for entry in others for _, alias, _ in entry.load()()}:
-        sys.exit(f"strun: there is no step {name}; did you mean {near[0]}?")
+        check_start([alias for _, alias, _ in _STEPS])
 
 
 def get_resource_mappings():
@@ -48,6 +45,7 @@ def get_resource_mappings():
     """
     from importlib.resources import files
 
+    _look_over_strun()
     from asdf.resource import DirectoryResourceMapping
 
     return [

@@ -7,9 +7,10 @@ import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import reduce
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from configobj import ConfigObj
+from configobj import ConfigObj, ConfigObjError
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 
@@ -81,6 +82,52 @@ def _end(name, text):
     raise SystemExit(f"strun {name}: {text}") from None
 
 
+def check_start(own):
+    """Look over the first argument and the level of the log, which stpipe needs before it knows the step.
+
+    Parameters
+    ----------
+    own : list of str
+        Aliases of this package's steps.
+
+    Raises
+    ------
+    SystemExit
+        With one line that says what is wrong.
+    """
+    known, _ = _parser().parse_known_args(sys.argv[1:])
+    name, level = next(iter(known.args), ""), str(known.log_level or "INFO").upper()
+    if Path(name).is_file():
+        try:
+            if not Path(name).read_bytes().startswith(b"#ASDF"):
+                ConfigObj(name, raise_errors=True)
+        except (ConfigObjError, UnicodeDecodeError) as error:
+            sys.exit(
+                f"strun: {name}: the first argument names a step, or a file of its parameters; not such a file: {error}"
+            )
+    elif name in own:
+        if level not in logging.getLevelNamesMapping() and not level.isdigit():
+            _end(name, f"--log-level={known.log_level}: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    elif name and "." not in name and not Path(name).exists():
+        others = [entry for entry in entry_points(group="stpipe.steps") if not entry.value.startswith("niriss_eestep.")]
+        if name not in {alias for entry in others for _, alias, _ in entry.load()()}:
+            near = get_close_matches(name, own, 1)
+            sys.exit(
+                f"strun: there is no step {name}; {f'did you mean {near[0]}?' if near else '`stpipe list` lists all'}"
+            )
+
+
+def _parser(options=()):
+    """A parser of strun's own options and of a step's."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name in SWITCHES:
+        parser.add_argument(name, action="store_true")
+    for name in (*VALUED, *options):
+        parser.add_argument(name)
+    parser.add_argument("args", nargs="*")
+    return parser
+
+
 def check_command_line(step):
     """Refuse options that a step does not have, before stpipe answers with the usage of all that it has.
 
@@ -95,13 +142,8 @@ def check_command_line(step):
         With one line that says what is wrong.
     """
     options = [f"--{name}" for name in _option_names(step.load_spec_file())]
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _parser(options)
     parser.error = lambda text: _end(step.class_alias, _did_you_mean(text, options))
-    for name in SWITCHES:
-        parser.add_argument(name, action="store_true")
-    for name in (*VALUED, *options):
-        parser.add_argument(name)
-    parser.add_argument("args", nargs="*")
     for name, value in vars(parser.parse_args(sys.argv[1:])).items():
         if isinstance(value, str):
             try:
@@ -120,7 +162,7 @@ def _did_you_mean(text, options):
     """Turn a message of argparse into one that names the options that may have been meant."""
     found = re.fullmatch("unrecognized arguments: (--[^ =]*).*", text)
     if not found:
-        return text
+        return re.sub("unrecognized arguments: (.*)", r"\1: write the files before the options", text)
     last = found[1].lstrip("-").rpartition(".")[2]
     own = {option.lstrip("-").rpartition(".")[2] for option in options}
     near = [last] if last in own else get_close_matches(last, own, 1)

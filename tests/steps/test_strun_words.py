@@ -54,6 +54,7 @@ def association(directory):
         ("niriss_fluxcal", "--wrokers=2", "there is no option --wrokers; did you mean --workers?"),
         ("niriss_fluxcal", "--nothing_like_it=2", "there is no option --nothing_like_it; --help lists all"),
         ("niriss_fluxcal", "--workers", "argument --workers: expected one argument"),
+        ("niriss_fluxcal", ("--workers=1", "a.json"), "a.json: write the files before the options"),
         ("niriss_fluxcal", "--output_dir='a", "--output_dir='a: a quotation mark is not closed"),
         (
             "niriss_fluxcal",
@@ -66,7 +67,8 @@ def test_a_slip_is_one_line(monkeypatch, capfd, association, directory, step, op
     from stpipe._cli.strun import main
 
     monkeypatch.chdir(directory)
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/strun", step, association, option])
+    arguments = [step, association, option] if isinstance(option, str) else [step, *option]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/strun", *arguments])
     monkeypatch.setattr(strun, "IN_STRUN", True)
     monkeypatch.setattr("niriss_eestep.pipeline.base.IN_STRUN", True)
     with pytest.raises(SystemExit) as end:
@@ -79,10 +81,26 @@ def test_in_processes_of_its_own(directory, association):
     done = run("niriss_fluxcall", association, cwd=directory)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "strun: there is no step niriss_fluxcall; did you mean niriss_fluxcal?\n"
+    done = run("nothing_like_it", association, cwd=directory)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "strun: there is no step nothing_like_it; `stpipe list` lists all\n"
     done = run("niriss_fluxcal", str(directory), cwd=directory)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"{directory}: is a directory: make its associations (niriss-ee asn {directory})" in done.stderr
+
+
+def test_slips_that_stpipe_finds_before_it_knows_the_step(directory, association):
+    done = run("niriss_fluxcal", association, "--log-level=LOUD", cwd=directory)
+    line = "strun niriss_fluxcal: --log-level=LOUD: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    (directory / "bad.cfg").write_text("name = a\n[5\n")
+    for name in ("bad.cfg", next(directory.glob("*_rate.fits")).name):
+        done = run(name, association, cwd=directory)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"strun: {name}: the first argument names a step")
+    (directory / "good.cfg").write_text('class = "niriss_eestep.steps.EEPhotometryStep"\nradii = 5,\n')
+    assert run("good.cfg", next(directory.glob("*_rate.fits")).name, "--log-level=error", cwd=directory).returncode == 0
 
 
 def test_the_log_of_two_exposures_has_the_ratio_and_no_listing(directory, association):
