@@ -41,7 +41,6 @@ FLOORS = {
     "validate": 6,
     "report": 6,
     "pipeline": 7,
-    "pipeline.integration": 0,
     "measure.step": 8,
     "combine.step": 8,
     "flux.step": 8,
