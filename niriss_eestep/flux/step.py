@@ -21,7 +21,7 @@ from niriss_eestep.flux.total_rate import (
     used_radii,
 )
 from niriss_eestep.instrument import FULL_WELL
-from niriss_eestep.measure.profile import Status
+from niriss_eestep.measure.profile import status_text
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
 from niriss_eestep.products.foreign import completed_group
@@ -236,7 +236,7 @@ class AbsFluxStep(FluxStep):
         except NirissEEError as error:
             total, failure = None, str(error)
         notes = tuple(text for text, n in counts.items() if n) + notes
-        row |= {"n_exposures": n_exposures, "status": str(Status(failure, notes))}
+        row |= {"n_exposures": n_exposures, "status": status_text(failure, notes)}
         return row, arrays, _exposures(model, names, total)
 
     def _measured(self, model, group):
@@ -393,6 +393,6 @@ def _lost_rows(models, lost):
     return [
         dict(zip(GROUP_KEYS, key, strict=True))
         | {"n_exposures": len(found), "n_measured": 0}
-        | {"status": str(Status("no exposure could be measured: " + "; ".join(sorted(set(found)))))}
+        | {"status": status_text("no exposure could be measured: " + "; ".join(sorted(set(found))))}
         for key, found in reasons.items()
     ]

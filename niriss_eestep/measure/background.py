@@ -54,6 +54,8 @@ class SkyShape:
         How often noise alone makes as much of a shape in a flat sky.
     is_needed : bool
         Whether the sky's shape stands out.
+    curvature : (float, float)
+        Coefficient of r^2 and its standard error [DN/s/pix per pix^2].
     """
 
     terms: Array
@@ -64,11 +66,7 @@ class SkyShape:
     image: Array
     chance: float = 1.0
     is_needed: bool = False
-
-    @property
-    def curvature(self) -> tuple[float, float]:
-        """Coefficient of r^2 and its standard error [DN/s/pix per pix^2]."""
-        return self.coefficient[3] / _UNIT**2, float(np.sqrt(self.covariance[3, 3])) / _UNIT**2
+    curvature: tuple[float, float] = (np.nan, np.nan)
 
 
 def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> SkyShape | None:
@@ -94,13 +92,12 @@ def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> Sky
     v, u = np.broadcast_arrays(v, u)
     use = use & (u**2 + v**2 > (r_min / _UNIT) ** 2)
     terms = np.array([np.ones_like(u), u, v, u**2 + v**2, u**2 - v**2, u * v])
-    seen = terms[:, use]
-    matrix = np.einsum("ip,jp->ij", seen, seen)
+    seen = terms * use
+    matrix = np.einsum("iyx,jyx->ij", seen, terms)
     if use.sum() < 100 or np.linalg.cond(matrix) > 1e6:
         return None
-    weights = np.zeros_like(terms)
-    weights[:, use] = np.einsum("ij,jp->ip", np.linalg.inv(matrix), seen)
-    coefficient = np.einsum("kp,p->k", weights[:, use], residual[use])
+    weights = np.einsum("ij,jyx->iyx", np.linalg.inv(matrix), seen)
+    coefficient = np.einsum("kyx,yx->k", weights, residual)
     image = np.einsum("k,kyx->yx", coefficient, terms)
     return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS), image)
 
@@ -124,14 +121,16 @@ def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
     """
     wing = _WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
     covariance = noise + np.outer(wing, wing)
+    curvature = float(shape.coefficient[3]) / _UNIT**2, float(np.sqrt(covariance[3, 3])) / _UNIT**2
+    shape = replace(shape, covariance=covariance, wing=wing, curvature=curvature)
     asked, variance = shape.coefficient[1:], np.diagonal(covariance)[1:]
     if not np.all(variance > 0):
-        return replace(shape, covariance=covariance, wing=wing)
+        return shape
     # pixels without noise may leave the matrix singular
     chi2 = float(asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked)
     # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
     chance = float(scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]]).min())
-    return replace(shape, covariance=covariance, wing=wing, chance=chance, is_needed=chance < _PROBABILITY)
+    return replace(shape, chance=chance, is_needed=chance < _PROBABILITY)
 
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
@@ -149,6 +148,8 @@ _BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 _ABSURD = 0.01
 #: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
 _MAD_TO_STD = 1.482602218505602
+#: the annulus's scatter is that of the pixels within so many standard deviations
+_CLIP_SIGMA = 3.0
 #: fraction of a normal distribution that lies more than one standard deviation below its mean
 _BELOW_ONE_SIGMA = 0.1587
 
@@ -305,19 +306,6 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     return use & (above | below)
 
 
-def _clipped_std(values: Array, sigma: float = 3.0) -> float:
-    """Standard deviation after iterated clipping about the mean; NaN of less than two values."""
-    if values.size < 2:
-        return np.nan
-    while values.size > 2:
-        keep = np.abs(values - values.mean()) <= sigma * values.std()
-        # of equal values, rounding may leave none
-        if keep.all() or not keep.any():
-            break
-        values = values[keep]
-    return float(values.std())
-
-
 def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: float, r_in: float, r_out: float) -> Sky:
     """Mean of the good pixels of an annulus, each by its exact overlap.
 
@@ -361,11 +349,17 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
     value = float(np.sum(weights[use] * image[use]))
     err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))
     found = image[use & (overlap > 0.5)]
-    return Sky(Background(
-        value=value, err=err, std=_clipped_std(found), npix=int(use.sum()), n_rejected=int(outlier.sum()),
-        r_in=r_in, r_out=r_out, ring_edges=edges, ring_coverage=np.diff(within) / (np.pi * np.diff(edges**2)),
-        dark=value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan,
-    ), weights)  # fmt: skip
+    dark = value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan
+    kept = found
+    while kept.size > 2:
+        near = np.abs(kept - kept.mean()) <= _CLIP_SIGMA * kept.std()
+        # of equal values, rounding may leave none
+        if near.all() or not near.any():
+            break
+        kept = kept[near]
+    std, coverage = float(kept.std()) if kept.size > 1 else np.nan, np.diff(within) / (np.pi * np.diff(edges**2))
+    counts = int(use.sum()), int(outlier.sum())
+    return Sky(Background(value, err, std, *counts, r_in, r_out, edges, coverage, dark=dark), weights)
 
 
 def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
@@ -408,29 +402,3 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
         photon_variance=None if photons is None else np.where(absurd, 0.0, photons),
         warnings=(*exposure.warnings, told),
     )
-
-
-def find_background(exposure: Stamp, x: float, y: float, options: EEOptions) -> Sky:
-    """Measure the background, or take the one given.
-
-    Parameters
-    ----------
-    exposure : Stamp
-    x, y : float
-        The star in the stamp's frame [pix].
-    options : EEOptions
-
-    Returns
-    -------
-    Sky
-
-    Raises
-    ------
-    ExposureError
-        If too little of the annulus can be used.
-    """
-    if options.background_method == "annulus":
-        return measure_background(exposure.image, exposure.variance, exposure.bad, x, y, *options.sky_radii)
-    none = options.background_method == "none"
-    value, err = (0.0, 0.0) if none else (options.background_value, options.background_value_err)
-    return Sky(fixed_background(value, err, method=options.background_method), np.zeros(exposure.image.shape))

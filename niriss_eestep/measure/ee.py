@@ -214,7 +214,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     -------
     EEProfile
     """
-    n = len(options.radii)
+    lost, nothing = np.full(len(options.radii), np.nan), np.zeros(len(options.radii), dtype=np.int64)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
     background = fixed_background(np.nan, np.nan, method=options.background_method)
     star = star_at(x, y, Sky(background, np.zeros(exposure.image.shape)), PSFModel())
@@ -224,19 +224,9 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
             f"{reason} ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
         )
     return EEProfile(
-        radius=np.array(options.radii),
-        count_rate=np.full(n, np.nan),
-        covariance=np.full((n, n), np.nan),
-        area=np.full(n, np.nan),
-        n_bad=np.zeros(n, dtype=np.int64),
-        n_repaired=np.zeros(n, dtype=np.int64),
-        centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=background,
-        core=core,
-        gain=exposure.gain,
-        pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method,
-        warnings=exposure.warnings,
-        failure=reason,
+        radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
+        n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
+        background=background, core=core, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
+        bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
         pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]),
-    )
+    )  # fmt: skip

@@ -125,16 +125,16 @@ def _mean_background(backgrounds: Sequence[Background]) -> Background:
     """Mean background, with the mean's error; pixels and outliers of the worst integration."""
     n = len(backgrounds)
     err = float(np.sqrt(np.sum([b.err**2 for b in backgrounds])) / n)
-    return replace(
-        backgrounds[0],
-        value=float(np.mean([b.value for b in backgrounds])),
-        # a background that was given is the same in all, and so is its error
-        err=err if backgrounds[0].method == "annulus" else backgrounds[0].err,
-        std=float(np.mean([b.std for b in backgrounds])),
-        npix=min(b.npix for b in backgrounds),
-        n_rejected=max(b.n_rejected for b in backgrounds),
-        ring_coverage=np.mean([b.ring_coverage for b in backgrounds], axis=0),
+    value, std, coverage = (
+        np.mean([getattr(b, k) for b in backgrounds], axis=0) for k in ("value", "std", "ring_coverage")
     )
+    # a background that was given is the same in all, and so is its error
+    err = err if backgrounds[0].method == "annulus" else backgrounds[0].err
+    npix, n_rejected = min(b.npix for b in backgrounds), max(b.n_rejected for b in backgrounds)
+    return replace(
+        backgrounds[0], value=float(value), err=err, std=float(std), npix=npix, n_rejected=n_rejected,
+        ring_coverage=coverage,
+    )  # fmt: skip
 
 
 def _collected(warnings: Iterable[tuple[str, ...]], n: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How to measure: the options of the EE and SB measurements, and their checks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,9 @@ CHOICES = {
 
 #: diagonal of the detector's 2048x2048 pixels, rounded up [pix]
 REACH_MAX = 2900.0
+
+#: side of the box around a bad pixel that repairs it [pix] (method of CAP-020, 2021)
+BOX = 7
 
 
 def check_radii(radii: Sequence[float], name: str = "radii") -> Array:
@@ -92,6 +95,13 @@ class EEOptions:
         The errors of the response of two pixels d apart have a correlation of exp(-d^2 / 2 scale^2) [pix].
     destripe : {'none', 'rows', 'columns', 'both'}
         Lines whose mean noise, by their sky pixels, is taken out.
+
+    Attributes
+    ----------
+    sky_radii : (float, float)
+        Of the sky annulus [pix].
+    half_size : int
+        Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix].
     """
 
     radii: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
@@ -113,6 +123,8 @@ class EEOptions:
     flat_err: float = 0.0
     flat_err_scale: float = 0.0
     destripe: str = "none"
+    sky_radii: tuple[float, float] = field(init=False)
+    half_size: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radii", tuple(float(r) for r in check_radii(self.radii)))
@@ -127,7 +139,8 @@ class EEOptions:
             if not np.isfinite(value) or value < 0 or (name in positive and value == 0):
                 least = "positive" if name in positive else "zero or more"
                 raise ParameterError(f"{name} must be {least} and finite, got {value}")
-        for name, reach in (("search_radius", self.search_radius), ("the sky annulus", self.sky_radii[1])):
+        inner, outer = (max(self.radii) + self.background_skip + width for width in (0.0, self.background_width))
+        for name, reach in (("search_radius", self.search_radius), ("the sky annulus", outer)):
             if reach > REACH_MAX:
                 raise ParameterError(
                     f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {reach:g}"
@@ -138,16 +151,12 @@ class EEOptions:
             )
         if not np.isfinite(self.background_value):
             raise ParameterError(f"background_value must be finite [DN/s/pix], got {self.background_value}")
-        if self.centroid_box > 2 * self.sky_radii[0]:
+        if self.centroid_box > 2 * inner:
             raise ParameterError(
-                f"centroid_box must end before the sky annulus at {self.sky_radii[0]:g} pix, got {self.centroid_box}"
+                f"centroid_box must end before the sky annulus at {inner:g} pix, got {self.centroid_box}"
             )
-
-    @property
-    def sky_radii(self) -> tuple[float, float]:
-        """Radii of the sky annulus [pix]."""
-        r_in = max(self.radii) + self.background_skip
-        return r_in, r_in + self.background_width
+        object.__setattr__(self, "sky_radii", (inner, outer))
+        object.__setattr__(self, "half_size", int(outer + self.search_radius + BOX // 2) + 2)
 
 
 #: options of both measurements, beside the radii
@@ -176,6 +185,13 @@ class SBOptions:
         [pix].
     search_radius : float
         [pix].
+
+    Attributes
+    ----------
+    shared : EEOptions
+        What finding the star and its sky needs, as for an EE profile.
+    half_size : int
+        Half the size of the stamp: the outermost annulus and the search for the star [pix].
     """
 
     radii: tuple[float, ...] = (5, 9, 13, 17, 21, 25)
@@ -188,6 +204,8 @@ class SBOptions:
     centroid_method: str = "com"
     centroid_box: int = 7
     search_radius: float = 5.0
+    shared: EEOptions = field(init=False)
+    half_size: int = field(init=False)
 
     def __post_init__(self) -> None:
         radii = check_radii(self.radii)
@@ -197,10 +215,7 @@ class SBOptions:
                 f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
             )
         check_radii([self.background_inner], "background_inner")
-        self.ee_options()
-
-    def ee_options(self) -> EEOptions:
-        """Return the options that finding the star and its sky share with the EE profile."""
-        return EEOptions(
-            radii=(self.background_inner,), background_skip=0.0, **{name: getattr(self, name) for name in _SHARED}
-        )
+        shared = {name: getattr(self, name) for name in _SHARED}
+        object.__setattr__(self, "shared", EEOptions(radii=(self.background_inner,), background_skip=0.0, **shared))
+        outer = max(self.background_inner + self.background_width, radii[-1] + self.half_width)
+        object.__setattr__(self, "half_size", int(outer + self.search_radius) + 3)

@@ -53,30 +53,6 @@ def _window(n: int, centre: float, half: float) -> tuple[slice, Array, Array]:
     return slice(int(i[0]), int(i[-1]) + 1), np.maximum(high - low, 0.0), 0.5 * (low + high)
 
 
-def _amplification(light: Array, centre: float, half: float) -> float:
-    """How much further a window that follows the light goes than its first step: 1 + k + k^2 + ... = 1 / (1 - k).
-
-    A step of the window moves the centre of mass by k of that step, by the light at its two edges.
-
-    Parameters
-    ----------
-    light : ndarray, shape (n,)
-        The light along one axis, summed over the window's width.
-    centre, half : float
-        Centre and half side of the window [pix].
-
-    Returns
-    -------
-    float
-        1 where the edges are dark; infinite where they are as bright as the window's mean, which holds no star.
-    """
-    edges = np.round([centre - half, centre + half]).astype(int)
-    on_image = edges[(edges >= 0) & (edges < len(light))]
-    pixels, length, _ = _window(len(light), centre, half)
-    k = half * np.sum(light[on_image]) / np.sum(length * light[pixels])
-    return float(1 / (1 - k)) if k < 1 else np.inf
-
-
 def centre_of_mass(
     image: Array, variance: Array, x: float, y: float, *, box: float = 7.0
 ) -> tuple[float, float, float, float]:
@@ -123,12 +99,20 @@ def centre_of_mass(
         settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
         x, y = float(new_x), float(new_y)
         if settled:
-            noise = variance[rows, columns]
-            x_err = float(np.sqrt(np.sum((weight * (middle_x - x)) ** 2 * noise)) / flux)
-            y_err = float(np.sqrt(np.sum((weight * (middle_y[:, None] - y)) ** 2 * noise)) / flux)
-            x_err *= _amplification(np.sum(weight_y[:, None] * image[rows], axis=0), x, half)
-            y_err *= _amplification(np.sum(weight_x * image[:, columns], axis=1), y, half)
-            return x, y, x_err, y_err
+            noise, errs = variance[rows, columns], []
+            for centre, middle, profile in (
+                (x, middle_x, np.sum(weight_y[:, None] * image[rows], axis=0)),
+                (y, middle_y[:, None], np.sum(weight_x * image[:, columns], axis=1)),
+            ):
+                err = float(np.sqrt(np.sum((weight * (middle - centre)) ** 2 * noise)) / flux)
+                # a step of a window that follows the light moves the centre of mass by k of that step, by the light at
+                # its two edges; all steps together go 1 + k + k^2 + ... = 1 / (1 - k) as far as the first
+                edges = np.round([centre - half, centre + half]).astype(int)
+                pixels, length, _ = _window(len(profile), centre, half)
+                on_image = edges[(edges >= 0) & (edges < len(profile))]
+                k = half * np.sum(profile[on_image]) / np.sum(length * profile[pixels])
+                errs.append(float(err / (1 - k)) if k < 1 else np.inf)
+            return x, y, errs[0], errs[1]
     raise ExposureError(f"the centre of mass in a {box:g} pix box does not settle on a star near the first position")
 
 

@@ -39,9 +39,8 @@ class CoreReport:
     sides_err: float = np.nan
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Outcome of a measurement; its text is 'measured', 'measured with warnings: ...' or 'failed: ...'.
+def status_text(failure: str, warnings: tuple[str, ...] = ()) -> str:
+    """Outcome of a measurement: 'measured', 'measured with warnings: ...' or 'failed: ...'.
 
     Parameters
     ----------
@@ -49,15 +48,14 @@ class Status:
         Why it failed; empty where it did not.
     warnings : tuple of str
         What the user should know.
+
+    Returns
+    -------
+    str
     """
-
-    failure: str = ""
-    warnings: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.failure:
-            return f"failed: {self.failure}"
-        return "measured with warnings: " + "; ".join(self.warnings) if self.warnings else "measured"
+    if failure:
+        return f"failed: {failure}"
+    return "measured with warnings: " + "; ".join(warnings) if warnings else "measured"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,7 +100,7 @@ class Profile:
     @property
     def status(self) -> str:
         """One of 'measured', 'measured with warnings: ...', 'failed: ...'."""
-        return str(Status(self.failure, self.warnings))
+        return status_text(self.failure, self.warnings)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

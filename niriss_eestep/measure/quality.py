@@ -168,9 +168,14 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     annulus = (star.distance > background.r_in + 1) & (star.distance < background.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~seen.bad
     r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
-    neighbour = _beside_star(seen, star, rejected, r_max)
-    if neighbour is not None:
-        fraction, i, j, apart = neighbour
+    if star.model is None:
+        beside = find_neighbour(seen.image, seen.variance, seen.bad, x, y, r_max, rejected=rejected)
+    else:
+        # what the sky leaves out as a single hit pixel is no neighbour
+        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), x, y) if rejected.any() else rejected
+        beside = excess_light(replace(seen, bad=seen.bad | alone), star, r_max)
+    if beside is not None:
+        fraction, i, j, apart = beside
         found.append(
             f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix "
             f"away), {100 * fraction:.3g} % of the star's light"
@@ -215,17 +220,6 @@ def _single_pixels(image: Array, x: float, y: float) -> Mask:
     excess = image - _mirrored(image, x, y, 1, 0.0)
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
     return (excess > 0) & (scipy.ndimage.maximum_filter(excess, footprint=cross) < _PEAK_SHARE * excess)
-
-
-def _beside_star(seen: Stamp, star: Star, rejected: Mask, r_max: float) -> tuple[float, float, float, float] | None:
-    """Light beside the star: by the model PSF, else by the star's other side."""
-    if star.model is None:
-        return find_neighbour(seen.image, seen.variance, seen.bad, star.x, star.y, r_max, rejected=rejected)
-    # what the sky leaves out as a single hit pixel is no neighbour
-    if rejected.any():
-        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), star.x, star.y)
-        seen = replace(seen, bad=seen.bad | alone)
-    return excess_light(seen, star, r_max)
 
 
 def find_neighbour(

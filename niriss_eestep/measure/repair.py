@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
+from niriss_eestep.measure.options import BOX
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import Star
 
-#: side of the box around a bad pixel that repairs it [pix], and the degree of the surface (method of CAP-020, 2021)
-BOX = 7
+#: degree of the surface through the pixels of a box (method of CAP-020, 2021)
 DEGREE = 3
 #: Gaussian weights of the surface fit [pix]; of 1, 1.25, 1.5, 2 and equal weights this has the smallest errors on the
 #: packaged PSFs (15 NaN + 5 low pixels at 5-16 pix) in F090W, F150W, F356W and F480M; in F277W equal weights do better

@@ -96,13 +96,6 @@ def native_profile(
 
 def _native_background(background: Background, scale: float) -> Background:
     """Background per detector pixel, its annulus in detector pixels."""
-    return replace(
-        background,
-        value=background.value / scale**2,
-        err=background.err / scale**2,
-        std=background.std / scale**2,
-        dark=background.dark / scale**2,
-        r_in=background.r_in * scale,
-        r_out=background.r_out * scale,
-        ring_edges=background.ring_edges * scale,
-    )
+    rates = {name: getattr(background, name) / scale**2 for name in ("value", "err", "std", "dark")}
+    lengths = {name: getattr(background, name) * scale for name in ("r_in", "r_out", "ring_edges")}
+    return replace(background, **rates, **lengths)

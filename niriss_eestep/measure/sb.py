@@ -9,10 +9,10 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.geometry import Annuli, annuli_about, mean_weights, unseen_variance
-from niriss_eestep.measure.options import SBOptions
+from niriss_eestep.measure.options import BOX, SBOptions
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
-from niriss_eestep.measure.repair import BOX, low_pixels, radial_trend, repair_surrounded
+from niriss_eestep.measure.repair import low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel, Star, place_star
 
@@ -47,12 +47,17 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         If there is no star, or too little sky.
     """
     options = options or SBOptions()
-    radii, shared = np.array(options.radii), options.ee_options()
+    radii, shared = np.array(options.radii), options.shared
     outer = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
     exposure, star, centroid = place_star(exposure, shared, psf, outer)
     x, y, distance, shape = star.x, star.y, star.distance, exposure.image.shape
     around = annuli_about(shape, x, y, *np.array([[star.sky.background.r_in], [star.sky.background.r_out]]))
-    sky = _whole_sky(exposure, star.sky, around)
+    # the background as a mean over its whole annulus, like the profile
+    used = star.sky.weights > 0
+    weights = mean_weights(around, used)[0]
+    value = float(np.sum(weights[used] * exposure.image[used]))
+    err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
+    sky = Sky(replace(star.sky.background, value=value, err=err), weights)
     level = sky.background.low_level(options.low_sigma) if options.clip_low else -np.inf
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
@@ -77,28 +82,13 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     if partial := ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN]):
         told.append(f"less than half of the annulus at {partial} pix could be used")
     return SBProfile(
-        radius=radii,
-        half_width=options.half_width,
-        surface_brightness=values,
-        covariance=covariance,
+        radius=radii, half_width=options.half_width, surface_brightness=values, covariance=covariance,
         n_used=np.sum((annuli.overlap > 0) & ~missing, axis=(1, 2)),
         n_clipped=np.sum((annuli.overlap > 0) & clipped, axis=(1, 2)),
-        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=sky.background,
-        pixel_scale=exposure.pixel_scale,
-        photmjsr=exposure.photmjsr,
-        warnings=exposure.warnings + tuple(told),
+        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin), background=sky.background,
+        pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr, warnings=(*exposure.warnings, *told),
         common=common,
-    )
-
-
-def _whole_sky(exposure: Stamp, sky: Sky, around: Annuli) -> Sky:
-    """The background as a mean over its whole annulus, like the profile."""
-    used = sky.weights > 0
-    weights = mean_weights(around, used)[0]
-    value = float(np.sum(weights[used] * exposure.image[used]))
-    err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
-    return Sky(replace(sky.background, value=value, err=err), weights)
+    )  # fmt: skip
 
 
 def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Array, Array]:
@@ -189,18 +179,11 @@ def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:
     -------
     SBProfile
     """
-    n = len(options.radii)
+    lost, nothing = np.full(len(options.radii), np.nan), np.zeros(len(options.radii), dtype=np.int64)
     return SBProfile(
-        radius=np.array(options.radii),
-        half_width=options.half_width,
-        surface_brightness=np.full(n, np.nan),
-        covariance=np.full((n, n), np.nan),
-        n_used=np.zeros(n, dtype=np.int64),
-        n_clipped=np.zeros(n, dtype=np.int64),
+        radius=np.array(options.radii), half_width=options.half_width, surface_brightness=lost,
+        covariance=np.outer(lost, lost), n_used=nothing, n_clipped=nothing,
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=fixed_background(np.nan, np.nan, method="annulus"),
-        pixel_scale=exposure.pixel_scale,
-        photmjsr=exposure.photmjsr,
-        warnings=exposure.warnings,
-        failure=reason,
-    )
+        background=fixed_background(np.nan, np.nan, method="annulus"), pixel_scale=exposure.pixel_scale,
+        photmjsr=exposure.photmjsr, warnings=exposure.warnings, failure=reason,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import Sky, find_background, with_sound_errors
+from niriss_eestep.measure.background import Sky, fixed_background, measure_background, with_sound_errors
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, Render, fill_for_search, find_star, fit_psf, measure_centroid
@@ -167,9 +167,14 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: fl
     stamp = with_sound_errors(stamp, options)
     while True:
         centroid = locate_star(stamp, options, psf)
-        star = star_at(
-            centroid.x, centroid.y, find_background(stamp, centroid.x, centroid.y, options), psf or PSFModel()
-        )
+        if options.background_method == "annulus":
+            at = centroid.x, centroid.y
+            sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
+        else:
+            given = options.background_method == "constant"
+            value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
+            sky = Sky(fixed_background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
+        star = star_at(centroid.x, centroid.y, sky, psf or PSFModel())
         explained = without_unexplained(stamp, star, reach)
         if explained is stamp:
             return stamp, star, centroid
@@ -210,10 +215,8 @@ def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None
         )  # fmt: skip
     except ExposureError as error:
         # what is left of a saturated core need not settle anywhere; the model PSF does
-        found, failure = (
-            Centroid(*find_star(image, bad, near=first, radius=reach), np.nan, np.nan, np.nan, "psf"),
-            error,
-        )
+        found = Centroid(*find_star(image, bad, near=first, radius=reach), np.nan, np.nan, np.nan, "psf")
+        failure = error
     distance = distance_grid(bad.shape, found.x, found.y)
     if render is not None and np.any(bad & (distance <= options.core_radius - CENTROID_MARGIN)):
         x, y, _ = fit_psf(image, bad, found.x, found.y, render, radius=options.core_radius)

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from niriss_eestep.exposures.cut import (
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.repair import BOX
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.measure.star_model import PSFModel
@@ -39,8 +38,9 @@ log = logging.getLogger(__name__)
 class ExposureStep(FluxStep):
     """A step that makes one product of each exposure."""
 
-    #: what the measurement takes, and the end of its products' file names
-    options_class = None
+    #: what measures a stamp, what makes a profile of one that cannot be measured, their options, and the end of the
+    #: products' file names
+    measure_stamp = failed_profile = options_class = None
     product_suffix = ""
 
     spec = """
@@ -126,20 +126,23 @@ class ExposureStep(FluxStep):
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
             cut = partial(star_exposures, member.name, model, gain=gain, references=references)
-            exposures = cut(field, half_size=self.half_size(in_image))
+            exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(member.name, model, field, references)
             record = exposure_record(member.filename, metadata, exposures)
             if self.save_results and self.search_attr("skip_existing"):
                 kept = self._existing(member, parameters, record)
                 if kept is not None:
                     return kept
-            profile, integrations = self._profile_of(exposures, in_image, model, references)
-            known = self._known_star(model, references, gain)
+            profile, integrations = self._profile_of(exposures, in_image, psf)
+            # inside the pipeline the flux calibration has the star's spectrum
+            given = getattr(self.parent, "abs_flux", self)
+            spectrum, throughput = (given.get_ref_override(kind) for kind in ("stdspec", "throughput"))
+            known = known_star(model, gain, references.get("psfee"), spectrum, throughput)
             found = second_look(exposures, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
-                elsewhere = cut(found, half_size=self.half_size(in_image))
-                profile, integrations = self._profile_of(elsewhere, in_image, model, references)
+                elsewhere = cut(found, half_size=in_image.half_size)
+                profile, integrations = self._profile_of(elsewhere, in_image, psf)
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
             result = profile_model(profile, model)
@@ -255,12 +258,12 @@ class ExposureStep(FluxStep):
         if unknown:
             log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
-    def _profile_of(self, exposures, options, model, references):
+    def _profile_of(self, exposures, options, psf):
         """Profile of an exposure; the mean of its integrations, and they, where it has several."""
         profiles = []
         for exposure in exposures:
             try:
-                profiles.append(self.profile(exposure, options, model, references))
+                profiles.append(self.measure_stamp(exposure, options, psf))
             except ExposureError as error:
                 profiles.append(self.failed_profile(exposure, options, str(error)))
         if len(profiles) == 1:
@@ -272,29 +275,10 @@ class ExposureStep(FluxStep):
         except ExposureError as error:
             return self.failed_profile(exposures[0], options, str(error)), None
 
-    def _known_star(self, model, references, gain):
-        """What is known of the star; inside the pipeline the flux calibration has its spectrum."""
-        given = getattr(self.parent, "abs_flux", self)
-        types = ("stdspec", "throughput")
-        return known_star(model, gain, references.get("psfee"), *(given.get_ref_override(kind) for kind in types))
-
-    # ---- what the steps differ in
-
     def options(self, parameters):
         """Make the options of the measurement from the parameters."""
-        return self.options_class(**{field.name: parameters[field.name] for field in fields(self.options_class)})
-
-    def half_size(self, options):
-        """Half the size of the stamp that the measurement needs [pix]."""
-        raise NotImplementedError
-
-    def profile(self, exposure, options, model, references):
-        """Measure the stamp."""
-        raise NotImplementedError
-
-    def failed_profile(self, exposure, options, reason):
-        """Profile of an exposure that could not be measured."""
-        raise NotImplementedError
+        names = [field.name for field in fields(self.options_class) if field.init]
+        return self.options_class(**{name: parameters[name] for name in names})
 
 
 def _position(name, parameters):
@@ -340,12 +324,12 @@ def failure_of(result):
     return result._instance["meta"][result.meta_key]["failure"]
 
 
-def _model_psf(exposure, model, references):
+def _model_psf(name, model, field, references):
     """What the references say of an exposure's PSF; its image not of a resampled image, which has other pixels."""
     if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
         return PSFModel()
-    name, render, mean_ee = check_exposure(exposure.name, model.meta), None, None
-    if not exposure.resampled:
+    name, render, mean_ee = check_exposure(name, model.meta), None, None
+    if not field.resampled:
         image = load_psf_images(references["psfimages"])[name]
         render, mean_ee = image.render, image.mean_ee
     if "psfee" not in references:
@@ -359,6 +343,7 @@ class EEPhotometryStep(ExposureStep):
     """Measure the encircled energy of a star in one or more exposures."""
 
     class_alias = "ee_photometry"
+    measure_stamp, failed_profile = staticmethod(measure_ee), staticmethod(failed_ee)
     options_class, product_suffix = EEOptions, "eeprofile"
 
     spec = """
@@ -383,27 +368,12 @@ class EEPhotometryStep(ExposureStep):
 
     reference_file_types = ["gain", "psfee", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
 
-    def half_size(self, options):
-        """Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix]."""
-        return int(options.sky_radii[1] + options.search_radius + BOX // 2) + 2
-
     def get_ref_override(self, reference_file_type):
         """Return the override of a reference; the EE of the PSF may be overridden for the aperture correction alone."""
         override = super().get_ref_override(reference_file_type)
         if override is None and reference_file_type == "psfee" and hasattr(self.parent, "abs_flux"):
             return self.parent.abs_flux.get_ref_override(reference_file_type)
         return override
-
-    def profile(self, exposure, options, model, references):
-        """Measure the stamp."""
-        psf = _model_psf(exposure, model, references)
-        if not options.repair_core and options.bad_pixel_method != "psf":
-            psf = replace(psf, render=None)
-        return measure_ee(exposure, options, psf)
-
-    def failed_profile(self, exposure, options, reason):
-        """Profile of an exposure that could not be measured."""
-        return failed_ee(exposure, options, reason)
 
 
 class SBProfileStep(ExposureStep):
@@ -416,6 +386,7 @@ class SBProfileStep(ExposureStep):
     """
 
     class_alias = "sb_profile"
+    measure_stamp, failed_profile = staticmethod(measure_sb), staticmethod(failed_sb)
     options_class, product_suffix = SBOptions, "sbprofile"
 
     spec = """
@@ -430,16 +401,3 @@ class SBProfileStep(ExposureStep):
     """
 
     reference_file_types = ["gain", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
-
-    def half_size(self, options):
-        """Half the size of the stamp: the outermost annulus and the search for the star [pix]."""
-        outer = max(options.background_inner + options.background_width, options.radii[-1] + options.half_width)
-        return int(outer + options.search_radius) + 3
-
-    def profile(self, exposure, options, model, references):
-        """Measure the stamp."""
-        return measure_sb(exposure, options, _model_psf(exposure, model, references))
-
-    def failed_profile(self, exposure, options, reason):
-        """Profile of an exposure that could not be measured."""
-        return failed_sb(exposure, options, reason)
