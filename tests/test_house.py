@@ -209,7 +209,7 @@ def test_options_have_the_defaults_of_the_spec(options, name):
     module, _, options = options.rpartition(".")
     defaults = getattr(import_module(module), options)()
     parameters = getattr(steps, name)().get_pars()
-    for field in dataclasses.fields(defaults):
+    for field in (each for each in dataclasses.fields(defaults) if each.init):
         assert parameters[field.name] == pytest.approx(getattr(defaults, field.name)), field.name
 
 
