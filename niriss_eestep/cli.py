@@ -3,29 +3,28 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
+from niriss_eestep.commands.arguments import COMMANDS
 from niriss_eestep.errors import NirissEEError
-
-COMMANDS = (
-    "demo", "simulate", "asn", "show", "export", "expect", "psfee", "calibrate", "report", "accuracy", "campaign",
-)  # fmt: skip
 
 
 class _Version(argparse.Action):
     """Print the version; reading the package's metadata is left until it is asked for."""
 
-    def __init__(self, option_strings, dest, **kwargs):
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, help="print the version and leave")
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         import niriss_eestep
 
         print(niriss_eestep.__version__)
         parser.exit()
 
 
-def make_parser():
+def make_parser() -> argparse.ArgumentParser:
     """Build the parser of ``niriss-ee``.
 
     Returns
@@ -37,21 +36,18 @@ def make_parser():
     )
     parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f"niriss_eestep.commands.{name}")
-        command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
-        module.configure(command)
-        command.set_defaults(run=module.run)
+    for name, (configure, text) in COMMANDS.items():
+        configure(subparsers.add_parser(name, help=text, description=configure.__doc__))
     return parser
 
 
-def _flush():
+def _flush() -> None:
     """Have what is wrong with standard output show now, not at the interpreter's end."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run ``niriss-ee``.
 
     Parameters
@@ -76,7 +72,7 @@ def main(argv=None):
         finally:  # after --help
             _flush()
         command = f"{parser.prog} {args.command}"
-        code = args.run(args) or 0
+        code = import_module(f"niriss_eestep.commands.{args.command}").run(args) or 0
         _flush()
         return code
     except NirissEEError as error:

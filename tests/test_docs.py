@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from niriss_eestep.cli import COMMANDS
+from niriss_eestep.commands.arguments import COMMANDS
 
 TOP = Path(__file__).parents[1]
 DOCS = TOP / "niriss_eestep" / "docs"

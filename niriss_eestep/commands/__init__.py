@@ -1,6 +1,5 @@
-"""The subcommands of ``niriss-ee``, one module each.
+"""The subcommands of ``niriss-ee``.
 
-A module has ``HELP`` (one line), ``configure(parser)`` (adds its arguments) and ``run(args)`` (does the work and
-returns the exit code, or None for success). Heavy imports stand inside ``run``: every module here is imported for
-``niriss-ee --help``.
+`arguments` declares what they take and is all that ``--help`` imports. Each command's module has ``run(args)``, which
+does the work and returns the exit code, or None for success.
 """

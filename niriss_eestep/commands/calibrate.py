@@ -1,6 +1,17 @@
 """Combine many visits into flux calibration factors, and write the pipeline's photom and apcorr reference files."""
 
-HELP = "calibration factors and reference files from many visits"
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stdatamodels.jwst import datamodels
+
+from niriss_eestep.calibration.step import CalibrateVisitsStep
+from niriss_eestep.errors import ParameterError, ProductError, reading
+from niriss_eestep.products.files import write_atomically
+from niriss_eestep.reference.guards import check_fits
+from niriss_eestep.report.calibration import calibration_html, figures_of, verdict
 
 #: arguments that are the step's parameters
 PARAMETERS = (
@@ -9,51 +20,13 @@ PARAMETERS = (
 )
 
 
-def configure(parser):
-    """Add the arguments of ``niriss-ee calibrate``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
-    add = parser.add_argument
-    add("visits", nargs="*", metavar="FILE", help="*_absflux.asdf products, or a table of visits (*.ecsv)")
-    add("--output-dir", default=".", metavar="DIR", help="made where it does not exist (default: here)")
-    add = parser.add_argument_group("combination").add_argument
-    add("--reference-subarray", metavar="NAME", help="for which the factors hold (default: FULL where it was used)")
-    add("--keep-all", action="store_true", help="leave out no visit as an outlier")
-    text = "photom files to compare with; two and no visits: the first with the others"
-    add("--compare", metavar="PHOTOM", nargs="+", default=[], help=text)
-    add("--figures", choices=("png", "svg", "pdf"), help="write the figures as files, too")
-    add("--convention", choices=("band", "mono"), default="band", help="F_nu of the photom file")
-    add("--fill-missing", action="store_true", help="take filters without visits from August 2022")
-    add = parser.add_argument_group("aperture corrections").add_argument
-    add("--psfee", metavar="PATH", help="encircled energy of the PSF (default: the packaged one)")
-    text = "splice these *_eecombined.asdf products with it, write the result and take the apertures from it"
-    add("--observed-ee", nargs="+", default=[], metavar="EECOMBINED", help=text)
-    add("--join-radius", type=float, metavar="PIX", help="where to splice (default: by signal-to-noise)")
-    sky = {"type": float, "nargs": 2, "default": (30.0, 40.0), "metavar": ("IN", "OUT")}
-    add("--sky-annulus", **sky, help="[pix] (default 30 40)")
-    add = parser.add_argument_group("reference files").add_argument
-    add("--author", default="niriss_eestep", help="AUTHOR of the reference files")
-    add("--pedigree", help="PEDIGREE (default: INFLIGHT and the dates of the visits)")
-    add("--useafter", metavar="DATE", help="USEAFTER (default: the date of the first visit)")
-
-
-def run(args):
+def run(args: Namespace) -> None:
     """Run ``niriss-ee calibrate``.
 
     Parameters
     ----------
     args : argparse.Namespace
     """
-    from pathlib import Path
-
-    from niriss_eestep.calibration.step import CalibrateVisitsStep
-    from niriss_eestep.errors import ParameterError
-    from niriss_eestep.products.files import write_atomically
-    from niriss_eestep.report.calibration import calibration_html, figures_of
-
     if not args.visits and len(args.compare) > 1:
         print("\n".join(map(_compared, compare([], args.compare))))
         return
@@ -62,9 +35,9 @@ def run(args):
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ParameterError(f"--output-dir {directory}: {error.strerror or error}") from error
-    sky_inner, sky_outer = args.sky_annulus
     given = {name: getattr(args, name) for name in PARAMETERS}
-    step = CalibrateVisitsStep(**given, sky_inner=sky_inner, sky_outer=sky_outer, output_dir=str(directory))
+    given |= dict(zip(("sky_inner", "sky_outer"), args.sky_annulus, strict=True))
+    step: Any = CalibrateVisitsStep(**given, output_dir=str(directory))
     if args.psfee:
         step.override_psfee = args.psfee
     models = step.calibrate(args.visits)
@@ -86,7 +59,7 @@ def run(args):
     print("\n".join(f"wrote {path}" for path in written))
 
 
-def compare(models, paths):
+def compare(models: Sequence[Any], paths: Sequence[str]) -> list[dict[str, Any]]:
     """Compare the new PHOTMJSR with those of photom files.
 
     Parameters
@@ -106,13 +79,6 @@ def compare(models, paths):
     ProductError
         Where a file is no photom file.
     """
-    from pathlib import Path
-
-    from stdatamodels.jwst import datamodels
-
-    from niriss_eestep.errors import ProductError, reading
-    from niriss_eestep.reference.guards import check_fits
-
     tables = {}
     for path in paths:
         check_fits(Path(path), "photom file", ProductError)
@@ -120,18 +86,18 @@ def compare(models, paths):
             if "photmjsr" not in getattr(getattr(model, "phot_table", None), "names", ()):
                 raise ProductError(f"--compare {path}: no table of PHOTMJSR in it")
             tables[path] = _factors(model)
-    new = next((_factors(model) for model in models if model.meta.reftype == "PHOTOM"), None)
-    if new is None and len(paths) > 1:
+    new = next((_factors(model) for model in models if model.meta.reftype == "PHOTOM"), {})
+    if not new and len(paths) > 1:
         new = tables.pop(paths[0])
     return [
         {"file": path, "filter": name, "new": new[name], "old": old[name], "percent": 100 * (new[name] / old[name] - 1)}
         for path, old in tables.items()
-        for name in new or ()
+        for name in new
         if name in old
     ]
 
 
-def _factors(model):
+def _factors(model: Any) -> dict[str, float]:
     """PHOTMJSR of a photom file by science filter, and whatever else tells its rows."""
     table = model.phot_table
     kinds = [name for name in table.dtype.names if table[name].dtype.kind in "SU"]
@@ -140,14 +106,12 @@ def _factors(model):
     return dict(zip(names, map(float, table["photmjsr"]), strict=True))
 
 
-def _compared(row):
+def _compared(row: dict[str, Any]) -> str:
     return f"{row['file']}: {row['filter']} PHOTMJSR {row['new']:.5f} against {row['old']:.5f}, {row['percent']:+.2f} %"
 
 
-def _lines(tables, calibration):
+def _lines(tables: dict[str, Any], calibration: Any) -> list[str]:
     """Return the result as text: factors, effects that are claimed, what is not constrained."""
-    from niriss_eestep.report.calibration import verdict
-
     lines = [f"{'filter':9}{'factor':>9}{'+-':>9}{'visits':>8}{'stars':>7}{'scatter':>9}"]
     for row in tables["calibration"]:
         scatter = f"{100 * row['scatter']:8.2f}%" if row["scatter"] == row["scatter"] else f"{'-':>9}"

@@ -1,14 +1,25 @@
-"""Simulate a standard-star program, run the pipeline on it, and compare what it finds with the truth.
+"""Simulate a standard-star program, run the pipeline on it, and compare what it finds with the truth."""
 
-The program: a 42,000 K white dwarf through the 12 filters, subarray SUB128, two dithers, noise with 1/f noise and
-inter-pixel capacitance, pixels that are not square, 15 NaN pixels in each exposure.
-"""
-
+import shlex
+import shutil
+import time
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from niriss_eestep.commands.arguments import count
+import numpy as np
+from astropy.table import Table
 
-HELP = "simulate a program, calibrate it, show the result"
+from niriss_eestep import FluxCalPipeline
+from niriss_eestep import products as product_io
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.pipeline.progress import progress
+from niriss_eestep.simulate.program import Program, combinations, simulate_program
+from niriss_eestep.simulate.scene import Blemishes
+from niriss_eestep.simulate.switches import REAL
 
 #: Ratios of measured to injected rates beyond this make the demo fail.
 TOLERANCE = 0.01
@@ -17,26 +28,7 @@ _MARKER = ".niriss_ee_demo"
 _LOG = "niriss_fluxcal.log"
 
 
-def configure(parser):
-    """Add the arguments of `niriss-ee demo`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Of this command.
-    """
-    parser.add_argument(
-        "directory",
-        type=Path,
-        nargs="?",
-        default=Path("niriss_ee_demo"),
-        metavar="DIR",
-        help="new or empty directory, or one of an earlier demo, which is replaced (default niriss_ee_demo)",
-    )
-    parser.add_argument("--seed", type=count, default=1, metavar="N", help="of the simulation (default 1)")
-
-
-def run(args):
+def run(args: Namespace) -> int:
     """Simulate, calibrate, compare.
 
     Parameters
@@ -49,16 +41,21 @@ def run(args):
     int
         0 where every ratio is within 1 % of 1.
     """
-    import time
-
-    started = time.monotonic()
-    directory = args.directory
+    started, directory = time.monotonic(), args.directory
     prepare_directory(directory)
-    truth, association = _simulate(directory, args.seed)
-    products = directory / "products"
-    rows = compare(truth, _calibrate(directory, association, products, truth))
+    exposures, products = directory / "exposures", directory / "products"
+    groups = combinations(list(FILTERS), ["SUB128"])
+    program = Program(groups, blemishes=Blemishes(nan=15), effects=REAL, seed=args.seed)
+    truth = simulate_program(exposures, program, progress=partial(progress, desc="simulate"))
+    (association,) = write_associations(find_exposures(exposures)[0], exposures)
+    rows = compare(truth, _calibrate(directory, association, exposures / truth.meta["spectrum"]))
     print("\n" + as_text(rows) + "\n")
-    _print_places(directory, products, association)
+    print(f"exposures: {exposures} (association {association.name}, truth truth.ecsv)")
+    number = len(list(products.glob("*.asdf")))
+    print(f"products:  {products} ({number} files; read one with niriss-ee show FILE)")
+    for path in sorted(products.glob("*.html")):
+        print(f"report:    {path}")
+    print(f"log:       {directory / _LOG}")
     print(f"{time.monotonic() - started:.0f} s")
     failed = beyond_tolerance(rows)
     if failed:
@@ -69,7 +66,7 @@ def run(args):
     return 0
 
 
-def prepare_directory(directory):
+def prepare_directory(directory: Path) -> None:
     """Make the directory, or empty the one of an earlier demo.
 
     Parameters
@@ -82,10 +79,6 @@ def prepare_directory(directory):
     ParameterError
         It is not a directory, or holds what no demo wrote.
     """
-    import shutil
-
-    from niriss_eestep.errors import ParameterError
-
     if directory.exists() and not directory.is_dir():
         raise ParameterError(f"{directory} is not a directory; name another one")
     if directory.is_dir() and any(directory.iterdir()):
@@ -93,15 +86,12 @@ def prepare_directory(directory):
             raise ParameterError(f"{directory} is not empty and no earlier demo made it; name another directory")
         for name in ("exposures", "products"):
             shutil.rmtree(directory / name, ignore_errors=True)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / _MARKER).touch()
-        (directory / "products").mkdir()
-    except OSError as error:
-        raise ParameterError(f"{directory}: cannot be written ({error})") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MARKER).touch()
+    (directory / "products").mkdir()
 
 
-def compare(truth, result):
+def compare(truth: Table, result: Any) -> list[dict[str, Any]]:
     """Put measured beside injected rates.
 
     Parameters
@@ -131,7 +121,7 @@ def compare(truth, result):
     return rows
 
 
-def beyond_tolerance(rows):
+def beyond_tolerance(rows: list[dict[str, Any]]) -> list[str]:
     """Name the filters whose measured rate is not the injected one.
 
     Parameters
@@ -147,7 +137,7 @@ def beyond_tolerance(rows):
     return [row["filter"] for row in rows if not abs(row["ratio"] - 1) <= TOLERANCE]
 
 
-def as_text(rows):
+def as_text(rows: list[dict[str, Any]]) -> str:
     """Set the comparison as text.
 
     Parameters
@@ -172,56 +162,13 @@ def as_text(rows):
     return "\n".join(lines)
 
 
-def _simulate(directory, seed):
-    from functools import partial
-
-    from niriss_eestep.exposures.associations import find_exposures, write_associations
-    from niriss_eestep.instrument import FILTERS
-    from niriss_eestep.pipeline.progress import progress
-    from niriss_eestep.simulate.program import Program, combinations, simulate_program
-    from niriss_eestep.simulate.scene import Blemishes
-    from niriss_eestep.simulate.switches import REAL
-
-    groups = combinations(list(FILTERS), ["SUB128"])
-    program = Program(groups, n_dithers=2, blemishes=Blemishes(nan=15), effects=REAL, seed=seed)
-
-    truth = simulate_program(directory / "exposures", program, progress=partial(progress, desc="simulate"))
-    exposures, _ = find_exposures(directory / "exposures")
-    (association,) = write_associations(exposures, directory / "exposures")
-    return truth, association
-
-
-def _calibrate(directory, association, products, truth):
-    """Run the pipeline as a user would, its log lines in a file."""
-    import shlex
-
-    import numpy as np
-
-    from niriss_eestep import FluxCalPipeline
-    from niriss_eestep import products as product_io
-
-    arguments = _pipeline_arguments(association, products, directory / "exposures" / truth.meta["spectrum"])
+def _calibrate(directory: Path, association: Path, spectrum: Path) -> Any:
+    """Run the pipeline as a user would, its log lines in a file; its table of absolute fluxes."""
+    products = directory / "products"
+    arguments = ["niriss_fluxcal", str(association), f"--output_dir={products}", "--save_report=True"]
+    arguments.append(f"--steps.abs_flux.override_stdspec={spectrum}")
     print(shlex.join(["strun", *arguments]), flush=True)
     FluxCalPipeline.from_cmdline([*arguments, f"--log-file={directory / _LOG}", "--log-stream=null"])
     (path,) = products.glob("*_absflux.asdf")
     with product_io.open(path) as model:
         return np.array(model.table)
-
-
-def _pipeline_arguments(association, products, spectrum):
-    return [
-        "niriss_fluxcal",
-        str(association),
-        f"--output_dir={products}",
-        "--save_report=True",
-        f"--steps.abs_flux.override_stdspec={spectrum}",
-    ]
-
-
-def _print_places(directory, products, association):
-    number = len(list(products.glob("*.asdf")))
-    print(f"exposures: {association.parent} (association {association.name}, truth truth.ecsv)")
-    print(f"products:  {products} ({number} files; read one with niriss-ee show FILE)")
-    for path in sorted(products.glob("*.html")):
-        print(f"report:    {path}")
-    print(f"log:       {directory / _LOG}")

@@ -1,46 +1,47 @@
 """Print what a standard star should give in each imaging filter: electron rate, flux density, zero points."""
 
-HELP = "expected electron rates of a standard star"
+from argparse import Namespace
+from collections.abc import Sequence
+from math import log10
+from pathlib import Path
+from typing import Any
+
+from astropy.table import Table
+
+from niriss_eestep.errors import ParameterError
+from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, predicted_photmjsr, zeropoint_vega
+from niriss_eestep.instrument import COLLECTING_AREA, FILTERS, GAIN, PIXEL_SOLID_ANGLE
+from niriss_eestep.reference import Throughput, load_spectrum, load_throughput
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
+
+_RATE = "expected_electron_rate"
+_UNITS = {"pivot": "micron", "expected_count_rate": "DN / s", "fnu_band": "Jy", "fnu_mono": "Jy"}
+_UNITS |= dict.fromkeys((_RATE, f"{_RATE}_err", f"{_RATE}_err_stat", f"{_RATE}_err_sys"), "electron / s")
+_UNITS |= dict.fromkeys(("ab_mag", "zeropoint_ab", "zeropoint_ab_electron", "vega_mag", "zeropoint_vega"), "mag")
+_UNITS |= dict.fromkeys(("photmjsr", "photmjsr_2022"), "MJy s / (DN sr)")
 
 
-def configure(parser):
-    """Add the arguments of ``niriss-ee expect``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
-    parser.add_argument(
-        "star", metavar="STAR_OR_FILE", help="a CALSPEC FITS file, or the name of a star in $PYSYN_CDBS/calspec"
-    )
-    parser.add_argument("--output", metavar="FILE.ecsv", help="write all columns as ECSV")
-    parser.add_argument(
-        "--throughput",
-        metavar="PATH",
-        help="ASDF or ECSV file, or directory of synphot FITS files (default: $NIS_SYNPHOT, else the packaged curves)",
-    )
-    parser.add_argument("--vega", metavar="FILE", help="spectrum of Vega, for Vega magnitudes and zero points")
-
-
-def run(args):
+def run(args: Namespace) -> None:
     """Run ``niriss-ee expect``.
 
     Parameters
     ----------
     args : argparse.Namespace
     """
-    from niriss_eestep.reference import load_spectrum, load_throughput
-
     throughput = load_throughput(args.throughput)
     vega = load_spectrum(args.vega) if args.vega else None
-    table, notes = expectation_table(_spectra(args.star), throughput, vega=vega)
+    is_file = args.star.lower().endswith((".fits", ".fits.gz")) or Path(args.star).is_file()
+    spectra = [Path(args.star)] if is_file else find_spectrum_files(args.star)
+    table, notes = expectation_table(spectra, throughput, vega=vega)
     if args.output:
         _write(table, args.output)
     print(f"{table.meta['target']}: spectrum {table.meta['spectrum']}, throughput {throughput.name}")
     print("\n".join([_as_text(table), *notes]))
 
 
-def expectation_table(spectra, throughput, *, vega=None):
+def expectation_table(
+    spectra: Sequence[Path], throughput: Throughput, *, vega: StandardSpectrum | None = None
+) -> tuple[Table, list[str]]:
     """Return what a star should give in each filter of a throughput.
 
     Parameters
@@ -63,15 +64,13 @@ def expectation_table(spectra, throughput, *, vega=None):
     ReferenceDataError
         Where no spectrum covers a filter.
     """
-    from astropy.table import Table
-
-    from niriss_eestep.reference.stdspec import expected_of_first
-
-    found = {name: expected_of_first(spectra, *throughput.curve(name), name) for name in throughput.filters}
+    found = {}
+    for name in throughput.filters:
+        wavelength, pce = throughput.curve(name)
+        found[name] = expected_of_first(spectra, wavelength, pce, name)
     table = Table(rows=[_row(expected, throughput, name, vega) for name, (_, expected, _) in found.items()])
-    for name, unit in _units().items():
-        if name in table.colnames:
-            table[name].unit = unit
+    for name in table.colnames:
+        table[name].unit = _UNITS.get(name)
     table.meta = {
         "target": next(iter(found.values()))[0].name,
         "spectrum": ", ".join(dict.fromkeys(spectrum.meta["file"] for spectrum, _, _ in found.values())),
@@ -80,75 +79,33 @@ def expectation_table(spectra, throughput, *, vega=None):
         "zero_points": "zeropoint_ab, zeropoint_vega: magnitude of 1 DN/s; zeropoint_ab_electron: of 1 e-/s",
         "fnu": "fnu_band: photon-weighted mean over the band; fnu_mono: the star's own at the pivot wavelength",
         "photmjsr": "predicted from the throughput, with the gain and the pixel area below; compare photmjsr_2022",
-    } | _constants()
+    }
+    table.meta |= {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN}
+    table.meta |= {"pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
     return table, [f"{name}: {note}" for name, (_, _, notes) in found.items() for note in notes]
 
 
-def _row(expected, throughput, name, vega):
+def _row(expected: ExpectedRate, throughput: Throughput, name: str, vega: StandardSpectrum | None) -> dict[str, Any]:
     """Return a filter's row."""
-    from math import log10
-
-    from niriss_eestep.flux.synthetic import predicted_photmjsr, zeropoint_vega
-    from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
-
     wavelength, pce = throughput.curve(name)
     per_dn = 2.5 * log10(GAIN)  # 1 DN/s is brighter than 1 e-/s
-    row = {
-        "filter": name,
-        "pupil": FILTERS[name].header_pupil if name in FILTERS else "",
-        "pivot": expected.pivot,
-        "expected_electron_rate": expected.electron_rate,
-        "expected_electron_rate_err": expected.electron_rate_err,
-        "expected_electron_rate_err_stat": expected.electron_rate_err_stat,
-        "expected_electron_rate_err_sys": expected.electron_rate_err_sys,
-        "expected_count_rate": expected.electron_rate / GAIN,
-        "fnu_band": expected.fnu_band,
-        "fnu_mono": expected.fnu_mono,
-        "ab_mag": expected.ab_mag,
-        "zeropoint_ab": expected.zeropoint_ab - per_dn,
-        "zeropoint_ab_electron": expected.zeropoint_ab,
-        "photmjsr": predicted_photmjsr(wavelength, pce, gain=GAIN, pixel_solid_angle=PIXEL_SOLID_ANGLE),
-        "photmjsr_2022": FILTERS[name].photmjsr if name in FILTERS else float("nan"),
-    }
+    facts = FILTERS.get(name)
+    row = {"filter": name, "pupil": facts.header_pupil if facts else "", "pivot": expected.pivot}
+    terms = ("electron_rate", "electron_rate_err", "electron_rate_err_stat", "electron_rate_err_sys")
+    row |= {f"expected_{term}": getattr(expected, term) for term in terms}
+    row |= {"expected_count_rate": expected.electron_rate / GAIN}
+    row |= {"fnu_band": expected.fnu_band, "fnu_mono": expected.fnu_mono, "ab_mag": expected.ab_mag}
+    row |= {"zeropoint_ab": expected.zeropoint_ab - per_dn, "zeropoint_ab_electron": expected.zeropoint_ab}
+    row |= {"photmjsr": predicted_photmjsr(wavelength, pce, gain=GAIN, pixel_solid_angle=PIXEL_SOLID_ANGLE)}
+    row |= {"photmjsr_2022": facts.photmjsr if facts else float("nan")}
     if vega is not None:
         zeropoint = zeropoint_vega(vega, wavelength, pce, name=name)
-        row["vega_mag"] = zeropoint - 2.5 * log10(expected.electron_rate)
-        row["zeropoint_vega"] = zeropoint - per_dn
+        row |= {"vega_mag": zeropoint - 2.5 * log10(expected.electron_rate), "zeropoint_vega": zeropoint - per_dn}
     return row
 
 
-def _units():
-    """Return the units of the columns that have one."""
-    from astropy import units as u
-
-    rates = [f"expected_electron_rate{term}" for term in ("", "_err", "_err_stat", "_err_sys")]
-    magnitudes = ("ab_mag", "zeropoint_ab", "zeropoint_ab_electron", "vega_mag", "zeropoint_vega")
-    units = {"pivot": u.micron, "expected_count_rate": u.DN / u.s} | dict.fromkeys(rates, u.electron / u.s)
-    units |= dict.fromkeys(("fnu_band", "fnu_mono"), u.Jy) | dict.fromkeys(magnitudes, u.mag)
-    return units | dict.fromkeys(("photmjsr", "photmjsr_2022"), u.MJy / u.sr / (u.DN / u.s))
-
-
-def _constants():
-    """Return the constants that the table goes with."""
-    from niriss_eestep.instrument import COLLECTING_AREA, GAIN, PIXEL_SOLID_ANGLE
-
-    return {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN, "pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
-
-
-def _spectra(star):
-    """Return the spectrum file that was given, or those of a star by name."""
-    from pathlib import Path
-
-    from niriss_eestep.reference.stdspec import find_spectrum_files
-
-    looks_like_a_file = star.lower().endswith((".fits", ".fits.gz")) or Path(star).is_file()
-    return [star] if looks_like_a_file else find_spectrum_files(star)
-
-
-def _write(table, output):
+def _write(table: Table, output: str) -> None:
     """Write the table, or say why not."""
-    from niriss_eestep.errors import ParameterError
-
     if not output.lower().endswith(".ecsv"):
         raise ParameterError(f"--output {output}: the table is written as ECSV; give a name that ends in .ecsv")
     try:
@@ -157,7 +114,7 @@ def _write(table, output):
         raise ParameterError(f"--output {output}: cannot be written ({error})") from error
 
 
-def _as_text(table):
+def _as_text(table: Table) -> str:
     """Return the main columns as text, one line per filter."""
     header = f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
     units = f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
@@ -166,10 +123,7 @@ def _as_text(table):
         header, units = f"{header}{'Vega':>9}{'zp Vega':>9}", f"{units}{'mag':>9}{'1 DN/s':>9}"
     lines = [header, units]
     for row in table:
-        lines.append(
-            f"{row['filter']:8}{row['pivot']:8.4f}{row['expected_electron_rate']:12.4e}"
-            f"{row['expected_electron_rate_err']:10.1e}{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}"
-            f"{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
-            + (f"{row['vega_mag']:9.3f}{row['zeropoint_vega']:9.3f}" if vega else "")
-        )
+        line = f"{row['filter']:8}{row['pivot']:8.4f}{row[_RATE]:12.4e}{row[f'{_RATE}_err']:10.1e}"
+        line += f"{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
+        lines.append(line + (f"{row['vega_mag']:9.3f}{row['zeropoint_vega']:9.3f}" if vega else ""))
     return "\n".join(lines)

@@ -1,33 +1,16 @@
 """Write an HTML report of absolute-flux products that have been saved."""
 
-HELP = "write an HTML report of absolute-flux products"
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+
+from niriss_eestep.errors import OutputError, ProductError, printable
+from niriss_eestep.pipeline.progress import progress
+from niriss_eestep.report.page import write_report
 
 
-def configure(parser):
-    """Declare the arguments.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
-    from pathlib import Path
-
-    parser.add_argument(
-        "products",
-        nargs="+",
-        type=Path,
-        metavar="PRODUCT",
-        help="a *_absflux.asdf file, or a directory of them; the other products of the run are looked for beside it",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=Path,
-        metavar="DIR",
-        help="where to write; made where it does not exist (default: beside the product)",
-    )
-
-
-def run(args):
+def run(args: Namespace) -> int:
     """Write the reports.
 
     Parameters
@@ -39,12 +22,6 @@ def run(args):
     int
         1 where a report could not be written; the others are.
     """
-    import sys
-
-    from niriss_eestep.errors import OutputError, ProductError, printable
-    from niriss_eestep.pipeline.progress import progress
-    from niriss_eestep.report.page import write_report
-
     if args.output_dir is not None:
         try:
             args.output_dir.mkdir(parents=True, exist_ok=True)
@@ -62,10 +39,8 @@ def run(args):
     return failed
 
 
-def _products(paths):
+def _products(paths: Iterable[Path]) -> list[Path]:
     """Files that are named, and the absolute-flux products of the directories that are."""
-    from niriss_eestep.errors import ProductError
-
     found = []
     for path in paths:
         inside = sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]

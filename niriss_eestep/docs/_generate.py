@@ -99,13 +99,9 @@ def products():
 
 def commands():
     """Give every command with its help line."""
-    from importlib import import_module
+    from niriss_eestep.commands.arguments import COMMANDS
 
-    from niriss_eestep.cli import COMMANDS
-
-    rows = [
-        f"| `niriss-ee {name}` | {_cell(import_module(f'niriss_eestep.commands.{name}').HELP)} |" for name in COMMANDS
-    ]
+    rows = [f"| `niriss-ee {name}` | {_cell(text)} |" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["| command | does |", "|---|---|", *rows])
 
 

@@ -1,6 +1,6 @@
 """How accurate the photometry is: simulated stars of known rate, measured as the pipeline does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -375,15 +375,3 @@ def centring_effect(psf: PSF, radius: Array, *, offset: float = 0.1, n_phases: i
             weights = aperture_weights(shape, x + offset * np.cos(angle), y + offset * np.sin(angle), radius)
             changes.append(np.sum(weights * image, axis=(1, 2)) / centred - 1)
     return np.sqrt(np.mean(np.square(changes), axis=0))
-
-
-def filter_psfs() -> Mapping[str, PSF]:
-    """PSFs that come with the package.
-
-    Returns
-    -------
-    mapping of str to PSFImage
-    """
-    from niriss_eestep.reference import load_psf_images
-
-    return load_psf_images()

@@ -10,6 +10,7 @@ from stdatamodels.jwst import datamodels
 
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.commands import calibrate
+from niriss_eestep.commands.arguments import COMMANDS
 from niriss_eestep.errors import NirissEEError, ProductError
 from niriss_eestep.instrument import GAIN, PIXEL_SOLID_ANGLE
 from niriss_eestep.products import save_product
@@ -20,7 +21,7 @@ MJD = 59800.3
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    calibrate.configure(parser)
+    COMMANDS["calibrate"][0](parser)
     return calibrate.run(parser.parse_args([str(argument) for argument in arguments]))
 
 

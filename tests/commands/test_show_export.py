@@ -11,13 +11,14 @@ import pytest
 from astropy.table import Table
 
 from niriss_eestep.commands import export, show
+from niriss_eestep.commands.arguments import COMMANDS
 from niriss_eestep.errors import NirissEEError, ProductError
 from niriss_eestep.products.convert import abs_flux_model
 
 
 def _run(command, *arguments):
-    parser = argparse.ArgumentParser(description=command.__doc__)
-    command.configure(parser)
+    parser = argparse.ArgumentParser()
+    COMMANDS[command.__name__.rpartition(".")[2]][0](parser)
     return command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 

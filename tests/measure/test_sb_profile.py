@@ -12,8 +12,8 @@ from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.measure.star_model import PSFModel, locate_star
+from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate.scene import GaussianPSF
-from niriss_eestep.validate.accuracy import filter_psfs
 
 RADII = (5, 9, 13, 17, 21, 25)
 GAIN = 1.61
@@ -21,7 +21,7 @@ GAIN = 1.61
 
 @cache
 def psf(name):
-    return filter_psfs()[name]
+    return load_psf_images()[name]
 
 
 def star(image, variance, x, y, bad=None):
@@ -185,7 +185,7 @@ def test_a_dead_pixel_does_no_harm():
 
 @pytest.mark.parametrize(("distance", "value"), [(11, 1e15), (11, -1e15), (29, 1e27), (24, 1e4)])
 def test_a_pixel_that_no_star_explains_is_bad(distance, value):
-    render = filter_psfs()["F200W"].render
+    render = load_psf_images()["F200W"].render
     image = 0.5 + 1e4 * render(40.0, 40.0, (81, 81))
     variance = np.full(image.shape, 0.03) + image / 1000
     clean = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
@@ -196,7 +196,7 @@ def test_a_pixel_that_no_star_explains_is_bad(distance, value):
 
 
 def test_a_saturated_core_has_its_centre_from_the_model():
-    render = filter_psfs()["F480M"].render
+    render = load_psf_images()["F480M"].render
     image = 0.5 + 2e5 * render(39.63, 39.76, (81, 81))
     bad = image >= np.sort(image.ravel())[-15]  # what is left settles nowhere: one place in 64
     exposure = star(np.where(bad, np.nan, image), np.full(image.shape, 0.03) + image / 1000, 40.5, 40.5, bad)

@@ -11,7 +11,7 @@ from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import measure_ee
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel
-from niriss_eestep.reference import load_psfee
+from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
 from niriss_eestep.validate.accuracy import (
@@ -20,12 +20,11 @@ from niriss_eestep.validate.accuracy import (
     case_errors,
     centring_effect,
     combine_exposures,
-    filter_psfs,
     noisy_group,
     pulls,
 )
 
-PSFS = filter_psfs()
+PSFS = load_psf_images()
 
 
 @pytest.mark.parametrize("subarray", ["SUB64", "SUB128"])
