@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -68,6 +68,8 @@ class Field:
         What is odd about the exposure as a whole.
     outside : str
         By the WCS the target is not on the image, and the first position is the nearest on it: what to say of it.
+    places : sequence of (float, float, str)
+        Where the header says that the target may be; see `niriss_eestep.exposures.wcs.target_positions`.
     """
 
     images: list[dict[str, np.ndarray]]
@@ -81,6 +83,7 @@ class Field:
     pixar_sr: float | None
     warnings: tuple[str, ...]
     outside: str = ""
+    places: Sequence[tuple[float, float, str]] = ()
 
 
 def bad_dq_mask(mnemonics):
@@ -247,9 +250,10 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     images = image_layers(name, model)
     ny, nx = images[0]["data"].shape
     wcs, told = image_wcs(name, model, (ny, nx))
-    outside, warnings = "", ()
+    outside, warnings, places = "", (), []
     if position is None:
-        x, y, warnings = _first_position(name, images[0], bad_dq, target_positions(meta, wcs))
+        places = target_positions(meta, wcs)
+        x, y, warnings = _first_position(name, images[0], bad_dq, places)
         if not _is_on(x, y, nx, ny):
             outside, warnings = warnings[0], ()
             x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
@@ -266,7 +270,7 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     if "dq" not in images[0] and "wht" not in images[0]:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
     by_gwcs = to_sky if how == "gwcs" else None
-    return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside)
+    return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside, places=places)
 
 
 def _is_on(x, y, nx, ny):
@@ -349,11 +353,10 @@ def bad_pixels(image, bad_dq, cut=...):
 
 def _first_position(name, image, bad_dq, positions):
     """First position of the star, and what is odd about it: the target's, else the brightest compact source's."""
-    data, bad = np.asarray(image["data"], dtype=float), partial(bad_pixels, image, bad_dq)
     if not positions:
-        x, y = find_star(data, bad())
+        x, y = find_star(np.asarray(image["data"], dtype=float), bad_pixels(image, bad_dq))
         return x, y, ("no WCS or target coordinates: the star is the brightest compact source",)
-    ny, nx = data.shape
+    ny, nx = image["data"].shape
     inside = [place for place in positions if _is_on(*place[:2], nx, ny)]
     if not inside:
         x, y, how = positions[0]
@@ -364,25 +367,31 @@ def _first_position(name, image, bad_dq, positions):
     if len(positions) == 1:
         return (*positions[0][:2], ())
     # of several positions where the target may be, the one where a star is; the header's own if both have one
-    own, light, bad = positions[0], [], bad()
-    for x, y, _ in inside:
+    own, found, bad = positions[0], [], bad_pixels(image, bad_dq)
+    data = np.where(bad, np.nan, np.asarray(image["data"], dtype=float))
+    for place in inside:
         try:
-            i, j = find_star(data, bad, near=(x, y), radius=SEARCH_RADIUS)
+            i, j = find_star(data, bad, near=place[:2], radius=SEARCH_RADIUS)
         except ExposureError:
-            light.append(0.0)
+            found.append((0.0, *place[:2], place))
             continue
-        around, box = (
-            np.where(bad, np.nan, data)[max(0, j - n) : j + n + 1, max(0, i - n) : i + n + 1] for n in (10, 1)
-        )
-        light.append(max(0.0, float(np.nanmean(box) - np.nanmedian(around))))
-    best = int(np.argmax(light))
-    if inside[0] is own and light[best] <= BRIGHTER * light[0]:
-        best = 0
-    x, y, how = inside[best]
-    if inside[best] is own:
-        return x, y, ()
+        around, box = (data[max(0, j - n) : j + n + 1, max(0, i - n) : i + n + 1] for n in (10, 1))
+        found.append((max(0.0, float(np.nanmean(box) - np.nanmedian(around))), i, j, place))
+    best = max(found, key=lambda source: source[0])
+    if inside[0] is own and best[0] <= BRIGHTER * found[0][0]:
+        best = found[0]
+    light, i, j, (x, y, how) = best
+    # the same source may stand near several of the positions
+    apart = [s for s in found if np.hypot(s[1] - i, s[2] - j) > SAME and light > 0 and s[0] >= light / BRIGHTER]
+    warnings = tuple(
+        f"two places for the star: a source is also at x={s[1]}, y={s[2]}, where {s[3][2]} puts it; set source_x and "
+        "source_y if that is the star"
+        for s in apart[:1]
+    )
+    if (x, y, how) == own:
+        return x, y, warnings
     log.info("%s: the star is at x=%.1f, y=%.1f: %s; not at x=%.1f, y=%.1f", name, x, y, how, *own[:2])
-    return x, y, (f"the star is not where {own[2]} and TARG_RA, TARG_DEC say, but where {how} puts it",)
+    return x, y, (f"the star is not where {own[2]} and TARG_RA, TARG_DEC say, but where {how} puts it", *warnings)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -492,7 +501,7 @@ def _response(meta, field, cut, flat_path, area_path):
     """
     rows, columns = cut
     start = columns.start + (meta.subarray.xstart or 1), rows.start + (meta.subarray.ystart or 1)
-    place = start, field.images[0]["data"][cut].shape
+    place = start, field.images[0]["data"][cut].shape, (meta.instrument.filter, meta.instrument.pupil)
     flat, err = (1.0, None) if flat_path is None else flat_region(flat_path, "a flat field", *place)
     area = field.images[0].get("area")
     if area is not None:
@@ -579,11 +588,26 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
         return _no_star(first, others, field.outside, expected)
     if star is first:
         return None
+    told = []
+    if expected is None:
+        # nothing tells of several which it is: the header's positions do, else the brightness
+        alike = [source for source in others if source.is_star and source.rate >= star.rate / BRIGHTER]
+        star, *rivals = sorted(alike, key=lambda s: (not _is_near(s, field.places), -s.rate))
+        if rivals:
+            told = [
+                f"no spectrum tells the star from the source at {_brightness(rivals[0], None)}: set PYSYN_CDBS or "
+                "override_stdspec, or source_x and source_y"
+            ]
     place = field.outside or (
         _brightness(first, expected) if first.is_significant else f"no star at x={first.x:.1f}, y={first.y:.1f}"
     )
-    told = f"{place}; the star is the one at {_brightness(star, expected)}"
-    return replace(field, x=star.x, y=star.y, warnings=(*field.warnings, told), outside="")
+    told = (f"{place}; the star is the one at {_brightness(star, expected)}", *told)
+    return replace(field, x=star.x, y=star.y, warnings=field.warnings + told, outside="")
+
+
+def _is_near(source, places):
+    """Whether a source is at one of the positions that the header gives."""
+    return any(np.hypot(source.x - x, source.y - y) < SEARCH_RADIUS for x, y, _ in places)
 
 
 def _mean(exposures):

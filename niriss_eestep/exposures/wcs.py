@@ -116,12 +116,12 @@ def _header_wcs(name, info):
     with_sip = "a_order" in keys and "b_order" in keys
     # one matrix: CDELT of 1 beside CD is what is left of an older one
     unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
-    header = Header({k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)})
-    for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
-        kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
-        header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
-        header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
     try:
+        header = Header({k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)})
+        for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
+            kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
+            header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
+            header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             wcs = WCS(header, naxis=2, fix=False)

@@ -401,3 +401,10 @@ class SBProfileStep(ExposureStep):
     """
 
     reference_file_types = ["gain", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
+
+    def get_ref_override(self, reference_file_type):
+        """Return the override of a reference, its own or, in the pipeline, that of the encircled energy."""
+        override = super().get_ref_override(reference_file_type)
+        if override is None and reference_file_type in self.reference_file_types and hasattr(self.parent, "abs_flux"):
+            return self.parent.ee_photometry.get_ref_override(reference_file_type)
+        return override

@@ -11,10 +11,15 @@ from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
 from niriss_eestep.reference.guards import check_fits, read_once
 
+Wheels = tuple[str | None, str | None]
+
+#: what a header says where a reference is for any value
+ANY = ("", "ANY", "N/A")
+
 
 @read_once
 def read_region(
-    path: Path, what: str, start: tuple[int, int], shape: tuple[int, int], names: tuple[str, ...] = ("SCI",)
+    path: Path, what: str, start: tuple[int, int], shape: tuple[int, int], wheels: Wheels, names: tuple[str, ...]
 ) -> dict[str, Array]:
     """Read a region of a reference's images.
 
@@ -28,6 +33,8 @@ def read_region(
         Column and row of the region's first pixel on the detector, one-indexed.
     shape : (int, int)
         Rows and columns.
+    wheels : (str or None, str or None)
+        FILTER and PUPIL that it must be for, where it says what it is for; None for any.
     names : tuple of str
         Extensions to read.
 
@@ -40,7 +47,7 @@ def read_region(
     Raises
     ------
     ReferenceDataError
-        If the file holds no such image.
+        If the file holds no such image, or is of another instrument, detector or filter.
     """
     check_fits(path, what)
     found = {}
@@ -49,6 +56,14 @@ def read_region(
         Path(path).open("rb") as file,
         fits.open(file, memmap=False, disable_image_compression=True) as hdus,
     ):
+        setup = zip(("INSTRUME", "DETECTOR", "FILTER", "PUPIL"), ("NIRISS", "NIS", *wheels), strict=True)
+        for keyword, wanted in setup:
+            # CRDS keeps the values of one that is for several in P_...
+            said = str(hdus[0].header.get(f"P_{keyword[:6]}") or hdus[0].header.get(keyword) or "").strip().upper()
+            if wanted is not None and said not in ANY and wanted not in said.split("|"):
+                raise ReferenceDataError(
+                    f"{path}: {what} of {keyword}={said}, where the exposure has {wanted}; give that of its own set-up"
+                )
         x, y = (first - (hdus[0].header.get(f"SUBSTRT{axis}") or 1) for axis, first in enumerate(start, start=1))
         part = slice(max(y, 0), max(y + shape[0], 0)), slice(max(x, 0), max(x + shape[1], 0))
         for name in names:
@@ -88,20 +103,22 @@ def mean_gain(path: str | Path, subarray: Any) -> float:
     """
     start = subarray.xstart or 1, subarray.ystart or 1
     shape = subarray.ysize or DETECTOR_SIZE, subarray.xsize or DETECTOR_SIZE
-    image = read_region(path, "a gain reference", start, shape)["SCI"]
+    image = read_region(path, "a gain reference", start, shape, (None, None), ("SCI",))["SCI"]
     good = image[np.isfinite(image) & (image > 0)]
     if good.size == 0:
         raise ReferenceDataError(f"{path}: no positive gain in the exposure's subarray")
     return float(np.median(good))
 
 
-def flat_region(path: str | Path, what: str, start: tuple[int, int], shape: tuple[int, int]) -> tuple[Array, Array]:
+def flat_region(
+    path: str | Path, what: str, start: tuple[int, int], shape: tuple[int, int], wheels: Wheels = (None, None)
+) -> tuple[Array, Array]:
     """Flat field, or pixel area, of a stamp.
 
     Parameters
     ----------
     path : str or Path
-    what, start, shape
+    what, start, shape, wheels
         As for `read_region`.
 
     Returns
@@ -113,9 +130,11 @@ def flat_region(path: str | Path, what: str, start: tuple[int, int], shape: tupl
     Raises
     ------
     ReferenceDataError
-        If the file does not hold the stamp's pixels.
+        If the file does not hold the stamp's pixels, or is of another filter.
     """
-    found = read_region(path, what, start, shape, ("SCI", "ERR", "DQ"))
+    # through the mask an exposure has the flat field of its filter
+    wheels = wheels[0], wheels[1] if wheels[1] != "NRM" else None
+    found = read_region(path, what, start, shape, wheels, ("SCI", "ERR", "DQ"))
     value = found["SCI"]
     if value.shape != shape:
         raise ReferenceDataError(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from niriss_eestep.errors import ExposureError
+from niriss_eestep.exposures.cut import Field, second_look
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.position import find_sources, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
@@ -159,3 +161,48 @@ def test_without_a_star_the_exposure_fails_for_ee_and_sb_and_says_why(visit, psf
     # a position that the user gives is not left for another
     with pytest.raises(ExposureError, match=r"no star at x=(1[5-9]|2[0-5])\."):
         SBProfileStep.call(str(rate), source_x=20, source_y=20)
+
+
+def test_without_a_spectrum_the_header_decides_between_stars_and_the_other_is_told(psf, ee):
+    """The coordinates point at empty sky; of two stars elsewhere the brighter is not where the header says."""
+    exposure = exposure_of(RATE * sum(s * psf.render(*p, (101, 101)) for p, s in (((30, 70), 1.0), ((70, 30), 2.0))))
+    field = Field([], 1, 57.0, 59.0, None, 0.0656, 1.0, False, None, (), places=[(57, 59, "gwcs"), (38, 80, "moved")])
+
+    def look(places, expected=None):
+        first = SimpleNamespace(x=57.0, y=59.0)
+        known = ee, expected
+        return second_look([exposure], first, replace(field, places=places), known, cut, is_given=False)
+
+    def cut(_, half_size):
+        return [exposure]
+
+    found = look(field.places)
+    assert (round(found.x), round(found.y)) == (37, 79)
+    assert "the star is the one at x=37" in found.warnings[0]
+    assert "no spectrum tells the star from the source at x=77.0, y=39.0" in found.warnings[1]
+    # nobody but the brightness says which, and that is told; a spectrum decides by itself
+    brightest = look(field.places[:1])
+    assert (round(brightest.x), round(brightest.y)) == (77, 39)
+    assert "no spectrum tells the star from the source at x=37.0, y=79.0" in brightest.warnings[1]
+    by_spectrum = look(field.places[:1], RATE)
+    assert (round(by_spectrum.x), round(by_spectrum.y)) == (37, 79)
+    assert len(by_spectrum.warnings) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*datfix")
+def test_two_stars_where_the_star_may_be_are_told(visit, psf):
+    """One where the header has the target, one where its proper motion puts it."""
+    rate, asn = visit
+    star = FluxCalPipeline.call(str(asn), save_results=False).table["count_rate"][0]
+    point(rate, 0, 0, lambda x, y, shape: 0.8 * star * psf.render(x + 15, y, shape))
+    with fits.open(rate, mode="update") as hdus:
+        header, wcs = hdus[0].header, WCS(hdus["SCI"].header)
+        x, y = (float(v) for v in wcs.all_world2pix(header["TARG_RA"], header["TARG_DEC"], 0))
+        ra, dec = (float(v) for v in wcs.all_pix2world(x + 15, y, 0))
+        years = (header["EXPMID"] - 51544.5) / 365.25
+        header["MU_RA"] = (ra - header["TARG_RA"]) * np.cos(np.deg2rad(dec)) * 3600 / years
+        header["MU_DEC"], header["MU_EPOCH"] = (dec - header["TARG_DEC"]) * 3600 / years, "2000.0"
+        header["PROP_RA"], header["PROP_DEC"] = header["TARG_RA"], header["TARG_DEC"]
+    found = FluxCalPipeline.call(str(asn), save_results=False)
+    assert found.exposures["x_center"][0] == pytest.approx(x, abs=1)
+    assert "two places for the star: a source is also at x=" in found.exposures["status"][0]

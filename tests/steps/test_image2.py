@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from jwst.pipeline import Image2Pipeline
 from photutils.aperture import CircularAperture
 from stdatamodels.jwst import datamodels
@@ -181,3 +182,47 @@ def test_a_flat_of_another_subarray_is_refused(simulate, image2_steps):
         model.save(path.parent / "elsewhere_flat.fits")
     with pytest.raises(ReferenceDataError, match=r"does not hold the \d+x\d+ pixels from x=\d+, y=\d+ of the detector"):
         EEPhotometryStep.call(str(path), configure_log=False, override_flat=str(path.parent / "elsewhere_flat.fits"))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("PUPIL", "F150W"), ("FILTER", "F277W"), ("DETECTOR", "NRCA1"), ("INSTRUME", "NIRCAM")]
+)
+def test_a_flat_of_another_set_up_is_refused(simulate, image2_steps, keyword, value):
+    """A flat that names none, or several with the exposure's, is taken."""
+    _, (path,) = simulate(seed=4)
+    target = str(path.parent / "other_flat.fits")
+    with datamodels.open(flat_of(image2_steps())["override_flat"]) as model:
+        model.save(target)
+    with fits.open(target, mode="update") as hdus:
+        hdus[0].header[keyword] = value
+    with pytest.raises(
+        ReferenceDataError, match=rf"other_flat\.fits: a flat field of {keyword}={value}, where the exposure"
+    ):
+        EEPhotometryStep.call(str(path), configure_log=False, override_flat=target)
+    with fits.open(target, mode="update") as hdus:
+        hdus[0].header[keyword] = "ANY"
+        hdus[0].header["P_PUPIL"] = f"F150W|{fits.getval(path, 'PUPIL')}|"
+    EEPhotometryStep.call(str(path), configure_log=False, override_flat=target)
+
+
+def test_in_the_pipeline_an_override_of_ee_serves_sb_too(seen_through, image2_steps):
+    rng = np.random.default_rng(3)
+    flat = rng.normal(1.0, 0.025, (64, 64)).astype(np.float32)
+    seen = seen_through(flat)
+    flat_path = flat_of(image2_steps(flat=flat))["override_flat"]
+    FluxCalPipeline.call(
+        str(seen),
+        configure_log=False,
+        output_dir=str(seen.parent),
+        steps={
+            "ee_photometry": {"override_flat": flat_path, "save_results": True},
+            "sb_profile": {"save_results": True},
+        },
+    )
+    from niriss_eestep.products.models import open as open_product
+
+    names = [
+        open_product(next(seen.parent.glob(f"*_{suffix}.asdf"))).meta.ref_file.flat.name
+        for suffix in ("eeprofile", "sbprofile")
+    ]
+    assert names == [flat_path, flat_path]

@@ -237,3 +237,27 @@ def test_variances_that_disagree_with_the_scatter_are_told(rate, tmp_path):
         status, _, found_err = measured(rewritten(rate, tmp_path / "c_rate.fits", change))
         assert f"VAR_POISSON is zero everywhere: {told}" in status
         assert found_err == pytest.approx(err, rel=0.02)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("keyword", ["crpix1", "crval2", "cdelt1", "pc1_1"])
+def test_a_keyword_of_the_wcs_without_a_value_is_told(rate, keyword, value):
+    """FITS knows no such value; a model in memory and an ASDF extension may have one."""
+    with datamodels.open(rate) as model:
+        setattr(model.meta.wcsinfo, keyword, value)
+        with pytest.raises(
+            ExposureError, match=r"a: the WCS keywords are not a valid WCS .*give source_x and source_y"
+        ):
+            star_field("a", model, bad_dq=1)
+
+
+def test_numbers_that_are_none_are_not_used(rate):
+    with datamodels.open(rate) as model:
+        field, target = star_field("a", model, bad_dq=1), model.meta.target
+        target.proper_motion_ra, target.proper_motion_dec, target.proposer_dec = np.nan, 0.1, np.nan
+        model.meta.exposure.mid_time = np.nan
+        model.meta.photometry.pixelarea_steradians = np.nan
+        again = star_field("a", model, bad_dq=1)
+        assert (again.x, again.y, again.warnings) == (field.x, field.y, ())
+        target.ra = np.nan
+        assert "no WCS or target coordinates" in star_field("a", model, bad_dq=1).warnings[0]
