@@ -43,7 +43,7 @@ class ProductModel(JwstDataModel):
         # of a tree, the base class would only merge the schema once more
         super().__init__(init, schema={"type": "object"} if isinstance(init, dict) else schema, **kwargs)
         self._schema = schema
-        self.__dict__.pop("_asdf", None)
+        self.__dict__["_asdf"] = None
         if filename is not None:
             self._instance["meta"]["filename"] = filename
 

@@ -1,18 +1,20 @@
 """Products in words, for terminals and notebooks."""
 
+from functools import partial
+
 import numpy as np
+from astropy.table import Column, Table
 
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.groups import error_terms, group_of, not_included, verdict
 from niriss_eestep.products.tables import in_digits
 
-# Columns of the absolute-flux table that a summary shows, each with the format of its numbers
-ABS_FLUX_COLUMNS = {
-    "target": "", "filter": "", "subarray": "", "n_measured": "d", "n_exposures": "d", "electron_rate": ".6g",
-    "electron_rate_err": ".2g", "expected_electron_rate": ".6g", "ratio": ".5f", "ratio_err": ".5f", "photmjsr": ".5g",
-    "photmjsr_err": ".2g", "zeropoint_ab": ".4f", "status": "",
-}  # fmt: skip
+# Columns of the absolute-flux table that a summary shows
+ABS_FLUX_COLUMNS = (
+    "target", "filter", "subarray", "n_measured", "n_exposures", "electron_rate", "electron_rate_err",
+    "expected_electron_rate", "ratio", "ratio_err", "photmjsr", "photmjsr_err", "zeropoint_ab", "status",
+)  # fmt: skip
 
 _COUNTED = {"table": "group", "exposures": "exposure"}
 
@@ -62,7 +64,7 @@ def summary(model):
     lines += ["", *(f"  {label:{width}}  {printable(value)}" for label, value in entries)] if entries else []
     if model.kind == "abs_flux":
         lines += ["", f"  {printable(verdict(model))}."]
-    lines += ["", *_columns(_table(model))]
+    lines += ["", *_table(model)]
     if model.kind == "abs_flux":
         lines += ["", *_budget(model)]
     return "\n".join(lines)
@@ -79,23 +81,20 @@ def _observation(model):
     meta = model.meta
     program = " ".join(filter(None, (meta.observation.program_number, meta.program.title)))
     date = " ".join(filter(None, (meta.observation.date, meta.observation.time)))
-    setup = [] if model.kind == "abs_flux" else [("observed", _setup(model))]
     wheels = f"FILTER {meta.instrument.filter}, PUPIL {meta.instrument.pupil}" if meta.instrument.filter else ""
-    return setup + [("wheels", "" if model.kind == "abs_flux" else wheels), ("program", program), ("date", date)]
+    setup = [] if model.kind == "abs_flux" else [("observed", _setup(model)), ("wheels", wheels)]
+    return [*setup, ("program", program), ("date", date)]
 
 
 def _measurement(model):
     """What was measured, apart from the arrays."""
-    record = model._instance["meta"].get(model.meta_key, {})
-    if model.meta_key in ("ee", "sb"):
-        return _star_entries(record) + (_core_entries(record) if model.meta_key == "ee" else [])
+    tree = model._instance
     if model.meta_key == "group":
-        tree = model._instance
         return [
-            ("exposure", f"{name}: {status}")
-            for name, status in zip(tree["exposure_names"], tree["exposure_status"], strict=True)
+            ("exposure", ": ".join(pair)) for pair in zip(tree["exposure_names"], tree["exposure_status"], strict=True)
         ]
-    return []
+    record = tree["meta"].get(model.meta_key, {})
+    return (_star_entries(record) if record else []) + (_core_entries(record) if model.meta_key == "ee" else [])
 
 
 def _star_entries(record):
@@ -138,41 +137,28 @@ def _origin(model):
 
 
 def _table(model):
-    """The numbers as columns of text: name, unit, cells."""
-    table = model.to_table()
+    """The numbers in columns."""
+    table = model.to_table().shown()
     details = ("inflation", f"{model.y_name}_err_formal")  # in the product and its tables, too much for a screen
-    profile = {name: ".6g" for name in table.colnames if name not in details}
-    formats = ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile
-    return [
-        (
-            name,
-            str(table[name].unit or ""),
-            [in_digits(printable(v) if s == "" else v, s) for v in _values(table[name])],
-        )
-        for name, s in formats.items()
-    ]
+    profile = [name for name in table.colnames if name not in details]
+    return _aligned(table[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile])
 
 
 def _budget(model):
     """The errors of the ratio by their origin, and what they leave out."""
-    terms, table = error_terms() | {"ratio_err": "all"}, model.table
-    names = [(name, "", [printable(value) for value in table[name]]) for name in ("target", "filter", "subarray")]
-    columns = [(label, "%", [f"{100 * value:.2g}" for value in table[name]]) for name, label in terms.items()]
+    table = Table(model.to_table()["target", "filter", "subarray"])
+    for name, label in (error_terms() | {"ratio_err": "all"}).items():
+        table[label] = Column(100 * model.table[name], unit="%", format=partial(in_digits, style=".2g"))
     missing = not_included(model)
     left_out = [f"  Not included: {', '.join(missing)}."] if missing else []
-    return ["  Error budget of the ratio", *_columns(names + columns), *left_out]
+    return ["  Error budget of the ratio", *_aligned(table), *left_out]
 
 
-def _values(column):
-    return np.asarray(getattr(column, "value", column)).tolist()
-
-
-def _columns(columns):
-    """Align columns of text: words to the left, numbers to the right."""
-    lines = [[] for _ in range(2 + max(len(cells) for _, _, cells in columns))]
-    for name, unit, cells in columns:
-        width = max(map(len, (name, unit, *cells)))
-        words = ABS_FLUX_COLUMNS.get(name) == ""
-        for line, cell in zip(lines, (name, unit, *cells), strict=True):
-            line.append(cell.ljust(width) if words else cell.rjust(width))
-    return ["  " + "  ".join(line).rstrip() for line in lines]
+def _aligned(table):
+    """Lines of a table: names, units, and the rows; words to the left, numbers to the right."""
+    columns = []
+    for column in table.itercols():
+        name, unit, _, *cells = map(str.strip, column.pformat(max_lines=-1, show_unit=True))
+        width, justify = max(map(len, (name, unit, *cells))), str.ljust if column.dtype.kind == "U" else str.rjust
+        columns.append([justify(cell, width) for cell in (name, unit, *cells)])
+    return ["  " + "  ".join(line).rstrip() for line in zip(*columns, strict=True)]

@@ -10,7 +10,7 @@ from astropy.table import Column, QTable, Table
 from astropy.units import Quantity, Unit
 
 from niriss_eestep.errors import ProductError, printable
-from niriss_eestep.products.columns import array_fields, merged_schema, table_fields
+from niriss_eestep.products.columns import array_fields, merged_schema, schema_url, table_fields
 from niriss_eestep.products.regions import ds9_regions
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
@@ -44,7 +44,8 @@ def in_digits(value, style):
 class ProductTable(QTable):
     """A table that is shown with the digits that matter, the ratio first, and written with all of them in its order."""
 
-    def _shown(self):
+    def shown(self):
+        """Give a plain table of it, as it is shown."""
         names = sorted(self.colnames, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
         shown = Table(self[names] if "ratio" in names else self)
         for name in shown.colnames:
@@ -54,13 +55,13 @@ class ProductTable(QTable):
         return shown
 
     def __str__(self):
-        return str(self._shown())
+        return str(self.shown())
 
     def __repr__(self):
-        return repr(self._shown())
+        return repr(self.shown())
 
     def _repr_html_(self):
-        return self._shown()._repr_html_()
+        return self.shown()._repr_html_()
 
 
 def product_table(model, name="table"):
@@ -87,6 +88,8 @@ def product_table(model, name="table"):
     table = ProductTable(meta=_metadata(model))
     for field, values in _columns(model, name):
         column = field.name if name == "table" else field.name.removeprefix("exposure_")
+        if values.dtype.kind == "U":
+            values = [printable(value) for value in values]
         table[column] = Quantity(values, field.unit) if field.unit else Column(values)
         table[column].info.description = field.description
     return table
@@ -156,16 +159,14 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
     if form == "ds9":
         return ds9_regions(model).encode()
     found = _rows(product_table(model, table), target=target, subarray=subarray)
-    for name in found.colnames:
-        if found[name].dtype.kind == "U":
-            found[name] = [printable(value) for value in found[name]]
     if form in _OLD:
         if columns or table != "table":
             raise ProductError(f"{form} has columns of its own")
         return _old_table(model, form, found)
-    if columns:
-        found = _selected(found, columns)
-    return FORMATS[form](found)
+    missing = [name for name in columns or () if name not in found.colnames]
+    if missing:
+        raise ProductError(f"no such column: {', '.join(missing)}; the table has {', '.join(found.colnames)}")
+    return FORMATS[form](found[list(columns)] if columns else found)
 
 
 def _rows(table, **wanted):
@@ -179,13 +180,6 @@ def _rows(table, **wanted):
         if not len(table):
             raise ProductError(f"no row has the {name} {value}")
     return table
-
-
-def _selected(table, columns):
-    missing = [name for name in columns if name not in table.colnames]
-    if missing:
-        raise ProductError(f"no such column: {', '.join(missing)}; the table has {', '.join(table.colnames)}")
-    return table[list(columns)]
 
 
 def _ecsv(table):
@@ -256,15 +250,11 @@ def _latex(table):
         wanted = [
             name for name in table.colnames if name.removesuffix("_err") not in table.colnames or name[-4:] != "_err"
         ]
-    lines = [[name.replace("_", r"\_") for name in wanted], [_latex_unit(table[name]) for name in wanted]]
-    lines += [[_latex_cell(row, name) for name in wanted] for row in table]
-    body = [" & ".join(line) + r" \\" for line in lines]
-    head = [rf"\begin{{tabular}}{{{'l' * len(wanted)}}}", r"\hline"]
-    return "\n".join([*head, *body[:2], r"\hline", *body[2:], r"\hline", r"\end{tabular}", ""]).encode()
-
-
-def _latex_unit(column):
-    return Unit(column.unit).to_string("latex_inline") if column.unit else ""
+    units = [Unit(table[name].unit).to_string("latex_inline") if table[name].unit else "" for name in wanted]
+    cells = {_latex_text(name): [_latex_cell(row, name) for row in table] for name in wanted}
+    style = {"tabletype": None, "units": dict(zip(cells, units, strict=True)), "col_align": "l" * len(wanted)}
+    style |= dict.fromkeys(("header_start", "header_end", "data_end"), r"\hline")
+    return _text(Table(cells), format="ascii.latex", latexdict=style)
 
 
 def _latex_cell(row, name):
@@ -303,43 +293,44 @@ def _text(table, **kwargs):
 def _old_table(model, form, found):
     makers = _OLD[form]
     if model.kind not in makers:
-        kinds = " or ".join(
-            merged_schema(f"{model.schema_url.rsplit('/', 1)[0]}/{kind}-1.0.0")["title"] for kind in makers
-        )
+        kinds = " or ".join(merged_schema(schema_url(kind))["title"] for kind in makers)
         raise ProductError(f"{model.meta.filename}: {form} is of another kind of product: {kinds}")
     table = Table()
-    for name, (style, values) in makers[model.kind](model, found).items():
+    for name, style, values in makers[model.kind](model, found):
         table[name] = values
         table[name].info.format = style
     return _text(table, format="ascii.fixed_width", delimiter=None)
 
 
-def _ee_radtab(model, _):
-    columns = {"Radius": ("6g", model.radius), "Rad_arcsec": ("10.4f", model.radius_arcsec)}
-    return columns | {"CountRate": ("12.4e", model.electron_rate), "errCountRate": ("12.4e", model.electron_rate_err)}
+def _radtab(model, _):
+    yield "Radius", "6g", model.radius
+    if model.kind == "ee_profile":
+        yield "Rad_arcsec", "10.4f", model.radius_arcsec
+        yield "CountRate", "12.4e", model.electron_rate
+        yield "errCountRate", "12.4e", model.electron_rate_err
+    else:
+        yield "SB", "11.5f", model.surface_brightness
+        yield "errSB", "11.5f", model.surface_brightness_err
 
 
-def _sb_radtab(model, _):
-    columns = {"Radius": ("6g", model.radius), "SB": ("11.5f", model.surface_brightness)}
-    return columns | {"errSB": ("11.5f", model.surface_brightness_err)}
-
-
-def _ee_avtab(model, _):
-    gain, style = model.meta.group.gain, "13.4e"
-    columns = {"Rad_Pix": ("7g", model.radius), "Arcsec": ("10.4f", model.radius * model.meta.group.pixel_scale)}
-    rows = zip(model.exposure_count_rate, model.exposure_count_rate_err, model.exposure_flag, strict=True)
-    for i, (rate, err, flag) in enumerate(rows):
-        columns |= {f"Flux{i}": (style, gain * rate), f"Fluxerr{i}": (style, gain * err), f"Flag{i}": ("5d", flag)}
-    columns |= {"avFlux": (style, gain * model.count_rate), "avFluxerr": (style, gain * model.count_rate_err)}
-    return columns | {"n_Good": ("5d", model.n_good)}
-
-
-def _sb_avtab(model, _):
-    columns, style = {"Rad_Pix": ("7g", model.radius)}, "10.5f"
-    rows = zip(model.exposure_surface_brightness, model.exposure_surface_brightness_err, strict=True)
-    for i, (value, err) in enumerate(rows):
-        columns |= {f"sb{i}": (style, value), f"sberr{i}": (style, err)}
-    return columns | {"av_sb": (style, model.surface_brightness), "av_sberr": (style, model.surface_brightness_err)}
+def _avtab(model, _):
+    yield "Rad_Pix", "7g", model.radius
+    is_ee = model.kind == "combined_ee"
+    if is_ee:
+        yield "Arcsec", "10.4f", model.radius * model.meta.group.pixel_scale
+    name, mean, style, scale = (
+        ("Flux", "avFlux", "13.4e", model.meta.group.gain) if is_ee else ("sb", "av_sb", "10.5f", 1)
+    )
+    values, errors = (scale * model[f"exposure_{model.y_name}{part}"] for part in ("", "_err"))
+    for i in range(len(values)):
+        yield f"{name}{i}", style, values[i]
+        yield f"{name}err{i}", style, errors[i]
+        if is_ee:
+            yield f"Flag{i}", "5d", model.exposure_flag[i]
+    yield mean, style, scale * model[model.y_name]
+    yield f"{mean}err", style, scale * model[f"{model.y_name}_err"]
+    if is_ee:
+        yield "n_Good", "5d", model.n_good
 
 
 def _totfluxes(_, found):
@@ -347,16 +338,14 @@ def _totfluxes(_, found):
         values = sorted(set(found[name].tolist()))
         if len(values) > 1:
             raise ProductError(f"totfluxes is of one {name}, choose --{name} from {', '.join(values)}")
-    return {
-        "Filter": ("", [name.lower() for name in found["filter"]]),
-        "CountRate": ("12.3e", found["electron_rate"].value),
-        "CountRateErr": ("12.3e", found["electron_rate_err"].value),
-    }
+    yield "Filter", "", [name.lower() for name in found["filter"]]
+    yield "CountRate", "12.3e", found["electron_rate"].value
+    yield "CountRateErr", "12.3e", found["electron_rate_err"].value
 
 
 _OLD = {
-    "radtab": {"ee_profile": _ee_radtab, "sb_profile": _sb_radtab},
-    "avtab": {"combined_ee": _ee_avtab, "combined_sb": _sb_avtab},
+    "radtab": dict.fromkeys(("ee_profile", "sb_profile"), _radtab),
+    "avtab": dict.fromkeys(("combined_ee", "combined_sb"), _avtab),
     "totfluxes": {"abs_flux": _totfluxes},
 }
 FORMATS = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "votable": _votable, "latex": _latex}
