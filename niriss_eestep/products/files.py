@@ -32,7 +32,7 @@ from niriss_eestep.products.columns import (
     fill_new_columns,
     load_asdf_plugins,
     schema_url,
-)
+)  # fmt: skip
 from niriss_eestep.products.provenance import SOFTWARE
 from niriss_eestep.reference.guards import read_asdf
 
@@ -72,16 +72,9 @@ def asdf_bytes(tree):
     buffer = io.BytesIO()
     buffer.write(COMMENTS)
     yaml.dump_all(
-        [TaggedDict(content, ROOT_TAG)],
-        stream=buffer,
-        Dumper=AsdfDumper,
-        explicit_start=True,
-        explicit_end=True,
-        version=(1, 1),
-        allow_unicode=True,
-        encoding="utf-8",
-        tags={"!": TAGS},
-    )
+        [TaggedDict(content, ROOT_TAG)], buffer, Dumper=AsdfDumper, version=(1, 1), tags={"!": TAGS}, encoding="utf-8",
+        explicit_start=True, explicit_end=True, allow_unicode=True,
+    )  # fmt: skip
     offsets = []
     for data in blocks:
         offsets.append(buffer.tell())
@@ -169,24 +162,19 @@ def _check_kind(path, tree, model_type):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
     if model_type not in (None, found, "ProductModel"):
         raise ProductError(f"{path}: holds {found}, expected {model_type}")
-    url = schema_url(KINDS[found])
-    written = str(meta["eestep"].get("schema"))
-    if written != url:
-        raise ProductError(
-            f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; "
-            + _remedy(written, url)
-        )
-    return url
-
-
-def _remedy(written, url):
-    """What to do about a schema of another version."""
-    pattern = re.escape(url.rsplit("-", 1)[0]) + r"-(\d+)\.(\d+)\.(\d+)"
-    versions = [re.fullmatch(pattern, name) for name in (written, url)]
-    if versions[0] is None:
-        return "the file is damaged or not ours"
-    newer = tuple(map(int, versions[0].groups())) > tuple(map(int, versions[1].groups()))
-    return "upgrade niriss_eestep" if newer else "make the product again"
+    url, written = schema_url(KINDS[found]), str(meta["eestep"].get("schema"))
+    if written == url:
+        return url
+    remedy, versions = (
+        "the file is damaged or not ours",
+        [name.rpartition("-")[2].split(".") for name in (written, url)],
+    )
+    if re.fullmatch(re.escape(url.rpartition("-")[0]) + r"-\d+\.\d+\.\d+", written):
+        newer, ours = (tuple(map(int, version)) for version in versions)
+        remedy = "upgrade niriss_eestep" if newer > ours else "make the product again"
+    raise ProductError(
+        f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; {remedy}"
+    )
 
 
 def write_atomically(path, data):
@@ -230,10 +218,9 @@ def _remove_leftovers(directory):
 
 
 def _is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another user's, or no process number at all: not ours to judge
-        return True
+    with contextlib.suppress(PermissionError, OverflowError):  # another user's, or no process number: not ours to judge
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
     return True

@@ -10,7 +10,7 @@ from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import check_tree, load_asdf_plugins, merged_schema, schema_url
+from niriss_eestep.products.columns import KINDS, check_tree, load_asdf_plugins, merged_schema, schema_url
 from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
 
 
@@ -28,9 +28,11 @@ class ProductModel(JwstDataModel):
         Passed to `JwstDataModel`.
     """
 
-    kind = ""
-    meta_key = ""
-    x_name, y_name = "radius", ""
+    def __init_subclass__(cls, *, meta_key="", y_name="", **kwargs):
+        """Take where the metadata have the product's own, and the name of the measured quantity."""
+        super().__init_subclass__(**kwargs)
+        cls.kind, cls.meta_key, cls.y_name = KINDS[cls.__name__], meta_key, y_name
+        cls.schema_url = schema_url(cls.kind)
 
     def __init__(self, init=None, **kwargs):
         filename = None
@@ -158,10 +160,7 @@ class ProductModel(JwstDataModel):
                         file[key] = value
                     file.write_to(buffer, *args, **kwargs)
                 data = buffer.getvalue()
-            if to_file:
-                write_atomically(init, data)
-            else:
-                init.write(data)
+            write_atomically(init, data) if to_file else init.write(data)
         except ProductError:
             meta["filename"] = before
             raise
@@ -182,52 +181,27 @@ def _without_none(value):
     return value
 
 
-class EEProfileModel(ProductModel):
+class EEProfileModel(ProductModel, meta_key="ee", y_name="count_rate"):
     """Encircled energy of one exposure."""
 
-    kind = "ee_profile"
-    meta_key = "ee"
-    schema_url = schema_url(kind)
-    y_name = "count_rate"
 
-
-class SBProfileModel(ProductModel):
+class SBProfileModel(ProductModel, meta_key="sb", y_name="surface_brightness"):
     """Surface-brightness profile of one exposure."""
 
-    kind = "sb_profile"
-    meta_key = "sb"
-    schema_url = schema_url(kind)
-    y_name = "surface_brightness"
 
-
-class CombinedEEModel(ProductModel):
+class CombinedEEModel(ProductModel, meta_key="group", y_name="count_rate"):
     """Encircled energy of a group."""
 
-    kind = "combined_ee"
-    meta_key = "group"
-    schema_url = schema_url(kind)
-    y_name = "count_rate"
 
-
-class CombinedSBModel(ProductModel):
+class CombinedSBModel(ProductModel, meta_key="group", y_name="surface_brightness"):
     """Surface-brightness profile of a group."""
-
-    kind = "combined_sb"
-    meta_key = "group"
-    schema_url = schema_url(kind)
-    y_name = "surface_brightness"
 
 
 class AbsFluxModel(ProductModel):
     """Absolute flux calibration: one row per group."""
 
-    kind = "abs_flux"
-    schema_url = schema_url(kind)
 
-
-MODELS = {
-    model.__name__: model for model in (EEProfileModel, SBProfileModel, CombinedEEModel, CombinedSBModel, AbsFluxModel)
-}
+MODELS = {model.__name__: model for model in ProductModel.__subclasses__()}
 
 
 def open(source):
@@ -257,10 +231,9 @@ def open(source):
     """
     if isinstance(source, ProductModel):
         return source
-    path = Path(source)
-    tree = read_tree(path)
+    tree = read_tree(source)
     model = MODELS[tree["meta"]["model_type"]](tree)
-    model.meta.filename = path.name
+    model.meta.filename = Path(source).name
     return model
 
 
