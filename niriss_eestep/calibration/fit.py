@@ -235,29 +235,29 @@ def diagonal_of(now: Solution) -> Array:
 
 def _levels(now: Solution) -> tuple[Level, Level, Level]:
     """Return of rows, cells and epochs: the weighted residual, its information, and the variance of each by itself."""
-    p, s = now.problem, now.scales
-    left, cell_gain, epoch_gain = _gains(p, s, now.weight)
-    in_cell = left * (p.cells.T @ now.weight)
-    in_epoch = p.epochs.T @ in_cell
-    of_cell = p.epochs @ epoch_gain
-    information = [
-        now.weight - now.weight**2 * (p.cells @ (cell_gain + left**2 * of_cell)),
-        in_cell - in_cell**2 * of_cell,
-        in_epoch * (1.0 - epoch_gain * in_epoch),
-    ]
-
-    def summed(rows: Array) -> tuple[Array, Array, Array]:
-        cells = p.cells.T @ rows
-        return rows, cells, p.epochs.T @ cells
-
+    p, s, weight = now.problem, now.scales, now.weight
+    left, cell_gain, epoch_gain = _gains(p, s, weight)
+    in_cell = p.cells.T @ weight
+    cell, of_cell = left * in_cell, p.epochs @ epoch_gain
+    epoch = p.epochs.T @ cell
+    rows = weight - weight**2 * (p.cells @ (cell_gain + left**2 * of_cell))
+    # what the coefficients take: columns of the design times the root of their covariance, summed over cells and epochs
+    at_cell = (p.cells.T @ (sparse.diags(weight) @ p.design)) @ now.root
+    at_epoch = epoch_gain[:, np.newaxis] * (p.epochs.T @ (left[:, np.newaxis] * at_cell))
+    shared = cell_gain[:, np.newaxis] * at_cell + left[:, np.newaxis] * (p.epochs @ at_epoch)
+    taken = at_cell - in_cell[:, np.newaxis] * shared
     for first in range(0, now.root.shape[1], STRIP):
-        part = summed(now.apply(np.asarray(p.design @ now.root[:, first : first + STRIP])))
-        information = [all_of - np.sum(each**2, axis=1) for all_of, each in zip(information, part, strict=True)]
-    alone = zip((now.weight, in_cell, in_epoch), (0.0, 0.0, s.epoch), strict=True)
-    totals = [more + 1.0 / np.maximum(weight, 1e-300) for weight, more in alone]
-    seen = summed(now.apply(now.residual))
-    rows, cells, epochs = zip(seen, (np.maximum(each, 0.0) for each in information), totals, strict=True)
-    return rows, cells, epochs
+        part = slice(first, first + STRIP)
+        rows -= weight**2 * np.sum((p.design @ now.root[:, part] - p.cells @ shared[:, part]) ** 2, axis=1)
+    cells = cell - cell**2 * of_cell - np.sum(taken**2, axis=1)
+    epochs = epoch * (1.0 - epoch_gain * epoch) - np.sum((p.epochs.T @ taken) ** 2, axis=1)
+    residual = now.apply(now.residual)
+    of_cells = p.cells.T @ residual
+    return (
+        (residual, np.maximum(rows, 0.0), 1.0 / np.maximum(weight, 1e-300)),
+        (of_cells, np.maximum(cells, 0.0), 1.0 / np.maximum(cell, 1e-300)),
+        (p.epochs.T @ of_cells, np.maximum(epochs, 0.0), s.epoch + 1.0 / np.maximum(epoch, 1e-300)),
+    )
 
 
 def seen(ratio: float, dof: float) -> float:

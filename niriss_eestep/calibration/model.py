@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from astropy.time import Time
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, sparse
 
 from niriss_eestep.arrays import Array, Mask
 
@@ -260,11 +260,10 @@ class TimeShape:
 def star_rate(visits: Visits) -> Array:
     """Return log10 of the count rate, of each star in each filter, about the filter's mean."""
     rate = np.log10(visits.covariates["count_rate"])
-    for name, star in set(zip(visits.filter, visits.target, strict=True)):
-        mine = (visits.filter == name) & (visits.target == star)
-        if np.ptp(rate[mine]) < np.log10(SAME_RATE):
-            rate[mine] = rate[mine].mean()
-    return _centred(rate, visits.filter)
+    pair = _indicator(visits.filter, visits.target).indices
+    low, high, mean = (f(rate, pair, range(pair.max() + 1)) for f in (ndimage.minimum, ndimage.maximum, ndimage.mean))
+    same = high - low < np.log10(SAME_RATE)
+    return _centred(np.where(same[pair], np.asarray(mean)[pair], rate), visits.filter)
 
 
 def _centred(values: Array, group: NDArray) -> Array:

@@ -90,9 +90,9 @@ def plot_against(table, calibration, quantity):
         figure.subplots_adjust(hspace=gap / PANEL, wspace=0.24)
         for axis, name in zip(axes.flat, names, strict=False):
             chosen = np.array(table["filter"]) == name
+            few = chosen.sum() <= MOST_POINTS
             for i, star in enumerate(stars):
                 mine = np.nonzero(chosen & (np.array(table["target"]) == star))[0]
-                few = mine.size <= MOST_POINTS
                 style = {"ls": "none", "ms": 3.5 if few else 1.0, "label": plain(star), **series_style(i)}
                 axis.errorbar(
                     at[mine], value[mine], 100 * np.array(table["own"])[mine] if few else None, lw=0.6, **style
