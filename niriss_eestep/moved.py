@@ -37,7 +37,8 @@ reference.cache=reference.guards guards=reference.guards guards.asdf_file=refere
 guards.fits_file=reference.guards
 products.validation=products.columns products.asdf_bytes=products.files products.verdict=products.groups
 pipeline.crds=pipeline.parameters combine.shared=combine.mean flux.aperture_correction=flux.total_rate
-reference.standard_stars=reference.stdspec report.profiles=report.figures report.program=report.figures
+reference.standard_stars=reference.stdspec reference.opd_map=reference.region
+report.profiles=report.figures report.program=report.figures
 """
 MOVED = dict(pair.split("=") for pair in _NAMES.split())
 

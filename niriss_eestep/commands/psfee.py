@@ -28,8 +28,8 @@ from niriss_eestep.psf.references import build_psfs, check_filters, provenance, 
 from niriss_eestep.psf.stpsf import compute_with_stpsf
 from niriss_eestep.psf.wavefront import inflight, measured
 from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_psf_images, write_psfee
-from niriss_eestep.reference.opd_map import read_opd
 from niriss_eestep.reference.psf_images import PSFImage, reshaped
+from niriss_eestep.reference.region import read_opd
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 
 

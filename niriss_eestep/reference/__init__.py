@@ -5,21 +5,12 @@ from typing import Any
 
 # name: module that has it; imported on first use, because readers bring asdf and astropy
 _EXPORTS = {
-    "Apcorr": "apcorr",
-    "PSFEE": "psfee",
-    "EETable": "psfee",
-    "Throughput": "throughput",
-    "find_spectrum": "stdspec",
-    "load_apcorr": "apcorr",
-    "load_psf_images": "psf_images",
-    "load_psfee": "psfee",
-    "load_spectrum": "stdspec",
-    "load_throughput": "throughput",
-    "write_psf_images": "psf_images",
-    "write_psfee": "psfee",
-    "write_spectrum": "stdspec",
-    "write_throughput": "throughput",
-}
+    "Apcorr": "apcorr", "load_apcorr": "apcorr",
+    "PSFEE": "psfee", "EETable": "psfee", "load_psfee": "psfee", "write_psfee": "psfee",
+    "load_psf_images": "psf_images", "write_psf_images": "psf_images",
+    "Throughput": "throughput", "load_throughput": "throughput", "write_throughput": "throughput",
+    "find_spectrum": "stdspec", "load_spectrum": "stdspec", "write_spectrum": "stdspec",
+}  # fmt: skip
 
 __all__ = sorted(_EXPORTS)
 

@@ -9,7 +9,8 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -54,9 +55,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 REMEMBERED = 16
 
 T = TypeVar("T")
+Kind = type[NirissEEError]
+Keys = Collection[str]
 
 
-def read_asdf(path: str | Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> dict[str, Any]:
+def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> dict[str, Any]:
     """Read an ASDF file that holds all its data itself.
 
     Parameters
@@ -122,7 +125,7 @@ def numbers(path: str | Path, what: str, *values: object) -> list[Array]:
         raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
 
 
-def _plain(path: str | Path, value: Any, error: type[NirissEEError]) -> Any:
+def _plain(path: str | Path, value: Any, error: Kind) -> Any:
     """Copy a tree into plain containers and native ndarrays, which outlive the file."""
     from asdf.tags.core import HistoryEntry, NDArrayType
 
@@ -140,13 +143,7 @@ def _plain(path: str | Path, value: Any, error: type[NirissEEError]) -> Any:
 
 
 def check_asdf(
-    path: str | Path,
-    data: bytes,
-    what: str,
-    error: type[NirissEEError],
-    *,
-    foreign: bool = False,
-    size_max: int = SIZE_MAX,
+    path: str | Path, data: bytes, what: str, error: Kind, *, foreign: bool = False, size_max: int = SIZE_MAX
 ) -> None:
     """Reject ASDF that is cut off, refers to other files, or expands without end, before anything is made of it.
 
@@ -193,7 +190,7 @@ def check_asdf(
 
 
 def _check_text(
-    path: str | Path, text: bytes, what: str, error: type[NirissEEError], tags: re.Pattern[str] | None, size_max: int
+    path: str | Path, text: bytes, what: str, error: Kind, tags: re.Pattern[str] | None, size_max: int
 ) -> None:
     """Go through the events of the YAML parser, of which nothing is made; ``tags`` are those that are accepted."""
     import yaml
@@ -255,12 +252,7 @@ class Extension:
 
 
 def check_fits(
-    path: str | Path,
-    what: str,
-    error: type[NirissEEError] = ReferenceDataError,
-    *,
-    max_size: float = FITS_MAX,
-    wanted: frozenset[str] = frozenset(),
+    path: str | Path, what: str, error: Kind = ReferenceDataError, *, max_size: float = FITS_MAX, wanted: Keys = ()
 ) -> list[Extension]:
     """Reject what is no FITS file, is cut off, or would exhaust the memory.
 
@@ -275,7 +267,7 @@ def check_fits(
         Class of the errors.
     max_size : float
         Its extensions may have this size when they are unpacked [MB].
-    wanted : frozenset of str
+    wanted : collection of str
         Keywords whose values are kept.
 
     Returns
@@ -319,7 +311,7 @@ def check_fits(
     return found
 
 
-def primary_header(path: str | Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> fits.Header:
+def primary_header(path: str | Path, what: str, error: Kind = ReferenceDataError) -> fits.Header:
     """Read the first header of a FITS file, and nothing else.
 
     Parameters
@@ -343,7 +335,7 @@ def primary_header(path: str | Path, what: str, error: type[NirissEEError] = Ref
         return fits.Header.fromstring(_header_text(path, gzip.GzipFile(fileobj=file) if packed else file, error))
 
 
-def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: type[NirissEEError]) -> bytes | None:
+def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: Kind) -> bytes | None:
     """Read the next header; None at the end of the file, and before what the standard calls special records."""
     text, is_first = b"", file.tell() == 0
     while len(text) <= HEADER_MAX:
@@ -360,7 +352,7 @@ def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: type[N
     raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
 
 
-def _values(text: bytes, wanted: frozenset[str]) -> dict[str, Any]:
+def _values(text: bytes, wanted: Keys) -> dict[str, Any]:
     """Values of the keywords of `INTEGERS` and `OTHERS` and of those wanted; the first, where one is repeated."""
     # astropy takes a card apart when it is asked for its value, which takes most of the time
     cards = reversed([(card.keyword, card) for card in fits.Header.fromstring(text).cards])
@@ -388,6 +380,35 @@ def _sizes(header: dict[str, Any]) -> tuple[int, int]:
     return lengths[0], max(lengths)
 
 
+@contextmanager
+def open_fits(path: str | Path, what: str) -> Iterator[fits.HDUList]:
+    """Check a FITS file, compressed by gzip or not, and open it; an image that is compressed by tiles stays a table.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What it should be, for messages.
+
+    Yields
+    ------
+    astropy.io.fits.HDUList
+
+    Raises
+    ------
+    ReferenceDataError
+        The file is missing, not a regular file, too large, or damaged; or whatever fails while it is open.
+    """
+    check_fits(path, what)
+    # the file is closed here, since astropy leaves one open that it cannot read
+    with (
+        reading(path, what),
+        Path(path).open("rb") as file,
+        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
+    ):
+        yield hdus
+
+
 def read_fits_table(
     path: str | Path, what: str, extension: int | str = 1
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, str | None]]]:
@@ -412,24 +433,51 @@ def read_fits_table(
     ReferenceDataError
         The file is missing, not a regular file, too large, or damaged.
     """
-    check_fits(path, what)
-    with (
-        reading(path, what),
-        # closed here, since astropy leaves a file open that it cannot read
-        Path(path).open("rb") as file,
-        # an image that is compressed by tiles is no table
-        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
-    ):
+    with open_fits(path, what) as hdus:
         header = {card.keyword: card.value for card in hdus[0].header.cards}
         table = hdus[extension]
         if not isinstance(table, fits.BinTableHDU | fits.TableHDU):
             raise ReferenceDataError(f"{path}: extension {extension} is not a table, hence no {what}")
-        units = {name: table.columns[name].unit for name in table.columns.names}
-        columns = {
-            name.upper(): (np.array(table.data[name]), None if unit is None else str(unit))
-            for name, unit in units.items()
-        }
+        named = [(name, table.columns[name].unit) for name in table.columns.names]
+        columns = {n.upper(): (np.array(table.data[n]), None if unit is None else str(unit)) for n, unit in named}
     return header, columns
+
+
+def read_ecsv(path: Path, what: str, column: str) -> tuple[dict[str, Any], str | None, str]:
+    """Read a table of curves in ECSV.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it should be, for messages.
+    column : str
+        The one that the others are functions of.
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+    unit : str or None
+        Of ``column``.
+    source : str
+        The table's comments; its path, where it has none.
+
+    Raises
+    ------
+    ReferenceDataError
+        The file is missing, no such table, or without the column.
+    """
+    from astropy.table import Table
+
+    regular_file(path, what)
+    with reading(path, what):
+        table = Table.read(path, format="ascii.ecsv")
+        columns = {name: np.asarray(table[name]) for name in table.colnames}
+        source = "; ".join(table.meta.get("comments", [])) or str(path)
+    if column not in columns:
+        raise ReferenceDataError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
+    unit = table[column].unit
+    return columns, None if unit is None else str(unit), source
 
 
 def read_once(reader: Callable[..., T], remembered: int = REMEMBERED) -> Callable[..., T]:

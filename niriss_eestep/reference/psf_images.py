@@ -98,19 +98,18 @@ class PSFImage:
         rows, columns = (np.arange(shape[0]) - y) * height, (np.arange(shape[1]) - x) / height
         # the pixels that lie wholly on the image
         row_in, column_in = (np.flatnonzero(np.abs(axis) + 0.5 <= self.half_size) for axis in (rows, columns))
-        if row_in.size == shape[0] and column_in.size == shape[1]:
-            return self._integrate(rows, columns)
-        distance = np.maximum(np.hypot(rows[:, None], columns[None, :]), 0.5)
-        image = wing_brightness(self.radius, self.ee, distance)
+        light = np.zeros((0, 0))
         if row_in.size and column_in.size:
-            image[np.ix_(row_in, column_in)] = self._integrate(rows[row_in], columns[column_in])
+            halves = height / 2, 0.5 / height
+            inside = (rows[row_in], halves[0]), (columns[column_in], halves[1])
+            edges = [np.append(at - half, at[-1] + half) for at, half in inside]
+            light = np.diff(np.diff(self._cumulative(*edges), axis=0), axis=1)
+        if light.shape == tuple(shape):
+            return light
+        image = wing_brightness(self.radius, self.ee, np.maximum(np.hypot(rows[:, None], columns[None, :]), 0.5))
+        if light.size:
+            image[np.ix_(row_in, column_in)] = light
         return image
-
-    def _integrate(self, rows: NDArray[np.floating], columns: NDArray[np.floating]) -> Array:
-        """Light on pixels centred at consecutive offsets from the star."""
-        halves = np.sqrt(self.aspect) / 2, 0.5 / np.sqrt(self.aspect)
-        edges = [np.append(at - half, at[-1] + half) for at, half in zip((rows, columns), halves, strict=True)]
-        return np.diff(np.diff(self._cumulative(*edges), axis=0), axis=1)
 
 
 def wing_brightness(radius: Array, ee: Array, distance: Array) -> Array:

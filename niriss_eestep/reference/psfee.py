@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.reference.guards import numbers, read_asdf, read_once
+from niriss_eestep.reference.guards import numbers, read_asdf, read_ecsv, read_once
 
 PACKAGED_PSFEE = Path(__file__).parent / "data" / "niriss_psfee.asdf"
 SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"
@@ -383,21 +383,11 @@ def _from_directory(path: Path) -> PSFEE:
 @read_once
 def _from_table(path: Path) -> PSFEE:
     """Read an ECSV table with the columns ``radius`` and one per filter."""
-    from astropy.table import Table
-
-    regular_file(path, "psfee reference")
-    with reading(path, "an ECSV table of encircled energy"):
-        table = Table.read(path, format="ascii.ecsv")
-        columns = {name: np.asarray(table[name]) for name in table.colnames}
-        source = "; ".join(table.meta.get("comments", []))
-    if "radius" not in columns:
-        raise ReferenceDataError(f"{path}: no column 'radius' [pix]; it has {', '.join(columns)}")
-    unit = str(table["radius"].unit or "pix")
-    if unit not in ("pix", "pixel"):
+    columns, unit, source = read_ecsv(path, "psfee reference (ECSV table of encircled energy)", "radius")
+    if unit not in (None, "pix", "pixel"):
         raise ReferenceDataError(f"{path}: the column 'radius' is in {unit}; it must be in detector pixels")
-    radius, tables = columns["radius"], {}
-    for name in columns:
-        if name.upper() in FILTERS:
-            error = columns.get(f"{name}_err", np.zeros(radius.shape))
-            tables[name.upper()] = EETable(radius, columns[name], error)
-    return PSFEE(tables, path.name, {"source": source or str(path)})
+    radius = columns["radius"]
+    names = [name for name in columns if name.upper() in FILTERS]
+    errors = {name: columns.get(f"{name}_err", np.zeros(radius.shape)) for name in names}
+    tables = {name.upper(): EETable(radius, columns[name], errors[name]) for name in names}
+    return PSFEE(tables, path.name, {"source": source})

@@ -1,4 +1,4 @@
-"""Regions of the references that are images of the detector: gain, flat field, pixel area."""
+"""References that are images: gain, flat field and pixel area, of which a region is read; maps of the wavefront."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,16 @@ import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ReferenceDataError, reading
+from niriss_eestep.errors import ReferenceDataError
 from niriss_eestep.instrument import DETECTOR_SIZE, DO_NOT_USE
-from niriss_eestep.reference.guards import check_fits, read_once
+from niriss_eestep.reference.guards import open_fits, read_once
 
 Wheels = tuple[str | None, str | None]
+
+#: metres per unit of a map of the wavefront
+UNITS = {"m": 1.0, "meter": 1.0, "micron": 1e-6, "microns": 1e-6, "um": 1e-6, "nm": 1e-9, "nanometer": 1e-9}
+#: wavefront of a telescope that makes images; beyond, the unit is another [m]
+LARGEST_RMS = 2e-6
 
 #: what a header says where a reference is for any value
 ANY = ("", "ANY", "N/A")
@@ -49,13 +54,8 @@ def read_region(
     ReferenceDataError
         If the file holds no such image, or is of another instrument, detector or filter.
     """
-    check_fits(path, what)
     found = {}
-    with (
-        reading(path, what),
-        Path(path).open("rb") as file,
-        fits.open(file, memmap=False, disable_image_compression=True) as hdus,
-    ):
+    with open_fits(path, what) as hdus:
         setup = zip(("INSTRUME", "DETECTOR", "FILTER", "PUPIL"), ("NIRISS", "NIS", *wheels), strict=True)
         for keyword, wanted in setup:
             # CRDS keeps the values of one that is for several in P_...
@@ -143,3 +143,41 @@ def flat_region(
         )
     unusable = ~(value > 0) | (found.get("DQ", np.zeros(shape)) > 0)
     return np.where(unusable, np.nan, value), np.nan_to_num(found.get("ERR", np.zeros(shape)))
+
+
+def read_opd(path: str | Path) -> Array:
+    """Read a map of optical path differences over the entrance pupil.
+
+    Parameters
+    ----------
+    path : path
+        FITS file; its first square image, of the unit BUNIT (micron where there is none, as STPSF has it), spans the
+        telescope's circumscribed circle in V2 (rightward) and V3 (upward). A cube's first plane is taken.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        [m].
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file is no such map.
+    """
+    with open_fits(path, "map of the wavefront") as hdus:
+        found = [hdu for hdu in hdus if hdu.is_image and hdu.data is not None]
+        image = np.array(found[0].data if found else [], dtype=np.float64)
+        unit = str(found[0].header.get("BUNIT", "micron") if found else "").strip().lower()
+    image = image[0] if image.ndim == 3 else image
+    if image.ndim != 2 or image.shape[0] != image.shape[1] or image.shape[0] < 64:
+        raise ReferenceDataError(f"{path}: no square map of 64 pixels or more, but shape {image.shape}")
+    if unit not in UNITS:
+        raise ReferenceDataError(f"{path}: BUNIT is {unit!r}, not a unit of a wavefront map: give {', '.join(UNITS)}")
+    if not np.all(np.isfinite(image)):
+        raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels of the map are not finite")
+    opd = image * UNITS[unit]
+    with np.errstate(over="ignore"):  # no metres, and said below
+        rms = float(opd[opd != 0].std()) if np.any(opd) else 0.0
+    if not 0 < rms < LARGEST_RMS:
+        raise ReferenceDataError(f"{path}: {1e9 * rms:.4g} nm rms in the unit {unit}: no wavefront of the telescope")
+    return opd

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from astropy.units import Quantity
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ReferenceDataError, reading, regular_file
+from niriss_eestep.errors import ReferenceDataError, reading
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.reference.guards import numbers, read_asdf, read_fits_table, read_once
+from niriss_eestep.reference.guards import numbers, read_asdf, read_ecsv, read_fits_table, read_once
 
 PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
 NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit
@@ -48,7 +48,27 @@ class Throughput:
     def __post_init__(self) -> None:
         if not self.curves:
             raise ReferenceDataError(f"{self.name}: no throughput curve in it")
-        curves = {name.upper(): _checked_curve(self.name, name, *curve) for name, curve in self.curves.items()}
+        curves = {}
+        for name, curve in self.curves.items():
+            wave, values = numbers(self.name, f"throughput of {name}", *curve)
+            where = f"{self.name}: throughput of {name}"
+            if wave.ndim != 1 or wave.shape != values.shape or wave.size < 2:
+                raise ReferenceDataError(f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies")
+            if not np.all(np.isfinite(wave)) or np.any(np.diff(wave) <= 0):
+                raise ReferenceDataError(f"{where}: the wavelengths must be finite and increase")
+            if not np.all((values >= 0) & (values <= 1)):
+                raise ReferenceDataError(
+                    f"{where}: efficiencies outside 0 to 1 ({np.min(values):g} to {np.max(values):g})"
+                )
+            low, high = NIRISS_RANGE
+            if not np.any(values[(wave > low) & (wave < high)] > 0):
+                raise ReferenceDataError(
+                    f"{where}: nothing passes between {low} and {high} micron; check the wavelength unit"
+                )
+            # readers hand one curve to many users
+            wave.setflags(write=False)
+            values.setflags(write=False)
+            curves[name.upper()] = wave, values
         object.__setattr__(self, "curves", curves)
 
     @property
@@ -176,19 +196,11 @@ def _fits_curve(path: Path) -> tuple[Array, Array]:
 @read_once
 def _from_table(path: Path) -> Throughput:
     """Read an ECSV table with the columns ``wavelength`` and one per filter."""
-    from astropy.table import QTable
-
-    regular_file(path, "table of throughputs")
-    with reading(path, "a table of throughputs"):
-        table = QTable.read(path, format="ascii.ecsv")
-        source = "; ".join(table.meta.get("comments", []))
-    if getattr(table.columns.get("wavelength"), "unit", None) is None:
-        raise ReferenceDataError(f"{path}: no column 'wavelength' with a unit of length")
+    columns, unit, source = read_ecsv(path, "table of throughputs", "wavelength")
     with reading(path, "a table with a column 'wavelength' in a unit of length"):
-        wavelength = np.asarray(table["wavelength"].to_value("micron"), dtype=np.float64)
-    names = [name for name in table.colnames if name.upper() in FILTERS]
-    curves = {name: (wavelength, np.asarray(table[name])) for name in names}
-    return Throughput(curves, str(path), {"source": source or str(path)})
+        wavelength = np.asarray(Quantity(columns["wavelength"], unit or "").to_value("micron"), dtype=np.float64)
+    curves = {name: (wavelength, columns[name]) for name in columns if name.upper() in FILTERS}
+    return Throughput(curves, str(path), {"source": source})
 
 
 @read_once
@@ -199,22 +211,3 @@ def _from_asdf(path: Path) -> Throughput:
         curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
         meta = dict(tree["meta"])
     return Throughput(curves, path.name, meta)
-
-
-def _checked_curve(source: str, filter_name: str, wavelength: ArrayLike, pce: ArrayLike) -> tuple[Array, Array]:
-    """Return a curve as read-only arrays, or raise."""
-    wave, values = numbers(source, f"throughput of {filter_name}", wavelength, pce)
-    where = f"{source}: throughput of {filter_name}"
-    if wave.ndim != 1 or wave.shape != values.shape or wave.size < 2:
-        raise ReferenceDataError(f"{where}: {wave.shape} wavelengths and {values.shape} efficiencies")
-    if not np.all(np.isfinite(wave)) or np.any(np.diff(wave) <= 0):
-        raise ReferenceDataError(f"{where}: the wavelengths must be finite and increase")
-    if not np.all((values >= 0) & (values <= 1)):
-        raise ReferenceDataError(f"{where}: efficiencies outside 0 to 1 ({np.min(values):g} to {np.max(values):g})")
-    if not np.any(values[(wave > NIRISS_RANGE[0]) & (wave < NIRISS_RANGE[1])] > 0):
-        raise ReferenceDataError(
-            f"{where}: nothing passes between {NIRISS_RANGE[0]} and {NIRISS_RANGE[1]} micron; check the wavelength unit"
-        )
-    wave.setflags(write=False)
-    values.setflags(write=False)
-    return wave, values

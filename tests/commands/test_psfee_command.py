@@ -10,7 +10,7 @@ from niriss_eestep.instrument import PIXEL_SCALE
 from niriss_eestep.psf.diffraction import ImageGrid, monochromatic_intensity, position_of_star
 from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, INFLIGHT_PUPIL, WEBBPSF_PUPIL
 from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_psfee
-from niriss_eestep.reference.opd_map import read_opd
+from niriss_eestep.reference.region import read_opd
 from niriss_eestep.simulate.program import Program, simulate_program
 
 

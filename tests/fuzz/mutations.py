@@ -31,10 +31,9 @@ from niriss_eestep.flux.synthetic import expected_rate
 from niriss_eestep.psf.radtab import read_radtab
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
-from niriss_eestep.reference.opd_map import read_opd
 from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE
-from niriss_eestep.reference.region import mean_gain
+from niriss_eestep.reference.region import mean_gain, read_opd
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, SBProfileStep

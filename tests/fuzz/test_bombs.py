@@ -18,8 +18,7 @@ from niriss_eestep.exposures.inputs import Member, gather
 from niriss_eestep.psf.radtab import read_radtab
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
-from niriss_eestep.reference.opd_map import read_opd
-from niriss_eestep.reference.region import mean_gain
+from niriss_eestep.reference.region import mean_gain, read_opd
 from niriss_eestep.steps import EEPhotometryStep
 
 
