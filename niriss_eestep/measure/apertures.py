@@ -6,7 +6,7 @@ import numpy as np
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky, given_covariance
-from niriss_eestep.measure.geometry import aperture_weights, covariance_of_sums
+from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
@@ -63,17 +63,22 @@ def sum_apertures(
     Sums
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
-    values = np.einsum("ip,p->i", flat, repaired_image(exposure, repairs, bad).ravel()) - area * sky.background.value
+    background, sky_weights = sky.background, sky.weights.reshape(1, -1)
+    given = given_covariance(background, area)
+    covariance, common, sky_covariance = given.copy(), given.copy(), given.copy()
+    values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * background.value
     # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,
     # whose variance is its own
-    reach = np.concatenate(
-        [np.where(bad.ravel(), 0.0, flat) - area[:, None] * sky.weights.ravel(), sky.weights.reshape(1, -1)]
-    )
+    reach = np.concatenate([np.where(bad.ravel(), 0.0, flat) - area[:, None] * sky_weights, sky_weights])
     for repair in repairs:
-        reach[:n] += np.einsum("ik,kp->ip", flat[:, repair.index], repair.weights.reshape(len(repair.index), -1))
+        touched = flat[:, repair.index]
+        values += np.einsum("ik,k->i", touched, repair.value)
+        reach[:n] += np.einsum("ik,kp->ip", touched, repair.weights.reshape(len(repair.index), -1))
+        together = np.einsum("ik,ck->ic", touched, repair.common_err)
+        shared = np.einsum("ic,jc->ij", together, together)
+        covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
+        common += covariance_of_sums(touched, repair.variance) + shared
     reach = reach.reshape(-1, *weights.shape[1:])
-    covariance, sky_covariance = given_covariance(sky.background, area), np.zeros((n, n))
-    common = covariance.copy()
     if around is not None:
         reach[:n], change, slope = around.corrected(reach[:n])
         values += change
@@ -81,17 +86,10 @@ def sum_apertures(
             sky_covariance += slope @ around.shape.covariance @ slope.T
             covariance += np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
     noise = _noise_of_sums(exposure, reach, bad, around)
-    sky_covariance += common + noise[n, n] * np.outer(area, area)
+    sky_covariance += noise[n, n] * np.outer(area, area)
     covariance += noise[:n, :n]
-    for repair in repairs:
-        touched = flat[:, repair.index]
-        together = np.einsum("ik,ck->ic", touched, repair.common_err)
-        shared = np.einsum("ic,jc->ij", together, together)
-        covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
-        common += covariance_of_sums(touched, repair.variance) + shared
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
-    background = sky.background
     if background.method == "annulus":
         background = replace(background, err=float(np.sqrt(noise[n, n])))
     return Sums(values, covariance, common, sky_covariance, background)
@@ -99,34 +97,22 @@ def sum_apertures(
 
 def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
-    n, touched = len(reach), np.any(reach != 0, axis=0)
     # the part of the image that is reached, and two pixels more, as far as the capacitance
-    cut = tuple(
-        slice(max(0, int(lines[0]) - 2), int(lines[-1]) + 3)
-        for lines in (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
-    )
+    n, cut = len(reach), bounding_box(np.any(reach != 0, axis=0), 2)
     reach = np.ascontiguousarray(reach[:, *cut])
-    flat = None if exposure.flat_variance is None else np.sqrt(np.where(bad, 0.0, exposure.flat_variance))[cut]
-    variance, photons = np.where(bad, 0.0, exposure.variance)[cut], np.zeros(reach.shape[1:])
-    if around is not None and exposure.photon_variance is not None:
-        photons = np.where(bad, 0.0, exposure.photon_variance)[cut]
+    variance, photons, flat = (
+        np.zeros(reach.shape[1:]) if part is None else np.where(bad[cut], 0.0, part[cut])
+        for part in (exposure.variance, None if around is None else exposure.photon_variance, exposure.flat_variance)
+    )
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
         covariance += covariance_of_sums(seen_through_ipc(reach).reshape(n, -1), photons.ravel())
     if around is not None:
         covariance += correlated_covariance(reach, around.correlation)
-    if flat is not None and exposure.flat_scale > 0:
-        covariance += flat_covariance(reach, flat, exposure.flat_scale) - flat_covariance(reach, flat)
+    if flat.any() and exposure.flat_scale > 0:
+        covariance += flat_covariance(reach, np.sqrt(flat), exposure.flat_scale) - flat_covariance(reach, np.sqrt(flat))
     return covariance
-
-
-def repaired_image(exposure: Stamp, repairs: list[Repair], bad: Mask) -> Array:
-    """The image with the repaired pixels' new values, and zero in other bad ones."""
-    image = np.where(bad, 0.0, exposure.image)
-    for repair in repairs:
-        image.flat[repair.index] = repair.value
-    return image
 
 
 def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) -> Stamp:
@@ -146,15 +132,15 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) 
         The variance of a repaired pixel is that of the pixels it is predicted from, and its method's own. What is not
         repaired, and what is repaired without an error, is bad.
     """
-    image = repaired_image(exposure, repairs, bad) - sky.background.value
-    variance, left = np.where(bad, 0.0, exposure.variance), bad.copy()
+    image, variance, left = np.where(bad, 0.0, exposure.image), np.where(bad, 0.0, exposure.variance), bad.copy()
     noise = variance.ravel().copy()
     for repair in repairs:
+        image.flat[repair.index] = repair.value
         weights = repair.weights.reshape(len(repair.index), -1)
         own = np.maximum(repair.variance, 0.0) + np.sum(repair.common_err**2, axis=0)
         variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, noise) + own
         left.flat[repair.index] = ~np.isfinite(own)
-    return replace(exposure, image=image, variance=np.where(left, 0.0, variance), bad=left)
+    return replace(exposure, image=image - sky.background.value, variance=np.where(left, 0.0, variance), bad=left)
 
 
 def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:
@@ -173,11 +159,8 @@ def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:
     -------
     ndarray, shape (n_radii, n_radii)
     """
-    # as far as the largest aperture
-    reach = int(radii[-1]) + 2
-    i0, j0 = max(0, round(star.x) - reach), max(0, round(star.y) - reach)
-    image = image[j0 : max(0, round(star.y) + reach + 1), i0 : max(0, round(star.x) + reach + 1)]
-    x, y = star.x - i0, star.y - j0
+    rows, columns = box_about(star.x, star.y, int(radii[-1]) + 2)
+    image, x, y = image[rows, columns], star.x - columns.start, star.y - rows.start
     covariance = np.zeros((len(radii), len(radii)))
     for err, dx, dy in ((star.x_err, _CENTRING_STEP, 0.0), (star.y_err, 0.0, _CENTRING_STEP)):
         if np.isfinite(err):

@@ -202,4 +202,6 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
         sigma = abs(exposure.image.flat[k] - repair.value[0]) / np.sqrt(variance + exposure.variance.flat[k])
         if sigma > worst:
             odd, worst = lost, sigma
+    if not odd.any():
+        return odd
     return of_bad_pixels(odd, compare(exposure, exposure.bad | odd, star)[1], star)

@@ -14,7 +14,7 @@ from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import repair_core, unlikely_pixels
-from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.geometry import aperture_weights, box_about
 from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, centre_of_mass
@@ -126,10 +126,8 @@ def _beside_image(
     if star.model is None or psf.render is None or psf.mean_ee is None:
         return report, None
     # what lies beyond the apertures is not worth its time
-    reach = int(max(options.radii[-1], options.centroid_box)) + 2
-    low_x, low_y = (max(0, round(at) - reach) for at in (star.x, star.y))
-    cut = slice(low_y, round(star.y) + reach + 1), slice(low_x, round(star.x) + reach + 1)
-    x, y, shape = star.x - low_x, star.y - low_y, star.distance[cut].shape
+    cut = box_about(star.x, star.y, int(max(options.radii[-1], options.centroid_box)) + 2)
+    x, y, shape = star.x - cut[1].start, star.y - cut[0].start, star.distance[cut].shape
     image = psf.render(x, y, shape)
     in_sky = image[0, 0] - star.model[cut][0, 0]
     if centroid.method == "com":

@@ -1,21 +1,30 @@
 """The profile of an exposure from those of its integrations."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.combine.mean import CombinedProfile, combine_profiles, weighted_sum
+from niriss_eestep.combine.mean import combine_profiles, weighted_sum
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 
-#: numbers of pixels, of which the worst is kept
-_WORST: dict[str, Any] = {"n_bad": np.max, "n_repaired": np.max, "n_used": np.min, "n_clipped": np.max}
+
+def _err_of_mean(errs: Array, axis: int) -> Array:
+    """Standard error of a mean of independent numbers."""
+    return np.asarray(np.sqrt(np.sum(errs**2, axis=axis)) / len(errs))
+
+
+#: how the fields of a profile, its centroid and its background become those of the mean; the others are the first's
+_MEANS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("x", "y", "shift", "value", "std", "ring_coverage"), np.mean),
+    **dict.fromkeys(("x_err", "y_err", "err"), _err_of_mean),
+    **dict.fromkeys(("n_bad", "n_repaired", "n_clipped", "n_rejected"), np.max),
+    **dict.fromkeys(("n_used", "npix"), np.min),
+}
 
 Profile = TypeVar("Profile", EEProfile, SBProfile)
 
@@ -81,26 +90,26 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
         lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
         warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
     each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
-    mean = _mean_profile(used, combined, warnings=warnings, common=common, **{name: combined.value})
-    return mean, Integrations(each, errs, combined.scatter)
+    parts = {part: _mean([getattr(profile, part) for profile in used]) for part in ("centroid", "background")}
+    parts |= {name: combined.value, "covariance": combined.covariance, "common": common, "warnings": warnings}
+    if name == "count_rate":
+        # the area of the integrations that the mean of a radius is of, and the flagged pixels of the worst
+        curves: Sequence[Any] = used
+        parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in curves]))
+        parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in curves], axis=0).tolist())
+    return replace(_mean(used), **parts), Integrations(each, errs, combined.scatter)
 
 
-def _mean_profile(used: Sequence[Profile], combined: CombinedProfile, **shared: Any) -> Profile:
-    """The first profile with the mean's numbers in the place of its own."""
-    first = used[0]
-    shared["covariance"] = combined.covariance
-    shared["centroid"] = _mean_centroid([profile.centroid for profile in used])
-    shared["background"] = _mean_background([profile.background for profile in used])
-    for name, worst in _WORST.items():
-        if hasattr(first, name):
-            shared[name] = worst([getattr(profile, name) for profile in used], axis=0)
-    if isinstance(first, EEProfile):
-        cores = [profile.core for profile in used if isinstance(profile, EEProfile)]
-        worst_core = [max(getattr(core, each.name) for core in cores) for each in fields(CoreReport)[:4]]
-        shared["core"] = CoreReport(*worst_core)
-        # of the integrations that the mean of a radius is of
-        shared["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
-    return replace(first, **shared)
+def _mean(parts: Sequence[Any]) -> Any:
+    """Mean of dataclasses: numbers averaged, errors those of the mean, numbers of pixels those of the worst."""
+    found: dict[str, Any] = {}
+    for name in {field.name for field in fields(parts[0])} & set(_MEANS):
+        mean = _MEANS[name](np.array([getattr(part, name) for part in parts]), axis=0)
+        found[name] = mean.item() if mean.ndim == 0 else mean
+    if getattr(parts[0], "method", "") in ("constant", "none"):
+        # a background that was given is the same in all, and so is its error
+        found["err"] = parts[0].err
+    return replace(parts[0], **found)
 
 
 def _common_covariance(used: Sequence[Profile]) -> Array:
@@ -111,30 +120,6 @@ def _common_covariance(used: Sequence[Profile]) -> Array:
     # the estimate's own noise may leave less than nothing, which no variance is
     variance, axes = np.linalg.eigh(mean)
     return np.einsum("ik,k,jk->ij", axes, np.maximum(variance, 0.0), axes)
-
-
-def _mean_centroid(centroids: Sequence[Centroid]) -> Centroid:
-    """Mean position, with the mean's error."""
-    n = len(centroids)
-    x, y, shift = (float(np.mean([getattr(c, key) for c in centroids])) for key in ("x", "y", "shift"))
-    x_err, y_err = (float(np.sqrt(np.sum([getattr(c, key) ** 2 for c in centroids])) / n) for key in ("x_err", "y_err"))
-    return replace(centroids[0], x=x, y=y, x_err=x_err, y_err=y_err, shift=shift)
-
-
-def _mean_background(backgrounds: Sequence[Background]) -> Background:
-    """Mean background, with the mean's error; pixels and outliers of the worst integration."""
-    n = len(backgrounds)
-    err = float(np.sqrt(np.sum([b.err**2 for b in backgrounds])) / n)
-    value, std, coverage = (
-        np.mean([getattr(b, k) for b in backgrounds], axis=0) for k in ("value", "std", "ring_coverage")
-    )
-    # a background that was given is the same in all, and so is its error
-    err = err if backgrounds[0].method == "annulus" else backgrounds[0].err
-    npix, n_rejected = min(b.npix for b in backgrounds), max(b.n_rejected for b in backgrounds)
-    return replace(
-        backgrounds[0], value=float(value), err=err, std=float(std), npix=npix, n_rejected=n_rejected,
-        ring_coverage=coverage,
-    )  # fmt: skip
 
 
 def _collected(warnings: Iterable[tuple[str, ...]], n: int) -> tuple[str, ...]:

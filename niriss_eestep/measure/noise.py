@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.background import N_TERMS, SkyShape, fit_sky, judged
-from niriss_eestep.measure.geometry import covariance_of_sums
+from niriss_eestep.measure.geometry import bounding_box, covariance_of_sums
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import Star
@@ -223,9 +223,7 @@ def correlated_covariance(reach: Array, correlation: PixelCorrelation) -> Array:
     """
     if not correlation.amplitude.any():
         return np.zeros((len(reach), len(reach)))
-    touched = np.any(reach != 0, axis=0)
-    rows, columns = (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
-    cut = reach[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = reach[:, *bounding_box(np.any(reach != 0, axis=0))]
     ny, nx = (scipy.fft.next_fast_len(2 * n - 1, real=True) for n in cut.shape[1:])
     power = np.einsum("k,kp->p", correlation.amplitude, _shape_waves(ny, nx).reshape(len(SHAPES), -1))
     waves = scipy.fft.rfft2(cut, (ny, nx), axes=(1, 2)).reshape(len(reach), -1)

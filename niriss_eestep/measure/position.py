@@ -10,10 +10,11 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights, box_about, distance_grid
 from niriss_eestep.measure.stamp import Stamp
 
 Render = Callable[[float, float, tuple[int, int]], Array]
+Point = tuple[float, float]
 
 #: the centre of mass has converged when it moves by less than this [pix]; 1e-4 pix is worth < 1e-6 of any EE
 _CONVERGED = 1e-4
@@ -168,9 +169,7 @@ def fill_for_search(image: Array, bad: Mask) -> Array:
     return filled
 
 
-def find_star(
-    image: Array, bad: Mask, *, near: tuple[float, float] | None = None, radius: float = np.inf
-) -> tuple[int, int]:
+def find_star(image: Array, bad: Mask, *, near: Point | None = None, radius: float = np.inf) -> tuple[int, int]:
     """Brightest compact source: the brightest pixel after 3x3 smoothing.
 
     A hot pixel that carries no flag is told from a star by its neighbours: at least one of the four next to a star's
@@ -287,8 +286,7 @@ def measure_centroid(
     image: Array,
     variance: Array,
     bad: Mask,
-    first: tuple[float, float],
-    *,
+    first: Point,
     method: str = "com",
     box: int = 7,
     search_radius: float = 5.0,
@@ -405,16 +403,15 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
     """
     radii, sky_radii = np.array(RADII) / pixel, np.array(SKY) / pixel
     i, j = x - exposure.x_origin, y - exposure.y_origin
-    reach = int(sky_radii[1]) + 2
-    i0, j0 = max(0, round(i) - reach), max(0, round(j) - reach)
-    cut = (slice(j0, max(0, round(j) + reach + 1)), slice(i0, max(0, round(i) + reach + 1)))
+    cut = box_about(i, j, int(sky_radii[1]) + 2)
     image, variance, good = exposure.image[cut], exposure.variance[cut], ~exposure.bad[cut]
     if not good.any():
         return Source(x, y, 0.0, np.inf, False)
-    distance = distance_grid(image.shape, i - i0, j - j0)
+    i, j = i - cut[1].start, j - cut[0].start
+    distance = distance_grid(image.shape, i, j)
     sky = image[good & (distance > sky_radii[0]) & (distance < sky_radii[1])]
     level, noise = (np.median(sky), 1.4826 * np.median(np.abs(sky - np.median(sky)))) if sky.size else (0.0, np.inf)
-    weights = aperture_weights(image.shape, i - i0, j - j0, radii)
+    weights = aperture_weights(image.shape, i, j, radii)
     used = weights * good
     # the light that bad pixels lack, were the PSF round
     edges = np.maximum(distance * pixel + np.array([[[-0.5]], [[0.5]]]), 0.0)
@@ -454,9 +451,8 @@ def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) 
     found: list[Source] = []
     for peak in peaks[np.argsort(smooth.flat[peaks])[::-1][:_LOOKED_AT]]:
         j, i = divmod(int(peak), smooth.shape[1])
-        j0, i0 = max(0, j - 2 * _APART), max(0, i - 2 * _APART)
-        cut = (slice(j0, j + 2 * _APART + 1), slice(i0, i + 2 * _APART + 1))
-        image = exposure.image[cut] - level
+        cut = box_about(i, j, 2 * _APART)
+        image, i0, j0 = exposure.image[cut] - level, cut[1].start, cut[0].start
         try:
             centre = measure_centroid(
                 image, exposure.variance[cut], exposure.bad[cut], (i - i0, j - j0), box=5, search_radius=_APART / 2

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.instrument import SATURATED as DQ_SATURATED
+from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.options import BOX
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import Star
@@ -427,17 +427,8 @@ def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, lev
 
 #: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
 #: can be; repaired; left out of the background as an outlier; saturated; unflagged, but not what a star can show
-FLAGGED, NO_VALUE, LOW, REPAIRED, OUTLIER, SATURATED, UNEXPLAINED = (1 << bit for bit in range(7))
-
-PIXEL_KINDS = {
-    "flagged": FLAGGED,
-    "no value": NO_VALUE,
-    "low": LOW,
-    "repaired": REPAIRED,
-    "sky outlier": OUTLIER,
-    "saturated": SATURATED,
-    "unexplained": UNEXPLAINED,
-}
+_NAMES = ("flagged", "no value", "low", "repaired", "sky outlier", "saturated", "unexplained")
+PIXEL_KINDS = {name: 1 << bit for bit, name in enumerate(_NAMES)}
 """The bits by name."""
 
 #: beyond the sky annulus [pix]
@@ -497,19 +488,19 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
     unexplained = np.zeros(bad.shape, dtype=bool) if exposure.unexplained is None else exposure.unexplained
     kind = np.zeros(bad.shape, dtype=np.uint8)
-    for bit, mask in (
-        (FLAGGED, exposure.bad & ~no_value & ~unexplained),
-        (UNEXPLAINED, unexplained),
-        (NO_VALUE, no_value),
-        (LOW, bad & ~exposure.bad),
-        (OUTLIER, in_annulus & ~bad & (weights == 0)),
-        (SATURATED, (exposure.dq & DQ_SATURATED) != 0),
+    for name, mask in (
+        ("flagged", exposure.bad & ~no_value & ~unexplained),
+        ("unexplained", unexplained),
+        ("no value", no_value),
+        ("low", bad & ~exposure.bad),
+        ("sky outlier", in_annulus & ~bad & (weights == 0)),
+        ("saturated", (exposure.dq & SATURATED) != 0),
     ):
-        kind[mask] |= bit
+        kind[mask] |= PIXEL_KINDS[name]
     repaired = exposure.image.copy()
     for repair in repairs:
         repaired.ravel()[repair.index] = repair.value
-        kind.ravel()[repair.index] |= REPAIRED
+        kind.ravel()[repair.index] |= PIXEL_KINDS["repaired"]
     reach = max(reach, background.r_out) + _MARGIN
     at, size = np.array([star.y, star.x]), np.array(bad.shape)
     j, i = np.minimum(np.maximum(0, np.rint(at - reach)), size - 1).astype(int).tolist()  # one pixel at least

@@ -72,29 +72,27 @@ class ExposureStep(FluxStep):
         NirissEEError
             If the only exposure, or every one of several, fails.
         """
-        members = [
-            member for product in gather(inputs, input_dir=self.search_attr("input_dir")) for member in product.members
-        ]
+        products = gather(inputs, input_dir=self.search_attr("input_dir"))
+        members = [member for product in products for member in product.members]
         if not members:
             raise ExposureError(nothing_in(inputs))
         if not self.in_pipeline:  # which has done so for all exposures
             self.check_settings(science_metadata(members))
             self.tell_unknown_names(members)
-        self.output_use_model = self.in_pipeline or len(members) > 1
-        if len(members) == 1:
-            result = self.measure(members[0])
-            if failure_of(result) and self.search_attr("on_error") != "record":
-                raise ExposureError(f"{members[0].filename}: {failure_of(result)}")
-            return result
-        results = []
+        several, results = len(members) > 1, []
+        self.output_use_model = self.in_pipeline or several
         for member in members:
             try:
                 results.append(self.measure(member))
             except NirissEEError as error:
+                if not several:
+                    raise
                 log.error("%s: failed: %s", member.filename, error)
-        if all(failure_of(result) for result in results):
+        if several and all(failure_of(result) for result in results):
             raise ExposureError(f"none of {len(members)} exposures could be measured; the log says why for each")
-        return results
+        if not several and failure_of(results[0]) and self.search_attr("on_error") != "record":
+            raise ExposureError(f"{members[0].filename}: {failure_of(results[0])}")
+        return results if several else results[0]
 
     def measure(self, member):
         """Measure one exposure.
@@ -154,9 +152,8 @@ class ExposureStep(FluxStep):
             photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2
         result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [record], parameters)
-        (log.warning if profile.failure or profile.warnings else log.info)(
-            "%s: %s: %s", self.class_alias, member.name, profile.status
-        )
+        level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
+        log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)
         self.keep_log(result, log_start)
         return result
 
@@ -235,9 +232,8 @@ class ExposureStep(FluxStep):
         except ProductError as error:
             log.warning("%s: made again: %s", path.name, error)
             return None
-        if product.meta.eestep.fingerprint != fingerprint(
-            parameters=parameters, inputs=[record], references=self.references_used()
-        ):
+        now = fingerprint(parameters=parameters, inputs=[record], references=self.references_used())
+        if product.meta.eestep.fingerprint != now:
             log.info("%s: made again: input, parameters, references or version have changed", path.name)
             return None
         log.info("%s: kept: same input, parameters and references", path.name)
@@ -292,10 +288,9 @@ def _position(name, parameters):
             parameters[key] = given if given is None else np.atleast_1d(np.array(given, dtype=float)).tolist()
         except (TypeError, ValueError) as error:
             raise ParameterError(f"{key}={parameters[key]}: must be numbers [pix]") from error
-    x, y = parameters["source_x"], parameters["source_y"]
-    if x is None and y is None:
+    x, y = parameters["source_x"] or [], parameters["source_y"] or []
+    if not x and not y:
         return None
-    x, y = x or [], y or []
     names = [exposure_root(n) for n in parameters["source_name"] or []]
     if len(set(names)) < len(names):
         raise ParameterError(f"source_name gives an exposure twice: {', '.join(sorted(names))}")
@@ -304,9 +299,7 @@ def _position(name, parameters):
             f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "
             "position, or as many names as positions"
         )
-    if not names:
-        return x[0], y[0]
-    return dict(zip(names, zip(x, y, strict=True), strict=True)).get(name)
+    return dict(zip(names, zip(x, y, strict=True), strict=True)).get(name) if names else (x[0], y[0])
 
 
 def failure_of(result):

@@ -3,13 +3,14 @@ import pytest
 
 from niriss_eestep.instrument import SATURATED as DQ_SATURATED
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.repair import FLAGGED, LOW, NO_VALUE, OUTLIER, REPAIRED, SATURATED
+from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.measure.stamp import StarExposure
 
 SHAPE = (81, 91)
 CENTRE = (44.3, 40.6)
 ORIGIN = (100, 200)
 # no noise of 3,000 pixels reaches 10 standard deviations
+FLAGGED, NO_VALUE, LOW, REPAIRED, OUTLIER, SATURATED, _ = PIXEL_KINDS.values()
 OPTIONS = EEOptions(repair_low=True, low_sigma=10.0)
 
 

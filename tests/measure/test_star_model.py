@@ -9,7 +9,7 @@ import pytest
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.repair import REPAIRED, UNEXPLAINED
+from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel, compare, psf_tolerance, star_at
 from niriss_eestep.reference import load_psf_images, load_psfee
@@ -56,7 +56,10 @@ def test_a_damaged_peak_is_found_and_repaired(name, value):
     assert "1 unflagged pixel(s) that do not fit the star were treated as bad: x=135, y=235" in profile.status
     assert profile.n_repaired[-1] == 1
     pixels = profile.pixels
-    assert pixels.kind[235 - pixels.y_origin, 135 - pixels.x_origin] == UNEXPLAINED | REPAIRED
+    assert (
+        pixels.kind[235 - pixels.y_origin, 135 - pixels.x_origin]
+        == PIXEL_KINDS["unexplained"] | PIXEL_KINDS["repaired"]
+    )
     near = np.abs(profile.count_rate - truth.count_rate) < 4 * profile.count_rate_err
     assert near[4:].all()
     # without a model nothing is said of it
