@@ -9,7 +9,8 @@ MJD = 59800.3  # of the first visit
 @pytest.fixture(scope="session")
 def abs_flux_row():
     """Function that makes a row as the abs_flux step does, of a visit whose PHOTMJSR is known."""
-    from niriss_eestep.flux.total_rate import Stimulus, TotalRate, calibrate_rate
+    from niriss_eestep.flux.synthetic import ExpectedRate
+    from niriss_eestep.flux.total_rate import TotalRate, calibrate_rate
     from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE
 
     def make(filter_name, photmjsr, mjd=MJD, *, subarray="SUB64", pixar_sr=PIXEL_SOLID_ANGLE):
@@ -20,13 +21,14 @@ def abs_flux_row():
         one, each = np.ones(1), rate + np.array([-30.0, 0.0, 30.0])
         errors = 20.0, 10.0, 5.0  # photon, radii, aperture [DN/s]
         total = TotalRate(
-            one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each, each > 0, 0.0, 0 * each[:, None]
+            one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each, 0 * each, each > 0, 0 * each[:, None]
         )
-        stimulus = Stimulus(expected * GAIN, 0.01, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu)
-        row = calibrate_rate(total, stimulus, gain=GAIN, pixar_sr=pixar_sr)
+        electrons = expected * GAIN
+        star = ExpectedRate(electrons, 0.01 * electrons, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu, 0.0, 0.0)
+        row = calibrate_rate(total, star, gain=GAIN, pixar_sr=pixar_sr)
         group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}
         group |= {"subarray": subarray, "n_exposures": 4, "n_measured": 4, "status": "measured", "mjd": mjd}
-        return group | {"gain": GAIN} | {name: getattr(row, name) for name in row.__dataclass_fields__}
+        return group | {"gain": GAIN, "pixar_sr": pixar_sr} | row
 
     return make
 

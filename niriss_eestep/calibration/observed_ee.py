@@ -8,8 +8,8 @@ import numpy as np
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError
-from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, group_total, growth_curve
-from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, used_radii
+from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, growth_curve
+from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, total_rate, used_radii
 from niriss_eestep.reference.psfee import PSFEE, EETable
 
 Curve = Callable[[Array], Array]
@@ -144,12 +144,18 @@ def fit_visit(
     for label, name, combined, area, rings in groups:
         used = used_radii(combined, radius_min, radius_max)
         inside = combined.radius[used]
-        correction = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
-        correction |= {"rings": rings, "radius_min": max(inside[0], min(5.0, inside[-1])), "radius_max": inside[-1]}
-        group = group_total(combined, area, correction, partial(psfee.modes.at, name))
-        if not group.total.significance >= SIGNIFICANCE_MIN:
+        total = total_rate(
+            combined,
+            partial(psfee.ee, name),
+            partial(psfee.ee_err, name),
+            area=area,
+            rings=rings,
+            radii=(max(inside[0], min(5.0, inside[-1])), inside[-1]),
+            modes_at=partial(psfee.modes.at, name),
+        )
+        if not total.significance >= SIGNIFICANCE_MIN:
             raise ExposureError(f"{label}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
-        curves[f"{label} ({len(curves) + 1})" if label in curves else label] = growth_curve(group, combined, used)
+        curves[f"{label} ({len(curves) + 1})" if label in curves else label] = growth_curve(total, combined, used)
     fit = fit_psf(list(curves.values()))
     unknown = fit.inflation**2 * (fit.shared_covariance + OWN_SHARE**2 * np.eye(len(fit.shared)))
     meta = {"fitted_to": list(curves), "fit_chi2": fit.chi2, "fit_dof": fit.dof}

@@ -77,6 +77,8 @@ class CombinedProfile:
         The parts of the formal covariance that come from the flat field and from the sky; None where nobody knows.
     exposure_phase : ndarray, shape (n_exposures, n_radii), optional
         Encircled energy at each star's own pixel phase less that averaged over phases; None without model images.
+    common_scatter : float
+        Scatter of dithers that the groups of a product have in common, as a fraction.
     """
 
     radius: Array
@@ -96,6 +98,7 @@ class CombinedProfile:
     flat_covariance: Array | None = None
     sky_covariance: Array | None = None
     exposure_phase: Array | None = None
+    common_scatter: float = 0.0
 
     @property
     def err(self) -> Array:
@@ -114,7 +117,8 @@ class CombinedProfile:
         The last one is what the mean has beyond the exposures' own covariances, averaged down.
         """
         formal, weight = self.covariance / np.outer(self.inflation, self.inflation), self.exposure_weight
-        left, own = 1 - weight.T @ weight, _averaged(weight, self.each_covariance())
+        both = weight[:, :, None] * weight[:, None, :]
+        left, own = 1 - weight.T @ weight, weighted_sum(both, self.each_covariance())
         shared = np.divide(formal - own, left, out=np.zeros_like(left), where=left > 1e-9)
         return formal, self.flat_covariance, self.sky_covariance, shared
 
@@ -140,7 +144,7 @@ def common_covariance(profiles: Sequence[EEProfile]) -> Array:
     return given_covariance(used[0].background, np.max([p.area for p in used], axis=0))
 
 
-def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array | None = None) -> NDArray[np.int64]:
+def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array | float = 0.0) -> NDArray[np.int64]:
     """Flag radii at which a curve of growth does not grow (method of CAP-020, 2021), unless noise alone explains it.
 
     Parameters
@@ -164,25 +168,17 @@ def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array 
     the rest is too high: by 1.1 standard errors at 15 pix for 8 dithers of 1e4 electrons in F200W.
     """
     growth = np.diff(count_rate, axis=1, prepend=0.0)
-    own, shared = (_growth_variance(part) for part in _parts(covariances, common))
-    err = np.sqrt(own)
-    finite = np.isfinite(growth)
+    covariance = np.array(covariances, dtype=float)
+    own, shared = (_growth_variance(part) for part in (covariance - common, np.zeros_like(covariance[0]) + common))
+    err, finite = np.sqrt(own), np.isfinite(growth)
     weight = _weights(growth, err, finite.astype(np.int64))
     mean = weighted_sum(weight, growth)
-    mean_err = np.sqrt(weighted_sum(weight**2, own) + shared)
     low = growth < mean - SIGNIFICANT_FALL * err
-    together = mean <= -SIGNIFICANT_FALL * mean_err
+    together = mean <= -SIGNIFICANT_FALL * np.sqrt(weighted_sum(weight**2, own) + shared)
     alone = finite.sum(axis=0) < 2
     # a radius that could not be measured says nothing of the next: a comparison with NaN is false
     falls = (growth <= 0) & (low | together | alone)
     return (np.isfinite(count_rate) & ~falls).astype(np.int64)
-
-
-def _parts(covariances: Sequence[Array], common: Array | None) -> tuple[Array, Array]:
-    """Each exposure's own part of its covariance, and the part that all share."""
-    covariance = np.array(covariances, dtype=float)
-    shared = np.zeros(covariance.shape[1:]) if common is None else common
-    return covariance - shared, shared
 
 
 def _growth_variance(covariance: Array) -> Array:
@@ -199,11 +195,11 @@ def weighted_sum(weight: Array, values: Array) -> Array:
 
     Parameters
     ----------
-    weight, values : ndarray, shape (n_exposures, n_radii)
+    weight, values : ndarray, shape (n_exposures, ...)
 
     Returns
     -------
-    ndarray, shape (n_radii,)
+    ndarray, shape (...)
     """
     return np.sum(np.where(weight > 0, weight * np.where(weight > 0, values, 0.0), 0.0), axis=0)
 
@@ -262,7 +258,11 @@ def _chi2(values: Array, err: Array, flag: NDArray[Any], mean: Array) -> Array:
 
 
 def outlier_flags(
-    radius: Array, values: Sequence[Array], covariances: Sequence[Array], common: Array | None, flags: NDArray[np.int64]
+    radius: Array,
+    values: Sequence[Array],
+    covariances: Sequence[Array],
+    common: Array | float,
+    flags: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Flag the exposures that differ from all the others, of three on.
 
@@ -281,11 +281,11 @@ def outlier_flags(
         With 0 where an exposure is off from the mean of the others by over 5 standard errors, which honour the
         others' own scatter, and 1 %: as many as agree that they are fewer than the others.
     """
-    own, _ = _parts(covariances, common)
-    every = np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
+    own = np.array(covariances, dtype=float) - common
+    each, every = np.array(values, dtype=float), np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
     found = flags.copy()
     for j in np.flatnonzero(radius >= PHASE_RADIUS):
-        value, err, good = np.array(values, dtype=float)[:, j], every[:, j], np.flatnonzero(flags[:, j])
+        value, err, good = each[:, j], every[:, j], np.flatnonzero(flags[:, j])
         order = good[np.argsort(np.abs(value[good] - np.median(value[good])))] if len(good) > 2 else good
         for n_rest in range(len(good) // 2 + 1, len(good)):
             rest, next_one, ones = order[:n_rest], order[n_rest], np.ones(n_rest, dtype=np.int64)
@@ -342,36 +342,13 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
     return found
 
 
-def _averaged(weight: Array, covariance: Array) -> Array:
-    """Covariance of the mean of exposures that share nothing."""
-    both = weight[:, :, None] * weight[:, None, :]
-    return np.asarray(np.sum(np.where(both > 0, both * np.where(both > 0, covariance, 0.0), 0.0), axis=0))
-
-
-def _scatter(values: Array, flag: NDArray[np.int64]) -> Array:
-    """Standard deviation of the good exposures at each radius; NaN for fewer than two."""
-    n_good = np.maximum(flag.sum(axis=0), 1)
-    mean = np.where(flag > 0, values, 0.0).sum(axis=0) / n_good
-    return np.sqrt(_chi2(values, np.ones_like(values), flag, mean) / np.maximum(n_good - 1, 1))
-
-
-def _check_lengths(names: Sequence[str], radius: Array, values: Sequence[Array], covariances: Sequence[Array]) -> None:
-    """Raise ParameterError where there is no profile, or they differ in length."""
-    shapes = [np.shape(value) for value in values]
-    if not len(names) == len(values) == len(covariances) or set(shapes) != {radius.shape}:
-        raise ParameterError(
-            f"need a profile of the {len(radius)} radii of the group and a covariance for each name, and at least one; "
-            f"got profiles of shape {shapes} and {len(covariances)} covariances for {len(names)} names"
-        )
-
-
 def combine_profiles(
     names: Sequence[str],
     radius: Array,
     values: Sequence[Array],
     covariances: Sequence[Array],
     *,
-    common: Array | None = None,
+    common: Array | float = 0.0,
     flags: NDArray[np.int64] | None = None,
 ) -> CombinedProfile:
     """Average the profiles of a group.
@@ -405,19 +382,23 @@ def combine_profiles(
     The error is the formal one unless the scatter between the exposures is larger than chance allows; see
     `scatter_factor`. Neither the weights nor chi-squared know what all share: it moves all alike.
     """
-    _check_lengths(names, radius, values, covariances)
+    shapes = [np.shape(value) for value in values]
+    if not len(names) == len(values) == len(covariances) or set(shapes) != {np.shape(radius)}:
+        raise ParameterError(
+            f"need a profile of the {len(radius)} radii of the group and a covariance for each name, and at least one; "
+            f"got profiles of shape {shapes} and {len(covariances)} covariances for {len(names)} names"
+        )
     order = sorted(range(len(names)), key=lambda k: names[k])
-    value = np.array([values[k] for k in order], dtype=float)
-    own, shared = _parts([covariances[k] for k in order], common)
+    value, own = np.array(values, dtype=float)[order], np.array(covariances, dtype=float)[order] - common
     err = np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
     flag = np.isfinite(value).astype(np.int64) if flags is None else flags[order] * np.isfinite(value)
     weight = _weights(value, err, flag)
     measured = weight.sum(axis=0) > 0
     mean = np.where(measured, weighted_sum(weight, value), np.nan)
-    averaged = _averaged(weight, own)
-    formal = np.where(np.outer(measured, measured), averaged + shared, np.nan)
-    dof = np.maximum(flag.sum(axis=0) - 1, 1)
-    chi2 = _chi2(value, err, flag, mean)
+    averaged = weighted_sum(weight[:, :, None] * weight[:, None, :], own)
+    formal = np.where(np.outer(measured, measured), averaged + common, np.nan)
+    n_good, chi2 = flag.sum(axis=0), _chi2(value, err, flag, mean)
+    dof, plain = np.maximum(n_good - 1, 1), np.where(flag > 0, value, 0.0).sum(axis=0) / np.maximum(n_good, 1)
     factor = scatter_factor(chi2, dof)
     # the scatter says nothing of what all share
     share = np.divide(np.diagonal(averaged), np.diagonal(formal), out=np.ones(len(radius)), where=factor > 1)
@@ -428,15 +409,15 @@ def combine_profiles(
         covariance=formal * np.outer(inflation, inflation),
         err_formal=np.sqrt(np.diagonal(formal)),
         inflation=inflation,
-        scatter=_scatter(value, flag),
+        scatter=np.sqrt(_chi2(value, np.ones_like(value), flag, plain) / dof),
         chi2_dof=chi2 / dof,
-        n_good=flag.sum(axis=0),
+        n_good=n_good,
         names=tuple(names[k] for k in order),
         exposure_value=value,
-        exposure_err=np.sqrt(np.diagonal(own + shared, axis1=1, axis2=2)),
+        exposure_err=np.sqrt(np.diagonal(own + common, axis1=1, axis2=2)),
         exposure_flag=flag,
         exposure_weight=weight,
-        exposure_covariance=own + shared,
+        exposure_covariance=own + common,
     )
 
 
@@ -466,7 +447,8 @@ def with_shared_errors(
     same pixels it does not.
     """
     weight = np.where(np.isfinite(combined.exposure_value), combined.exposure_weight, 0.0)
-    n = len(combined.radius)
+    n, averaged = len(combined.radius), np.einsum("ei,ej->ij", weight, weight)
+    common = np.nan_to_num(common_covariance(profiles))
     flat, sky, alone, placed = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), []
     for own, profile, corner in zip(weight, profiles, corners, strict=True):
         if not own.any():
@@ -480,21 +462,19 @@ def with_shared_errors(
             reach = own[:, None, None] * aperture_weights(sigma.shape, x, y, profile.radius) * sigma
             alone += flat_covariance(reach, np.ones_like(sigma), pixels.flat_scale)
             placed.append((reach, pixels.x_origin + corner[0], pixels.y_origin + corner[1], pixels.flat_scale))
+    # one background given for all does not average down
+    sky += common * (1 - averaged)
     if placed:
         together = _on_detector(placed)
         flat = flat_covariance(together, np.ones(together.shape[1:]), placed[0][3])
-    # one background given for all does not average down
-    sky += np.nan_to_num(common_covariance(profiles)) * (1 - np.einsum("ei,ej->ij", weight, weight))
-    if placed:
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
-        averaged = np.einsum("ei,ej->ij", weight, weight)
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
         combined = combine_profiles(
             combined.names,
             combined.radius,
             list(combined.exposure_value),
             [profile.covariance for profile in profiles],
-            common=np.nan_to_num(common_covariance(profiles)) + extra,
+            common=common + extra,
             flags=combined.exposure_flag,
         )
     phases = [np.zeros(n) if profile.phase is None else profile.phase for profile in profiles]

@@ -25,15 +25,6 @@ log = logging.getLogger(__name__)
 SUFFIXES = {EEProfileModel: "eecombined", SBProfileModel: "sbcombined"}
 
 
-def _exposure_name(member, model):
-    """Name the exposure that a profile is of: its product may have a suffix of the user's."""
-    name = model.meta.filename or member.name
-    made_of = model._instance["meta"].get("eestep", {}).get("input")
-    if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
-        name = made_of[0]["filename"]
-    return exposure_root(name)
-
-
 class CombineProfilesStep(FluxStep):
     """Average the EE and SB profiles of the exposures of each group: (target, filter, pupil, subarray)."""
 
@@ -72,7 +63,14 @@ class CombineProfilesStep(FluxStep):
                         f"{member.filename}: not a profile ({type(model).__name__}); run ee_photometry first"
                     )
                 first, key = first or model, (type(model).__name__, *group_of(model).values())
-                groups.setdefault(key, []).append((_exposure_name(member, model), member, completed(model)))
+                # a product may have a suffix of the user's: then the exposure is what it was made of
+                name, made_of = (
+                    model.meta.filename or member.name,
+                    model._instance["meta"].get("eestep", {}).get("input"),
+                )
+                if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
+                    name = made_of[0]["filename"]
+                groups.setdefault(key, []).append((exposure_root(name), member, completed(model)))
             if not groups:
                 continue
             name = product.name or self.search_attr("product_name") or default_product_name(first)
@@ -99,7 +97,7 @@ class CombineProfilesStep(FluxStep):
                 )
         values = [model[kind.y_name] for model in models]
         covariances = [model.covariance for model in models]
-        common, flags = None, np.isfinite(values).astype(np.int64)
+        common, flags = 0.0, np.isfinite(values).astype(np.int64)
         if kind is EEProfileModel:
             profiles = [ee_profile(model) for model in models]
             common = common_covariance(profiles)

@@ -1,19 +1,17 @@
 """The step that turns combined EE profiles into the absolute flux calibration."""
 
-import contextlib
 import logging
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
-from niriss_eestep.flux.fitted import fitted_groups, group_total
+from niriss_eestep.flux.fitted import fitted_totals
 from niriss_eestep.flux.total_rate import (
     SIGNIFICANCE_MIN,
-    Stimulus,
     calibrate_rate,
     common_scatter,
     rate_warnings,
@@ -60,9 +58,6 @@ class AbsFluxStep(FluxStep):
     #: reference without modes that was told of last
     _no_modes = ""
 
-    #: scatter of dithers that the groups of the product in work have in common
-    _scatter = 0.0
-
     def process(self, *inputs):
         """Calibrate.
 
@@ -99,12 +94,8 @@ class AbsFluxStep(FluxStep):
             if not models:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             name = product.name or self.search_attr("product_name") or models[0].meta.group.product
-            self._scatter = common_scatter([combined_profile(model) for model in models])
-            fits = [None] * len(models)
-            if any(self.parameters_for(model)["aperture_correction"] == "fitted" for model in models):
-                fits = self._fits(models)
-            calibrated = [self.calibrate_group(model, lost, fit) for model, fit in zip(models, fits, strict=True)]
-            result = self.collect(name, models, calibrated, lost)
+            totals = zip(models, self._totals(models), strict=True)
+            result = self.collect(name, models, [self.calibrate_group(*pair, lost) for pair in totals], lost)
             self.finish(result, sources, self.parameters_for(models[0]))
             results.append(result)
         if not results:
@@ -181,16 +172,16 @@ class AbsFluxStep(FluxStep):
             log.log(level, "%s", group_line(row))
         return result
 
-    def calibrate_group(self, model, lost=(), fit=None):
+    def calibrate_group(self, model, total, lost=()):
         """Calibrate one group.
 
         Parameters
         ----------
         model : CombinedEEModel
+        total : TotalRate or NirissEEError
+            Its total count rate, or why it has none.
         lost : sequence of dict
             As for `collect`: those of the group count as failed.
-        fit : GroupTotal, optional
-            The group's total with the PSF fitted to the product's groups; by default the reference's PSF is used.
 
         Returns
         -------
@@ -222,59 +213,52 @@ class AbsFluxStep(FluxStep):
             f"{n_unknown} exposures that cannot be read may be of this group": n_unknown,
             f"{n_warned} of {n_exposures} exposures have warnings": n_warned,
         }
-        arrays, total, notes, failure = {}, None, (), ""
+        arrays, notes, failure = {}, (), ""
         try:
-            found = fit or self._measured(model, names)
-            total = replace(found.total, common_scatter=self._scatter)
-            row |= {"significance": total.significance, "chi2_dof": total.chi2_dof, "psf_chi2_dof": found.chi2_dof}
-            stimulus, more = self._stimulus(model, names)
-            errors = {"gain_err": self.parameters_for(model)["gain_err"], "pixar_sr": row["pixar_sr"]}
-            row |= asdict(calibrate_rate(total, stimulus, gain=row["gain"], **errors))
-            notes = found.warnings + rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
+            if isinstance(total, NirissEEError):
+                raise total
+            expected, more = self._expected(model, names)
+            errors = {key: self.parameters_for(model)[key] for key in ("gain_err", "throughput_err")}
+            row |= calibrate_rate(total, expected, gain=row["gain"], pixar_sr=row["pixar_sr"], **errors)
+            notes = total.warnings + rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
             arrays = {"radius_used": total.used, "total_count_rate": total.total, "ee_effective": total.ee_effective}
-            arrays |= {"total_count_rate_err": total.total_err, **found.arrays}
+            arrays |= {"total_count_rate_err": total.total_err, **total.arrays}
         except NirissEEError as error:
             total, failure = None, str(error)
         notes = tuple(text for text, n in counts.items() if n) + notes
         row |= {"n_exposures": n_exposures, "status": status_text(failure, notes)}
         return row, arrays, _exposures(model, names, total)
 
-    def _measured(self, model, group):
-        """Total count rate of a group, with the PSF as the reference has it."""
-        if group["pupil"] == "NRM":
-            raise ReferenceDataError("no PSF reference holds the NRM's PSF: no aperture correction")
-        parameters = self.parameters_for(model)
-        find = self._apcorr if parameters["aperture_correction"] == "apcorr" else self._psfee
-        correction, modes_at = find(model, group, parameters)
-        return group_total(combined_profile(model), model.exposure_area, correction, modes_at)
-
-    def _fits(self, models):
-        """Fit the PSF to the groups of a product that want it; None for the others, and for those without a star."""
-        found = {}
+    def _totals(self, models):
+        """Total count rates of the groups of a product, by the PSF fitted to them where that is wanted; or why not."""
+        profiles = [combined_profile(model) for model in models]
+        scatter, found, to_fit = common_scatter(profiles), [None] * len(models), {}
         # in one order, so that that of the inputs changes no bit
-        order = sorted(range(len(models)), key=lambda k: [getattr(models[k].meta.group, key) for key in GROUP_KEYS])
-        for k, model in ((k, models[k]) for k in order):
-            parameters = self.parameters_for(model)
+        for k in sorted(range(len(models)), key=lambda k: [getattr(models[k].meta.group, key) for key in GROUP_KEYS]):
+            model, parameters = models[k], self.parameters_for(models[k])
+            combined, kind = replace(profiles[k], common_scatter=scatter), parameters["aperture_correction"]
             names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
-            # what is wrong with a group is told where it is calibrated
-            with contextlib.suppress(NirissEEError):
-                group = self._measured(model, names)
-                if parameters["aperture_correction"] != "fitted" or group.modes is None:
-                    continue
-                combined, correction = combined_profile(model), self._psfee(model, names, parameters)[0]
-                used = used_radii(combined, parameters["fit_radius_min"], parameters["fit_radius_max"])
-                known = np.isfinite(combined.covariance[np.ix_(used, used)]).all()
-                if known and group.total.significance >= SIGNIFICANCE_MIN:
-                    again = partial(total_rate, combined, area=model.exposure_area)
-                    found[k] = (group, combined, used, partial(_adjusted_total, again, correction, group.modes_at))
-        fitted = dict(zip(found, fitted_groups(list(found.values())), strict=True)) if found else {}
-        return [fitted.get(k) for k in range(len(models))]
+            try:
+                if names["pupil"] == "NRM":
+                    raise ReferenceDataError("no PSF reference holds the NRM's PSF: no aperture correction")
+                correction = (self._apcorr if kind == "apcorr" else self._psfee)(model, names, parameters)
+                correction["area"] = model.exposure_area
+                found[k] = total_rate(combined, **correction)
+                if kind == "fitted" and found[k].modes is not None and found[k].significance >= SIGNIFICANCE_MIN:
+                    used = used_radii(
+                        combined, parameters["fit_radius_min"], parameters["fit_radius_max"], "fit_radius"
+                    )
+                    if np.isfinite(combined.covariance[np.ix_(used, used)]).all():
+                        to_fit[k] = (found[k], combined, used, correction)
+            except NirissEEError as error:
+                told = f"the PSF was not fitted: {error}"
+                found[k] = error if found[k] is None else replace(found[k], warnings=(told,))
+        for k, total in zip(to_fit, fitted_totals(list(to_fit.values())) if to_fit else (), strict=True):
+            found[k] = total
+        return found
 
     def _psfee(self, model, group, parameters):
-        """What `total_rate` takes for the EE of the PSF, with each exposure's annulus as it was used, and its modes.
-
-        The modes are None where the reference has none.
-        """
+        """What `total_rate` takes for the EE of the PSF, with each exposure's annulus as it was used."""
         psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
         if psfee.modes is None and self._no_modes != psfee.name:
             self._no_modes = psfee.name
@@ -282,10 +266,12 @@ class AbsFluxStep(FluxStep):
                 "%s: without modes of the PSF: err_aperture is the scatter that it states, not how uncertain the PSF is"
             )
             log.warning(text, psfee.name)
-        name, radii = group["filter"], {key: parameters[key] for key in ("radius_min", "radius_max")}
-        curves = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name)}
-        modes_at = partial(psfee.modes.at, name) if psfee.modes is not None else None
-        return {**curves, "rings": exposure_backgrounds(model), **radii}, modes_at
+        found = {"curve": partial(psfee.ee, group["filter"]), "curve_err": partial(psfee.ee_err, group["filter"])}
+        found["modes_at"] = partial(psfee.modes.at, group["filter"]) if psfee.modes is not None else None
+        return found | {
+            "rings": exposure_backgrounds(model),
+            "radii": (parameters["radius_min"], parameters["radius_max"]),
+        }
 
     def _apcorr(self, model, group, parameters):
         """The same for the apcorr reference, which allows for the starlight in its own annulus already."""
@@ -315,10 +301,9 @@ class AbsFluxStep(FluxStep):
                 f"radius_max={parameters['radius_max']:g} pix lies there"
             )
         rings = [(np.array([]), np.array([]))] * len(model.exposure_names)
-        curves = {"curve": effective.curve, "curve_err": effective.err}
-        return {**curves, "rings": rings, "radius_min": r_min, "radius_max": r_max}, None
+        return {"curve": effective.curve, "curve_err": effective.err, "rings": rings, "radii": (r_min, r_max)}
 
-    def _stimulus(self, model, group):
+    def _expected(self, model, group):
         """What the star should give, and what is odd about it; None, and why, where that is not to be had."""
         path = self.get_reference_file(model, "stdspec")
         if path is not None:
@@ -338,21 +323,7 @@ class AbsFluxStep(FluxStep):
             return None, (f"no expected rate: {error}",)
         if path is None:
             self._reference_files_used.append(("stdspec", Path(spectrum.meta["file"]).name))
-        stimulus = Stimulus(
-            electron_rate=expected.electron_rate,
-            spectrum_err=expected.electron_rate_err / expected.electron_rate,
-            throughput_err=self.parameters_for(model)["throughput_err"],
-            pivot=expected.pivot,
-            fnu_band=expected.fnu_band,
-            fnu_mono=expected.fnu_mono,
-        )
-        return stimulus, notes
-
-
-def _adjusted_total(total_with, correction, modes_at, coefficients):
-    """Total of a group with a PSF adjusted by its modes."""
-    curve = correction["curve"]
-    return total_with(**correction | {"curve": lambda r: curve(r) + modes_at(r) @ coefficients})
+        return expected, notes
 
 
 def _exposures(model, group, total):

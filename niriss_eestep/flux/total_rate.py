@@ -1,7 +1,8 @@
 """The star's total count rate in one filter, and what it says of the flux calibration."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy
@@ -9,6 +10,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import NORMAL_95, CombinedProfile, extra_light, scatter_factor, weighted_sum
 from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.flux.synthetic import ExpectedRate
 from niriss_eestep.instrument import AB_ZERO_FLUX
 
 Curve = Callable[[Array], Array]
@@ -119,19 +121,26 @@ class TotalRate:
     err_photon, err_radii, err_aperture : float
         Standard errors of ``count_rate`` [DN/s]: formal; what the spread over radii adds beyond chance; from the EE's
         own uncertainty.
-    err_flat, err_sky : float
-        From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
-    exposure_total, exposure_total_err : ndarray, shape (n_exposures,)
+    exposure_total, exposure_total_err, exposure_own_err : ndarray, shape (n_exposures,)
         Each exposure's own total, over those of the radii used that it does not flag, or over all of them where it
-        flags all, and its standard error without the aperture correction's [DN/s]; NaN where none was measured.
+        flags all; its standard error without the aperture correction's; the part of this by which exposures may differ,
+        for they share the rest, as on the same pixels of a flat [DN/s]. NaN where none was measured.
     kept : ndarray of bool, shape (n_exposures,)
         Exposures that are in the mean at one of the radii used at least.
-    shared_err : float
-        Part of each ``exposure_total_err`` that the exposures have in common, as on the same pixels of a flat [DN/s].
-    common_scatter : float
-        Scatter of dithers that the groups of a product have in common, as a fraction; from `common_scatter`.
     extra : ndarray, shape (n_exposures, n_radii)
         Light that one exposure has and the others have not; see `extra_light`.
+    err_flat, err_sky : float
+        From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
+    err_scatter : float
+        What the scatter between dithers adds; see `scatter_factor`.
+    modes : ndarray, shape (n_radii, n_modes), optional
+        Fractional change of the effective EE per unit of each mode of the PSF's prior.
+    arrays : dict of str to ndarray
+        Of the product: ``aperture_modes``, the change of the total per unit of each mode, and what a fit gives.
+    psf_chi2_dof : float
+        Of a fit of the PSF, per degree of freedom.
+    warnings : tuple of str
+        What the user should know about the fit.
     """
 
     radius: Array
@@ -145,28 +154,16 @@ class TotalRate:
     err_aperture: float
     exposure_total: Array
     exposure_total_err: Array
+    exposure_own_err: Array
     kept: Mask
-    shared_err: float
     extra: Array
     err_flat: float = 0.0
     err_sky: float = 0.0
-    common_scatter: float = 0.0
-
-    @property
-    def err_scatter(self) -> float:
-        """Standard error of ``count_rate`` that the scatter between dithers adds [DN/s]; see `scatter_factor`."""
-        added = self.common_scatter * self.count_rate
-        err = np.hypot(self.exposure_own_err, added)
-        factor = scatter_factor(*_agreement(np.where(self.kept, self.exposure_total, np.nan), err))
-        # it says nothing of what all share
-        own = max(0.0, self.err_photon**2 + self.err_flat**2 + self.err_sky**2 - self.shared_err**2)
-        return float(np.sqrt((own + added**2 / max(1, self.kept.sum())) * factor**2 - own))
-
-    @property
-    def exposure_scatter(self) -> float:
-        """Standard deviation between the exposures' own totals [DN/s]; NaN for fewer than two."""
-        totals = self.exposure_total[self.kept]
-        return float(np.std(totals, ddof=1)) if len(totals) > 1 else float("nan")
+    err_scatter: float = 0.0
+    modes: Array | None = None
+    arrays: dict[str, Array] = field(default_factory=dict)
+    psf_chi2_dof: float = float("nan")
+    warnings: tuple[str, ...] = ()
 
     @property
     def count_rate_err(self) -> float:
@@ -179,38 +176,6 @@ class TotalRate:
         """``count_rate`` over its standard error without the scatter between dithers, which are stars all the same."""
         err = float(np.sqrt(max(0.0, self.count_rate_err**2 - self.err_scatter**2)))
         return self.count_rate / err if err > 0 else float(np.inf * self.count_rate)
-
-    @property
-    def chi2_dof(self) -> float:
-        """Chi-squared of the exposures' own totals about their mean per degree of freedom; NaN for fewer than two."""
-        chi2, dof = _agreement(self.exposure_total, self.exposure_own_err)
-        return chi2 / max(dof, 1)
-
-    @property
-    def exposure_own_err(self) -> Array:
-        """Standard errors of the exposures' own totals by which these may differ [DN/s]."""
-        return np.sqrt(np.maximum(self.exposure_total_err**2 - self.shared_err**2, 0.0))
-
-    def discrepant(self) -> dict[int, float]:
-        """Find the exposures whose totals differ from those of the others.
-
-        Returns
-        -------
-        dict of int to float
-            Their numbers, the furthest first, and how far they are from the median as a fraction of it; of two that
-            differ, both, and how far each is from the other, for nothing tells which is right.
-        """
-        finite = np.flatnonzero(np.isfinite(self.exposure_total) & np.isfinite(self.exposure_total_err))
-        if len(finite) < 2:
-            return {}
-        total, err = self.exposure_total[finite], self.exposure_own_err[finite]
-        # the error of a median of normal values is 1.25 times the mean's
-        middle = np.median(total), 1.2533 * np.sqrt(np.sum(err**2)) / len(finite)
-        level, level_err = (total[::-1], err[::-1]) if len(finite) == 2 else np.broadcast_arrays(*middle)
-        allowed = DISCREPANT_SIGMA * np.hypot(err, level_err) + DISCREPANT_SHARE * np.abs(level)
-        apart = {int(k): float(off) for k, off in zip(finite, total / level - 1, strict=True)}
-        told = finite[np.abs(total - level) > allowed]
-        return {int(k): apart[k] for k in sorted(told, key=lambda k: -abs(apart[k]))}
 
 
 def _agreement(total: Array, err: Array) -> tuple[float, int]:
@@ -276,6 +241,9 @@ def _scatter_of(groups: Sequence[tuple[Array, Array]]) -> tuple[float, int]:
 def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_err: float) -> tuple[str, ...]:
     """What the user should know about a group's total count rate.
 
+    Exposures whose totals differ from those of the others are named, the furthest first, with how far they are from the
+    median; of two that differ, both, and how far each is from the other, for nothing tells which is right.
+
     Parameters
     ----------
     total : TotalRate
@@ -288,20 +256,28 @@ def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_er
     -------
     tuple of str
     """
-    apart, found = total.discrepant(), []
-    if apart:
-        each = ", ".join(
-            f"{names[k]} {100 * off:+.2g} %" + " (left out)" * (not total.kept[k]) for k, off in apart.items()
+    found, each, own_err = [], total.exposure_total, total.exposure_own_err
+    finite = np.flatnonzero(np.isfinite(each) & np.isfinite(own_err))
+    if len(finite) > 1:
+        value, err = each[finite], own_err[finite]
+        # the error of a median of normal values is 1.25 times the mean's
+        middle = np.median(value), 1.2533 * np.sqrt(np.sum(err**2)) / len(finite)
+        level, level_err = (value[::-1], err[::-1]) if len(finite) == 2 else np.broadcast_arrays(*middle)
+        off, allowed = value / level - 1, DISCREPANT_SIGMA * np.hypot(err, level_err) + DISCREPANT_SHARE * np.abs(level)
+        told = ", ".join(
+            f"{names[finite[j]]} {100 * off[j]:+.2g} %" + " (left out)" * (not total.kept[finite[j]])
+            for j in sorted(np.flatnonzero(np.abs(value - level) > allowed), key=lambda j: -abs(off[j]))
         )
-        found.append(f"the dithers disagree (chi2/dof {total.chi2_dof:.3g}): {each} from the others' median")
+        if told:
+            chi2, dof = _agreement(each, own_err)
+            found.append(f"the dithers disagree (chi2/dof {chi2 / dof:.3g}): {told} from the others' median")
     for k in map(int, np.flatnonzero(total.extra.any(axis=1))):
         j = int(np.argmax(total.extra[k]))
         found.append(
             f"{names[k]} has {100 * total.extra[k, j]:.2g} % of the star's light that the others have not, beyond "
             f"{total.radius[j - 1]:g} pix: persistence or a hit?"
         )
-    off = abs(ratio - 1)
-    if off > RATIO_FAR or (off > RATIO_OFF and off > RATIO_SIGMA * ratio_err):
+    if abs(ratio - 1) > RATIO_FAR or abs(ratio - 1) > max(RATIO_OFF, RATIO_SIGMA * ratio_err):
         found.append(
             f"measured / expected = {ratio:.3g} +- {ratio_err:.2g}: another star, a wrong spectrum, or a damaged core?"
         )
@@ -335,13 +311,13 @@ def _excess_spread(total: Array, covariance: Array) -> float:
 
 def total_rate(
     combined: CombinedProfile,
-    curve: Callable[[Array], Array],
-    curve_err: Callable[[Array], Array],
+    curve: Curve,
+    curve_err: Curve,
     *,
     area: Array,
     rings: Sequence[tuple[Array, Array]],
-    radius_min: float = 5.0,
-    radius_max: float = 10.0,
+    radii: tuple[float, float] = (5.0, 10.0),
+    modes_at: Curve | None = None,
 ) -> TotalRate:
     """Correct a group's EE profile to infinity and average it over radii.
 
@@ -355,8 +331,11 @@ def total_rate(
         Areas of the apertures [pix].
     rings : sequence of (ndarray, ndarray), length n_exposures
         Which part of its annulus each exposure used: edges [pix] and coverage of its rings.
-    radius_min, radius_max : float
-        Radii averaged, both included [pix].
+    radii : (float, float)
+        Range of the radii averaged, both included [pix].
+    modes_at : callable, optional
+        Change of the EE at radii, shape (n, n_modes), per unit of each mode of the PSF's prior: then ``err_aperture``
+        is the width of this prior, and ``curve_err`` does not count.
 
     Returns
     -------
@@ -367,49 +346,81 @@ def total_rate(
     ParameterError
         If no radius lies in the range.
     ExposureError
-        If the group flags every radius of the range.
+        If the group flags every radius of the range, or its light is spread as no star's.
 
     Notes
     -----
     The radii share pixels: the error of their mean is that of fully covariant sums, which the profile's covariance
     gives, and is not smaller for more radii.
     """
-    used, radius, weight = used_radii(combined, radius_min, radius_max), combined.radius, combined.exposure_weight
-    annuli = [(radius, a, *ring) for a, ring in zip(area, rings, strict=True)]
+    used, radius, weight = used_radii(combined, *radii), combined.radius, combined.exposure_weight
+    annuli = [(radius, a, *ring) for a, ring in zip(np.nan_to_num(area), rings, strict=True)]
     effective = np.array([effective_ee(curve, *annulus) for annulus in annuli])
     # a star on few pixels has the EE of its own place among them
     effective += 0.0 if combined.exposure_phase is None else np.nan_to_num(combined.exposure_phase)
     measured = weight.sum(axis=0) > 0
     total = np.where(measured, weighted_sum(weight, combined.exposure_value / effective), np.nan)
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
-    psf_err = np.abs(weighted_sum(weight, np.array([effective_ee(curve_err, *annulus) for annulus in annuli])))
-    psf_err /= mean_effective
-    scale, chosen = np.outer(mean_effective, mean_effective), np.ix_(used, used)
-    photon, flat, sky, shared = (
-        0.0 if part is None else max(0.0, float(np.mean((part / scale)[chosen]))) for part in combined.parts()
-    )
-    count_rate, kept = float(np.mean(total[used])), np.any(used & (combined.exposure_flag > 0), axis=1)
-    exposure_total, exposure_total_err = _exposure_totals(combined, effective, used)
+    change = weighted_sum(weight, np.array([effective_ee(curve_err, *annulus) for annulus in annuli]))
+    psf_err, count_rate = np.abs(change) / mean_effective, float(np.mean(total[used]))
     _check_shape(radius, total / count_rate - 1, psf_err, combined.err / combined.value)
+    # a wrong wavefront moves the EE at all radii together
+    width, modes, arrays = float(np.mean(psf_err[used])), None, {}
+    if modes_at is not None:
+        changes = [w[:, None] * effective_ee(modes_at, *annulus) for w, annulus in zip(weight, annuli, strict=True)]
+        modes = sum(changes) / mean_effective[:, None]
+        arrays["aperture_modes"] = -np.mean(modes[used], axis=0)
+        width = float(np.sqrt(np.sum(arrays["aperture_modes"] ** 2)))
+    parts = [None if part is None else part / np.outer(mean_effective, mean_effective) for part in combined.parts()]
+    covariance = combined.covariance / np.outer(mean_effective, mean_effective)
     return TotalRate(
         radius=radius,
         used=used,
         total=total,
-        total_err=np.sqrt(np.diagonal(combined.covariance / scale)),
+        total_err=np.sqrt(np.diagonal(covariance)),
         ee_effective=mean_effective,
         count_rate=count_rate,
-        err_photon=float(np.sqrt(max(0.0, photon - flat - sky))),
-        err_flat=float(np.sqrt(flat)),
-        err_sky=float(np.sqrt(sky)),
-        err_radii=_excess_spread(total[used], (combined.covariance / scale)[chosen]),
-        # a wrong wavefront moves the EE at all radii together
-        err_aperture=abs(count_rate) * float(np.mean(psf_err[used])),
-        exposure_total=exposure_total,
-        exposure_total_err=exposure_total_err,
-        kept=kept,
-        shared_err=float(np.sqrt(shared)),
+        err_radii=_excess_spread(total[used], covariance[np.ix_(used, used)]),
+        err_aperture=abs(count_rate) * width,
         extra=extra_light(radius, combined.exposure_value, combined.each_covariance()),
+        modes=modes,
+        arrays=arrays,
+        **_by_exposure(combined, effective, used, count_rate, parts),
     )
+
+
+def _by_exposure(
+    combined: CombinedProfile, effective: Array, used: Mask, count_rate: float, parts: Sequence[Array | None]
+) -> dict[str, Any]:
+    """Each exposure's own total; formal errors of the total, and what the scatter between the exposures adds.
+
+    Parameters are as in `total_rate`; ``parts`` are those of the covariance of the totals.
+    """
+    photon, flat, sky, shared = (
+        0.0 if part is None else max(0.0, float(np.mean(part[np.ix_(used, used)]))) for part in parts
+    )
+    totals, errs = np.full((2, len(effective)), np.nan)
+    for k, (ee, covariance) in enumerate(zip(effective, combined.each_covariance(), strict=True)):
+        measured = used & np.isfinite(combined.exposure_value[k])
+        good = measured & (combined.exposure_flag[k] > 0) if np.any(combined.exposure_flag[k][measured]) else measured
+        if good.any():
+            totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
+            # apertures share their pixels: the variance of the mean is the mean of all of the covariance
+            errs[k] = np.sqrt(np.mean((covariance / np.outer(ee, ee))[np.ix_(good, good)]))
+    own_err, kept = np.sqrt(np.maximum(errs**2 - shared, 0.0)), np.any(used & (combined.exposure_flag > 0), axis=1)
+    # the scatter says nothing of what all share
+    added, own = combined.common_scatter * count_rate, max(0.0, photon - shared)
+    factor = scatter_factor(*_agreement(np.where(kept, totals, np.nan), np.hypot(own_err, added)))
+    return {
+        "err_photon": float(np.sqrt(max(0.0, photon - flat - sky))),
+        "err_flat": float(np.sqrt(flat)),
+        "err_sky": float(np.sqrt(sky)),
+        "err_scatter": float(np.sqrt((own + added**2 / max(1, kept.sum())) * factor**2 - own)),
+        "exposure_total": totals,
+        "exposure_total_err": errs,
+        "exposure_own_err": own_err,
+        "kept": kept,
+    }
 
 
 def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:
@@ -424,43 +435,13 @@ def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:
         )
 
 
-def effective_modes(
-    modes_at: Callable[[Array], Array],
-    total: TotalRate,
-    weight: Array,
-    area: Array,
-    rings: Sequence[tuple[Array, Array]],
-) -> Array:
-    """Fractional change of a group's effective EE per unit of each mode of the PSF.
-
-    Parameters
-    ----------
-    modes_at : callable
-        Change of the EE at radii [pix], shape (n, n_modes), per unit of each mode.
-    total : TotalRate
-    weight : ndarray, shape (n_exposures, n_radii)
-        Weights of the exposures at each radius.
-    area, rings
-        As for `total_rate`.
-
-    Returns
-    -------
-    ndarray, shape (n_radii, n_modes)
-        Less its mean over the radii averaged it is the change of the total, whose width under the prior is the root of
-        the summed squares; totals of other filters share the modes.
-    """
-    each = zip(weight, np.nan_to_num(area), rings, strict=True)
-    change = sum(share[:, None] * effective_ee(modes_at, total.radius, a, *ring) for share, a, ring in each)
-    return np.asarray(change / total.ee_effective[:, None])
-
-
-def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) -> Mask:
-    """Radii of the range that the group does not flag; parameters and errors as of `total_rate`."""
+def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, names: str = "radius") -> Mask:
+    """Radii of a range that the group does not flag; errors as of `total_rate`, by the names of the parameters."""
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)
     if not in_range.any():
         raise ParameterError(
-            f"no radius between radius_min={radius_min:g} and radius_max={radius_max:g} pix; the profile has {radius}"
+            f"no radius between {names}_min={radius_min:g} and {names}_max={radius_max:g} pix; the profile has {radius}"
         )
     used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
     if not used.any():
@@ -470,109 +451,15 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float) 
     return np.asarray(used)
 
 
-def _exposure_totals(combined: CombinedProfile, effective: Array, used: Mask) -> tuple[Array, Array]:
-    """Each exposure's own total and its error, over the group's radii that it does not flag, or all if it flags all."""
-    totals, errs = np.full((2, len(effective)), np.nan)
-    for k, ee in enumerate(effective):
-        measured = used & np.isfinite(combined.exposure_value[k])
-        good = measured & (combined.exposure_flag[k] > 0) if np.any(combined.exposure_flag[k][measured]) else measured
-        if good.any():
-            totals[k] = np.mean((combined.exposure_value[k] / ee)[good])
-            # apertures share their pixels: the variance of the mean is the mean of all of the covariance
-            errs[k] = np.sqrt(np.mean((combined.each_covariance()[k] / np.outer(ee, ee))[np.ix_(good, good)]))
-    return totals, errs
-
-
-@dataclass(frozen=True, slots=True)
-class Stimulus:
-    """What the star should give in a filter.
-
-    Parameters
-    ----------
-    electron_rate : float
-        Expected rate [e-/s].
-    spectrum_err, throughput_err : float
-        Fractional standard errors from the star's spectrum and from the throughput.
-    pivot : float
-        Pivot wavelength [micron].
-    fnu_band, fnu_mono : float
-        Flux density [Jy], band-averaged and monochromatic at the pivot.
-    """
-
-    electron_rate: float
-    spectrum_err: float
-    throughput_err: float
-    pivot: float
-    fnu_band: float
-    fnu_mono: float
-
-
-@dataclass(frozen=True, slots=True)
-class AbsFlux:
-    """The flux calibration that one group gives.
-
-    Parameters
-    ----------
-    count_rate, count_rate_err, count_rate_scatter : float
-        Total count rate, its error from the combination and the spread over radii, and the standard deviation
-        between dithers [DN/s].
-    electron_rate, electron_rate_err : float
-        [e-/s]; the error includes the gain's.
-    expected_electron_rate, expected_electron_rate_err : float
-        [e-/s]; NaN where there is no spectrum.
-    ratio, ratio_err : float
-        Measured over expected electron rate.
-    photmjsr, photmjsr_err : float
-        Band-averaged F_nu over count rate and pixel area [MJy/sr per DN/s].
-    photmjsr_mono : float
-        The same with the monochromatic F_nu.
-    photuja2, photuja2_err : float
-        ``photmjsr`` in microjansky per square arcsecond.
-    zeropoint_ab : float
-        AB magnitude of a source of 1 DN/s.
-    pivot : float
-        [micron].
-    fnu_band, fnu_mono : float
-        [Jy].
-    pixar_sr : float
-        Pixel area [sr].
-    err_photon, err_scatter, err_radii, err_aperture, err_gain, err_spectrum, err_throughput, err_flat, err_sky : float
-        The error budget, as fractions.
-    """
-
-    count_rate: float
-    count_rate_err: float
-    count_rate_scatter: float
-    electron_rate: float
-    electron_rate_err: float
-    expected_electron_rate: float
-    expected_electron_rate_err: float
-    ratio: float
-    ratio_err: float
-    photmjsr: float
-    photmjsr_err: float
-    photmjsr_mono: float
-    photuja2: float
-    photuja2_err: float
-    zeropoint_ab: float
-    pivot: float
-    fnu_band: float
-    fnu_mono: float
-    pixar_sr: float
-    err_photon: float
-    err_scatter: float
-    err_radii: float
-    err_aperture: float
-    err_gain: float
-    err_spectrum: float
-    err_throughput: float
-    err_flat: float = 0.0
-    err_sky: float = 0.0
-
-
 def calibrate_rate(
-    total: TotalRate, stimulus: Stimulus | None, *, gain: float, gain_err: float = 0.0, pixar_sr: float
-) -> AbsFlux:
+    total: TotalRate,
+    expected: ExpectedRate | None,
+    *,
+    gain: float,
+    gain_err: float = 0.0,
+    throughput_err: float = 0.0,
+    pixar_sr: float,
+) -> dict[str, float]:
     """Compare a star's total count rate with what its spectrum predicts.
 
     PHOTMJSR and PHOTUJA2 relate the star's flux density to its count rate: neither the gain nor the level of the
@@ -581,59 +468,58 @@ def calibrate_rate(
     Parameters
     ----------
     total : TotalRate
-    stimulus : Stimulus or None
+    expected : ExpectedRate or None
         None where the star's spectrum is not known: expected rate and factors are NaN.
     gain, gain_err : float
         [e-/DN].
+    throughput_err : float
+        Fractional standard error of the throughput.
     pixar_sr : float
         Pixel area [sr].
 
     Returns
     -------
-    AbsFlux
+    dict of str to float
+        By column of the table of the ``absflux`` product, whose schema tells of each.
 
     Raises
     ------
     ExposureError
         If the rate is not significant.
     """
-    nan = float("nan")
-    rate = total.count_rate
+    rate, kept, nan = total.count_rate, total.exposure_total[total.kept], float("nan")
+    chi2, dof = _agreement(total.exposure_total, total.exposure_own_err)
     if not total.significance >= SIGNIFICANCE_MIN:
         raise ExposureError(
             f"no star: the total count rate is {rate:.3g} +- {total.count_rate_err:.2g} DN/s, less than "
             f"{SIGNIFICANCE_MIN:g} standard errors; check the positions (source_x, source_y) and the WCS"
         )
     own = ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_flat", "err_sky")
-    terms = {k: getattr(total, k) / abs(rate) for k in own}
-    terms["err_gain"] = gain_err / gain
-    stimulus = stimulus or Stimulus(nan, nan, nan, nan, nan, nan)
-    terms["err_spectrum"], terms["err_throughput"] = stimulus.spectrum_err, stimulus.throughput_err
-    measured = np.hypot(total.count_rate_err / abs(rate), terms["err_gain"])
-    electron_rate = gain * rate
-    ratio = electron_rate / stimulus.electron_rate
-    photmjsr = stimulus.fnu_band / 1e6 / (rate * pixar_sr)
-    photmjsr_err = photmjsr * np.sqrt(sum(terms[k] ** 2 for k in (*own, "err_spectrum")))
-    one_dn = stimulus.fnu_band / rate
-    return AbsFlux(
-        count_rate=rate,
-        count_rate_err=total.count_rate_err,
-        count_rate_scatter=total.exposure_scatter,
-        electron_rate=electron_rate,
-        electron_rate_err=float(abs(electron_rate) * measured),
-        expected_electron_rate=stimulus.electron_rate,
-        expected_electron_rate_err=stimulus.electron_rate * stimulus.spectrum_err,
-        ratio=ratio,
-        ratio_err=float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
-        photmjsr=photmjsr,
-        photmjsr_err=float(photmjsr_err),
-        photmjsr_mono=stimulus.fnu_mono / 1e6 / (rate * pixar_sr),
-        photuja2=photmjsr * UJA2_PER_MJYSR,
-        photuja2_err=float(photmjsr_err * UJA2_PER_MJYSR),
-        zeropoint_ab=float(-2.5 * np.log10(one_dn / AB_ZERO_FLUX)) if one_dn > 0 else nan,
-        pivot=stimulus.pivot,
-        fnu_band=stimulus.fnu_band,
-        fnu_mono=stimulus.fnu_mono,
-        pixar_sr=pixar_sr,
+    terms = {k: getattr(total, k) / abs(rate) for k in own} | {"err_gain": gain_err / gain}
+    star = expected or ExpectedRate(*[nan] * 8)
+    terms["err_spectrum"], fnu_band = star.electron_rate_err / star.electron_rate, star.fnu_band
+    terms["err_throughput"] = throughput_err if expected else nan
+    ratio, photmjsr = gain * rate / star.electron_rate, fnu_band / 1e6 / (rate * pixar_sr)
+    photmjsr_err = float(photmjsr * np.sqrt(sum(terms[k] ** 2 for k in (*own, "err_spectrum"))))
+    return {
+        "count_rate": rate,
+        "count_rate_err": total.count_rate_err,
+        "count_rate_scatter": float(np.std(kept, ddof=1)) if len(kept) > 1 else nan,
+        "significance": total.significance,
+        "chi2_dof": chi2 / max(dof, 1),
+        "psf_chi2_dof": total.psf_chi2_dof,
+        "electron_rate": gain * rate,
+        "electron_rate_err": float(np.hypot(gain * total.count_rate_err, gain_err * rate)),
+        "expected_electron_rate": star.electron_rate,
+        "expected_electron_rate_err": star.electron_rate_err,
+        "ratio": ratio,
+        "ratio_err": float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
+        "photmjsr": photmjsr,
+        "photmjsr_err": photmjsr_err,
+        "photmjsr_mono": star.fnu_mono / 1e6 / (rate * pixar_sr),
+        "photuja2": photmjsr * UJA2_PER_MJYSR,
+        "photuja2_err": photmjsr_err * UJA2_PER_MJYSR,
+        "zeropoint_ab": float(-2.5 * np.log10(fnu_band / rate / AB_ZERO_FLUX)) if fnu_band > 0 else nan,
+        **{key: getattr(star, key) for key in ("pivot", "fnu_band", "fnu_mono")},
         **terms,
-    )
+    }

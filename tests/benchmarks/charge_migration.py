@@ -117,7 +117,7 @@ def main():
                     combined, _ = combine_exposures([profile], ee)
                     rings = [(profile.background.ring_edges, profile.background.ring_coverage)]
                     rate_of = partial(total_rate, combined, ee, np.zeros_like, area=profile.area[None], rings=rings)
-                    totals = [rate_of(radius_min=first, radius_max=last) for first, last in ranges]
+                    totals = [rate_of(radii=(first, last)) for first, last in ranges]
                     found.append([(t.count_rate * GAIN / rate - 1, t.count_rate_err * GAIN / rate) for t in totals])
                     core = profile.core
                     cores.append((100 * core.peak, 100 * core.sides, core.charge_loss, core.do_not_use))

@@ -123,8 +123,7 @@ def test_totals_at_small_radii_use_the_ee_of_the_star_s_own_pixel_phase():
                 np.zeros_like,
                 area=np.array([p.area for p in seen]),
                 rings=[(p.background.ring_edges, p.background.ring_coverage) for p in seen],
-                radius_min=1.0,
-                radius_max=1.0,
+                radii=(1.0, 1.0),
             )
             found[own].append([total.count_rate * GAIN / rate - 1, total.err_photon * GAIN / rate])
     errors, stated = np.array(found[True]).T
