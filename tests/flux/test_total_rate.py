@@ -170,8 +170,8 @@ def test_what_the_dithers_share_neither_hides_their_scatter_nor_counts_as_scatte
     common = [covariance + shared for covariance in combined.exposure_covariance]
     found = combine_profiles(combined.names, RADIUS, combined.exposure_value * gains, common, common=shared)
     total = total_rate(found, ee, np.zeros_like, **rings)
-    shared = np.sqrt(total.exposure_total_err**2 - total.exposure_own_err**2)
-    assert shared == pytest.approx([0.01 * RATE] * 2, rel=0.02)
+    all_share = np.sqrt(total.exposure_total_err**2 - total.exposure_own_err**2)
+    assert all_share == pytest.approx([0.01 * RATE] * 2, rel=0.02)
     assert total.err_scatter == pytest.approx(0.003 * RATE * 12.706 / 1.96, rel=0.03)
     (told,) = rate_warnings(total, "ab", np.nan, np.nan)
     assert "a +0." in told
