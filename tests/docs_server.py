@@ -1,5 +1,6 @@
-"""Runs commands of the documentation in processes forked from one that has imported everything and read the schemas: 3 s for each.
+"""Runs commands of the documentation in processes forked from one that has imported everything and read the schemas.
 
+Both take 3 s, which each command would take again.
 `start` writes ``strun``, ``niriss-ee`` and ``python`` that hand their arguments, environment, directory and streams
 over a socket to the server, which runs the same functions as the installed scripts.
 """
@@ -89,7 +90,7 @@ def main(address):
     import matplotlib.figure  # noqa: F401
 
     import niriss_eestep.report.page
-    import niriss_eestep.simulate.program
+    import niriss_eestep.simulate.program  # noqa: F401
     from niriss_eestep import products, steps
 
     for name in steps.__all__:  # each is imported when it is asked for
