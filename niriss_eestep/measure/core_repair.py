@@ -47,8 +47,11 @@ _NUMERICAL = 1e-5
 #: pixels within this distance are compared with what the others predict [pix], if there are so many; a star that a bad
 #: pixel draws to itself is this far off [pix]
 _LOOKED_AT, _FEWEST, _LOST = 4.0, 20, 0.4
-#: a pixel is doubtful beyond so many standard errors, of which so many are looked at again, and unlikely beyond so many
+#: a pixel is doubtful beyond so many standard errors, of which so many are looked at again, and unlikely beyond those:
+#: 720 images of 10 single wavefronts of 56 to 80 nm rms, by other optics than the package's, have 7.3 at most
 _DOUBTFUL, _TRIED, _UNLIKELY = 3.0, 2, 8.0
+#: ... and where it is off by this share of its light at least: charge that migrates takes up to 5 % off a peak
+_MOVED = 0.1
 
 
 def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_err: float) -> Array:
@@ -187,9 +190,9 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
     free, change = _prior(star, seen, rate, _LOST)
     known = free + np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
     inverse = np.linalg.inv(known + _likeliest_amplitude(known, change, data) ** 2 * change)
-    apart = np.abs(inverse @ data) / np.sqrt(np.diagonal(inverse))
+    pulls = np.abs(inverse @ data) / np.sqrt(np.diagonal(inverse))
     worst = _UNLIKELY
-    for k in seen[np.argsort(-apart)][: np.sum(apart > _DOUBTFUL)][:_TRIED]:
+    for k in seen[np.argsort(-pulls)][: np.sum(pulls > _DOUBTFUL)][:_TRIED]:
         lost = np.zeros_like(odd)
         lost.flat[k] = True
         bad = exposure.bad | lost
@@ -199,8 +202,9 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
         except ExposureError:
             continue
         variance = np.sum(repair.common_err**2) + np.sum(repair.weights**2 * np.where(bad, 0.0, exposure.variance))
-        sigma = abs(exposure.image.flat[k] - repair.value[0]) / np.sqrt(variance + exposure.variance.flat[k])
-        if sigma > worst:
+        apart = abs(exposure.image.flat[k] - repair.value[0])
+        sigma = apart / np.sqrt(variance + exposure.variance.flat[k])
+        if sigma > worst and apart > _MOVED * (repair.value[0] - star.sky.background.value):
             odd, worst = lost, sigma
     if not odd.any():
         return odd

@@ -22,7 +22,16 @@ from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, low_pixels, pixel_map, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at, taken_as_bad
+from niriss_eestep.measure.star_model import (
+    CENTROID_MARGIN,
+    REACH,
+    PSFModel,
+    Star,
+    compare,
+    place_star,
+    star_at,
+    taken_as_bad,
+)
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -156,7 +165,8 @@ def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, opti
         repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
     if rest.any():
         by_model = partial(by_psf, model=star.model, background=star.sky.background.value)
-        methods: dict[str, Any] = {"surface": by_surface, "median": by_median, "psf": by_model}
+        light = 0.0 if star.model is None else max(0.0, compare(exposure, bad, star)[0]) * star.model
+        methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
         repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
     return repairs
 

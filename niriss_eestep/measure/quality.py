@@ -11,7 +11,7 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.noise import Surroundings
+from niriss_eestep.measure.noise import PixelCorrelation, Surroundings, correlated_covariance
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
@@ -196,7 +196,7 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
                     f"the sky is not flat: its slope and curvature are taken out, worth {100 * abs(effect):.2g} % of "
                     f"the count rate within {profile.radius[k]:g} pix"
                 )
-        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y)
+        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y, profile.noise)
         effect = bias * profile.area[k] / abs(profile.count_rate[k])
         if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
             found.append(
@@ -310,7 +310,14 @@ def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) ->
 
 
 def sector_asymmetry(
-    image: Array, variance: Array, use: Mask, x: float, y: float, *, n_sectors: int = 8
+    image: Array,
+    variance: Array,
+    use: Mask,
+    x: float,
+    y: float,
+    noise: PixelCorrelation | None = None,
+    *,
+    n_sectors: int = 8,
 ) -> tuple[float, float]:
     """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
 
@@ -321,6 +328,8 @@ def sector_asymmetry(
         Pixels to compare.
     x, y : float
         The star [pix].
+    noise : PixelCorrelation, optional
+        What the pixels' noise has in common, which 1/f noise makes much of in a sector.
     n_sectors : int
         Even number of sectors.
 
@@ -342,11 +351,16 @@ def sector_asymmetry(
     if not both.any():
         return 0.0, 0.0
     difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
-    error = np.sqrt(var[:half] + var[half:])
     worst = int(np.argmax(difference))
+    squared = var[worst] + var[worst + half]
+    if noise is not None and noise.amplitude.any() and difference[worst] > 0:
+        reach = np.zeros((1, *use.shape))
+        for k, sign in ((worst, 1), (worst + half, -1)):
+            reach[0, jj[sector == k], ii[sector == k]] = sign / count[k]
+        squared += correlated_covariance(reach, noise)[0, 0]
     share = min(count[worst], count[worst + half]) / len(jj)
     if difference[worst] == 0:
         return 0.0, 0.0
     # without noise any difference is significant
-    significance = difference[worst] / error[worst] if error[worst] > 0 else np.inf
+    significance = difference[worst] / np.sqrt(squared) if squared > 0 else np.inf
     return float(difference[worst] * share), float(significance)

@@ -32,7 +32,7 @@ _SURFACE_SIGMA = 1.0
 _WEIGHTS_MAX = 1024**3 // 8
 #: where less than this share of a box is good, errors of repaired pixels are judged together, where this share of their
 #: pattern lies on good pixels
-_CLUSTERED, _MOSTLY = 0.8, 0.8
+_CLUSTERED, _MOSTLY = 0.9, 0.8
 #: the box without its centre: a good pixel is judged as a bad one is replaced, from its neighbours alone
 _AROUND = np.ones((BOX, BOX), dtype=bool)
 _AROUND[BOX // 2, BOX // 2] = False
@@ -144,7 +144,14 @@ def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array
 
 
 def by_surface(
-    image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *, trend: Array | None = None
+    image: Array,
+    noise: Array,
+    good: Mask,
+    todo: Mask,
+    distance: Array,
+    *,
+    trend: Array | None = None,
+    light: Array | float = 0.0,
 ) -> Prediction:
     """Predict by the mean radial profile, plus a surface of degree 3 fitted to what is left of it in a 7x7 box.
 
@@ -158,13 +165,16 @@ def by_surface(
         Distance from the star [pix].
     trend : ndarray, shape (ny, nx), optional
         From `radial_trend`, where it is known already.
+    light : ndarray, shape (ny, nx), optional
+        A model of the star, to which profile and surface are added: its spikes are no matter of the neighbours then.
 
     Returns
     -------
     Prediction
     """
     if trend is None:
-        trend = radial_trend(image, good, distance, float(distance[todo].max()) + BOX)
+        rest = np.where(good, image - light, 0.0)
+        trend = light + radial_trend(rest, good, distance, float(distance[todo].max()) + BOX)
     rest = np.where(good, image - trend, 0.0)
     weights = np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):

@@ -91,6 +91,18 @@ def test_a_dead_row_is_repaired_to_its_ends(name):
     assert abs(profile.count_rate[9] / truth.count_rate[9] - 1) < 0.6 * lost
 
 
+@pytest.mark.parametrize("name", ["F200W", "F480M"])
+def test_bad_pixels_side_by_side_hold_what_the_model_has_there(name):
+    light = RATE * load_psf_images()[name].render(X, Y, (SIZE, SIZE))
+    stamp = replace(star(name, np.random.default_rng(0)), image=light + 0.5)
+    truth, off = measured(stamp, name), []
+    for j, i in ((35, 42), (41, 36), (29, 33), (35, 28)):
+        bad = np.zeros((SIZE, SIZE), dtype=bool)
+        bad[j - 1 : j + 2, i - 1 : i + 2] = True
+        off.append(measured(replace(stamp, bad=bad), name).count_rate[9] / truth.count_rate[9] - 1)
+    assert np.abs(off).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
 def test_a_companion_is_told_and_left(name):
     profile = measured(star(name, np.random.default_rng(7), others=((0.02, 6.0, -5.0),)), name)
