@@ -259,18 +259,11 @@ def _association(products, directory):
         entries.append({"name": name, "members": kinds})
     name, ((program, _), _) = products[0]
     return {
-        "asn_type": "None",
-        "asn_rule": "DMS_Level3_Base",
-        "version_id": None,
-        "code_version": version("niriss_eestep"),
-        "degraded_status": "No known degraded exposures in association.",
-        "program": program,
-        "constraints": "No constraints",
-        "asn_id": name.split("-", 1)[1].split("_", 1)[0],
-        "target": ", ".join(target for _, ((_, target), _) in products),
-        "asn_pool": ASN_POOL,
-        "products": entries,
-    }
+        "asn_type": "None", "asn_rule": "DMS_Level3_Base", "version_id": None, "code_version": version("niriss_eestep"),
+        "degraded_status": "No known degraded exposures in association.", "program": program,
+        "constraints": "No constraints", "asn_id": name.split("-", 1)[1].split("_", 1)[0],
+        "target": ", ".join(target for _, ((_, target), _) in products), "asn_pool": ASN_POOL, "products": entries,
+    }  # fmt: skip
 
 
 def _problem(header):

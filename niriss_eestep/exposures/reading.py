@@ -8,6 +8,7 @@ measurement.
 import io
 import logging
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep.errors import ExposureError, reading
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.guards import ASDF_MAX, FITS_MAX, UNSIGNED_ZERO, Extension, check_fits, read_once
+from niriss_eestep.reference.guards import ASDF_MAX, FITS_MAX, UNSIGNED_ZERO, check_fits, read_once
 
 log = logging.getLogger(__name__)
 
@@ -119,24 +120,31 @@ def exposure_extensions(path, max_size):
     return extensions
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
     """An image in a FITS file, of which pieces can be read as from an array.
 
     Parameters
     ----------
     path : Path
-    extension : Extension
+    name : str
+        Of the extension.
+    offset : int
+        Where it begins [bytes].
+    shape : (int, int)
+        (ny, nx).
+    stored : numpy.dtype
+    dtype : numpy.dtype
+        Of what is read: of unsigned integers half the range is added.
     """
 
+    path: Path
+    name: str
+    offset: int
+    shape: tuple
+    stored: np.dtype
+    dtype: np.dtype
     ndim = 2
-
-    def __init__(self, path: Path, extension: Extension):
-        header = extension.header
-        self.path, self.name, self.offset = path, extension.name, extension.offset
-        self.shape = (header["NAXIS2"], header["NAXIS1"])
-        self.stored = np.dtype(BITPIX[header["BITPIX"]])
-        self.unsigned = header.get("BZERO", 0) == UNSIGNED_ZERO
-        self.dtype = np.dtype(np.uint32) if self.unsigned else self.stored.newbyteorder("=")
 
     def __getitem__(self, key):
         """Read ``[...]``, or a rectangle ``[y0:y1, x0:x1]``: whole rows lie one after the other."""
@@ -149,7 +157,9 @@ class Pixels:
         if len(data) < n_rows * row:
             raise ExposureError(f"{self.path}: has become shorter while it was read ({self.name})")
         piece = np.frombuffer(data, self.stored).reshape(n_rows, self.shape[1])[:, columns]
-        return piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO) if self.unsigned else piece.astype(self.dtype)
+        return (
+            piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO) if self.dtype.kind == "u" else piece.astype(self.dtype)
+        )
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self[...], dtype=dtype)
@@ -201,28 +211,27 @@ def fits_image(path, extensions):
     FitsImage or None
         None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
     """
-    by_name = {extension.name: extension for extension in extensions}
+    by_name, pixels = {extension.name: extension for extension in extensions}, {}
     found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
-    usual = (
+    if not (
         extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
         and "ASDF" in by_name
         and by_name["ASDF"].length <= ASDF_MAX
         and "data" in found
         and len(by_name) == len(extensions)
         and extensions[0].offset is not None
-    )
-    for name, extension in found.items():
-        header = extension.header
-        zero = UNSIGNED_ZERO if name == "dq" else 0
-        usual = (
-            usual
-            and (header.get("XTENSION"), header.get("NAXIS")) == ("IMAGE", 2)
-            and header.get("BITPIX") in ((32,) if name == "dq" else BITPIX)
-            and (header.get("BSCALE", 1), header.get("BZERO", 0)) == (1, zero)
-            and "BLANK" not in header
-        )
-    if not usual:
+    ):
         return None
+    for name, extension in found.items():
+        header, is_dq = extension.header, name == "dq"
+        form = [header.get(key) for key in ("XTENSION", "NAXIS", "BITPIX", "BLANK")]
+        scaling = header.get("BSCALE", 1), header.get("BZERO", 0)
+        usual = [["IMAGE", 2, bits, None] for bits in ((32,) if is_dq else BITPIX)]
+        if form not in usual or scaling != (1, is_dq * UNSIGNED_ZERO):
+            return None
+        stored, shape = np.dtype(BITPIX[header["BITPIX"]]), (header["NAXIS2"], header["NAXIS1"])
+        dtype = np.dtype(np.uint32) if is_dq else stored.newbyteorder("=")
+        pixels[name] = Pixels(path, extension.name, extension.offset, shape, stored, dtype)
     with path.open("rb") as file:
         file.seek(by_name["ASDF"].offset)
         text = file.read(by_name["ASDF"].length)
@@ -239,7 +248,7 @@ def fits_image(path, extensions):
             tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
     check_metadata(path, tree, {extension.name: extension.header for extension in extensions})
     tree["meta"]["filename"] = path.name
-    return FitsImage(tree, {name: Pixels(path, extension) for name, extension in found.items()})
+    return FitsImage(tree, pixels)
 
 
 def check_metadata(path, tree, headers=MappingProxyType({})):
@@ -262,14 +271,15 @@ def check_metadata(path, tree, headers=MappingProxyType({})):
     """
     for (name, keyword, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
         value, node, key = headers.get(name, {}).get(keyword), tree, keys[-1]
-        if value is not None and not (_of_type(value, entry) and value in (entry.get("enum") or (value,))):
+        types = TYPES.get(str(entry.get("type")), (object,))
+        if value is not None and not (_is(value, types) and value in (entry.get("enum") or (value,))):
             log.debug("%s: %s=%r is not allowed", name, keyword, value)
             value = None
         for depth, part in enumerate(keys[:-1], start=1):
             node = node.get(part, {}) if value is None else node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
-        if key in node and not _of_type(node[key], entry):
+        if key in node and not _is(node[key], types):
             del node[key]
         full = node.get(key)
         # a number that is there in full is not replaced by the header's rounded one
@@ -280,7 +290,6 @@ def check_metadata(path, tree, headers=MappingProxyType({})):
             node[key] = value
 
 
-def _of_type(value, entry):
-    """Whether a value is of the type that the schema's entry has."""
-    types = TYPES.get(str(entry.get("type")))
-    return types is None or (isinstance(value, types) and (bool in types or not isinstance(value, bool)))
+def _is(value, types):
+    """Whether a value is of some types; a bool is no number."""
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types or object in types)

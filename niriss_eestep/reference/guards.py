@@ -480,7 +480,7 @@ def read_ecsv(path: Path, what: str, column: str) -> tuple[dict[str, Any], str |
     return columns, None if unit is None else str(unit), source
 
 
-def read_once(reader: Callable[..., T], remembered: int = REMEMBERED) -> Callable[..., T]:
+def read_once(reader: Callable[..., T], remembered: int = REMEMBERED, default: Path | None = None) -> Callable[..., T]:
     """Make a reader remember what it read, for as long as the file stays as it is.
 
     Parameters
@@ -489,6 +489,8 @@ def read_once(reader: Callable[..., T], remembered: int = REMEMBERED) -> Callabl
         Takes a path, and perhaps hashable arguments after it; what it returns must not be changed by its users.
     remembered : int
         Number of files.
+    default : Path, optional
+        What is read where no path is given.
 
     Returns
     -------
@@ -499,8 +501,9 @@ def read_once(reader: Callable[..., T], remembered: int = REMEMBERED) -> Callabl
     known = lru_cache(maxsize=remembered)(lambda path, state, args: reader(path, *args))
 
     @wraps(reader)
-    def read(path: str | Path, *args: Hashable) -> T:
-        return known(Path(path), state_of(Path(path)), args)
+    def read(path: str | Path | None = default, *args: Hashable) -> T:
+        path = Path(default or "") if path is None else Path(path)
+        return known(path, state_of(path), args)
 
     return read
 

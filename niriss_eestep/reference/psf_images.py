@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -163,7 +163,8 @@ def reshaped(image: PSFImage, ee: Array) -> PSFImage:
     return PSFImage(light.astype(np.float32), image.oversample, image.radius, ee)
 
 
-def load_psf_images(path: str | Path | None = None) -> Mapping[str, PSFImage]:
+@partial(read_once, default=PACKAGED_PSF_IMAGES)
+def load_psf_images(path: Path) -> Mapping[str, PSFImage]:
     """Open PSF images.
 
     Parameters
@@ -181,12 +182,6 @@ def load_psf_images(path: str | Path | None = None) -> Mapping[str, PSFImage]:
     ReferenceDataError
         Where the file is missing or holds no PSF images.
     """
-    return _read_images(PACKAGED_PSF_IMAGES if path is None else path)
-
-
-@read_once
-def _read_images(path: Path) -> Mapping[str, PSFImage]:
-    """Read a file as `write_psf_images` makes."""
     tree = read_asdf(path, "file of PSF images")
     if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:
         raise ReferenceDataError(f"{path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'")

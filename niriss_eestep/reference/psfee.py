@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -291,7 +291,8 @@ def _checked(source: str, filter_name: str, *table: ArrayLike) -> EETable:
     return EETable(radius, ee, error)
 
 
-def load_psfee(path: str | Path | None = None) -> PSFEE:
+@partial(read_once, default=PACKAGED_PSFEE)
+def load_psfee(path: Path) -> PSFEE:
     """Read the encircled energy of the PSF.
 
     Parameters
@@ -309,11 +310,24 @@ def load_psfee(path: str | Path | None = None) -> PSFEE:
     ReferenceDataError
         Where the file or directory is missing or is no psfee reference.
     """
-    path = PACKAGED_PSFEE if path is None else Path(path)
+    import asdf
+
     if not path.exists():
         raise ReferenceDataError(f"{path}: no such file or directory (psfee reference)")
-    read = _from_directory if path.is_dir() else _from_table if path.suffix == ".ecsv" else _from_asdf
-    return read(path)
+    if path.is_dir():
+        return _from_directory(path)
+    if path.suffix == ".ecsv":
+        return _from_table(path)
+    tree = read_asdf(path, "psfee reference")
+    with reading(path, "a psfee reference"):
+        asdf.AsdfFile(
+            {key: tree[key] for key in ("meta", "psfee", "modes") if key in tree}, custom_schema=SCHEMA
+        ).validate()
+        tables = {name: EETable(*map(table.get, EETable._fields)) for name, table in tree["psfee"].items()}
+        meta, modes = dict(tree["meta"]), tree.get("modes")
+        if modes is not None:
+            modes = Modes(tuple(modes["filters"]), np.array(modes["radius"]), np.array(modes["values"]))
+    return PSFEE(tables, path.name, meta, modes)
 
 
 def write_psfee(psfee: PSFEE, path: str | Path) -> None:
@@ -336,24 +350,6 @@ def write_psfee(psfee: PSFEE, path: str | Path) -> None:
         file.write_to(path, all_array_compression="zlib")
 
 
-@read_once
-def _from_asdf(path: Path) -> PSFEE:
-    """Read an ASDF file as `write_psfee` makes."""
-    import asdf
-
-    tree = read_asdf(path, "psfee reference")
-    with reading(path, "a psfee reference"):
-        asdf.AsdfFile(
-            {key: tree[key] for key in ("meta", "psfee", "modes") if key in tree}, custom_schema=SCHEMA
-        ).validate()
-        tables = {name: EETable(*map(table.get, EETable._fields)) for name, table in tree["psfee"].items()}
-        meta, modes = dict(tree["meta"]), tree.get("modes")
-        if modes is not None:
-            modes = Modes(tuple(modes["filters"]), np.array(modes["radius"]), np.array(modes["values"]))
-    return PSFEE(tables, path.name, meta, modes)
-
-
-@read_once
 def _from_directory(path: Path) -> PSFEE:
     """Read a directory of STPSF FITS images, or of radtab tables, one per filter."""
     from niriss_eestep.psf.radtab import read_radtab
@@ -380,7 +376,6 @@ def _from_directory(path: Path) -> PSFEE:
     return PSFEE(tables, str(path), {"source": f"{source}, of {path.name}", "images": origin})
 
 
-@read_once
 def _from_table(path: Path) -> PSFEE:
     """Read an ECSV table with the columns ``radius`` and one per filter."""
     columns, unit, source = read_ecsv(path, "psfee reference (ECSV table of encircled energy)", "radius")
