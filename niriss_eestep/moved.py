@@ -12,7 +12,7 @@ from typing import Any
 _NAMES = """
 exceptions=errors text=errors progress=pipeline.progress associations=exposures.associations
 campaign=pipeline.campaign cluster=pipeline.cluster reference.facts=instrument reference.once=reference.guards
-reference.build_psf=psf.references reference.stpsf=psf.stpsf reference.radtab=psf.radtab steps.inputs=exposures.inputs
+reference.build_psf=psf.build reference.stpsf=psf.stpsf reference.radtab=psf.stpsf steps.inputs=exposures.inputs
 steps.fits_check=reference.guards steps.fits_image=exposures.reading steps.reading=exposures.reading
 steps.stamp=exposures.cut steps.base=pipeline.base steps.parameters=pipeline.parameters
 steps.crds_state=pipeline.parameters steps.pipeline=pipeline.fluxcal steps.workers=pipeline.executor
@@ -26,7 +26,7 @@ calibrate.aperture_correction=flux.total_rate calibrate.abs_flux=flux.total_rate
 calibrate.apcorr=calibration.crds_files calibrate.observed_ee=calibration.observed_ee
 calibrate.visits=calibration.effects optics=psf
 optics.pupil=psf.pupil optics.wavefront=psf.wavefront optics.diffraction=psf.diffraction
-optics.build=psf.build optics.psf_image=reference.psf_images optics.image_ee=psf.image_ee
+optics.build=psf.build optics.psf_image=reference.psf_images optics.image_ee=psf.stpsf
 products.crds_files=calibration.crds_files products.visits=calibration.table products.io=products.models
 products.complete=products.foreign simulate.instrument=simulate.detector simulate.accuracy=validate.accuracy
 report.accuracy=validate.figure integration=pipeline.integration measure.psf_model=measure.star_model
@@ -39,6 +39,7 @@ products.validation=products.columns products.asdf_bytes=products.files products
 pipeline.crds=pipeline.parameters combine.shared=combine.mean flux.aperture_correction=flux.total_rate
 reference.standard_stars=reference.stdspec reference.opd_map=reference.region
 report.profiles=report.figures report.program=report.figures
+psf.references=psf.build psf.radtab=psf.stpsf psf.image_ee=psf.stpsf psf.detector=psf.diffraction
 """
 MOVED = dict(pair.split("=") for pair in _NAMES.split())
 

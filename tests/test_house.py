@@ -58,7 +58,7 @@ FLOORS = {
 APART = ("__init__",)
 PURE = ("measure", "combine", "flux", "psf")
 #: modules of the pure rooms that read files or make steps
-NOT_PURE = ("step.py", "references.py", "stpsf.py", "radtab.py")
+NOT_PURE = ("step.py", "stpsf.py")
 OUTSIDE = {"jwst", "stpipe", "stdatamodels", "asdf", "crds"}
 
 

@@ -22,11 +22,10 @@ from niriss_eestep.errors import ParameterError, ProductError, ReferenceDataErro
 from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS
 from niriss_eestep.products.models import CombinedEEModel
-from niriss_eestep.psf.build import COARSE, Sampling, Wavefront
+from niriss_eestep.psf.build import COARSE, Sampling, build_psfs, check_filters, provenance, psfee_of
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
 from niriss_eestep.psf.stpsf import compute_with_stpsf
-from niriss_eestep.psf.wavefront import inflight, measured
+from niriss_eestep.psf.wavefront import WavefrontModel, inflight, measured
 from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_psf_images, write_psfee
 from niriss_eestep.reference.psf_images import PSFImage, reshaped
 from niriss_eestep.reference.region import read_opd
@@ -100,7 +99,7 @@ def _from_optics(args: Namespace) -> tuple[PSFEE, dict[str, PSFImage]]:
     return psfee_of(psfs, provenance(wavefront, **made_of)), {name: psf.image for name, psf in psfs.items()}
 
 
-def _wavefront(args: Namespace) -> str | Wavefront:
+def _wavefront(args: Namespace) -> str | WavefrontModel:
     """Model of the wavefront that the arguments ask for."""
     if args.opd:
         return measured(read_opd(args.opd), Path(args.opd).name, args.field)

@@ -1,4 +1,4 @@
-"""From a pupil and a wavefront to the PSF on a sub-pixel grid, and from that to its encircled energy."""
+"""From a pupil and a wavefront to the PSF on a sub-pixel grid, as the detector shows it, and to its EE."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import fft2, fftshift, ifft2, ifftshift
+from scipy.special import j1
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.instrument import PIXEL_SCALE
+from niriss_eestep.instrument import IPC_KERNEL, PIXEL_SCALE
 from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
 
+#: radii of the tables [pix]: dense where the EE bends, so that PCHIP interpolation holds to 1e-4
+RADII = np.concatenate([np.arange(0, 100) / 10, np.arange(40, 120) / 4, np.arange(60, 121) / 2])
 _RADIAN = np.pi / 180 / 3600  # [rad/arcsec]
 
 
@@ -167,6 +171,36 @@ def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: fl
     return float(moved[0]), float(moved[1])
 
 
+def detected_spectrum(
+    intensity: NDArray[np.floating], grid: ImageGrid, *, blur: float, ipc: bool = True
+) -> NDArray[np.complex128]:
+    """Fourier transform of the light that the detector pixel centred anywhere reads.
+
+    Parameters
+    ----------
+    intensity : ndarray, shape (grid.size, grid.size)
+        [1/pix2].
+    grid : ImageGrid
+        Its sub-pixels.
+    blur : float
+        Gaussian sigma of jitter and charge diffusion together [pix].
+    ipc : bool, optional
+        With inter-pixel capacitance: a convolution with deltas on whole pixels, exact between the pixel centres too.
+
+    Returns
+    -------
+    ndarray, shape (grid.size, grid.size)
+        At the frequencies of the grid; 1 at frequency 0 would be all light. The pixel's own width is not in it.
+    """
+    f = grid.frequencies
+    gauss = np.exp(-2 * (np.pi * blur * f) ** 2)
+    spectrum = fft2(ifftshift(intensity)) / grid.oversample**2 * np.outer(gauss, gauss)
+    if ipc:
+        phase = np.exp(-2j * np.pi * np.outer(f, np.arange(-2, 3)))
+        spectrum *= phase @ (np.array(IPC_KERNEL) / np.sum(IPC_KERNEL)) @ phase.T
+    return spectrum
+
+
 def encircled_energy(spectra: Iterable[NDArray[np.complex128]], grid: ImageGrid, radius: Array) -> Array:
     """EE that exact circular apertures on detector pixels measure, averaged over the star's pixel phase.
 
@@ -188,8 +222,6 @@ def encircled_energy(spectra: Iterable[NDArray[np.complex128]], grid: ImageGrid,
     ndarray, shape (n, n_radii)
         Fraction of all light.
     """
-    from scipy.special import j1
-
     f = grid.frequencies
     pixel = np.sinc(f) ** 2
     index2 = np.rint((f * grid.size / grid.oversample) ** 2).astype(np.int64)
@@ -226,8 +258,6 @@ def sub_pixel_light(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size
     ndarray, shape (2 * half_size * oversample,) * 2
         Fraction of all light; the star stands on the corner between the four middle sub-pixels.
     """
-    from scipy.fft import fftshift, ifft2
-
     f = grid.frequencies / grid.oversample
     # half a sub-pixel aside: an even number of sub-pixels has its centre on a corner
     box = np.sinc(f) * np.exp(1j * np.pi * f)

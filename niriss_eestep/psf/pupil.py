@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import poppy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
@@ -114,7 +116,7 @@ class PupilGeometry:
         telescope, element = (
             optic.reshape(n_pixels, fine, n_pixels, fine).mean(axis=(1, 3), dtype=float) for optic in _sampled(self)
         )
-        return PupilPlane(amplitude=telescope * element if clearp else telescope, geometry=self, clearp=clearp)
+        return PupilPlane(telescope * element if clearp else telescope)
 
     def clearp_transmission(self, n_pixels: int = 1024) -> float:
         """Fraction of the telescope's clear area that the CLEARP element leaves clear."""
@@ -129,15 +131,9 @@ class PupilPlane:
     ----------
     amplitude : ndarray, shape (n, n)
         Clear fraction of each pixel, 0 to 1.
-    geometry : PupilGeometry
-        What was sampled.
-    clearp : bool
-        Whether the CLEARP element is in the beam.
     """
 
     amplitude: Array
-    geometry: PupilGeometry
-    clearp: bool
 
     @property
     def n_pixels(self) -> int:
@@ -199,9 +195,7 @@ def _drawn(polygons: Iterable[Array]) -> Mask:
     return drawn
 
 
-def _secondary(geometry: PupilGeometry):  # type: ignore[no-untyped-def]  # poppy carries no types
-    import poppy
-
+def _secondary(geometry: PupilGeometry) -> Any:  # poppy carries no types
     return poppy.AsymmetricSecondaryObscuration(
         secondary_radius=geometry.secondary_radius,
         support_angle=list(geometry.strut_angles),
@@ -209,14 +203,10 @@ def _secondary(geometry: PupilGeometry):  # type: ignore[no-untyped-def]  # popp
     )
 
 
-def _clearp(geometry: PupilGeometry):  # type: ignore[no-untyped-def]
-    import poppy
-
+def _clearp(geometry: PupilGeometry) -> Any:
     scale = CIRCUMSCRIBED_DIAMETER / CIRCUMSCRIBED_DIAMETER_NIRISS  # [m] of the primary per [mm] of the NIRISS pupil
-    shift = {
-        key: CIRCUMSCRIBED_DIAMETER * part
-        for key, part in zip(("shift_x", "shift_y"), geometry.clearp_shift, strict=True)
-    }
+    shift_x, shift_y = (CIRCUMSCRIBED_DIAMETER * part for part in geometry.clearp_shift)
+    shift = {"shift_x": shift_x, "shift_y": shift_y}
     obstruction = poppy.AsymmetricSecondaryObscuration(
         secondary_radius=geometry.clearp_radius * scale,
         support_angle=list(geometry.clearp_vane_angles),

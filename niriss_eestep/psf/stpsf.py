@@ -1,18 +1,20 @@
-"""Encircled energy of the PSF images that STPSF (WebbPSF) makes."""
+"""Encircled energies made elsewhere: of the PSF images of STPSF (WebbPSF), and the tables of the CAP-020 scripts."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from photutils.geometry import circular_overlap_grid
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
-from niriss_eestep.psf.build import RADII
-from niriss_eestep.psf.image_ee import image_encircled_energy
+from niriss_eestep.measure.position import centre_of_mass
+from niriss_eestep.psf.diffraction import RADII
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.reference.guards import check_fits
 
@@ -206,3 +208,107 @@ def _with_what_is_beyond(packaged: Array, radius: Array, light: Array) -> float:
     packaged_wing = 1 - packaged[0] / packaged[1]
     beyond = (1 / packaged[1] - 1) * wing / packaged_wing
     return float(1 / (light[-1] * (1 + beyond)))
+
+
+def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Array:
+    """Measure the light within circles around the star, averaged over the pixel phases that the image resolves.
+
+    For each phase the sub-pixels are summed to detector pixels, and these are measured as an exposure is: each in
+    proportion to its exact overlap with the circle.
+
+    Parameters
+    ----------
+    image : ndarray, shape (n, n)
+        Light on each sub-pixel.
+    oversample : int
+        Sub-pixels per detector pixel; with 1 there is one phase, that of the image.
+    radius : ndarray, shape (n_radii,)
+        [pix].
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+        In units of the image.
+
+    Raises
+    ------
+    ParameterError
+        If the image is not larger than the apertures.
+    """
+    x, y = _star(image, oversample)
+    pixels = _box_sums(image, oversample)
+    reach = min(x, y, image.shape[1] - 1 - x, image.shape[0] - 1 - y) / oversample - 0.5
+    if radius.size and radius.max() > reach:
+        raise ParameterError(
+            f"a radius of {radius.max():g} pix does not fit on the image, which reaches {reach:.1f} pix from the star"
+        )
+    light = np.zeros(radius.size)
+    for i in range(oversample):
+        for j in range(oversample):
+            phase = pixels[i::oversample, j::oversample]
+            ny, nx = phase.shape
+            # edges of the first detector pixel, from the star
+            left, bottom = (j - 0.5 - x) / oversample, (i - 0.5 - y) / oversample
+            for k, r in enumerate(radius):
+                if r > 0:
+                    overlap = circular_overlap_grid(left, left + nx, bottom, bottom + ny, nx, ny, r, 1, 1)
+                    light[k] += np.vdot(overlap, phase)
+    return light / oversample**2
+
+
+def _star(image: Array, oversample: int) -> tuple[float, float]:
+    """Position of the star [sub-pixel]: centre of mass in 7 x 7 pixels, as for an exposure."""
+    y, x = np.unravel_index(int(np.argmax(image)), image.shape)
+    x_star, y_star, _, _ = centre_of_mass(image, np.zeros_like(image), float(x), float(y), box=7.0 * oversample)
+    return x_star, y_star
+
+
+def _box_sums(image: Array, size: int) -> Array:
+    """Sums of ``size`` x ``size`` neighbours; element (i, j) begins at sub-pixel (i, j)."""
+    total = np.zeros((image.shape[0] + 1, image.shape[1] + 1))
+    total[1:, 1:] = image.cumsum(axis=0).cumsum(axis=1)
+    rows = total[size:] - total[:-size]
+    return rows[:, size:] - rows[:, :-size]
+
+
+def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
+    """Read one table ``*_psf.radtab`` (2021): radius [pix] and encircled energy in its first two columns.
+
+    The tables of the filters behind CLEARP hold EE times the transmission of that element. It belongs to the
+    throughput, so it is divided out here, once: by the transmission of the element as WebbPSF draws it (0.846), not
+    by the rounded 0.84, which leaves the EE 0.7 % too high. A table that exceeds the transmission has had it divided
+    out before.
+
+    Parameters
+    ----------
+    path : path
+        Its name holds the filter's; lines that begin with # are skipped.
+
+    Returns
+    -------
+    filter_name : str
+        From the file's name.
+    radius, ee : ndarray, shape (n_radii,)
+        [pix], and the fraction of the star's light.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the name holds no filter, or the file no table.
+    """
+    path = Path(path)
+    found = re.findall(r"f\d{3}[mw]", path.name.lower())
+    if len(found) != 1 or found[0].upper() not in FILTERS:
+        raise ReferenceDataError(
+            f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
+        )
+    name = found[0].upper()
+    regular_file(path, "radtab")
+    with reading(path, "a table of radius and encircled energy"):
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T
+    if name in CLEARP_FILTERS:
+        transmission = WEBBPSF_PUPIL.clearp_transmission()
+        if ee.max() <= transmission:
+            ee = ee / transmission
+    return name, radius, ee

@@ -7,11 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from poppy.zernike import R
+from scipy.fft import irfft2
+from scipy.ndimage import map_coordinates
+from scipy.special import ndtri
+from scipy.stats import ortho_group
+from scipy.stats.qmc import LatinHypercube
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import PIXEL_SCALE
-from niriss_eestep.psf.detector import CHARGE_DIFFUSION
 from niriss_eestep.psf.pupil import (
     CIRCUMSCRIBED_DIAMETER,
     SEGMENT_CENTRES,
@@ -20,6 +25,8 @@ from niriss_eestep.psf.pupil import (
     pixel_centres,
 )
 
+#: Gaussian sigma of the charge diffusion, per axis [arcsec] (STPSF 2.2, constants; fitted there to effective PSFs)
+CHARGE_DIFFUSION = 0.0202
 #: Zernike terms (n, m) of a segment: piston, tip, tilt, then the shapes up to the third order
 SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3))
 #: terms of the whole pupil: defocus to third order and spherical; piston, tip and tilt move the image only
@@ -33,9 +40,11 @@ _RMS = ("segment_rms", "c3_rms", "global_rms", "screen_rms")
 LEAST_FACTOR = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WavefrontModel:
     """Statistics of the wavefront error, all rms over the pupil, and how well each number is known.
+
+    Where the telescope's own wavefront was measured, the numbers are those of what the measurement does not see.
 
     Parameters
     ----------
@@ -64,6 +73,8 @@ class WavefrontModel:
         ``screen_index``: the prior from which `drawn` takes.
     source : str
         Where the numbers are from.
+    opd : ndarray, shape (n, n), optional
+        Measured path difference over the circumscribed circle [m]; 0 where the pupil is not clear.
     """
 
     name: str
@@ -78,6 +89,7 @@ class WavefrontModel:
     ipc: bool = True
     scatter: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     source: str = ""
+    opd: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for field in (*_RMS, "jitter", "diffusion"):
@@ -151,50 +163,13 @@ class WavefrontModel:
             # the segment's position is corrected: no piston, tip or tilt
             figure[C3, 3:] = rng.standard_normal(len(SEGMENT_TERMS) - 3)
             opd += basis.scaled(basis.segments(figure), self.c3_rms)
-        return 1e-9 * opd
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MeasuredWavefront:
-    """A measured wavefront of the telescope, with what the measurement does not see drawn from a model.
-
-    Parameters
-    ----------
-    name : str
-        How the references call it.
-    opd : ndarray, shape (n, n)
-        Optical path difference over the circumscribed circle [m]; 0 where the pupil is not clear.
-    unseen : WavefrontModel
-        The instrument's own error, and the frequencies beyond those of the map.
-    """
-
-    name: str
-    opd: NDArray[np.float32]
-    unseen: WavefrontModel
-
-    @property
-    def blur(self) -> float:
-        """Gaussian sigma of jitter and charge diffusion together [pix]."""
-        return self.unseen.blur
-
-    @property
-    def ipc(self) -> bool:
-        """Whether the detector's inter-pixel capacitance is in the PSF."""
-        return self.unseen.ipc
-
-    def drawn(self, seed: int, index: int, n_draws: int) -> MeasuredWavefront:
-        """Draw what was not measured; as `WavefrontModel.drawn`."""
-        return replace(self, unseen=self.unseen.drawn(seed, index, n_draws))
-
-    def realise(self, geometry: PupilGeometry, n_pixels: int, seed: int, index: int = 0) -> NDArray[np.float32]:
-        """Draw one wavefront; as `WavefrontModel.realise`."""
-        from scipy.ndimage import map_coordinates
-
-        # the centres of the pixels wanted, in pixels of the map
-        at = (np.arange(n_pixels) + 0.5) * self.opd.shape[0] / n_pixels - 0.5
-        seen = map_coordinates(self.opd, np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
-        basis = _basis(geometry, n_pixels)
-        return basis.without_tilt(seen) + self.unseen.realise(geometry, n_pixels, seed, index)
+        opd *= 1e-9
+        if self.opd is not None:
+            # the centres of the pixels wanted, in pixels of the map
+            at = (np.arange(n_pixels) + 0.5) * self.opd.shape[0] / n_pixels - 0.5
+            seen = map_coordinates(self.opd, np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
+            opd += basis.without_tilt(seen)
+        return opd
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,13 +206,10 @@ class _Basis:
     def whole(self, coefficients: Array) -> NDArray[np.float32]:
         return np.tensordot(coefficients.astype(np.float32), self.global_terms, axes=1)
 
-    def rms(self, opd: NDArray[np.float32]) -> float:
-        mean = float(np.vdot(self.weight, opd))
-        return float(np.sqrt(max(float(np.vdot(self.weight, opd**2)) - mean**2, 0.0)))
-
     def scaled(self, opd: NDArray[np.float32], rms: float) -> NDArray[np.float32]:
         without = self.without_tilt(opd)
-        return without * np.float32(rms / self.rms(without))
+        variance = float(np.vdot(self.weight, without**2)) - float(np.vdot(self.weight, without)) ** 2
+        return without * np.float32(rms / float(np.sqrt(max(variance, 0.0))))
 
     def without_tilt(self, opd: NDArray[np.float32]) -> NDArray[np.float32]:
         coefficients = [float(np.vdot(self.weight, term * opd)) for term in self.tilts]
@@ -265,24 +237,17 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
 @lru_cache(maxsize=2)
 def _hypercube(seed: int, n_draws: int) -> Array:
     """Normal deviates, shape (n_draws, 5), each column evenly spread."""
-    from scipy.special import ndtri
-    from scipy.stats.qmc import LatinHypercube
-
     return np.asarray(ndtri(LatinHypercube(5, rng=np.random.default_rng((seed, n_draws))).random(n_draws)))
 
 
 def _balanced(seed: int, index: int) -> Array:
     """Coefficients of the global terms, of unit norm: one row of a random orthogonal matrix."""
-    from scipy.stats import ortho_group
-
     n = len(GLOBAL_TERMS)
     return ortho_group.rvs(n, random_state=np.random.default_rng((seed, index // n, n)))[index % n]
 
 
 def _zernikes(terms: tuple[tuple[int, int], ...], x: Array, y: Array) -> Array:
     """Zernike polynomials (n, m) at x, y; beyond the unit circle too, where pixels of no segment lie."""
-    from poppy.zernike import R
-
     rho, theta = np.hypot(x, y), np.arctan2(y, x)
     radial = {(n, abs(m)): R(n, abs(m), rho) for n, m in terms}
     return np.array([radial[n, abs(m)] * (np.cos(m * theta) if m >= 0 else np.sin(-m * theta)) for n, m in terms])
@@ -296,8 +261,6 @@ def _orthonormal(terms: Array, weight: Array) -> NDArray[np.float32]:
 
 def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Gaussian screen of a power-law spectrum, unnormalised; its period is twice the pupil's size."""
-    from scipy.fft import irfft2
-
     step = 0.5 / CIRCUMSCRIBED_DIAMETER  # [cycles/m]
     half = int(SCREEN_MAX_FREQUENCY / step)
     fy = np.arange(-half, half + 1)
@@ -381,7 +344,7 @@ def inflight(field: str = "subarray", date: str | None = None) -> WavefrontModel
     )
 
 
-def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> MeasuredWavefront:
+def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> WavefrontModel:
     """Wavefront whose telescope part was measured.
 
     Parameters
@@ -395,19 +358,20 @@ def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> M
 
     Returns
     -------
-    MeasuredWavefront
+    WavefrontModel
     """
     model = inflight(field)
     beyond = (model.screen_min_frequency / MAP_MAX_FREQUENCY) ** (0.5 * model.screen_index - 1)
-    unseen = replace(
+    return replace(
         model,
+        name=name,
         segment_rms=0.0,
         c3_rms=0.0,
         global_rms=INSTRUMENT_RMS[field],
         screen_rms=model.screen_rms * beyond,
         screen_min_frequency=MAP_MAX_FREQUENCY,
+        opd=np.asarray(opd, dtype=np.float32),
     )
-    return MeasuredWavefront(name, np.asarray(opd, dtype=np.float32), unseen)
 
 
 INFLIGHT = inflight()

@@ -352,8 +352,7 @@ def write_psfee(psfee: PSFEE, path: str | Path) -> None:
 
 def _from_directory(path: Path) -> PSFEE:
     """Read a directory of STPSF FITS images, or of radtab tables, one per filter."""
-    from niriss_eestep.psf.radtab import read_radtab
-    from niriss_eestep.psf.stpsf import read_psf_image
+    from niriss_eestep.psf.stpsf import read_psf_image, read_radtab
 
     names = sorted(p.name for p in path.iterdir())
     images = [name for name in names if name.endswith((".fits", ".fits.gz"))]

@@ -17,7 +17,7 @@ from astropy.table import Table
 
 from niriss_eestep.instrument import CLEARP_FILTERS
 from niriss_eestep.psf import diffraction
-from niriss_eestep.psf.detector import detected_spectrum
+from niriss_eestep.psf.diffraction import detected_spectrum
 from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, SEGMENT_CENTRES, WEBBPSF_PUPIL, PupilPlane, pixel_centres
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.psf.wavefront import PRELAUNCH
@@ -80,7 +80,7 @@ def stpsf_image(directory, name, normalize):
 
 def our_ee(name, clear, element, opd):
     """EE of the same pupil and wavefront by our own diffraction."""
-    plane = PupilPlane((clear & element if name in CLEARP_FILTERS else clear).astype(float), WEBBPSF_PUPIL, True)
+    plane = PupilPlane((clear & element if name in CLEARP_FILTERS else clear).astype(float))
     grid = diffraction.ImageGrid.for_wavelength(WAVELENGTHS[name], 66)
     intensity = diffraction.monochromatic_intensity(plane, opd, WAVELENGTHS[name], grid)
     x, y = diffraction.position_of_star(intensity, grid)

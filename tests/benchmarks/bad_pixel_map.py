@@ -23,8 +23,7 @@ from niriss_eestep.errors import NirissEEError
 from niriss_eestep.instrument import FILTERS, GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.star_model import PSFModel
-from niriss_eestep.psf.build import Sampling, build_filter
-from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import inflight
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.reference.psf_images import PSFImage

@@ -19,9 +19,9 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.psf import build
+from niriss_eestep.psf.build import photon_flux
 from niriss_eestep.psf.diffraction import encircled_energy
 from niriss_eestep.psf.pupil import INFLIGHT_PUPIL
-from niriss_eestep.psf.references import photon_flux
 from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference import load_psfee, load_throughput
 from niriss_eestep.reference.psf_images import load_psf_images

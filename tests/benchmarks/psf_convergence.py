@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from niriss_eestep.psf import pupil
-from niriss_eestep.psf.build import Sampling, build_filter
-from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 

@@ -28,8 +28,7 @@ from niriss_eestep.calibration.table import read_visits
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.flux.synthetic import expected_rate
-from niriss_eestep.psf.radtab import read_radtab
-from niriss_eestep.psf.stpsf import read_psf_image
+from niriss_eestep.psf.stpsf import read_psf_image, read_radtab
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
 from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE

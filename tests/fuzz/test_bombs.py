@@ -15,8 +15,7 @@ from niriss_eestep.calibration.table import read_visits
 from niriss_eestep.errors import AssociationError, ExposureError, NirissEEError, ReferenceDataError
 from niriss_eestep.exposures.associations import find_exposures
 from niriss_eestep.exposures.inputs import Member, gather
-from niriss_eestep.psf.radtab import read_radtab
-from niriss_eestep.psf.stpsf import read_psf_image
+from niriss_eestep.psf.stpsf import read_psf_image, read_radtab
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
 from niriss_eestep.reference.region import mean_gain, read_opd
 from niriss_eestep.steps import EEPhotometryStep

@@ -12,8 +12,7 @@ from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel, star_at
-from niriss_eestep.psf.build import Sampling, build_filter
-from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import inflight
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.reference.throughput import load_throughput

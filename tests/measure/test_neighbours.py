@@ -11,8 +11,7 @@ from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.quality import find_neighbour
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.psf.build import Sampling, build_filter
-from niriss_eestep.psf.references import photon_flux
+from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference import load_psf_images, load_throughput
 

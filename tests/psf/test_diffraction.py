@@ -3,10 +3,10 @@ import pytest
 from scipy.special import erf, j0, j1
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.psf.detector import detected_spectrum
 from niriss_eestep.psf.diffraction import (
     PIXEL_SCALE,
     ImageGrid,
+    detected_spectrum,
     encircled_energy,
     monochromatic_intensity,
     position_of_star,
@@ -23,7 +23,7 @@ def circular_pupil(diameter, n=512, fine=8):
     """Unobstructed circular aperture, each pixel its clear fraction."""
     x = pixel_centres(n * fine)
     clear = (x[:, None] ** 2 + x[None, :] ** 2 < (0.5 * diameter) ** 2).reshape(n, fine, n, fine).mean(axis=(1, 3))
-    return PupilPlane(clear, PupilGeometry(), clearp=False)
+    return PupilPlane(clear)
 
 
 @pytest.fixture(scope="module")

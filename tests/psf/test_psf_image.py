@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.psf.image_ee import image_encircled_energy
+from niriss_eestep.psf.stpsf import image_encircled_energy
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.reference.psf_images import PSFImage
 

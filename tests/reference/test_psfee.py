@@ -5,8 +5,7 @@ from astropy.table import Table
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.instrument import FILTERS
-from niriss_eestep.psf.build import Sampling
-from niriss_eestep.psf.references import build_psfs, check_filters, provenance, psfee_of
+from niriss_eestep.psf.build import Sampling, build_psfs, check_filters, provenance, psfee_of
 from niriss_eestep.reference import PSFEE, EETable, load_psf_images, load_psfee, write_psfee
 
 RADIUS = np.arange(0.0, 31.0)

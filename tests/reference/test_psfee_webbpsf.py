@@ -9,9 +9,8 @@ from astropy.table import Table
 
 from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import CLEARP_FILTERS, PIXEL_SCALE
-from niriss_eestep.psf.build import Sampling
+from niriss_eestep.psf.build import Sampling, build_psfs, psfee_of
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.psf.references import build_psfs, psfee_of
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
 
 WEBBPSF_PIXEL = 0.0656  # [arcsec]
