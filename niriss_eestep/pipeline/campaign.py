@@ -5,7 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from astropy.table import Table
@@ -17,6 +17,7 @@ from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
 from niriss_eestep.products.columns import make_table, table_fields
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
+from niriss_eestep.products.summary import aligned
 
 log = logging.getLogger(__name__)
 
@@ -62,25 +63,23 @@ class Summary:
         product : Product
         result : AbsFluxModel or NirissEEError
         """
+        name, status = {"product": product.name}, "calibrated"
         if isinstance(result, NirissEEError):
-            status = f"failed: {result}"
-            n = len(product.members)
-            self.groups.append({"product": product.name, "n_exposures": n, "n_measured": 0, "status": status})
-            self.exposures += [
-                {"product": product.name, "exposure": member.name, "filename": member.filename, "status": "failed"}
-                for member in product.members
-            ]
-            counts, groups = Counter(failed=n), 0
+            status, n = f"failed: {result}", len(product.members)
+            groups = [{"n_exposures": n, "n_measured": 0, "status": status}]
+            exposures = [{"exposure": m.name, "filename": m.filename, "status": "failed"} for m in product.members]
         else:
-            self.groups += [_row(product, row, GROUP_COLUMNS) for row in result.table]
-            self.exposures += [_row(product, row, EXPOSURE_COLUMNS) for row in result.exposures]
-            counts, groups = Counter(_kind(str(text)) for text in result.exposures["status"]), len(result.table)
-            status = "calibrated"
-        self.products.append(
-            {"product": product.name, "groups": groups, "exposures": len(product.members)}
-            | {kind: counts[kind] for kind in ("measured", "warnings", "failed")}
-            | {"status": status}
-        )
+            groups, exposures = (
+                [dict(zip(names, row, strict=True)) for row in table[list(names)].tolist()]
+                for table, names in ((result.table, GROUP_COLUMNS), (result.exposures, EXPOSURE_COLUMNS))
+            )
+        self.groups += [name | row for row in groups]
+        self.exposures += [name | row for row in exposures]
+        kinds = Counter("failed" if row["status"].startswith("failed") else row["status"] for row in exposures)
+        measured, failed = kinds["measured"], kinds["failed"]
+        counts = {"groups": len(groups) * (status == "calibrated"), "exposures": len(product.members)}
+        counts |= {"measured": measured, "warnings": kinds.total() - measured - failed, "failed": failed}
+        self.products.append(name | counts | {"status": status})
 
     def write(self, directory: Path) -> list[Path]:
         """Write the tables of groups and of exposures.
@@ -93,13 +92,10 @@ class Summary:
         -------
         list of pathlib.Path
         """
-        tables = (
-            (GROUPS_FILE, self.groups, GROUP_COLUMNS, "table"),
-            (EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
-        )
-        for name, rows, columns, table in tables:
-            write_atomically(directory / name, _ecsv(rows, columns, table_fields(AbsFluxModel.schema_url, table)))
-        return [directory / name for name, *_ in tables]
+        return [
+            _write_table(directory / GROUPS_FILE, self.groups, GROUP_COLUMNS, "table"),
+            _write_table(directory / EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
+        ]
 
     def as_text(self) -> str:
         """Set the table of products as text.
@@ -108,39 +104,19 @@ class Summary:
         -------
         str
         """
-        width = max([len("product"), *(len(row["product"]) for row in self.products)])
-        heading = f"{'product':<{width}}  groups  exposures  measured  warnings  failed  status"
-        return "\n".join(
-            [heading]
-            + [
-                f"{row['product']:<{width}}{row['groups']:>8}{row['exposures']:>11}{row['measured']:>10}"
-                f"{row['warnings']:>10}{row['failed']:>8}  {row['status']}"
-                for row in self.products
-            ]
-        )
+        return "\n".join(aligned(Table(self.products)))
 
 
-def _kind(status):
-    if status.startswith("failed"):
-        return "failed"
-    return "measured" if status == "measured" else "warnings"
-
-
-def _row(product, row, columns):
-    return {"product": product.name} | {name: row[name].item() for name in columns}
-
-
-def _ecsv(rows, columns, fields):
-    """Give a table as ECSV: a row that lacks a column has NaN, 0 or nothing there."""
-    chosen = {name: fields[name] for name in columns}
-    table = Table(make_table(chosen, [{name: row.get(name) for name in columns} for row in rows]))
-    table.add_column([str(row["product"]) for row in rows], index=0, name="product")
+def _write_table(path, rows, columns, name):
+    """Write rows as ECSV: one that lacks a column has NaN, 0 or nothing there."""
+    fields = table_fields(AbsFluxModel.schema_url, name)
+    chosen = {"product": replace(fields["status"], name="product", title="")} | {name: fields[name] for name in columns}
+    table, text = Table(make_table(chosen, rows)), io.StringIO()
     for name in columns:
-        table[name].unit = fields[name].unit or None
-        table[name].description = fields[name].title
-    text = io.StringIO()
+        table[name].unit, table[name].description = fields[name].unit or None, fields[name].title
     table.write(text, format="ascii.ecsv")
-    return text.getvalue().encode()
+    write_atomically(path, text.getvalue().encode())
+    return path
 
 
 class CampaignPipeline(FluxCalPipeline):
@@ -248,16 +224,6 @@ def run_campaign(
     config, config_file = CampaignPipeline.build_config(associations[0], **given)
     pipeline = CampaignPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
     pipeline.make_executor = make_executor
-    _check_names(pipeline.gather_products(associations))
     pipeline.run(*associations)
     pipeline.summary.write(output_dir)
     return pipeline.summary
-
-
-def _check_names(products):
-    """Refuse two products of one name: the later would replace the earlier one's files."""
-    repeated = [name for name, n in Counter(product.name for product in products).items() if n > 1]
-    if repeated:
-        raise AssociationError(
-            f"several associations have products named {', '.join(repeated)}; run them into directories of their own"
-        )

@@ -141,7 +141,7 @@ def _table(model):
     table = model.to_table().shown()
     details = ("inflation", f"{model.y_name}_err_formal")  # in the product and its tables, too much for a screen
     profile = [name for name in table.colnames if name not in details]
-    return _aligned(table[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile])
+    return aligned(table[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile])
 
 
 def _budget(model):
@@ -151,14 +151,25 @@ def _budget(model):
         table[label] = Column(100 * model.table[name], unit="%", format=partial(in_digits, style=".2g"))
     missing = not_included(model)
     left_out = [f"  Not included: {', '.join(missing)}."] if missing else []
-    return ["  Error budget of the ratio", *_aligned(table), *left_out]
+    return ["  Error budget of the ratio", *aligned(table), *left_out]
 
 
-def _aligned(table):
-    """Lines of a table: names, units, and the rows; words to the left, numbers to the right."""
-    columns = []
+def aligned(table):
+    """Align a table's columns: words to the left, numbers to the right.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+
+    Returns
+    -------
+    list of str
+        Lines: names, units where there are some, and the rows.
+    """
+    columns, has_units = [], any(column.unit for column in table.itercols())
     for column in table.itercols():
         name, unit, _, *cells = map(str.strip, column.pformat(max_lines=-1, show_unit=True))
-        width, justify = max(map(len, (name, unit, *cells))), str.ljust if column.dtype.kind == "U" else str.rjust
-        columns.append([justify(cell, width) for cell in (name, unit, *cells)])
+        cells = [name, *[unit] * has_units, *cells]
+        width, justify = max(map(len, cells)), str.ljust if column.dtype.kind == "U" else str.rjust
+        columns.append([justify(cell, width) for cell in cells])
     return ["  " + "  ".join(line).rstrip() for line in zip(*columns, strict=True)]
