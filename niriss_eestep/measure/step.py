@@ -150,7 +150,7 @@ class ExposureStep(FluxStep):
         if area is not None and photometry.pixelarea_steradians:
             # that of the detector's pixels, which the flux calibration goes with, where the header has another
             photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2
-        result.meta.filename = f"{member.name}_{self.product_suffix}.asdf"
+        result._instance["meta"]["filename"] = f"{member.name}_{self.product_suffix}.asdf"
         self.finish(result, [record], parameters)
         level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
         log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)

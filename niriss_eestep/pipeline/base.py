@@ -379,7 +379,7 @@ class FluxStep(JwstStep):
         """
         if not isinstance(result, JwstDataModel) or not hasattr(type(result), "kind"):
             return
-        result.meta.calibration_software_version = jwst_version
+        result._instance["meta"]["calibration_software_version"] = jwst_version
         if any(name.startswith("crds://") for _, name in reference_files_used):
             from stpipe import crds_client
 

@@ -4,7 +4,7 @@ import gc
 import itertools
 import logging
 import multiprocessing
-from collections import deque
+from collections import Counter, deque
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from niriss_eestep.errors import (
     ParameterError,
     ProductError,
     ReferenceDataError,
-)
+)  # fmt: skip
 from niriss_eestep.exposures.inputs import group_members, nothing_in, science_metadata
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
@@ -324,17 +324,12 @@ def _check_kind(models, kind):
 
 def _log_outcome(result):
     """Say in the last line how many exposures were measured; those with warnings have had lines of their own."""
-    statuses = [str(status) for status in result.exposures["status"]]
-    kinds = {
-        "measured": sum(s == "measured" for s in statuses),
-        "measured with warnings": sum(s.startswith("measured with") for s in statuses),
-        "failed": sum(s.startswith("failed") for s in statuses),
-    }
-    groups = [str(status) for status in result.table["status"]]
-    told = [("without total rate", sum(status.startswith("failed") for status in groups))]
-    told.append(("without expected rate", int(np.isnan(result.table["ratio"]).sum()) - told[0][1]))
-    lacking = "".join(f", {n} of {len(groups)} groups {what}" for what, n in told if n)
-    outcome = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    kinds = ("measured", "measured with warnings", "failed")
+    found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
+    failed = sum(str(status).startswith("failed") for status in result.table["status"])
+    told = {"without total rate": failed, "without expected rate": int(np.isnan(result.table["ratio"]).sum()) - failed}
+    lacking = "".join(f", {n} of {len(result.table)} groups {what}" for what, n in told.items() if n)
+    outcome = ", ".join(f"{found[kind]} {kind}" for kind in kinds)
     log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
 
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from asdf import AsdfFile, get_config
 from asdf.exceptions import ValidationError
-from asdf.schema import load_schema, validate
+from asdf.schema import get_validator, load_schema
 from stdatamodels.schema import merge_property_trees
 
 from niriss_eestep.errors import ProductError, reading
@@ -202,9 +202,12 @@ def load_asdf_plugins():
 
 
 @cache
-def _rules(url):
-    """The schema as it is written; the merged one keeps only one ``required`` of several."""
-    return load_schema(url, resolve_references=True), AsdfFile()
+def _validator(url):
+    """Asdf's validator of a schema as it is written (the merged one keeps only one ``required`` of several).
+
+    `asdf.schema.validate` makes one for each tree, and one for each node of it: 2.0 ms a product instead of 0.9 ms.
+    """
+    return get_validator(load_schema(url, resolve_references=True), AsdfFile())
 
 
 def check_tree(tree, url, label):
@@ -224,10 +227,9 @@ def check_tree(tree, url, label):
     ProductError
         Names the entry and what is wrong with it.
     """
-    schema, context = _rules(url)
     with reading(label, "product", ProductError):
         try:
-            validate(tree, context, schema=schema)
+            _validator(url).validate(tree)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.absolute_path) or "tree"
             # jsonschema's message quotes the whole value
@@ -307,7 +309,8 @@ def check_sense(tree, label):
         if name in tree:
             _check_errors(tree[name], tree.get(f"{name}_err"), f"{label}: {name}")
     if {"count_rate", "electron_rate"} <= set(tree):
-        usable = np.isfinite(tree["count_rate"]) & (tree["count_rate"] != 0)
+        # denormal numbers have few digits
+        usable = np.isfinite(tree["count_rate"]) & (np.abs(tree["count_rate"]) > np.finfo(float).tiny)
         gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
         if gain.size and not np.allclose(gain, gain[0], rtol=SAME):
             raise ProductError(f"{label}: electron_rate is not count_rate times one gain")

@@ -49,6 +49,12 @@ class ProductModel(JwstDataModel):
         if filename is not None:
             self._instance["meta"]["filename"] = filename
 
+    def on_init(self, init):
+        """Say what the product is; the base class sets these one by one, and validates each."""
+        meta = self._instance.setdefault("meta", {})
+        meta["model_type"] = type(self).__name__
+        meta.setdefault("date", Time.now().isot)
+
     @property
     def _asdf(self):
         # made where it is asked for: kept with each exposure of a group it takes 4 kB, as much as the measurement

@@ -35,16 +35,15 @@ def copy_metadata(model, exposure):
         Exposure or product.
     """
     # as `JwstDataModel.update` does, which looks through both schemas each time
-    for path in _copied(type(model).schema_url, type(exposure).schema_url):
-        source = exposure._instance
-        for key in path:
+    for parent, keys in _copied(type(model).schema_url, type(exposure).schema_url).items():
+        source, target = exposure._instance, model._instance
+        for key in parent:
             source = source.get(key) if isinstance(source, dict) else None
-        if source is None or isinstance(source, (dict, list, np.ndarray)):
-            continue
-        target = model._instance
-        for key in path[:-1]:
+        found = {key: source[key] for key in keys if key in source} if isinstance(source, dict) else {}
+        found = {key: v for key, v in found.items() if v is not None and not isinstance(v, (dict, list, np.ndarray))}
+        for key in parent if found else ():
             target = target.setdefault(key, {})
-        target[path[-1]] = source
+        target.update(found)
     logs = exposure._instance.get("cal_logs")
     if logs:
         model._instance.setdefault("cal_logs", {}).update(copy.deepcopy(dict(logs)))
@@ -52,12 +51,14 @@ def copy_metadata(model, exposure):
 
 @cache
 def _copied(product_url, exposure_url):
-    """Paths of the entries that a product takes over: a keyword stands for them, and both schemas know their parent."""
-    own = keywords(product_url)
+    """Entries that a product takes over, by their parent's path: of keywords, where both schemas know the parent."""
+    own, found = keywords(product_url), {}
     extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
     parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
-    paths = dict.fromkeys(path for hdu, _, path in keywords(exposure_url) if hdu in extensions)
-    return [path for path in paths if path not in NOT_COPIED and path[:-1] in parents]
+    for hdu, _, path in keywords(exposure_url):
+        if hdu in extensions and path not in NOT_COPIED and path[:-1] in parents:
+            found.setdefault(path[:-1], {})[path[-1]] = None
+    return found
 
 
 def shared(tree, other):
