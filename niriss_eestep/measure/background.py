@@ -147,7 +147,7 @@ _BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 #: chance: 0.8 % of such values. Two groups left of a ramp of 32 have 74 times the read noise of all
 _ABSURD = 0.01
 #: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
-_MAD_TO_STD = 1.482602218505602
+MAD_TO_STD = 1.482602218505602
 #: the annulus's scatter is that of the pixels within so many standard deviations
 _CLIP_SIGMA = 3.0
 #: fraction of a normal distribution that lies more than one standard deviation below its mean
@@ -288,7 +288,7 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     """
     values = image[use]
     level = float(np.median(values))
-    spread = _MAD_TO_STD * float(np.median(np.abs(values - level)))
+    spread = MAD_TO_STD * float(np.median(np.abs(values - level)))
     bright, faint = np.where(use, image, -np.inf), np.where(use, image, np.inf)
     # highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none
     ny, nx = image.shape
@@ -389,16 +389,12 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
     if not annulus.any():
         return exposure
     from_level = np.abs(exposure.image - np.median(exposure.image[annulus]))
-    scatter = _MAD_TO_STD * float(np.median(from_level[annulus]))
+    scatter = MAD_TO_STD * float(np.median(from_level[annulus]))
     # what is bad has a variance of any kind
     absurd = ~exposure.bad & (np.maximum(from_level, scatter) < _ABSURD * np.sqrt(np.abs(exposure.variance)))
     if scatter == 0 or not absurd.any() or absurd[annulus].mean() > 0.5:
         return exposure
     told = f"{absurd.sum()} pixels have implausible variances; the sky's scatter was used instead"
-    photons = exposure.photon_variance
-    return replace(
-        exposure,
-        variance=np.where(absurd, scatter**2, exposure.variance),
-        photon_variance=None if photons is None else np.where(absurd, 0.0, photons),
-        warnings=(*exposure.warnings, told),
-    )
+    variance, photons = np.where(absurd, scatter**2, exposure.variance), exposure.photon_variance
+    photons = None if photons is None else np.where(absurd, 0.0, photons)
+    return replace(exposure, variance=variance, photon_variance=photons, warnings=(*exposure.warnings, told))

@@ -73,16 +73,9 @@ class CurveOfGrowth:
     """
 
     def __init__(
-        self,
-        data: ArrayLike,
-        xycen: tuple[float, float],
-        radii: ArrayLike,
-        *,
-        error: ArrayLike | None = None,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        sky: tuple[float, float] | None = None,
-    ):
+        self, data: ArrayLike, xycen: tuple[float, float], radii: ArrayLike, *, error: ArrayLike | None = None,
+        variance: ArrayLike | None = None, mask: ArrayLike | None = None, sky: tuple[float, float] | None = None,
+    ):  # fmt: skip
         if error is not None and variance is not None:
             raise ParameterError("give error or variance, not both")
         image, (x, y), self.radius = np.array(data, dtype=float), xycen, check_radii(np.atleast_1d(radii).tolist())

@@ -193,17 +193,15 @@ def _core_failure(exposure: Stamp, star: Star, core: Mask, options: EEOptions) -
     in_core = exposure.bad & core
     if not in_core.any():
         return ""
-    model = star.model if options.repair_core else None
+    model, limit = star.model if options.repair_core else None, options.repair_core_max
     share = 1.0 if model is None else float(model[in_core].sum())
-    if share <= options.repair_core_max and model is not None:
+    if share <= limit and model is not None:
         return ""
     n_saturated = int(np.sum(in_core & ((exposure.dq & SATURATED) != 0)))
     saturated = f", {n_saturated} of them saturated" if n_saturated else ""
     remedy = "repair_core=True lets a model PSF replace them"
     if model is not None:
-        remedy = (
-            f"they hold {100 * share:.0f} % of the star's light, more than repair_core_max={options.repair_core_max:g}"
-        )
+        remedy = f"they hold {100 * share:.0f} % of the star's light, more than repair_core_max={limit:g}"
     elif options.repair_core:
         remedy = "repair_core needs a model PSF for this filter"
     return f"{in_core.sum()} bad pixel(s) within {options.core_radius:g} pix of the centre{saturated}; {remedy}"
@@ -228,9 +226,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     star = star_at(x, y, Sky(background, np.zeros(exposure.image.shape)), PSFModel())
     core = core_report(exposure.dq, star.distance, options.core_radius)
     if core.saturated:
-        reason = (
-            f"{reason} ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
-        )
+        reason += f" ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
     return EEProfile(
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),

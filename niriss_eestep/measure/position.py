@@ -283,13 +283,7 @@ def fit_psf(
 
 
 def measure_centroid(
-    image: Array,
-    variance: Array,
-    bad: Mask,
-    first: Point,
-    method: str = "com",
-    box: int = 7,
-    search_radius: float = 5.0,
+    image: Array, variance: Array, bad: Mask, first: Point, method: str = "com", box: int = 7, radius: float = 5.0
 ) -> Centroid:
     """Find the star near a first position and measure its centroid.
 
@@ -305,7 +299,7 @@ def measure_centroid(
         Centre of mass (`centre_of_mass`), or photutils' ``centroid_*`` of that name.
     box : int
         Side of the centroid box [pix]; odd.
-    search_radius : float
+    radius : float
         The star is the brightest compact source within this distance of the first position [pix].
 
     Returns
@@ -317,7 +311,7 @@ def measure_centroid(
     ExposureError
         If there is no star.
     """
-    peak_x, peak_y = find_star(image, bad, near=first, radius=search_radius)
+    peak_x, peak_y = find_star(image, bad, near=first, radius=radius)
     filled = fill_for_search(image, bad)
     x_err = y_err = np.nan
     if method == "com":
@@ -326,9 +320,9 @@ def measure_centroid(
     else:
         new_x, new_y = _photutils_centroid(filled, peak_x, peak_y, box, method)
     shift = float(np.hypot(new_x - first[0], new_y - first[1]))
-    if shift > search_radius + box / 2:
+    if shift > radius + box / 2:
         raise ExposureError(
-            f"no star within search_radius={search_radius:g} pix of the first position: the centroid moved by "
+            f"no star within search_radius={radius:g} pix of the first position: the centroid moved by "
             f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
         )
     return Centroid(new_x, new_y, x_err, y_err, shift, method)
@@ -454,9 +448,8 @@ def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) 
         cut = box_about(i, j, 2 * _APART)
         image, i0, j0 = exposure.image[cut] - level, cut[1].start, cut[0].start
         try:
-            centre = measure_centroid(
-                image, exposure.variance[cut], exposure.bad[cut], (i - i0, j - j0), box=5, search_radius=_APART / 2
-            )
+            at, noise, bad = (i - i0, j - j0), exposure.variance[cut], exposure.bad[cut]
+            centre = measure_centroid(image, noise, bad, at, box=5, radius=_APART / 2)
         except ExposureError:
             continue
         x, y = centre.x + i0 + exposure.x_origin, centre.y + j0 + exposure.y_origin

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
+from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import PixelCorrelation, Surroundings, correlated_covariance
 from niriss_eestep.measure.options import EEOptions
@@ -20,8 +21,7 @@ from niriss_eestep.measure.star_model import Star, excess_light
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
-_ASYMMETRY_EFFECT = 0.003
-_ASYMMETRY_SIGMA = 5.0
+_ASYMMETRY_EFFECT, _ASYMMETRY_SIGMA = 0.003, 5.0
 #: a shape of the sky that noise makes less often than this is told, where it is worth more than the aperture's error:
 #: with 1/f noise of 5 of 16 e- one exposure of 24 showed one worth half of it
 _SKY_CHANCE = 1e-4
@@ -29,8 +29,6 @@ _SKY_CHANCE = 1e-4
 _CORE_OFFSET = 0.3
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
-#: as in `niriss_eestep.measure.background`
-_MAD_TO_STD = 1.482602218505602
 #: the scatter of sky pixels and their stated errors agree within this factor: simulated ones have 0.98-1.05 (66 of a
 #: commissioning program), 0.96-1.08 with 1/f noise of 3 to 14 of 15 e-, IPC and flat errors of 2.5 %; variances
 #: that are 9 times too large 0.33-0.35, as much too small 2.96-3.14. Half-way between, in logarithms
@@ -78,11 +76,9 @@ def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreR
     CoreReport
     """
     core = dq[distance <= radius]
-    saturated = (core & SATURATED) != 0
-    do_not_use = (core & DO_NOT_USE) != 0
-    other = (core & ~np.uint32(SATURATED | DO_NOT_USE)) != 0
-    counts = (part.sum() for part in (saturated, do_not_use, other & ~saturated & ~do_not_use, core & CHARGELOSS != 0))
-    return CoreReport(*map(int, counts))
+    saturated, do_not_use, charge_loss = ((core & flag) != 0 for flag in (SATURATED, DO_NOT_USE, CHARGELOSS))
+    other = (core != 0) & ~saturated & ~do_not_use
+    return CoreReport(*(int(part.sum()) for part in (saturated, do_not_use, other, charge_loss)))
 
 
 def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
@@ -150,7 +146,7 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
     if not stated > 0:
         return ()
     photons = 0.0 if exposure.photon_variance is None else exposure.photon_variance[around.use]
-    seen = _MAD_TO_STD * float(np.median(np.abs(residual - np.median(residual))))
+    seen = MAD_TO_STD * float(np.median(np.abs(residual - np.median(residual))))
     # a scene without noise is a model's
     noisy = seen > _NO_NOISE * np.sqrt(np.median(variance - photons))
     if not noisy or 1 / _SCATTER_FACTOR < stated / seen < _SCATTER_FACTOR or (seen > stated and not both):
@@ -259,13 +255,9 @@ def find_neighbour(
     light = scipy.ndimage.convolve(filled, kernel, mode="constant")
     noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), kernel**2, mode="constant")
     star = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
-    distance = distance_grid(image.shape, x, y)
+    distance, good = distance_grid(image.shape, x, y), scipy.ndimage.convolve((~bad).astype(float), kernel)
     # where a third of the circle is bad there is nothing to compare
-    look = (
-        (distance >= _R_MIN)
-        & (distance <= r_max)
-        & (scipy.ndimage.convolve((~bad).astype(float), kernel) > 0.67 * kernel.sum())
-    )
+    look = (distance >= _R_MIN) & (distance <= r_max) & (good > 0.67 * kernel.sum())
     look &= _mirrored(look.astype(float), x, y, 0, 0.0) > 0
     if not star > 0 or not look.any():
         return None
@@ -295,11 +287,9 @@ def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) ->
         [pix]. Below 0.1 pix for the model PSFs of all filters at any phase; 1.2 to 2.0 pix for two equal stars 3 to
         4 pix apart. Zero where a box has no centre.
     """
-    filled = fill_for_search(image, bad)
-    noise = np.where(bad, 0.0, variance)
-    reach = int(_BOXES[1])
+    filled, noise = fill_for_search(image, bad), np.where(bad, 0.0, variance)
     jj, ii = np.indices(image.shape)
-    near = (np.abs(jj - y) <= reach / 2) & (np.abs(ii - x) <= reach / 2)
+    near = (np.abs(jj - y) <= _BOXES[1] / 2) & (np.abs(ii - x) <= _BOXES[1] / 2)
     peak_j, peak_i = np.unravel_index(np.argmax(np.where(near, filled, -np.inf)), image.shape)
     try:
         small = centre_of_mass(filled, noise, float(peak_i), float(peak_j), box=_BOXES[0])
@@ -348,19 +338,17 @@ def sector_asymmetry(
     var = np.bincount(sector, variance[jj, ii], n_sectors) / np.maximum(count, 1) ** 2
     half = n_sectors // 2
     both = (count[:half] > 0) & (count[half:] > 0)
-    if not both.any():
-        return 0.0, 0.0
     difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
     worst = int(np.argmax(difference))
+    if difference[worst] == 0:
+        return 0.0, 0.0
+    share = min(count[worst], count[worst + half]) / len(jj)
     squared = var[worst] + var[worst + half]
-    if noise is not None and noise.amplitude.any() and difference[worst] > 0:
+    if noise is not None and noise.amplitude.any():
         reach = np.zeros((1, *use.shape))
         for k, sign in ((worst, 1), (worst + half, -1)):
             reach[0, jj[sector == k], ii[sector == k]] = sign / count[k]
         squared += correlated_covariance(reach, noise)[0, 0]
-    share = min(count[worst], count[worst + half]) / len(jj)
-    if difference[worst] == 0:
-        return 0.0, 0.0
     # without noise any difference is significant
     significance = difference[worst] / np.sqrt(squared) if squared > 0 else np.inf
     return float(difference[worst] * share), float(significance)

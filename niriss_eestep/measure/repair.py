@@ -130,10 +130,7 @@ def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array
     The search widens until 20 pixels are found, whose mean square is known to a third. What comes out below zero stays
     so, that the mean over many integrations is right.
     """
-    r = distance[trial]
-    square = residual[trial] ** 2
-    expected = noise[trial]
-    variance = np.zeros(len(at))
+    r, square, expected, variance = distance[trial], residual[trial] ** 2, noise[trial], np.zeros(len(at))
     for k, radius in enumerate(at):
         for width in (_SIMILAR_RADIUS, 2 * _SIMILAR_RADIUS, 4 * _SIMILAR_RADIUS, np.inf):
             near = np.abs(r - radius) <= width
@@ -208,9 +205,7 @@ def by_psf(
         Added to the scaled model [DN/s].
     """
     if model is None:
-        raise ParameterError(
-            "bad_pixel_method 'psf' needs a model PSF for the exposure's filter; give one, or take another method"
-        )
+        raise ParameterError("bad_pixel_method 'psf' needs a model PSF for the filter; give one, or another method")
     light = np.where(good, image - background, 0.0)
     weights = np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):

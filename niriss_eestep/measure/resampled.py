@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.options import EEOptions, SBOptions
 from niriss_eestep.measure.profile import EEProfile, SBProfile
 
@@ -74,28 +73,17 @@ def native_profile(
     EEProfile or SBProfile
         In detector pixels, but for the centroid, which is a position in the image.
     """
-    shared: dict[str, Any] = {
-        # as they were asked for, to the last bit: groups are combined by them
-        "radius": np.array(options.radii, dtype=float),
-        "background": _native_background(profile.background, scale),
-        "pixel_scale": profile.pixel_scale / scale,
-        # a resampled image has no integrations to share anything
-        "common": None,
-    }
-    if isinstance(profile, EEProfile):
-        # the map of the pixels is the image's own
-        return replace(profile, area=profile.area * scale**2, pixels=None, **shared)
-    return replace(
-        profile,
-        half_width=profile.half_width * scale,
-        surface_brightness=profile.surface_brightness / scale**2,
-        covariance=profile.covariance / scale**4,
-        **shared,
-    )
-
-
-def _native_background(background: Background, scale: float) -> Background:
-    """Background per detector pixel, its annulus in detector pixels."""
+    background = profile.background
     rates = {name: getattr(background, name) / scale**2 for name in ("value", "err", "std", "dark")}
     lengths = {name: getattr(background, name) * scale for name in ("r_in", "r_out", "ring_edges")}
-    return replace(background, **rates, **lengths)
+    # radii as they were asked for, to the last bit: groups are combined by them; a resampled image has no integrations
+    # to share anything
+    profile = replace(
+        profile, radius=np.array(options.radii, dtype=float), background=replace(background, **rates, **lengths),
+        pixel_scale=profile.pixel_scale / scale, common=None,
+    )  # fmt: skip
+    if isinstance(profile, EEProfile):
+        # the map of the pixels is the image's own
+        return replace(profile, area=profile.area * scale**2, pixels=None)
+    brightness, covariance = profile.surface_brightness / scale**2, profile.covariance / scale**4
+    return replace(profile, half_width=profile.half_width * scale, surface_brightness=brightness, covariance=covariance)

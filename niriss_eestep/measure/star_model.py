@@ -209,10 +209,8 @@ def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None
     render = psf.render if psf is not None and options.repair_core else None
     failure = None
     try:
-        found = measure_centroid(
-            image, exposure.variance, bad, first,
-            method=options.centroid_method, box=options.centroid_box, search_radius=reach,
-        )  # fmt: skip
+        how = options.centroid_method, options.centroid_box, reach
+        found = measure_centroid(image, exposure.variance, bad, first, *how)
     except ExposureError as error:
         # what is left of a saturated core need not settle anywhere; the model PSF does
         found = Centroid(*find_star(image, bad, near=first, radius=reach), np.nan, np.nan, np.nan, "psf")
@@ -241,8 +239,7 @@ def psf_tolerance(model: Array, distance: Array) -> Array:
     ndarray, shape (ny, nx)
         Fraction of the star's light.
     """
-    sharpness = float(np.sum(model**2))
-    brightest = scipy.ndimage.maximum_filter(model, 3, mode="nearest")
+    sharpness, brightest = float(np.sum(model**2)), scipy.ndimage.maximum_filter(model, 3, mode="nearest")
     return np.asarray(_LOCAL * brightest + _SPECKLE * sharpness / np.maximum(distance, 2.0) ** 2 + _FLOOR)
 
 
@@ -318,9 +315,7 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
         star = star_at(*_without_brightest(exposure, star), star.sky, star.psf)
         again = _fit_without(exposure, star, reach, compare(exposure, exposure.bad, star))
         odd = min((mask for mask in (odd, again) if mask is not None), key=np.sum, default=None)
-    if odd is None or not odd.any():
-        return exposure
-    return taken_as_bad(exposure, odd)
+    return exposure if odd is None or not odd.any() else taken_as_bad(exposure, odd)
 
 
 def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
