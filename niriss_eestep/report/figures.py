@@ -143,7 +143,7 @@ def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
         size = {"right": 0.7, "top": 0.45, "nrows": 2, "sharex": True, "height_ratios": (3, 2)}
         figure, (top, below) = new_figure(5.2, 4.1, title=title, **size)
         radius = model.radius
-        scaled = curve is not None and total is not None and np.isfinite(total) and total != 0
+        scaled = curve is not None and np.isfinite(total) and total != 0
         series.draw(top, radius, 0.06)
         if scaled:
             fine = total * curve.fine_effective
@@ -322,8 +322,7 @@ def plot_abs_flux(model):
     several = [name for name in ("target", "subarray") if len(set(table[name])) > 1]
     labels = [plain(" ".join(str(row[name]) for name in several)) for row in table]
     with styled():
-        n_series = len(set(labels))
-        legend = 0.2 + 0.2 * -(-n_series // N_COLUMNS) if n_series > 1 else 0.0
+        legend = 0.2 + 0.2 * -(-len(set(labels)) // N_COLUMNS) if several else 0.0
         size = {"left": 0.95, "bottom": 0.5 + legend, "top": 0.7, "nrows": 2, "sharex": True}
         figure, (top, below) = new_figure(5.6, 4.8 + legend, **size)
         _about_one(top, labels, pivot, table["ratio"], table["ratio_err"])
@@ -397,7 +396,6 @@ def plot_background(model):
         figure, axis = new_figure(5.6, 3.6, right=1.1, top=0.2)
         if not len(rows):
             note(axis, "no exposure with a time and a background")
-            axis.set_axis_off()
             return figure
         start = float(np.floor(rows["mjd"].min() * 24) / 24)
         per_day, unit = (1, "Days") if np.ptp(rows["mjd"]) > 3 else (24, "Hours")

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from niriss_eestep.errors import printable
+from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.groups import error_terms, not_included, verdict
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle
@@ -44,7 +45,7 @@ def write_report(path, output_dir=None):
     ProductError
         If the product cannot be read, or the page not be written.
     """
-    return _write(read_bundle(path), Path(output_dir or Path(path).parent))
+    return _write(read_bundle(path), output_dir or Path(path).parent)
 
 
 def write_report_of_models(directory, abs_flux, combined=(), profiles=()):
@@ -67,13 +68,11 @@ def write_report_of_models(directory, abs_flux, combined=(), profiles=()):
     OutputError
         If the page cannot be written.
     """
-    return _write(bundle_of_models(abs_flux, combined, profiles), Path(directory))
+    return _write(bundle_of_models(abs_flux, combined, profiles), directory)
 
 
 def _write(bundle, directory):
-    from niriss_eestep.products.files import write_atomically
-
-    path = directory / f"{bundle.name}_report.html"
+    path = Path(directory) / f"{bundle.name}_report.html"
     write_atomically(path, report_html(bundle).encode())
     return path
 
@@ -108,7 +107,7 @@ def report_html(bundle):
     return made.get_template("report.html").render(
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        name=bundle.name,
+        bundle=bundle,
         facts=_facts(model),
         problems=_problems(groups, exposures, [*bundle.remarks, remark] if remark else bundle.remarks),
         outcome=Counter(entry["outcome"] for entry in exposures),
@@ -122,21 +121,18 @@ def report_html(bundle):
         references=_references(bundle),
         inputs=_inputs(bundle),
         made=_made(model),
-        context=model.meta.ref_file.crds.context_used,
     )
+
+
+def _harmless(value):
+    return value if isinstance(value, Markup) else printable(value)
 
 
 @lru_cache(maxsize=1)
 def environment():
     """The environment of the templates: whatever they show is text on one line, made harmless."""
-    made = Environment(
-        loader=PackageLoader("niriss_eestep.report"),
-        autoescape=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    made = Environment(loader=PackageLoader("niriss_eestep.report"), finalize=_harmless, **options)
     made.filters |= {"measured": measured, "number": number}
     return made
 

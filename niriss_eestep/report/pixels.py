@@ -57,16 +57,15 @@ class _Panel:
         low = np.maximum(np.floor(centre - self.reach), 0).astype(int)
         high = np.minimum(np.ceil(centre + self.reach) + 1, image.shape[::-1]).astype(int)
         (left, below), (right, above) = low + corner - 0.5, high + corner - 0.5
-        drawn = self.axis.imshow(
-            np.ma.masked_invalid(image[low[1] : high[1], low[0] : high[0]]),
-            origin="lower",
-            extent=(left, right, below, above),
-            cmap=colormaps[colours].with_extremes(bad="#dbe9f6"),
-            norm=stretch,
-            interpolation="none",
-            aspect="auto",
-            transform=self.transform,
-        )
+        shown = np.ma.masked_invalid(image[low[1] : high[1], low[0] : high[0]])
+        cmap = colormaps[colours].with_extremes(bad="#dbe9f6")
+        place = {
+            "extent": (left, right, below, above),
+            "origin": "lower",
+            "aspect": "auto",
+            "transform": self.transform,
+        }
+        drawn = self.axis.imshow(shown, cmap=cmap, norm=stretch, interpolation="none", **place)
         drawn.set_clip_box(self.box)
 
 

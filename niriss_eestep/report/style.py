@@ -94,9 +94,8 @@ def note(axis, text, *, size="small"):
 
     axis.set_yticks([])
     box = {"facecolor": "white", "edgecolor": "0.7", "boxstyle": "round,pad=0.4"}
-    axis.text(
-        0.5, 0.5, fill(plain(text), 60), transform=axis.transAxes, ha="center", va="center", fontsize=size, bbox=box
-    )
+    style = {"transform": axis.transAxes, "ha": "center", "va": "center", "fontsize": size, "bbox": box}
+    axis.text(0.5, 0.5, fill(plain(text), 60), **style)
 
 
 #: of the edges of a panel: where they are, horizontal and vertical alignment of their labels
@@ -104,7 +103,7 @@ _EDGES = {"bottom": (0, "center", "top"), "top": (1, "center", "bottom")}
 _EDGES |= {"left": (0, "right", "center"), "right": (1, "left", "center")}
 
 
-def ticks(axes, side, at, labels=(), *, depth=0.02, line=None, **style):
+def ticks(axes, side, at, labels=(), name="", *, depth=0.02, line=None, fontsize=9):
     """Mark places on one edge of a panel: matplotlib's own ticks, and second axes for them, take ten times as long.
 
     Parameters
@@ -115,24 +114,30 @@ def ticks(axes, side, at, labels=(), *, depth=0.02, line=None, **style):
     at : sequence of float
         In the data's units of that edge.
     labels : sequence of str
+    name : str
+        What is marked, written beside the labels.
     depth : float
         How far the marks reach into the panel, as a fraction of it; 1 for a grid.
     line : dict, optional
         Style of the marks.
-    **style
-        Of the labels.
+    fontsize : float
     """
-    edge, ha, va = _EDGES[side]
-    level = side in ("bottom", "top")
-    transform, turn = (
-        axes.get_xaxis_transform() if level else axes.get_yaxis_transform(),
+    (edge, ha, va), level = _EDGES[side], side in ("bottom", "top")
+    turn, transform = (
         slice(None, None, 2 * level - 1),
+        axes.get_xaxis_transform() if level else axes.get_yaxis_transform(),
     )
-    start = edge * (1 - depth)
+    start, out = edge * (1 - depth), 2 * edge - 1
     along, across = np.repeat(np.asarray(at, dtype=float), 3), np.tile([start, start + depth, np.nan], len(at))
     axes.plot(*(along, across)[turn], transform=transform, **{"color": "black", "lw": 0.8} | (line or {}))
+    style = {"ha": ha, "va": va, "fontsize": fontsize}
     for value, label in zip(at, labels, strict=False):
-        axes.text(*(value, 1.025 * edge - 0.015)[turn], label, transform=transform, **{"ha": ha, "va": va} | style)
+        axes.text(*(value, edge + 0.015 * out)[turn], label, transform=transform, **style)
+    # inches from the edge: a line of text, or as many digits as the longest label has
+    gap = 0.2 if level else 0.1 + 0.0095 * fontsize * max(map(len, labels), default=0)
+    gap /= (axes.figure.get_size_inches() * axes.get_position().size)[int(level)]
+    rotation = 0 if level else 90 + 180 * edge
+    axes.text(*(0.5, edge + gap * out)[turn], name, transform=axes.transAxes, rotation=rotation, **style)
 
 
 def frozen(figure):
@@ -147,27 +152,15 @@ def frozen(figure):
     -------
     matplotlib.figure.Figure
     """
-    for axes in figure.axes:
-        if not axes.axison:
-            continue
+    for axes in (axes for axes in figure.axes if axes.axison):
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
         axes.set_axis_off()
         axes.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], color="black", lw=0.8, transform=axes.transAxes, clip_on=False)
-        width, height = figure.get_size_inches() * axes.get_position().size
         for side, axis, limits in (("bottom", axes.xaxis, axes.get_xlim()), ("left", axes.yaxis, axes.get_ylim())):
             at = [value for value in axis.get_majorticklocs() if min(limits) <= value <= max(limits)]
             labels = axis.get_major_formatter().format_ticks(at) if axis.get_tick_params()[f"label{side}"] else []
             ticks(axes, side, at, depth=1, line={"color": "0.9", "lw": 0.6, "zorder": 0.5})
-            ticks(axes, side, at, labels)
-            place = (
-                (0.5, -0.22 / height)
-                if side == "bottom"
-                else (-(0.1 + 0.085 * max(map(len, labels), default=0)) / width, 0.5)
-            )
-            style = (
-                {"ha": "center", "va": "top"} if side == "bottom" else {"ha": "right", "va": "center", "rotation": 90}
-            )
-            axes.text(*place, axis.get_label_text(), transform=axes.transAxes, **style)
+            ticks(axes, side, at, labels, axis.get_label_text())
     return figure
 
 
@@ -185,14 +178,9 @@ def second_scale(axis, side, factor, label):
     """
     from matplotlib.ticker import MaxNLocator
 
-    top = side == "top"
-    low, high = sorted(factor * value for value in (axis.get_xlim() if top else axis.get_ylim()))
+    low, high = sorted(factor * value for value in (axis.get_xlim() if side == "top" else axis.get_ylim()))
     at = np.array([value for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high])
-    ticks(axis, side, at / factor, [f"{value:g}" for value in at], fontsize=8)
-    width, height = axis.figure.get_size_inches() * axis.get_position().size
-    place = (0.5, 1.01 + 0.16 / height) if top else (1.01 + 0.42 / width, 0.5)
-    style = {"transform": axis.transAxes, "ha": "center", "va": "bottom" if top else "center", "fontsize": 8}
-    axis.text(*place, label, rotation=0 if top else 270, **style)
+    ticks(axis, side, at / factor, [f"{value:g}" for value in at], label, fontsize=8)
 
 
 def points(axis, x, y, err, *, color, **style):
