@@ -172,8 +172,6 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     wide = fit.widened(raw)
     effects = _effects(used, raw, wide, why, shape)
     claimed = any(e.significant for e in effects if e.effect == "time")
-    if shape.form != "linear":
-        effects += _line_beside(used, linear, raw.scales, shape.form)
     # a change in time that is claimed is free
     known = [name for name in model.ALL if name != "time" or not claimed]
     best = fit.solve(raw.problem, wide, known)
@@ -201,14 +199,6 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     )
 
 
-def _line_beside(visits: Visits, linear: TimeShape, scales: fit.Scales, form: str) -> tuple[Effect, ...]:
-    """Return what a linear change in time comes to, where another form was chosen."""
-    problem = model.build(visits, linear)
-    now, (i, *_) = fit.solve(problem, scales, model.MEASURED), problem.index("time")
-    value, err = float(now.coefficients[i]), float(np.sqrt(now.covariance[i, i]))
-    return (Effect("time", "all", "linear", value, err, False, True, f"{form} describes the visits better"),)
-
-
 def _reference(visits: Visits, wanted: str | None) -> str:
     """Return the reference subarray."""
     names, count = np.unique(visits.subarray, return_counts=True)
@@ -226,7 +216,7 @@ def _without_outliers(visits: Visits, shape: TimeShape, outlier: float) -> tuple
     while outlier > 0:
         # each row against what all others predict of it: the residual's own weight is in its variance
         weighted = now.apply(now.residual)
-        pull = np.abs(weighted) / np.sqrt(np.maximum(fit.diagonal_of(now), 1e-300)) * used
+        pull = np.abs(weighted) / np.sqrt(np.maximum(fit.levels(now)[0][1], 1e-300)) * used
         dof = np.maximum(now.scales.visit_dof[problem.filter], 1.5)
         estimated = now.scales.visit[problem.filter] > 0.05 * problem.own
         # a scatter that holds the outlier itself: Student's t of what is left without it
@@ -283,10 +273,7 @@ def _misfit(visits: Visits, shape: TimeShape, scales: fit.Scales) -> float:
 
 def _amplitudes(now: fit.Solution, filters: Sequence[str]) -> dict[str, float]:
     """Return the amplitude of the change in time by filter."""
-    index = now.problem.index("time")
-    if not index:
-        return {}
-    of = _contrasts(now.problem, index[0], filters)
+    of = _contrasts(now.problem, now.problem.index("time")[0], filters)
     return {name: float(np.clip(of.get(name, of["all"]) @ now.coefficients, -0.9, 5.0)) for name in filters}
 
 
@@ -395,13 +382,9 @@ def _threshold(now: fit.Solution, raw: fit.Scales, contrast: Array, n_tests: int
     spread = [float(np.sum((block.design.T @ influence) ** 2)) for block in p.blocks] * now.scales.block
     of_kinds = sum(spread[i] for i, block in enumerate(p.blocks) if block.name == "kind")
     of_stars = float(np.sum(spread[p.stars]))
-    parts = [
-        (all_of - of_epochs + of_kinds, float(np.sum(raw.visit_dof))),
-        (of_epochs, raw.epoch_dof),
-        (of_stars, float(raw.block_dof[0]) - 1.0),
-    ]
-    if common:
-        parts.append((float(np.sum(spread)) - of_stars - of_kinds, raw.visit.size - 1.0))
+    of_filters = float(np.sum(spread)) - of_stars - of_kinds if common else 0.0
+    parts = [(all_of - of_epochs + of_kinds, float(np.sum(raw.visit_dof))), (of_epochs, raw.epoch_dof)]
+    parts += [(of_stars, float(raw.block_dof[0]) - 1.0), (of_filters, raw.visit.size - 1.0)]
     return float(np.sqrt(sum(t.isf(_chance(dof) / n_tests / 2, max(dof, 1.0)) ** 2 * part for part, dof in parts)))
 
 

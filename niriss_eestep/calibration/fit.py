@@ -176,7 +176,7 @@ def _updated(now: Solution, least: float) -> Scales:
     variances = s.visit, np.array([s.cell]), np.array([s.epoch])
     (visit, visit_dof), (cell, cell_dof), (epoch, epoch_dof) = (
         _scored(variance, group, level, least)
-        for variance, group, level in zip(variances, groups, _levels(now), strict=True)
+        for variance, group, level in zip(variances, groups, levels(now), strict=True)
     )
     block, block_dof = s.block.copy(), np.zeros(s.block.size)
     for i, (each, mine) in enumerate(p.pieces):
@@ -216,24 +216,18 @@ def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:
         Sum of squares over its mean, and the degrees of freedom of a chi-squared of this mean and variance
         (Satterthwaite 1946, Biometrics Bull. 2, 110).
     """
-    seen = groups.T @ now.apply(now.residual)
+    seen = float(np.sum((groups.T @ now.apply(now.residual)) ** 2))
     if groups.shape[1] <= MOST_GROUPS:
-        dense = groups.toarray()
         part = groups.T @ now.apply(np.asarray(now.problem.design @ now.root))
-        information = groups.T @ now.apply(dense) - part @ part.T
+        information = groups.T @ now.apply(groups.toarray()) - part @ part.T
         trace = float(np.trace(information))
-        return float(np.sum(seen**2)) / max(trace, 1e-300), trace**2 / max(float(np.sum(information**2)), 1e-300)
-    diagonal = np.asarray(groups.T.multiply(groups.T) @ diagonal_of(now))
-    trace = float(np.sum(diagonal))
-    return float(np.sum(seen**2)) / max(trace, 1e-300), trace**2 / float(np.sum(diagonal**2))
+    else:  # too many to write out: as if they were independent
+        information = groups.T.multiply(groups.T) @ levels(now)[0][1]
+        trace = float(np.sum(information))
+    return seen / max(trace, 1e-300), trace**2 / max(float(np.sum(information**2)), 1e-300)
 
 
-def diagonal_of(now: Solution) -> Array:
-    """Return the information of each row's residual by itself; shape (n,)."""
-    return _levels(now)[0][1]
-
-
-def _levels(now: Solution) -> tuple[Level, Level, Level]:
+def levels(now: Solution) -> tuple[Level, Level, Level]:
     """Return of rows, cells and epochs: the weighted residual, its information, and the variance of each by itself."""
     p, s, weight = now.problem, now.scales, now.weight
     left, cell_gain, epoch_gain = _gains(p, s, weight)
