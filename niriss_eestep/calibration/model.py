@@ -38,6 +38,9 @@ PRIORS = {"filter": 1e3, "subarray": 0.1, "time": 0.005, "count_rate": 0.002, "w
 MOST_INFLATION = 8.0
 #: of an effect's change: what has to happen within epochs before errors common to an epoch do not matter
 WITHIN_EPOCHS = 0.05
+LEVEL = ("filter", "")  # of the columns by filter
+#: columns of the design by effect and level
+Groups = Mapping[tuple[str, str], NDArray[np.float64]]
 #: epochs beyond the number of what is fitted to them, of which their scatter is estimated
 SPARE_EPOCHS = 2
 #: effects whose prior holds while variances are estimated, where effects are measured, and where the factors are
@@ -393,33 +396,34 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
     dict of (str, str) to str
         By effect and level: why it is not constrained, empty where it is.
     """
-    effects = [column for column in columns if column.effect not in ("filter", "time scale", "curve")]
-    level = np.stack([column.values for column in columns if column.effect == "filter"], axis=1)
-    names = np.unique(visits.target)
+    effects = {
+        (column.effect, column.level): column.values[:, np.newaxis]
+        for column in columns
+        if column.effect not in ("filter", "time scale", "curve")
+    }
+    names, epoch = np.unique(visits.target), epochs_of(visits.mjd)
     star = (visits.target[:, np.newaxis] == names).astype(float)
-    stars = star[:, 1:]
-    epoch = epochs_of(visits.mjd)
-    groups = {(column.effect, column.level): column.values[:, np.newaxis] for column in effects}
+    level = {LEVEL: np.stack([column.values for column in columns if column.effect == "filter"], axis=1)}
+    groups = level | effects | {("star", ""): star[:, 1:]}
+    between = [key for key in effects if key[0] != "count_rate" and _is_between_epochs(key, groups, epoch)]
+    spare = epoch.max() + 1 - _rank(np.hstack(list(groups.values())), epoch)
     found = {}
-    between = _between_epochs(groups, level, stars, epoch)
-    spare = len(set(epoch)) - _rank(np.hstack([level, stars, *groups.values()]), epoch)
-    for key, values in groups.items():
-        others = {name: each for name, each in groups.items() if name != key}
-        if key[0] != "count_rate":
-            others["star", ""] = stars
-        few = key[0] == "count_rate" and len(names) < 3
+    for key, values in effects.items():
+        of_stars = key[0] == "count_rate"
+        others = {name: each for name, each in groups.items() if name != key and not (of_stars and name[0] == "star")}
+        few = of_stars and len(names) < 3
         reason = f"{len(names)} stars are too few to tell it from their spectra" if few else ""
-        if not reason and _inflation(values, level, others) > MOST_INFLATION:
-            reason = _partners(key, values, level, others, visits)
+        if not reason and _inflation(values, others) > MOST_INFLATION:
+            reason = _partners(key, values, others, visits)
         if not reason and key in between and spare < SPARE_EPOCHS:
-            reason = _too_few(key, between, len(set(epoch)))
+            reason = _too_few(key, between, epoch.max() + 1)
         found[key] = reason
     # what stands in the way of the trend is as little known: it was never used beside the others
-    blocked = next((found[key] for key in groups if key[0] == "time"), "")
+    blocked = next((found[key] for key in effects if key[0] == "time"), "")
     found |= {key: blocked for key in between if not found[key] and name_of(*key) in blocked}
     for name, mine in zip(map(str, names), star.T[:, :, np.newaxis], strict=True):
-        apart = len(names) > 1 and _inflation(mine, level, groups) > MOST_INFLATION
-        reason = _partners(("star", name), mine, level, groups, visits) if apart else ""
+        apart = len(names) > 1 and _inflation(mine, level | effects) > MOST_INFLATION
+        reason = _partners(("star", name), mine, level | effects, visits) if apart else ""
         found["star", name] = reason if len(names) > 1 else "one star"
     return found
 
@@ -437,26 +441,25 @@ def _scaled(design: Array) -> Array:
     return design[:, size > 0] / size[size > 0]
 
 
-def _residual(values: Array, level: Array, others: Mapping[tuple[str, str], Array]) -> Array:
+def _residual(values: Array, others: Groups) -> Array:
     """Return what of some columns is not in the others."""
-    design = _scaled(np.hstack([level, *others.values()]))
+    design = _scaled(np.hstack(list(others.values())))
     return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=1e-9)[0])
 
 
-def _inflation(values: Array, level: Array, others: Mapping[tuple[str, str], Array]) -> float:
+def _inflation(values: Array, others: Groups) -> float:
     """Return the factor by which the others enlarge an effect's variance."""
-    alone = float(np.sum(_residual(values, level, {}) ** 2))
-    left = float(np.sum(_residual(values, level, others) ** 2))
+    alone = float(np.sum(_residual(values, {LEVEL: others[LEVEL]}) ** 2))
+    left = float(np.sum(_residual(values, others) ** 2))
     return np.inf if left <= 1e-12 * max(alone, 1e-300) or alone == 0 else alone / left
 
 
 def _rank(design: Array, epoch: NDArray[np.int64]) -> int:
     """Return how many combinations of columns differ between epochs alone."""
     design = _scaled(design)
-    total, inside = (
-        np.linalg.matrix_rank(each, tol=1e-3 * np.sqrt(design.shape[1])) for each in (design, _within(design, epoch))
-    )
-    return int(total - inside)
+    tolerance = 1e-3 * np.sqrt(design.shape[1])
+    inside = np.linalg.matrix_rank(_within(design, epoch), tol=tolerance)
+    return int(np.linalg.matrix_rank(design, tol=tolerance) - inside)
 
 
 def _within(values: Array, epoch: NDArray[np.int64]) -> Array:
@@ -465,32 +468,21 @@ def _within(values: Array, epoch: NDArray[np.int64]) -> Array:
     return np.asarray(values - of @ ((of.T @ values) / np.bincount(epoch)[:, np.newaxis]))
 
 
-def _between_epochs(
-    groups: Mapping[tuple[str, str], Array], level: Array, stars: Array, epoch: NDArray[np.int64]
-) -> list[tuple[str, str]]:
-    """Return the effects that change from epoch to epoch, and hardly within one."""
-    found = []
-    for key, values in groups.items():
-        others = {name: each for name, each in groups.items() if name != key} | {("star", ""): stars}
-        rest = _residual(values, level, others)
-        inside = {name: _within(each, epoch) for name, each in others.items()}
-        within = _residual(_within(values, epoch), _within(level, epoch), inside)
-        if key[0] != "count_rate" and np.sum(within**2) < WITHIN_EPOCHS * np.sum(rest**2):
-            found.append(key)
-    return found
+def _is_between_epochs(key: tuple[str, str], groups: Groups, epoch: NDArray[np.int64]) -> bool:
+    """Whether an effect changes from epoch to epoch, and hardly within one."""
+    others = {name: each for name, each in groups.items() if name != key}
+    inside = {name: _within(each, epoch) for name, each in others.items()}
+    within, rest = _residual(_within(groups[key], epoch), inside), _residual(groups[key], others)
+    return bool(np.sum(within**2) < WITHIN_EPOCHS * np.sum(rest**2))
 
 
-def _partners(
-    key: tuple[str, str], values: Array, level: Array, others: Mapping[tuple[str, str], Array], visits: Visits
-) -> str:
+def _partners(key: tuple[str, str], values: Array, others: Groups, visits: Visits) -> str:
     """Say from what an effect cannot be told."""
-    alone = [
-        name
-        for name in others
-        if _inflation(values, level, {n: each for n, each in others.items() if n != name}) <= MOST_INFLATION
-    ]
-    partners = alone or [name for name in others if _inflation(values, level, {name: others[name]}) > 2]
-    partners = partners or list(others)
+    names = [name for name in others if name != LEVEL]
+    without = {name: {n: each for n, each in others.items() if n != name} for name in names}
+    partners = [name for name in names if _inflation(values, without[name]) <= MOST_INFLATION]
+    partners = partners or [name for name in names if _inflation(values, {n: others[n] for n in (LEVEL, name)}) > 2]
+    partners = partners or names
     what = " and ".join([name_of(*key), *(name_of(*name) for name in partners)])
     remark = _when(key, visits) or next(filter(None, (_when(name, visits) for name in partners)), "")
     return f"{what} cannot be separated{remark}" if partners else f"{what} does not vary"
