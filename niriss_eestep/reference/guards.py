@@ -284,8 +284,7 @@ def check_fits(
         packed = raw.peek(2)[:2] == GZIP_MAGIC
         file: Any = gzip.GzipFile(fileobj=raw) if packed else raw
         while (text := _header_text(path, file, error)) is not None:
-            header = _values(text, wanted)
-            length, unpacked = _sizes(header)
+            header, length, unpacked = _header(text, wanted)
             name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
             position += len(text)
             total += max(length, unpacked)
@@ -352,21 +351,23 @@ def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: Kind) 
     raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
 
 
-def _values(text: bytes, wanted: Keys) -> dict[str, Any]:
-    """Values of the keywords of `INTEGERS` and `OTHERS` and of those wanted; the first, where one is repeated."""
-    # astropy takes a card apart when it is asked for its value, which takes most of the time
-    cards = reversed([(card.keyword, card) for card in fits.Header.fromstring(text).cards])
-    return {k: card.value for k, card in cards if k in wanted or k in OTHERS or INTEGERS.fullmatch(k)}
+def _header(text: bytes, wanted: Keys) -> tuple[dict[str, Any], int, int]:
+    """Take a header apart.
 
-
-def _sizes(header: dict[str, Any]) -> tuple[int, int]:
-    """Length of an extension's data in the file without padding, and when they are unpacked and scaled [bytes]."""
-    for key, value in header.items():
-        if INTEGERS.fullmatch(key) and not isinstance(value, int):
-            raise ValueError(f"{key} is {value!r}, not an integer")
+    Gives the values of the keywords of `INTEGERS` and `OTHERS` and of those wanted, the first where one is repeated;
+    the length of the data in the file without padding; and when they are unpacked and scaled [bytes].
+    """
+    header: dict[str, Any] = {}
+    for card in reversed(list(fits.Header.fromstring(text).cards)):
+        key, is_integer = card.keyword, INTEGERS.fullmatch(card.keyword)
+        # astropy takes a card apart when it is asked for its value, which takes most of the time
+        if is_integer or key in wanted or key in OTHERS:
+            header[key] = card.value
+        if is_integer and not isinstance(header[key], int):
+            raise ValueError(f"{key} is {header[key]!r}, not an integer")
         # FITS standard 4.0, sections 4.4.1 and 7.3.1; astropy goes through as many as a header names
-        if key in ("NAXIS", "ZNAXIS", "TFIELDS") and not 0 <= value <= 999:
-            raise ValueError(f"{key} is {value}; FITS knows 0 to 999")
+        if key in ("NAXIS", "ZNAXIS", "TFIELDS") and not 0 <= header[key] <= 999:
+            raise ValueError(f"{key} is {header[key]}; FITS knows 0 to 999")
     lengths = []
     # a tile-compressed image is a table; ZNAXISn and ZBITPIX are those of the image
     for z, counts in (("", (header.get("GCOUNT", 1), header.get("PCOUNT", 0))), ("Z", (1, 0))):
@@ -377,7 +378,7 @@ def _sizes(header: dict[str, Any]) -> tuple[int, int]:
         lengths.append(abs(header.get(f"{z}BITPIX", 8)) // 8 * counts[0] * (counts[1] + n_values) if axes else 0)
         if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
             lengths.append(8 * n_values)
-    return lengths[0], max(lengths)
+    return header, lengths[0], max(lengths)
 
 
 @contextmanager
