@@ -105,22 +105,19 @@ class CombinedProfile:
         """Standard error of ``value``, honouring the scatter."""
         return np.sqrt(np.diagonal(self.covariance))
 
-    def each_covariance(self) -> Array:
-        """Covariance of each exposure's profile; its variances alone where no more is kept."""
-        if self.exposure_covariance is None:
-            return np.einsum("ei,ij->eij", self.exposure_err**2, np.eye(len(self.radius)))
-        return self.exposure_covariance
+    def parts(self) -> tuple[Array, Array | None, Array | None, Array, Array]:
+        """Formal covariance; its parts from flat field and sky; the part that all exposures share; each exposure's own.
 
-    def parts(self) -> tuple[Array, Array | None, Array | None, Array]:
-        """Formal covariance; its parts from flat field and sky; its part that all exposures share.
-
-        The last one is what the mean has beyond the exposures' own covariances, averaged down.
+        What all share is what the mean has beyond the exposures' covariances, averaged down. Where no more is kept, an
+        exposure's covariance is its variances.
         """
         formal, weight = self.covariance / np.outer(self.inflation, self.inflation), self.exposure_weight
-        both = weight[:, :, None] * weight[:, None, :]
-        left, own = 1 - weight.T @ weight, weighted_sum(both, self.each_covariance())
+        each = self.exposure_covariance
+        if each is None:
+            each = np.einsum("ei,ij->eij", self.exposure_err**2, np.eye(len(self.radius)))
+        left, own = 1 - weight.T @ weight, weighted_sum(weight[:, :, None] * weight[:, None, :], each)
         shared = np.divide(formal - own, left, out=np.zeros_like(left), where=left > 1e-9)
-        return formal, self.flat_covariance, self.sky_covariance, shared
+        return formal, self.flat_covariance, self.sky_covariance, shared, each
 
 
 def common_covariance(profiles: Sequence[EEProfile]) -> Array:
@@ -331,10 +328,7 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
         share, variance = 1 - values[k, j] / total, _growth_variance(pair[k])[:, 1] / total**2
         level, level_variance = share[::-1], variance[::-1]
         if len(k) > 2:
-            level, level_variance = (
-                np.full(len(k), np.median(share)),
-                np.full(len(k), 1.57 * np.mean(variance) / len(k)),
-            )
+            level, level_variance = np.median(share), 1.57 * np.mean(variance) / len(k)
         across = values[k][:, ends + 1] - values[k][:, ends - 1]
         slope = np.linalg.norm(np.nan_to_num(across / (radius[ends + 1] - radius[ends - 1])), axis=1) / total
         allowed = np.hypot(OUTLIER_SIGMA * np.sqrt(variance + level_variance), EDGE_SHIFT * slope)

@@ -102,9 +102,10 @@ class CombineProfilesStep(FluxStep):
             profiles = [ee_profile(model) for model in models]
             common = common_covariance(profiles)
             flags = growth_flags(np.array(values), covariances, common)
-            if len(models) > 2:
+        if len(models) > 2:
+            if kind is EEProfileModel:
                 flags *= np.cumsum(extra_light(radius, values, covariances), axis=1) == 0
-        flags = outlier_flags(radius, values, covariances, common, flags)
+            flags = outlier_flags(radius, values, covariances, common, flags)
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             arrays = [model.meta.subarray for model in models]  # their first pixels are at (1, 1) if nobody says where

@@ -222,31 +222,26 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (before, combined, fitted, arguments) in enumerate(groups):
         coefficients, held = fit.coefficients[i], fitted | before.used
+        arrays, warnings = {"psf_modes": coefficients, "aperture_modes": fit.aperture_modes[i]}, fit.warnings
+        for name, residuals in (("psf_residual_prior", fit.before[i]), ("psf_residual", fit.after[i])):
+            arrays[name] = np.full(len(held), np.nan)
+            arrays[name][held] = residuals
         total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
         own, inside = fit.weights[i][i] / total.ee_effective[held], np.ix_(held, held)
         photon, flat, sky = (
             0.0 if part is None else max(0.0, float(own @ part[inside] @ own)) for part in combined.parts()[:3]
         )
-        errors = [np.sqrt(max(0.0, photon - flat - sky)), total.count_rate * np.linalg.norm(fit.aperture_modes[i])]
-        err_radii = max(total.err_radii, np.sqrt(fit.inflation**2 - 1) * np.linalg.norm(errors))
-        arrays, warnings = {"psf_modes": coefficients, "aperture_modes": fit.aperture_modes[i]}, fit.warnings
-        for name, residuals in (("psf_residual_prior", fit.before[i]), ("psf_residual", fit.after[i])):
-            arrays[name] = np.full(len(held), np.nan)
-            arrays[name][held] = residuals
-        if np.linalg.norm([*errors, err_radii]) >= np.linalg.norm(
-            [before.err_photon, before.err_radii, before.err_aperture]
-        ):
+        errors: dict[str, Any] = {"err_photon": np.sqrt(max(0.0, photon - flat - sky))}
+        errors["err_aperture"] = total.count_rate * np.linalg.norm(fit.aperture_modes[i])
+        unexplained = np.sqrt(fit.inflation**2 - 1) * np.linalg.norm(list(errors.values()))
+        errors["err_radii"] = max(total.err_radii, unexplained)
+        if np.linalg.norm(list(errors.values())) < np.linalg.norm([getattr(before, name) for name in errors]):
+            errors |= {"err_flat": np.sqrt(flat), "err_sky": np.sqrt(sky)}
+            errors = {name: float(err) for name, err in errors.items()}
+            total = replace(total, **errors)
+        else:
             total, arrays = before, arrays | before.arrays
             warnings += ("the fitted PSF is no better than the reference's, which was taken",)
-        else:
-            total = replace(
-                total,
-                err_photon=float(errors[0]),
-                err_aperture=float(errors[1]),
-                err_radii=float(err_radii),
-                err_flat=float(np.sqrt(flat)),
-                err_sky=float(np.sqrt(sky)),
-            )
         results.append(replace(total, arrays=arrays, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), warnings=warnings))
     return results
 

@@ -84,13 +84,13 @@ class AbsFluxStep(FluxStep):
             lost, models, sources = self.search_attr("lost", default=()), [], []
             for member in product.members:
                 model = self.open_member(member)
-                if not isinstance(model, (CombinedEEModel, CombinedSBModel)):
-                    raise ProductError(
-                        f"{member.filename}: not a combined EE profile ({type(model).__name__}): run combine_profiles"
-                    )
                 if isinstance(model, CombinedEEModel):
                     models.append(completed_group(model))
                     sources.append(member.source)
+                elif not isinstance(model, CombinedSBModel):
+                    raise ProductError(
+                        f"{member.filename}: not a combined EE profile ({type(model).__name__}): run combine_profiles"
+                    )
             if not models:
                 raise ProductError(f"no combined EE profile among {', '.join(m.filename for m in product.members)}")
             name = product.name or self.search_attr("product_name") or models[0].meta.group.product
@@ -308,47 +308,35 @@ class AbsFluxStep(FluxStep):
         path = self.get_reference_file(model, "stdspec")
         if path is not None:
             load_spectrum(path)  # one given by hand must be readable
-        folder = os.environ.get("NIS_SYNPHOT")
+        folder, where = os.environ.get("NIS_SYNPHOT"), None
         if folder and self.get_ref_override("throughput") is None:
-            where = None
             self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {folder}"))
         else:
             where = self.get_reference_file(model, "throughput", "packaged")
         throughput = load_throughput(where)
         try:
             paths = [path] if path is not None else find_spectrum_files(group["target"])
-            curve = throughput.curve(group["filter"])
-            spectrum, expected, notes = expected_of_first(paths, *curve, group["filter"])
+            found = expected_of_first(paths, *throughput.curve(group["filter"]), group["filter"])
         except ReferenceDataError as error:
             return None, (f"no expected rate: {error}",)
         if path is None:
-            self._reference_files_used.append(("stdspec", Path(spectrum.meta["file"]).name))
-        return expected, notes
+            self._reference_files_used.append(("stdspec", Path(found[0].meta["file"]).name))
+        return found[1:]
 
 
 def _exposures(model, group, total):
     """Rows of the table of exposures."""
     k = int(np.nonzero(total.used)[0][-1]) if total is not None else len(model.radius) - 1
+    copied = ("mjd", "x_center", "y_center", "background", "background_err", "status")
     rows = []
-    for i, name in enumerate(model.exposure_names):
-        row = group | {
-            "exposure": name,
-            "filename": model.exposure_filenames[i],
-            "product": model.meta.filename,
-            "mjd": model.exposure_mjd[i],
-            "x_center": model.exposure_x_center[i],
-            "y_center": model.exposure_y_center[i],
-            "background": model.exposure_background[i],
-            "background_err": model.exposure_background_err[i],
-            "radius": model.radius[k],
-            "count_rate": model.exposure_count_rate[i, k],
-            "count_rate_err": model.exposure_count_rate_err[i, k],
-            "status": model.exposure_status[i],
-        }
+    for i, (name, filename) in enumerate(zip(model.exposure_names, model.exposure_filenames, strict=True)):
+        row = group | {"exposure": name, "filename": filename, "product": model.meta.filename}
+        row |= {key: model[f"exposure_{key}"][i] for key in copied} | {"radius": model.radius[k]}
+        row |= {key: model[f"exposure_{key}"][i, k] for key in ("count_rate", "count_rate_err")}
         if total is not None:
-            row["total_count_rate"] = float(total.exposure_total[i])
-            row["total_count_rate_err"] = float(total.exposure_total_err[i])
-            row["outlier"] = bool(np.isfinite(total.exposure_total[i]) and not total.kept[i])
+            own, own_err = float(total.exposure_total[i]), float(total.exposure_total_err[i])
+            row |= {"total_count_rate": own, "total_count_rate_err": own_err}
+            row["outlier"] = bool(np.isfinite(own) and not total.kept[i])
         rows.append(row)
     return rows
 

@@ -100,8 +100,6 @@ class ExpectedRate:
         same electron rate, quoted at the pivot wavelength. The rate per fnu_band depends on the throughput alone.
     fnu_mono : float
         The star's own F_nu at the pivot wavelength [Jy], interpolated in its spectrum.
-    fnu_mono_err : float
-        Its standard error.
     zeropoint_ab : float
         AB magnitude of a source that gives 1 e-/s.
     """
@@ -112,18 +110,12 @@ class ExpectedRate:
     pivot: float
     fnu_band: float
     fnu_mono: float
-    fnu_mono_err: float
     zeropoint_ab: float
 
     @property
     def electron_rate_err(self) -> float:
         """Standard error of the electron rate: both terms in quadrature [e-/s]."""
         return float(np.hypot(self.electron_rate_err_stat, self.electron_rate_err_sys))
-
-    @property
-    def fnu_band_err(self) -> float:
-        """Standard error of ``fnu_band`` [Jy]."""
-        return self.fnu_band * self.electron_rate_err / self.electron_rate
 
     @property
     def ab_mag(self) -> float:
@@ -187,18 +179,13 @@ def expected_rate(
     rate = _count_rate(grid, flux, wave, response, collecting_area)
     weight, pivot = _rate_weights(grid, wave, response, collecting_area), pivot_wavelength(wavelength, pce)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
-    mono, mono_stat, mono_sys = (
-        float(np.interp(pivot * MICRON, spectrum.wavelength, values))  # type: ignore[arg-type]
-        for values in (spectrum.flux, spectrum.staterr, spectrum.syserr)
-    )
     return ExpectedRate(
         electron_rate=rate,
         electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
         electron_rate_err_sys=float(np.sum(weight * syserr)),
         pivot=pivot,
         fnu_band=rate / unit_rate,
-        fnu_mono=mono * to_jansky,
-        fnu_mono_err=float(np.hypot(mono_stat, mono_sys)) * to_jansky,
+        fnu_mono=float(np.interp(pivot * MICRON, spectrum.wavelength, spectrum.flux)) * to_jansky,
         zeropoint_ab=float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate)),
     )
 
@@ -255,25 +242,6 @@ def electron_rate_of_unit_fnu(
         raise ParameterError(f"collecting area must be positive, not {collecting_area} cm2")
     # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
     return float(collecting_area * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
-
-
-def zeropoint_ab(wavelength: ArrayLike, pce: ArrayLike, *, collecting_area: float = COLLECTING_AREA) -> float:
-    """Return the AB magnitude of a source that gives 1 e-/s.
-
-    Parameters
-    ----------
-    wavelength, pce : array_like, shape (m,)
-        Wavelengths [micron] and photon-to-electron conversion efficiency.
-    collecting_area : float, optional
-        [cm2].
-
-    Returns
-    -------
-    float
-        [mag].
-    """
-    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
-    return float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate))
 
 
 def zeropoint_vega(

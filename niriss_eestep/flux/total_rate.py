@@ -16,38 +16,6 @@ from niriss_eestep.instrument import AB_ZERO_FLUX
 Curve = Callable[[Array], Array]
 
 
-def annulus_light(curve: Curve, ring_edges: Array, ring_coverage: Array) -> float | Array:
-    """Mean fraction of the star's light per pixel in the part of an annulus that was used.
-
-    Parameters
-    ----------
-    curve : callable
-        EE of the PSF at radii [pix], 1 at infinity; or several curves, shape (n, n_curves).
-    ring_edges : ndarray, shape (n_rings + 1,)
-        [pix]; empty where the background does not come from an annulus.
-    ring_coverage : ndarray, shape (n_rings,)
-        Fraction of each ring that was used.
-
-    Returns
-    -------
-    float, or ndarray of shape (n_curves,)
-        [1/pix].
-
-    Raises
-    ------
-    ParameterError
-        If no part of the annulus was used.
-    """
-    if len(ring_edges) == 0:
-        return 0.0
-    area = np.pi * np.diff(np.square(ring_edges))
-    used = float(np.sum(ring_coverage * area))
-    if not used > 0:
-        raise ParameterError(f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used")
-    light = np.asarray(ring_coverage) @ np.diff(curve(np.asarray(ring_edges)), axis=0) / used
-    return light if np.ndim(light) else float(light)
-
-
 def effective_ee(curve: Curve, radius: Array, area: Array, ring_edges: Array, ring_coverage: Array) -> Array:
     """Fraction of the star's light that remains in apertures after the annulus's mean is subtracted.
 
@@ -62,19 +30,30 @@ def effective_ee(curve: Curve, radius: Array, area: Array, ring_edges: Array, ri
     Parameters
     ----------
     curve : callable
-        EE of the PSF at radii [pix]; 1 at infinity.
+        EE of the PSF at radii [pix], 1 at infinity; or several curves, shape (n, n_curves).
     radius, area : ndarray, shape (n_radii,)
         Radii [pix] and areas on the image [pix] of the apertures.
-    ring_edges, ring_coverage : ndarray
-        As in `annulus_light`.
+    ring_edges : ndarray, shape (n_rings + 1,)
+        [pix]; empty where the background does not come from an annulus.
+    ring_coverage : ndarray, shape (n_rings,)
+        Fraction of each ring that was used.
 
     Returns
     -------
     ndarray, shape (n_radii,) or (n_radii, n_curves)
+
+    Raises
+    ------
+    ParameterError
+        If no part of the annulus was used.
     """
     if len(ring_edges) == 0:
         return curve(radius)
-    return curve(radius) - np.multiply.outer(area, annulus_light(curve, ring_edges, ring_coverage))
+    used = float(np.sum(ring_coverage * np.pi * np.diff(np.square(ring_edges))))
+    if not used > 0:
+        raise ParameterError(f"no part of the sky annulus from {ring_edges[0]:g} to {ring_edges[-1]:g} pix was used")
+    per_pixel = np.asarray(ring_coverage) @ np.diff(curve(np.asarray(ring_edges)), axis=0) / used
+    return curve(radius) - np.multiply.outer(area, per_pixel)
 
 
 #: a total below this many standard errors is no star's: of 1,000 empty places none is so by chance
@@ -371,8 +350,9 @@ def total_rate(
         modes = sum(changes) / mean_effective[:, None]
         arrays["aperture_modes"] = -np.mean(modes[used], axis=0)
         width = float(np.sqrt(np.sum(arrays["aperture_modes"] ** 2)))
-    parts = [None if part is None else part / np.outer(mean_effective, mean_effective) for part in combined.parts()]
-    covariance = combined.covariance / np.outer(mean_effective, mean_effective)
+    *parts, each = combined.parts()
+    scale = np.outer(mean_effective, mean_effective)
+    covariance, parts = combined.covariance / scale, [None if part is None else part / scale for part in parts]
     return TotalRate(
         radius=radius,
         used=used,
@@ -382,25 +362,31 @@ def total_rate(
         count_rate=count_rate,
         err_radii=_excess_spread(total[used], covariance[np.ix_(used, used)]),
         err_aperture=abs(count_rate) * width,
-        extra=extra_light(radius, combined.exposure_value, combined.each_covariance()),
+        extra=extra_light(radius, combined.exposure_value, each),
         modes=modes,
         arrays=arrays,
-        **_by_exposure(combined, effective, used, count_rate, parts),
+        **_by_exposure(combined, effective, used, count_rate, parts, each),
     )
 
 
 def _by_exposure(
-    combined: CombinedProfile, effective: Array, used: Mask, count_rate: float, parts: Sequence[Array | None]
+    combined: CombinedProfile,
+    effective: Array,
+    used: Mask,
+    count_rate: float,
+    parts: Sequence[Array | None],
+    each: Array,
 ) -> dict[str, Any]:
     """Each exposure's own total; formal errors of the total, and what the scatter between the exposures adds.
 
-    Parameters are as in `total_rate`; ``parts`` are those of the covariance of the totals.
+    Parameters are as in `total_rate`; ``parts`` of the covariance of the totals by radius, and covariances
+    of the exposures, are in the order of `CombinedProfile.parts`.
     """
     photon, flat, sky, shared = (
         0.0 if part is None else max(0.0, float(np.mean(part[np.ix_(used, used)]))) for part in parts
     )
     totals, errs = np.full((2, len(effective)), np.nan)
-    for k, (ee, covariance) in enumerate(zip(effective, combined.each_covariance(), strict=True)):
+    for k, (ee, covariance) in enumerate(zip(effective, each, strict=True)):
         measured = used & np.isfinite(combined.exposure_value[k])
         good = measured & (combined.exposure_flag[k] > 0) if np.any(combined.exposure_flag[k][measured]) else measured
         if good.any():
@@ -496,10 +482,10 @@ def calibrate_rate(
         )
     own = ("err_photon", "err_scatter", "err_radii", "err_aperture", "err_flat", "err_sky")
     terms = {k: getattr(total, k) / abs(rate) for k in own} | {"err_gain": gain_err / gain}
-    star = expected or ExpectedRate(*[nan] * 8)
-    terms["err_spectrum"], fnu_band = star.electron_rate_err / star.electron_rate, star.fnu_band
-    terms["err_throughput"] = throughput_err if expected else nan
-    ratio, photmjsr = gain * rate / star.electron_rate, fnu_band / 1e6 / (rate * pixar_sr)
+    star = {key: nan if expected is None else getattr(expected, key) for key in ("pivot", "fnu_band", "fnu_mono")}
+    electrons, err = (nan, nan) if expected is None else (expected.electron_rate, expected.electron_rate_err)
+    terms |= {"err_spectrum": err / electrons, "err_throughput": nan if expected is None else throughput_err}
+    ratio, photmjsr = gain * rate / electrons, star["fnu_band"] / 1e6 / (rate * pixar_sr)
     photmjsr_err = float(photmjsr * np.sqrt(sum(terms[k] ** 2 for k in (*own, "err_spectrum"))))
     return {
         "count_rate": rate,
@@ -510,16 +496,16 @@ def calibrate_rate(
         "psf_chi2_dof": total.psf_chi2_dof,
         "electron_rate": gain * rate,
         "electron_rate_err": float(np.hypot(gain * total.count_rate_err, gain_err * rate)),
-        "expected_electron_rate": star.electron_rate,
-        "expected_electron_rate_err": star.electron_rate_err,
+        "expected_electron_rate": electrons,
+        "expected_electron_rate_err": err,
         "ratio": ratio,
         "ratio_err": float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
         "photmjsr": photmjsr,
         "photmjsr_err": photmjsr_err,
-        "photmjsr_mono": star.fnu_mono / 1e6 / (rate * pixar_sr),
+        "photmjsr_mono": star["fnu_mono"] / 1e6 / (rate * pixar_sr),
         "photuja2": photmjsr * UJA2_PER_MJYSR,
         "photuja2_err": photmjsr_err * UJA2_PER_MJYSR,
-        "zeropoint_ab": float(-2.5 * np.log10(fnu_band / rate / AB_ZERO_FLUX)) if fnu_band > 0 else nan,
-        **{key: getattr(star, key) for key in ("pivot", "fnu_band", "fnu_mono")},
+        "zeropoint_ab": float(-2.5 * np.log10(star["fnu_band"] / rate / AB_ZERO_FLUX)),
+        **star,
         **terms,
     }

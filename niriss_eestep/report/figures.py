@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from niriss_eestep.errors import NirissEEError
-from niriss_eestep.flux.total_rate import annulus_light
+from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.reference import load_psfee
@@ -256,7 +256,9 @@ def _model_sb(model, psfee, total):
     fine = np.linspace(1.0, model.radius[-1], 200)
     curve = partial((psfee or load_psfee()).ee, model.meta.group.filter)
     try:
-        light = (curve(fine + 0.5) - curve(fine - 0.5)) / (2 * np.pi * fine) - annulus_light(curve, *rings)
+        # an aperture of no radius and of one pixel's area has lost what the annulus takes off a pixel
+        taken = effective_ee(curve, np.zeros(1), np.ones(1), *rings)
+        light = (curve(fine + 0.5) - curve(fine - 0.5)) / (2 * np.pi * fine) + taken
     except NirissEEError:
         return None  # the figure of encircled energy says why
     return fine, total * light

@@ -66,7 +66,7 @@ def main():
                     profiles = dithers(psfs[name], rate, n_dithers, rng, kind(psfs[name]))
                     values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
                     combined = combine_profiles(list("abcd"[:n_dithers]), profiles[0].radius, values, covariances)
-                    extra = extra_light(combined.radius, combined.exposure_value, combined.each_covariance())
+                    extra = extra_light(combined.radius, combined.exposure_value, combined.exposure_covariance)
                     told += extra[0].any()
                     false += extra[1:].any()
                 words.append(f"{kind.__name__} of {n_dithers}: {told}, others {false};")

@@ -12,7 +12,6 @@ from niriss_eestep.flux.synthetic import (
     expected_rate,
     pivot_wavelength,
     predicted_photmjsr,
-    zeropoint_ab,
     zeropoint_vega,
 )
 
@@ -98,7 +97,8 @@ def test_pivot_of_a_top_hat(top_hat):
 def test_unit_rate_zero_point_and_photmjsr_of_a_top_hat(top_hat):
     rate = COLLECTING_AREA * 1e-23 / PLANCK * EFFICIENCY * np.log(HIGH / LOW)
     assert electron_rate_of_unit_fnu(*top_hat) == pytest.approx(rate, rel=1e-6)
-    assert zeropoint_ab(*top_hat) == pytest.approx(2.5 * np.log10(rate) - 2.5 * np.log10(1 / 3630.7805), abs=1e-6)
+    star = expected_rate(blackbody_spectrum("hot", temperature=3e4, v_mag=13), *top_hat)
+    assert star.zeropoint_ab == pytest.approx(2.5 * np.log10(rate) - 2.5 * np.log10(1 / 3630.7805), abs=1e-6)
     photmjsr = predicted_photmjsr(*top_hat, gain=1.61, pixel_solid_angle=1e-13)
     # 1 DN/s is 1.61 e-/s, spread over one pixel
     assert photmjsr == pytest.approx(1.61 / rate / 1e-13 / 1e6, rel=1e-6)
@@ -134,8 +134,6 @@ def test_statistical_errors_are_independent_and_systematic_ones_are_common(bell)
     assert result.electron_rate_err == pytest.approx(
         np.hypot(result.electron_rate_err_stat, result.electron_rate_err_sys)
     )
-    assert result.fnu_band_err / result.fnu_band == pytest.approx(result.electron_rate_err / result.electron_rate)
-    assert result.fnu_mono_err / result.fnu_mono == pytest.approx(np.hypot(0.05, 0.02), rel=1e-3)
 
 
 @settings(max_examples=10, deadline=None)
