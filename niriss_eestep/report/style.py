@@ -101,9 +101,10 @@ def note(axis, text, *, size="small"):
 #: of the edges of a panel: where they are, horizontal and vertical alignment of their labels
 _EDGES = {"bottom": (0, "center", "top"), "top": (1, "center", "bottom")}
 _EDGES |= {"left": (0, "right", "center"), "right": (1, "left", "center")}
+_GRID = {"color": "0.9", "lw": 0.6, "zorder": 0.5}
 
 
-def ticks(axes, side, at, labels=(), name="", *, depth=0.02, line=None, fontsize=9):
+def ticks(axes, side, at, labels=(), name="", *, grid=False, fontsize=9):
     """Mark places on one edge of a panel: matplotlib's own ticks, and second axes for them, take ten times as long.
 
     Parameters
@@ -116,10 +117,8 @@ def ticks(axes, side, at, labels=(), name="", *, depth=0.02, line=None, fontsize
     labels : sequence of str
     name : str
         What is marked, written beside the labels.
-    depth : float
-        How far the marks reach into the panel, as a fraction of it; 1 for a grid.
-    line : dict, optional
-        Style of the marks.
+    grid : bool
+        Whether the marks are grey lines through the panel.
     fontsize : float
     """
     (edge, ha, va), level = _EDGES[side], side in ("bottom", "top")
@@ -127,9 +126,10 @@ def ticks(axes, side, at, labels=(), name="", *, depth=0.02, line=None, fontsize
         slice(None, None, 2 * level - 1),
         axes.get_xaxis_transform() if level else axes.get_yaxis_transform(),
     )
+    depth, line = (1, _GRID) if grid else (0.02, {"color": "black", "lw": 0.8})
     start, out = edge * (1 - depth), 2 * edge - 1
     along, across = np.repeat(np.asarray(at, dtype=float), 3), np.tile([start, start + depth, np.nan], len(at))
-    axes.plot(*(along, across)[turn], transform=transform, **{"color": "black", "lw": 0.8} | (line or {}))
+    axes.plot(*(along, across)[turn], transform=transform, **line)
     style = {"ha": ha, "va": va, "fontsize": fontsize}
     for value, label in zip(at, labels, strict=False):
         axes.text(*(value, edge + 0.015 * out)[turn], label, transform=transform, **style)
@@ -159,7 +159,7 @@ def frozen(figure):
         for side, axis, limits in (("bottom", axes.xaxis, axes.get_xlim()), ("left", axes.yaxis, axes.get_ylim())):
             at = [value for value in axis.get_majorticklocs() if min(limits) <= value <= max(limits)]
             labels = axis.get_major_formatter().format_ticks(at) if axis.get_tick_params()[f"label{side}"] else []
-            ticks(axes, side, at, depth=1, line={"color": "0.9", "lw": 0.6, "zorder": 0.5})
+            ticks(axes, side, at, grid=True)
             ticks(axes, side, at, labels, axis.get_label_text())
     return figure
 
