@@ -15,14 +15,18 @@ covariance has
 How large the change is, in units of this prior, is what makes the star's own good pixels most likely.
 """
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
+from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import fit_psf
-from niriss_eestep.measure.repair import Repair
+from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import Star, compare, of_bad_pixels, star_at
 
@@ -84,6 +88,33 @@ def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_er
     alike = _ALIKE * np.exp(-2 * np.pi * sharpness * apart / _PATCH**2) + (1 - _ALIKE) * (apart == 0)
     own = np.sqrt(own)
     return np.outer(own, own) * alike + np.outer(halo * light, halo * light)
+
+
+def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, options: EEOptions) -> list[Repair]:
+    """Repair the core by the model PSF, the rest by the method chosen.
+
+    Parameters
+    ----------
+    exposure : Stamp
+    bad, todo, core : ndarray of bool, shape (ny, nx)
+        Every pixel not to trust, those of them to repair, and the core.
+    star : Star
+    options : EEOptions
+
+    Returns
+    -------
+    list of Repair
+        One or two.
+    """
+    repairs, rest = [], todo & ~core
+    if (todo & core).any():
+        repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
+    if rest.any():
+        by_model = partial(by_psf, model=star.model, background=star.sky.background.value)
+        light = 0.0 if star.model is None else max(0.0, compare(exposure, bad, star)[0]) * star.model
+        methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
+        repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
+    return repairs
 
 
 def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: float) -> Repair:

@@ -2,8 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 import scipy
@@ -13,25 +11,16 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.apertures import Sums, covariance_of_centring, repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
-from niriss_eestep.measure.core_repair import repair_core, unlikely_pixels
+from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, box_about
 from niriss_eestep.measure.noise import study_surroundings
 from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
-from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, low_pixels, pixel_map, repair_pixels
+from niriss_eestep.measure.repair import low_pixels, pixel_map
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import (
-    CENTROID_MARGIN,
-    REACH,
-    PSFModel,
-    Star,
-    compare,
-    place_star,
-    star_at,
-    taken_as_bad,
-)
+from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at, taken_as_bad
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -87,7 +76,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     core = star.distance <= options.core_radius - CENTROID_MARGIN
     failure = _core_failure(exposure, star, core, options)
     todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
-    repairs = _repair(exposure, bad, todo, core, star, options) if todo.any() else []
+    repairs = repair_stamp(exposure, bad, todo, core, star, options) if todo.any() else []
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
@@ -156,19 +145,6 @@ def _beside_image(
         report = replace(report, peak=float(ratio[0]), sides=float(ratio[1]))
         report = replace(report, peak_err=float(err[0]), sides_err=float(err[1]))
     return report, phase
-
-
-def _repair(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, options: EEOptions) -> list[Repair]:
-    """Repair the core by the model PSF, the rest by the method chosen: one or two."""
-    repairs, rest = [], todo & ~core
-    if (todo & core).any():
-        repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
-    if rest.any():
-        by_model = partial(by_psf, model=star.model, background=star.sky.background.value)
-        light = 0.0 if star.model is None else max(0.0, compare(exposure, bad, star)[0]) * star.model
-        methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
-        repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
-    return repairs
 
 
 def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel) -> str:

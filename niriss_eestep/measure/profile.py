@@ -93,11 +93,6 @@ class Profile:
     common: Array | None = None
 
     @property
-    def radius_arcsec(self) -> Array:
-        """Radii [arcsec]."""
-        return self.pixel_scale * self.radius
-
-    @property
     def status(self) -> str:
         """One of 'measured', 'measured with warnings: ...', 'failed: ...'."""
         return status_text(self.failure, self.warnings)
@@ -151,16 +146,6 @@ class EEProfile(Profile):
         """Standard error of ``count_rate`` [DN/s]."""
         return np.sqrt(np.diagonal(self.covariance))
 
-    @property
-    def electron_rate(self) -> Array:
-        """Count rate converted to electrons [e-/s]."""
-        return self.gain * self.count_rate
-
-    @property
-    def electron_rate_err(self) -> Array:
-        """Standard error of ``electron_rate``, without the gain's [e-/s]."""
-        return self.gain * self.count_rate_err
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SBProfile(Profile):
@@ -188,8 +173,3 @@ class SBProfile(Profile):
     def surface_brightness_err(self) -> Array:
         """Standard error of ``surface_brightness`` [DN/s/pix]."""
         return np.sqrt(np.diagonal(self.covariance))
-
-    @property
-    def surface_brightness_mjysr(self) -> Array:
-        """Surface brightness [MJy/sr]; NaN where the exposure has no flux calibration."""
-        return self.surface_brightness * (np.nan if self.photmjsr is None else self.photmjsr)

@@ -141,15 +141,9 @@ def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array
 
 
 def by_surface(
-    image: Array,
-    noise: Array,
-    good: Mask,
-    todo: Mask,
-    distance: Array,
-    *,
-    trend: Array | None = None,
-    light: Array | float = 0.0,
-) -> Prediction:
+    image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *,
+    trend: Array | None = None, light: Array | float = 0.0,
+) -> Prediction:  # fmt: skip
     """Predict by the mean radial profile, plus a surface of degree 3 fitted to what is left of it in a 7x7 box.
 
     Parameters

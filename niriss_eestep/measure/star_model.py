@@ -137,7 +137,9 @@ def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
         return Star(x, y, distance, sky, None, None, psf)
     model = psf.render(x, y, shape)
     model = np.asarray(model - np.sum(sky.weights * model))
-    return Star(x, y, distance, sky, model, psf_tolerance(model, distance), psf)
+    brightest = scipy.ndimage.maximum_filter(model, 3, mode="nearest")
+    tolerance = _LOCAL * brightest + _SPECKLE * float(np.sum(model**2)) / np.maximum(distance, 2.0) ** 2 + _FLOOR
+    return Star(x, y, distance, sky, model, tolerance, psf)
 
 
 def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: float) -> tuple[Stamp, Star, Centroid]:
@@ -222,25 +224,6 @@ def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None
     if failure is not None:
         raise failure
     return found
-
-
-def psf_tolerance(model: Array, distance: Array) -> Array:
-    """How far a star may differ from the model PSF in each pixel.
-
-    Parameters
-    ----------
-    model : ndarray, shape (ny, nx)
-        Fraction of the star's light in each pixel.
-    distance : ndarray, shape (ny, nx)
-        From the star [pix].
-
-    Returns
-    -------
-    ndarray, shape (ny, nx)
-        Fraction of the star's light.
-    """
-    sharpness, brightest = float(np.sum(model**2)), scipy.ndimage.maximum_filter(model, 3, mode="nearest")
-    return np.asarray(_LOCAL * brightest + _SPECKLE * sharpness / np.maximum(distance, 2.0) ** 2 + _FLOOR)
 
 
 def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array]:

@@ -62,6 +62,12 @@ def profile_model(profile, exposure=None):
     properties = merged_schema(kind.schema_url)["properties"]
     tree = _entries(profile, properties, _PLACES)
     record = _entries(profile, properties["meta"]["properties"][kind.meta_key]["properties"], _PLACES)
+    tree["radius_arcsec"] = profile.pixel_scale * profile.radius
+    if kind is EEProfileModel:
+        tree["electron_rate"] = profile.gain * profile.count_rate
+        tree["electron_rate_err"] = profile.gain * profile.count_rate_err
+    else:
+        tree["surface_brightness_mjysr"] = profile.surface_brightness * record.get("photmjsr", math.nan)
     if "stamp_flat_err" in tree:
         record["flat_err_scale"] = float(profile.pixels.flat_scale)
     if getattr(profile, "sky_shape", None) is not None:

@@ -8,10 +8,9 @@ import pytest
 
 from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.measure.star_model import PSFModel, compare, psf_tolerance, star_at
+from niriss_eestep.measure.star_model import PSFModel, compare, star_at
 from niriss_eestep.reference import load_psf_images, load_psfee
 
 SIZE, X, Y, RATE, TIME, GAIN, READ = 71, 35.2, 34.8, 60000.0, 100.0, 1.61, 16.0
@@ -126,7 +125,8 @@ def test_the_rate_is_not_moved_by_bad_pixels():
 def test_the_tolerance_by_hand():
     model = np.zeros((5, 5))
     model[2, 2] = 0.5
-    tolerance = psf_tolerance(model, distance_grid(model.shape, 2.0, 2.0))
+    sky = Sky(fixed_background(0.0), np.zeros(model.shape))
+    tolerance = star_at(2.0, 2.0, sky, PSFModel(lambda x, y, shape: model)).tolerance
     assert tolerance[2, 2] == pytest.approx(0.35 * 0.5 + 0.25 * 0.25 / 4 + 1e-4)
     assert tolerance[0, 2] == pytest.approx(0.25 * 0.25 / 4 + 1e-4)
     assert tolerance[1, 1] == pytest.approx(0.35 * 0.5 + 0.25 * 0.25 / 4 + 1e-4)
