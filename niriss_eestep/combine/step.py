@@ -16,7 +16,6 @@ from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.convert import combined_model, ee_profile
-from niriss_eestep.products.foreign import completed
 from niriss_eestep.products.groups import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
@@ -70,7 +69,7 @@ class CombineProfilesStep(FluxStep):
                 )
                 if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
                     name = made_of[0]["filename"]
-                groups.setdefault(key, []).append((exposure_root(name), member, completed(model)))
+                groups.setdefault(key, []).append((exposure_root(name), member, model.completed()))
             if not groups:
                 continue
             name = product.name or self.search_attr("product_name") or default_product_name(first)

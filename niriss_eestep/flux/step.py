@@ -22,7 +22,6 @@ from niriss_eestep.instrument import FULL_WELL
 from niriss_eestep.measure.profile import status_text
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
-from niriss_eestep.products.foreign import completed_group
 from niriss_eestep.products.groups import exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
@@ -85,7 +84,7 @@ class AbsFluxStep(FluxStep):
             for member in product.members:
                 model = self.open_member(member)
                 if isinstance(model, CombinedEEModel):
-                    models.append(completed_group(model))
+                    models.append(model.completed())
                     sources.append(member.source)
                 elif not isinstance(model, CombinedSBModel):
                     raise ProductError(

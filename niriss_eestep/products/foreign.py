@@ -14,13 +14,6 @@ OF_A_GROUP = (
     "exposure_flag", "exposure_names",
 )  # fmt: skip
 
-#: ... and what stands for something else where it lacks it, as `_group_defaults` says
-MAY_LACK = tuple(
-    """count_rate_err_formal covariance inflation scatter chi2_dof exposure_covariance exposure_area exposure_weight
-    exposure_filenames exposure_status exposure_mjd exposure_x_center exposure_y_center exposure_background
-    exposure_background_err""".split()  # noqa: SIM905 - a list of them would take fifteen lines
-)
-
 
 def completed(profile):
     """Fill in what a profile from elsewhere lacks.
@@ -36,30 +29,22 @@ def completed(profile):
         The same where nothing is missing; else a copy, in which the radii are taken as independent where no covariance
         says otherwise, apertures as whole circles, and the annulus as used throughout.
     """
-    tree, found = profile._instance, {}
+    tree = profile._instance
     meta = tree.get("meta", {}).get(profile.meta_key, {})
-    if tree.get("covariance") is None:
-        found["covariance"] = np.diag(np.square(np.asarray(tree[f"{profile.y_name}_err"], dtype=np.float64)))
-    if tree.get("area") is None and profile.kind == "ee_profile":
-        found["area"] = np.pi * np.square(np.asarray(tree["radius"], dtype=np.float64))
     r_in, r_out = (meta.get(f"background_r_{side}") or 0.0 for side in ("in", "out"))
-    has_annulus = r_out > r_in
-    if tree.get("background_ring_edges") is None or tree.get("background_ring_coverage") is None:
-        found["background_ring_edges"] = np.array([r_in, r_out] if has_annulus else [], dtype=np.float64)
-        found["background_ring_coverage"] = np.ones(1 if has_annulus else 0)
+    annulus = [r_in, r_out] if r_out > r_in else []
+    radius, err = (np.asarray(tree[name], dtype=np.float64) for name in ("radius", f"{profile.y_name}_err"))
     status = str(meta.get("status") or "measured")
+    found = {"covariance": np.diag(err**2)} | ({"area": np.pi * radius**2} if profile.kind == "ee_profile" else {})
     known = {
-        "pixel_scale": float(np.median(np.asarray(tree["radius_arcsec"]) / np.asarray(tree["radius"]))),
-        "background_method": "annulus" if has_annulus else "none",
+        "pixel_scale": float(np.median(np.asarray(tree["radius_arcsec"]) / radius)),
+        "background_method": "annulus" if annulus else "none",
         "failure": status.removeprefix("failed: ") if status.startswith("failed") else "",
         "status": status,
     }
-    known = {key: value for key, value in known.items() if meta.get(key) is None}
-    if not found and not known:
-        return profile
-    result = type(profile)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree.get("meta", {})))})
-    result._instance["meta"].setdefault(profile.meta_key, {}).update(known)
-    return result
+    rings = {"background_ring_edges": np.array(annulus), "background_ring_coverage": np.ones(len(annulus) // 2)}
+    found = _lacking(tree, found) | (rings if _lacking(tree, rings) else {})
+    return _with(profile, profile.meta_key, found, _lacking(meta, known))
 
 
 def completed_group(combined):
@@ -97,14 +82,23 @@ def completed_group(combined):
         raise ProductError(
             f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
         )
-    known = {key: value for key, value in group_of(combined).items() if group.get(key) is None}
-    if group.get("pixar_sr") is None:
-        known["pixar_sr"] = combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE
-    if not known and all(tree.get(name) is not None for name in MAY_LACK):
-        return combined
-    found = {name: value for name, value in _group_defaults(tree).items() if tree.get(name) is None}
-    result = type(combined)(dict(tree) | found | {"meta": copy.deepcopy(dict(tree["meta"]))})
-    result._instance["meta"]["group"].update(known)
+    known = group_of(combined) | {"pixar_sr": combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE}
+    return _with(combined, "group", _lacking(tree, _group_defaults(tree)), _lacking(group, known))
+
+
+def _lacking(tree, defaults):
+    """The defaults of what a tree lacks."""
+    return {name: value for name, value in defaults.items() if tree.get(name) is None}
+
+
+def _with(model, key, arrays, record):
+    """A copy of a product with more arrays and metadata; itself where there are none to add."""
+    if not arrays and not record:
+        return model
+    result = type(model)(
+        dict(model._instance) | arrays | {"meta": copy.deepcopy(dict(model._instance.get("meta", {})))}
+    )
+    result._instance["meta"].setdefault(key, {}).update(record)
     return result
 
 
@@ -115,18 +109,18 @@ def _group_defaults(tree):
     covariance = np.diag(err**2) if tree.get("covariance") is None else np.asarray(tree["covariance"])
     scale = np.outer(err, err)
     correlation = np.divide(covariance, scale, out=np.eye(err.size), where=scale > 0)
-    unknown = np.full(len(names), np.nan)
-    defaults = (
-        err,
-        covariance,
-        np.ones_like(err),
-        np.full_like(err, np.nan),
-        np.full_like(err, np.nan),
-        np.array([correlation * np.outer(row, row) for row in exposure_err]),
-        np.tile(np.pi * np.square(tree["radius"]), (len(names), 1)),
-        flags / np.maximum(flags.sum(axis=0), 1),
-        names,
-        ["measured"] * len(names),
-        *[unknown] * 5,
+    return {
+        "count_rate_err_formal": err,
+        "covariance": covariance,
+        "inflation": np.ones_like(err),
+        "scatter": np.full_like(err, np.nan),
+        "chi2_dof": np.full_like(err, np.nan),
+        "exposure_covariance": np.array([correlation * np.outer(row, row) for row in exposure_err]),
+        "exposure_area": np.tile(np.pi * np.square(tree["radius"]), (len(names), 1)),
+        "exposure_weight": flags / np.maximum(flags.sum(axis=0), 1),
+        "exposure_filenames": names,
+        "exposure_status": ["measured"] * len(names),
+    } | dict.fromkeys(
+        (f"exposure_{name}" for name in ("mjd", "x_center", "y_center", "background", "background_err")),
+        np.full(len(names), np.nan),
     )
-    return dict(zip(MAY_LACK, defaults, strict=True))
