@@ -237,7 +237,7 @@ class ExposureStep(FluxStep):
             log.info("%s: made again: input, parameters, references or version have changed", path.name)
             return None
         log.info("%s: kept: same input, parameters and references", path.name)
-        product._log_is_kept = True
+        product._is_finished = True
         # what the hooks do is in it; `run` sets both back
         self.save_results, self._post_hooks = False, []
         return product

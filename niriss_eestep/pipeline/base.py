@@ -366,7 +366,7 @@ class FluxStep(JwstStep):
         """
         name = self.parent.class_alias if self.in_pipeline else self.class_alias
         result._instance.setdefault("cal_logs", {})[name] = list(self._log_records or ())[start:]
-        result._log_is_kept = True
+        result._is_finished = True
 
     def finalize_result(self, result, reference_files_used):
         """Record versions, the CRDS context and the log in a product.
@@ -385,7 +385,7 @@ class FluxStep(JwstStep):
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
             result.meta.ref_file.crds.context_used = parameters.crds_context()
-        if not getattr(result, "_log_is_kept", False):
+        if not getattr(result, "_is_finished", False):
             self.keep_log(result)
 
     @classmethod

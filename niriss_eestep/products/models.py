@@ -100,9 +100,9 @@ class ProductModel(JwstDataModel):
         Returns
         -------
         ProductModel
-            Itself where a step of this package made it, or nothing is missing; else a copy.
+            Itself where a step of this process made it, or nothing is missing; else a copy.
         """
-        if "fingerprint" in self._instance["meta"].get("eestep", {}):
+        if getattr(self, "_is_finished", False):
             return self
         from niriss_eestep.products import foreign
 
