@@ -7,17 +7,12 @@ from functools import partial
 import numpy as np
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.combine.mean import (
-    CombinedProfile,
-    combine_profiles,
-    common_covariance,
-    growth_flags,
-    with_shared_errors,
-)
+from niriss_eestep.combine import mean
+from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
-from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.simulate.detector import READ_NOISE, Subarray, choose_readout, get_subarray, sky_background
@@ -37,58 +32,6 @@ _HALF_SIZE = 35
 _LARGEST = 256
 
 Curve = Callable[[str, Array], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A kind of exposure, how it is measured, and how well that must do.
-
-    Parameters
-    ----------
-    name : str
-    limit : float
-        Largest error allowed of the total rate, as a fraction.
-    blemishes : Blemishes
-    options : EEOptions
-    n_dithers : int
-        Exposures averaged before comparing; 1 compares every single one.
-    core_nan : bool
-        One NaN pixel within 3 pix of the centre.
-    """
-
-    name: str
-    limit: float
-    blemishes: Blemishes = field(default_factory=Blemishes)
-    options: EEOptions = field(default_factory=EEOptions)
-    n_dithers: int = 1
-    core_nan: bool = False
-
-
-_SPOILT = Blemishes(nan=15, low=5)
-
-#: limits: three to five times the largest error that was measured over all filters, subarrays and 20 realisations
-#: (docs/accuracy.md), since the realisations of another seed differ
-CASES = (
-    Case("clean", 0.0001),
-    Case("15 NaN + 5 low, surface", 0.0015, _SPOILT, EEOptions(repair_low=True), 2),
-    Case("15 NaN + 5 low, psf", 0.0001, _SPOILT, EEOptions(repair_low=True, bad_pixel_method="psf"), 2),
-    Case("NaN in the core, psf", 0.0001, options=EEOptions(bad_pixel_method="psf", repair_core=True), core_nan=True),
-)
-
-
-def subarrays_of(filter_name: str) -> tuple[str, ...]:
-    """Subarrays in which a filter is used.
-
-    Parameters
-    ----------
-    filter_name : str
-
-    Returns
-    -------
-    tuple of str
-    """
-    full = ("FULL",) if FILTERS[filter_name].wheel == "filter" else ()
-    return ("SUB64", "SUB128", "SUB256", *full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +63,56 @@ class Trial:
     options: EEOptions = field(default_factory=EEOptions)
     read_noise: float = READ_NOISE
     same_pixels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of exposure, how it is measured, and how well that must do.
+
+    Parameters
+    ----------
+    name : str
+    limit : float
+        Largest error allowed of the total rate, as a fraction.
+    trial : Trial
+        Without noise, in every subarray; a single exposure by default.
+    core_nan : bool
+        One NaN pixel within 3 pix of the centre.
+    """
+
+    name: str
+    limit: float
+    trial: Trial = field(default_factory=lambda: Trial(n_dithers=1))
+    core_nan: bool = False
+
+
+_SPOILT = Trial(blemishes=Blemishes(nan=15, low=5), options=EEOptions(repair_low=True))
+_BY_PSF = replace(_SPOILT, options=EEOptions(repair_low=True, bad_pixel_method="psf"))
+_CORE = Trial(n_dithers=1, options=EEOptions(bad_pixel_method="psf", repair_core=True))
+
+#: limits: three to five times the largest error that was measured over all filters, subarrays and 20 realisations
+#: (docs/accuracy.md), since the realisations of another seed differ
+CASES = (
+    Case("clean", 0.0001),
+    Case("15 NaN + 5 low, surface", 0.0015, _SPOILT),
+    Case("15 NaN + 5 low, psf", 0.0001, _BY_PSF),
+    Case("NaN in the core, psf", 0.0001, _CORE, core_nan=True),
+)
+
+
+def subarrays_of(filter_name: str) -> tuple[str, ...]:
+    """Subarrays in which a filter is used.
+
+    Parameters
+    ----------
+    filter_name : str
+
+    Returns
+    -------
+    tuple of str
+    """
+    full = ("FULL",) if FILTERS[filter_name].wheel == "filter" else ()
+    return ("SUB64", "SUB128", "SUB256", *full)
 
 
 def _region(subarray: str) -> Subarray:
@@ -184,32 +177,18 @@ def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]
     total : TotalRate
     """
     values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
-    common = common_covariance(profiles)
-    combined = combine_profiles(
-        [f"exposure {k:03d}" for k in range(len(profiles))],
-        profiles[0].radius,
-        values,
-        covariances,
-        common=common,
-        flags=growth_flags(np.array(values), covariances, common),
-    )
-    combined = with_shared_errors(combined, profiles, [(0, 0)] * len(profiles))
-    total = total_rate(
-        combined,
-        curve,
-        np.zeros_like,
-        area=np.array([p.area for p in profiles]),
-        rings=[(p.background.ring_edges, p.background.ring_coverage) for p in profiles],
-    )
-    return combined, total
+    common, names = mean.common_covariance(profiles), [f"exposure {k:03d}" for k in range(len(profiles))]
+    flags = mean.growth_flags(np.array(values), covariances, common)
+    combined = mean.combine_profiles(names, profiles[0].radius, values, covariances, common=common, flags=flags)
+    combined = mean.with_shared_errors(combined, profiles, [(0, 0)] * len(profiles))
+    rings = [(p.background.ring_edges, p.background.ring_coverage) for p in profiles]
+    return combined, total_rate(combined, curve, np.zeros_like, area=np.array([p.area for p in profiles]), rings=rings)
 
 
 def _with_core_nan(exposure: StarExposure, scene: Scene, rng: np.random.Generator) -> StarExposure:
     """Lose one pixel within 3 pix of the centre."""
-    j, i = np.indices(exposure.image.shape)
-    candidates = np.flatnonzero(
-        np.hypot(i + exposure.x_origin - scene.star.x, j + exposure.y_origin - scene.star.y) <= 3
-    )
+    x, y = scene.star.x - exposure.x_origin, scene.star.y - exposure.y_origin
+    candidates = np.flatnonzero(distance_grid(exposure.image.shape, x, y) <= 3)
     image, bad = exposure.image.copy(), exposure.bad.copy()
     lost = rng.choice(candidates)
     image.flat[lost], bad.flat[lost] = np.nan, True
@@ -230,7 +209,7 @@ def case_errors(
     ee : callable
         ``ee(filter_name, radius)``: its exact EE.
     n : int
-        Realisations: single exposures, or groups of ``case.n_dithers``.
+        Realisations: single exposures, or groups of ``case.trial.n_dithers``.
     seed : int
 
     Returns
@@ -239,16 +218,16 @@ def case_errors(
         Measured over injected rate, less 1.
     """
     rng = np.random.default_rng([seed, *map(ord, filter_name + subarray + case.name)])
-    errors = np.empty(n)
+    errors, trial = np.empty(n), replace(case.trial, subarray=subarray)
     model = PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
     for k in range(n):
         profiles = []
-        for _ in range(case.n_dithers):
-            scene = trial_scene(filter_name, psf, Trial(subarray=subarray, blemishes=case.blemishes), rng)
+        for _ in range(trial.n_dithers):
+            scene = trial_scene(filter_name, psf, trial, rng)
             exposure = star_exposure_of(simulate_image(scene, psf, rng, noise=False), scene)
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
-            profiles.append(measure_ee(exposure, case.options, model))
+            profiles.append(measure_ee(exposure, trial.options, model))
         _, total = combine_exposures(profiles, partial(ee, filter_name))
         errors[k] = total.count_rate * GAIN / ELECTRON_RATE - 1
     return errors
