@@ -107,12 +107,8 @@ def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] 
         if by_us and isinstance(fault, _MISTAKES):
             raise
         said = " ".join(str(fault).split())[:200]
-        raise error(f"{path}: not {with_article(what)}: {type(fault).__name__}: {said}") from fault
-
-
-def with_article(what: str) -> str:
-    """Put "a" or "an" before a noun that has neither."""
-    return what if what.startswith(("a ", "an ")) else f"{'an' if what[0] in 'aeiouAEIOU' else 'a'} {what}"
+        article = "" if what.startswith(("a ", "an ")) else "an " if what[0] in "aeiouAEIOU" else "a "
+        raise error(f"{path}: not {article}{what}: {type(fault).__name__}: {said}") from fault
 
 
 def regular_file(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> int:

@@ -18,9 +18,6 @@ SUFFIXES = ("rate", "cal", "rateints", "calints")
 #: marks the associations that this module wrote, which it may replace
 ASN_POOL = "niriss_eestep"
 
-#: root of a file's name in the archive: program, observation, visit
-_ARCHIVE = re.compile(r"jw\d{5}(\d{3})\d{3}_")
-
 
 @dataclass(frozen=True, slots=True)
 class ExposureHeader:
@@ -36,8 +33,6 @@ class ExposureHeader:
         Program (five digits) and observation (three digits).
     target : str
         Name of the target as proposed, else as catalogued.
-    filter_name, pupil, subarray : str
-        FILTER, PUPIL and SUBARRAY.
     background : bool
         Whether it is a background exposure (BKGDTARG).
     problem : str
@@ -50,9 +45,6 @@ class ExposureHeader:
     program: str = ""
     observation: str = ""
     target: str = ""
-    filter_name: str = ""
-    pupil: str = ""
-    subarray: str = ""
     background: bool = False
     problem: str = ""
 
@@ -128,13 +120,12 @@ def read_header(path):
     def text(*keywords):
         return next((str(header[key]).strip() for key in keywords if str(header.get(key, "")).strip()), "")
 
-    # the archive's names hold it: jwPPPPPOOOVVV
-    in_name = _ARCHIVE.match(root)
+    # the archive's names hold it: jwPPPPPOOOVVV, program, observation and visit
+    in_name = re.match(r"jw\d{5}(\d{3})\d{3}_", root)
     observation = text("OBSERVTN").zfill(3) if text("OBSERVTN") else in_name[1] if in_name else ""
     return ExposureHeader(
-        path=path, root=root, suffix=suffix, program=text("PROGRAM").zfill(5), observation=observation,
-        target=text("TARGPROP", "TARGNAME"), filter_name=text("FILTER"), pupil=text("PUPIL"),
-        subarray=text("SUBARRAY"), background=header.get("BKGDTARG") is True, problem=_problem(header),
+        path, root, suffix, text("PROGRAM").zfill(5), observation, text("TARGPROP", "TARGNAME"),
+        background=header.get("BKGDTARG") is True, problem=_problem(header),
     )  # fmt: skip
 
 

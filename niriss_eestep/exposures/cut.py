@@ -592,7 +592,9 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
     if expected is None:
         # nothing tells of several which it is: the header's positions do, else the brightness
         alike = [source for source in others if source.is_star and source.rate >= star.rate / BRIGHTER]
-        star, *rivals = sorted(alike, key=lambda s: (not _is_near(s, field.places), -s.rate))
+        at_places = [s for s in alike if any(np.hypot(s.x - x, s.y - y) < SEARCH_RADIUS for x, y, _ in field.places)]
+        star = at_places[0] if at_places else star
+        rivals = [source for source in alike if source is not star]
         if rivals:
             told = [
                 f"no spectrum tells the star from the source at {_brightness(rivals[0], None)}: set PYSYN_CDBS or "
@@ -603,11 +605,6 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
     )
     told = (f"{place}; the star is the one at {_brightness(star, expected)}", *told)
     return replace(field, x=star.x, y=star.y, warnings=field.warnings + told, outside="")
-
-
-def _is_near(source, places):
-    """Whether a source is at one of the positions that the header gives."""
-    return any(np.hypot(source.x - x, source.y - y) < SEARCH_RADIUS for x, y, _ in places)
 
 
 def _mean(exposures):

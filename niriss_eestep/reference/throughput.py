@@ -122,13 +122,25 @@ def load_throughput(path: str | Path | None = None) -> Throughput:
     ReferenceDataError
         Where the file or directory is missing or is no throughput.
     """
-    path = Path(path or os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
+    return _read(path or os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
+
+
+@read_once
+def _read(path: Path) -> Throughput:
+    """Read a file or a directory."""
     if not path.exists():
         raise ReferenceDataError(
             f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
         )
-    read = _from_directory if path.is_dir() else _from_table if path.suffix == ".ecsv" else _from_asdf
-    return read(path)
+    if path.is_dir():
+        return _from_directory(path)
+    if path.suffix == ".ecsv":
+        return _from_table(path)
+    tree = read_asdf(path, "throughput reference")
+    with reading(path, "a throughput reference"):
+        curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
+        meta = dict(tree["meta"])
+    return Throughput(curves, path.name, meta)
 
 
 def write_throughput(throughput: Throughput, path: str | Path) -> None:
@@ -165,7 +177,6 @@ def synphot_file_name(filter_name: str) -> str:
     return f"jwst_nis_{name}_clear.fits" if in_pupil else f"jwst_nis_clearp_{name}.fits"
 
 
-@read_once
 def _from_directory(path: Path) -> Throughput:
     """Read a directory of synphot FITS files."""
     files = {name: path / synphot_file_name(name) for name in FILTERS}
@@ -193,7 +204,6 @@ def _fits_curve(path: Path) -> tuple[Array, Array]:
     return wavelength[order] * scale, pce[order]
 
 
-@read_once
 def _from_table(path: Path) -> Throughput:
     """Read an ECSV table with the columns ``wavelength`` and one per filter."""
     columns, unit, source = read_ecsv(path, "table of throughputs", "wavelength")
@@ -201,13 +211,3 @@ def _from_table(path: Path) -> Throughput:
         wavelength = np.asarray(Quantity(columns["wavelength"], unit or "").to_value("micron"), dtype=np.float64)
     curves = {name: (wavelength, columns[name]) for name in columns if name.upper() in FILTERS}
     return Throughput(curves, str(path), {"source": source})
-
-
-@read_once
-def _from_asdf(path: Path) -> Throughput:
-    """Read an ASDF file as `write_throughput` makes."""
-    tree = read_asdf(path, "throughput reference")
-    with reading(path, "a throughput reference"):
-        curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
-        meta = dict(tree["meta"])
-    return Throughput(curves, path.name, meta)
