@@ -78,10 +78,10 @@ class Repair:
     common_err: Array
 
 
-#: one method's values for the bad pixels, shape (n,), and their weights, shape (n, ny, nx); its residuals on the good
-#: ones, value less prediction from the neighbours alone, valid where the whole box is good, and the variance that the
-#: noise alone gives those, shape (ny, nx)
-Prediction = tuple[Array, Array, Array, Array]
+#: one method's values for the bad pixels, shape (n,), and their weights, shape (n, ny, nx); and a function that gives
+#: its residuals on the good ones, value less prediction from the neighbours alone, valid where the whole box is good,
+#: and the variance that the noise alone gives those, shape (ny, nx)
+Prediction = tuple[Array, Array, Callable[[], tuple[Array, Array]]]
 
 
 @lru_cache(maxsize=1024)
@@ -182,8 +182,8 @@ def by_surface(
             raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
     value = trend[todo] + np.einsum("kyx,yx->k", weights, rest)
     kernel = np.asarray(_surface_kernel(_AROUND.tobytes()), dtype=float)
-    residual = rest - scipy.ndimage.correlate(rest, kernel)
-    return value, weights, residual, noise + scipy.ndimage.correlate(noise, kernel**2)
+    correlate = scipy.ndimage.correlate
+    return value, weights, lambda: (rest - correlate(rest, kernel), noise + correlate(noise, kernel**2))
 
 
 def by_psf(
@@ -210,10 +210,10 @@ def by_psf(
             raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box to scale the model PSF to")
         weights[k][on_image] = model[j, i] * near / square
     value = background + np.einsum("kyx,yx->k", weights, light)
-    around = _AROUND.astype(float)
-    scale = model / np.maximum(scipy.ndimage.correlate(model**2, around), np.finfo(float).tiny)
-    residual = light - scale * scipy.ndimage.correlate(model * light, around)
-    return value, weights, residual, noise + scale**2 * scipy.ndimage.correlate(model**2 * noise, around)
+    correlate = partial(scipy.ndimage.correlate, weights=_AROUND.astype(float))
+    scale = model / np.maximum(correlate(model**2), np.finfo(float).tiny)
+    residual, of_noise = partial(correlate, model * light), partial(correlate, model**2 * noise)
+    return value, weights, lambda: (light - scale * residual(), noise + scale**2 * of_noise())
 
 
 def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Array) -> Prediction:
@@ -227,9 +227,9 @@ def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Arra
         value[k] = np.median(image[on_image][near])
         # a median's variance is pi/2 of the mean's (normal distribution, large samples)
         weights[k][on_image] = np.sqrt(np.pi / 2) * near / near.sum()
-    clean = np.where(good, image, 0.0)
-    residual = clean - scipy.ndimage.median_filter(clean, footprint=_AROUND)
-    return value, weights, residual, noise + scipy.ndimage.correlate(noise, np.pi / 2 * _AROUND / _AROUND.sum() ** 2)
+    clean, share = np.where(good, image, 0.0), np.pi / 2 * _AROUND / _AROUND.sum() ** 2
+    seen = partial(scipy.ndimage.median_filter, clean, footprint=_AROUND)
+    return value, weights, lambda: (clean - seen(), noise + scipy.ndimage.correlate(noise, share))
 
 
 def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict: Callable[..., Prediction]) -> Repair:
@@ -264,16 +264,15 @@ def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict:
         )
     good = ~bad
     noise = np.where(good, stamp.variance, 0.0)
-    value, weights, residual, expected = predict(stamp.image, noise, good, todo, distance)
+    value, weights, judge = predict(stamp.image, noise, good, todo, distance)
+    n, share = int(todo.sum()), scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
+    if n > 1 and share.min() < _CLUSTERED and len(errors := _errors_elsewhere(stamp, good, todo, distance, predict)):
+        return Repair(np.flatnonzero(todo), value, weights, np.zeros(n), errors)
     # good pixels whose whole box is good and on the image
     trial = np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
     trial &= distance <= distance[todo].max() + BOX // 2
-    own, together = _method_variance(residual, expected, trial, distance, distance[todo]), np.zeros((0, todo.sum()))
-    share = scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
-    if todo.sum() > 1 and share.min() < _CLUSTERED:
-        together = _errors_elsewhere(stamp, good, todo, distance, predict)
-        own = own if not len(together) else np.zeros_like(own)
-    return Repair(np.flatnonzero(todo), value, weights, own, together)
+    own = _method_variance(*judge(), trial, distance, distance[todo])
+    return Repair(np.flatnonzero(todo), value, weights, own, np.zeros((0, n)))
 
 
 def _errors_elsewhere(
@@ -298,7 +297,7 @@ def _errors_elsewhere(
             there = np.zeros_like(todo)
             there[j[inside], i[inside]] = True
             left = good & ~there
-            value, weights, *_ = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
+            value, weights, _ = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
             order = np.zeros(todo.shape, dtype=np.int64)
             order[there] = np.arange(there.sum())
             error = np.zeros(len(places))

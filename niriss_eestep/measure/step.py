@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
-from niriss_eestep.exposures.cut import (
-    bad_dq_mask,
-    check_exposure,
-    is_flat_fielded,
-    known_star,
-    second_look,
-    star_exposures,
-    star_field,
-)
+from niriss_eestep.exposures import cut as stamps
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
@@ -118,12 +110,12 @@ class ExposureStep(FluxStep):
             parameters = self.parameters_for(metadata)
             position = _position(member.name, parameters)
             gain, references = self.find_references(metadata, parameters, model.meta.subarray)
-            options, bad_dq = self.options(parameters), bad_dq_mask(parameters["bad_dq"])
+            options, bad_dq = self.options(parameters), stamps.bad_dq_mask(parameters["bad_dq"])
             nrm = parameters["allow_nrm"]
-            field = star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
+            field = stamps.star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
-            cut = partial(star_exposures, member.name, model, gain=gain, references=references)
+            cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
             exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(member.name, model, field, references)
             record = exposure_record(member.filename, metadata, exposures)
             if self.save_results and self.search_attr("skip_existing"):
@@ -134,8 +126,8 @@ class ExposureStep(FluxStep):
             # inside the pipeline the flux calibration has the star's spectrum
             given = getattr(self.parent, "abs_flux", self)
             spectrum, throughput = (given.get_ref_override(kind) for kind in ("stdspec", "throughput"))
-            known = known_star(model, gain, references.get("psfee"), spectrum, throughput)
-            found = second_look(exposures, profile.centroid, field, known, cut, is_given=position is not None)
+            known = stamps.known_star(model, gain, references.get("psfee"), spectrum, throughput)
+            found = stamps.second_look(exposures, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
@@ -192,7 +184,7 @@ class ExposureStep(FluxStep):
             wanted["psfimages"] = "packaged niriss_psf_images.asdf"
         if parameters.get("repair_core"):
             wanted["psfee"] = "packaged niriss_psfee.asdf"
-        if not is_flat_fielded(metadata.get("meta.bunit_data"), metadata.get("meta.cal_step.flat_field")):
+        if not stamps.is_flat_fielded(metadata.get("meta.bunit_data"), metadata.get("meta.cal_step.flat_field")):
             wanted["flat"] = "none: not flat-fielded"
         found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
         if found.get("flat") is not None:
@@ -245,7 +237,7 @@ class ExposureStep(FluxStep):
     def check_parameters(self, parameters):
         """Refuse options and flags that do not exist."""
         self.options(parameters)
-        bad_dq_mask(parameters["bad_dq"])
+        stamps.bad_dq_mask(parameters["bad_dq"])
 
     def tell_unknown_names(self, members):
         """Warn of names in ``source_name`` that no exposure has: their positions would be used for none."""
@@ -321,7 +313,7 @@ def _model_psf(name, model, field, references):
     """What the references say of an exposure's PSF; its image not of a resampled image, which has other pixels."""
     if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
         return PSFModel()
-    name, render, mean_ee = check_exposure(name, model.meta), None, None
+    name, render, mean_ee = stamps.check_exposure(name, model.meta), None, None
     if not field.resampled:
         image = load_psf_images(references["psfimages"])[name]
         render, mean_ee = image.render, image.mean_ee
