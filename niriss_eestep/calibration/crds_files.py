@@ -381,7 +381,7 @@ def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.nda
     for factor in factors:
         facts, time = FILTERS[factor.filter], factor.time if factor.time.form == form else steady
         values = {"filter": facts.header_filter, "pupil": facts.header_pupil, "t0": time.t0, **time.parameters}
-        rows.append(tuple(values[column] for column in dtype.names))
+        rows.append(tuple(values[column] for column in dtype.names or ()))
     return np.array(rows, dtype)
 
 

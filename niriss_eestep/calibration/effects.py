@@ -379,7 +379,7 @@ def _threshold(now: fit.Solution, raw: fit.Scales, contrast: Array, n_tests: int
     visits = float(np.sum(influence**2 * own) + np.sum(in_cell**2) * raw.cell)
     all_of = visits + float(np.sum(in_epoch**2) * raw.epoch)
     of_epochs = min(float(np.sum(in_epoch**2 / weight)), visits) + all_of - visits
-    spread = [float(np.sum((block.design.T @ influence) ** 2)) for block in p.blocks] * now.scales.block
+    spread = np.array([float(np.sum((block.design.T @ influence) ** 2)) for block in p.blocks]) * now.scales.block
     of_kinds = sum(spread[i] for i, block in enumerate(p.blocks) if block.name == "kind")
     of_stars = float(np.sum(spread[p.stars]))
     of_filters = float(np.sum(spread)) - of_stars - of_kinds if common else 0.0

@@ -198,7 +198,7 @@ def _scored(variance: Array, group: NDArray[np.int64], level: Level, least: floa
     n = variance.size
     expected, each, dof = (np.bincount(group, x, n) for x in (information, information / total, information * total))
     stepped = variance + (np.bincount(group, seen**2, n) - expected) / np.maximum(each, 1e-300)
-    return np.where((variance > 0) & (dof > LEAST_DOF), np.maximum(stepped, least), variance), dof
+    return np.where((variance > 0) & (dof > LEAST_DOF), np.maximum(stepped, least), variance), np.asarray(dof, float)
 
 
 def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:

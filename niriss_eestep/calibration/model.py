@@ -96,7 +96,7 @@ class Visits:
     def take(self, chosen: Mask | NDArray[np.int64]) -> Visits:
         """Return some of the rows."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
-        rows = {name: each[chosen] for name, each in given.items() if isinstance(each, np.ndarray)}
+        rows: dict[str, Any] = {name: each[chosen] for name, each in given.items() if isinstance(each, np.ndarray)}
         return replace(self, **rows, covariates={name: each[chosen] for name, each in self.covariates.items()})
 
     @property

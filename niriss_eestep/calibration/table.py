@@ -191,10 +191,10 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
     if not index.size:
         listed = "; ".join(sorted(set(reason))[:5])
         raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")
-    have = {name: np.asarray(table[name])[index] for name in table.colnames}
+    have: dict[str, Any] = {name: np.asarray(table[name])[index] for name in table.colnames}
     spectrum = np.maximum(have["spectrum_err"], 1e-4)
     visits = Visits(
-        *(have[name].astype(str) for name in ("filter", "target", "subarray")),
+        **{name: have[name].astype(str) for name in ("filter", "target", "subarray")},
         mjd=have["mjd"],
         value=np.log(have["ratio"]),
         err=have["own"],
@@ -249,7 +249,7 @@ def _wavelengths(names: set[str]) -> Mapping[str, float]:
     return {name: FILTERS[name].pivot if name in FILTERS else int(each) / 100 for name, each in digits.items()}
 
 
-def factor_tables(table: Table, index: np.ndarray, reason: Sequence[str], calibration: Calibration) -> dict[str, Table]:
+def factor_tables(table: Table, index: np.ndarray, reason: list[str], calibration: Calibration) -> dict[str, Table]:
     """Return the results as tables.
 
     Parameters
@@ -257,7 +257,7 @@ def factor_tables(table: Table, index: np.ndarray, reason: Sequence[str], calibr
     table : astropy.table.Table
     index : ndarray of int
         Rows that `usable_visits` chose.
-    reason : sequence of str
+    reason : list of str
         Why it did not choose the others.
     calibration : Calibration
 

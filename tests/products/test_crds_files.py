@@ -213,3 +213,30 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(ProductError, match="cannot be written"):
         save_reference(model, tmp_path / "gone" / "photom.fits")
     assert not any(tmp_path.iterdir())
+
+
+def test_crds_certifies_the_files(tmp_path, monkeypatch):
+    # the constraints that `crds certify` applies; the command itself wants a server, for the context of its rules
+    from crds.certify import certify
+
+    monkeypatch.setenv("CRDS_PATH", str(tmp_path))
+    rows = aperture_corrections(plain_ee)
+    time = TimeDependence("linear", T0, {"lossperyear": 0.01}, status="found")
+    paths = [
+        write_photom(tmp_path / "photom.fits", [factor("F090W", time=time), factor("F158M")], fill_missing=True),
+        save_reference(apcorr_model(dict.fromkeys(FILTERS, rows), PROVENANCE), tmp_path / "apcorr.fits"),
+    ]
+    for path in paths:
+        certifier = certify.FitsCertifier(str(path), context="jwst_0000.pmap", observatory="jwst")
+        certifier.validators = certifier.get_validators()
+        header = certifier.load()
+        assert len(certifier.validators) > 20
+
+        def check(header, path=str(path), validators=certifier.validators):
+            for validator in validators:
+                validator.check(path, header)
+
+        check(header)
+        for name, value in (("META.PEDIGREE", "INFLIGHT"), ("META.USEAFTER", "2022"), ("META.EXPOSURE.TYPE", "NONE")):
+            with pytest.raises(Exception, match=value):
+                check(header | {name: value})
