@@ -85,17 +85,7 @@ class FluxStep(JwstStep):
         """
         with plain_words(cls.class_alias):
             disable = get_disable_crds_steppars() if disable is None else disable
-            return cls._reference_config(science_metadata(dataset), ask_crds=not disable)
-
-    @classmethod
-    def _reference_config(cls, exposure, *, ask_crds):
-        """Parameters of the references that hold for an exposure, the steps' of a pipeline too."""
-        config = cls._empty_config()
-        for name, step in getattr(cls, "step_defs", {}).items():
-            config["steps"][name] = step._reference_config(exposure, ask_crds=ask_crds)
-        reference_config(cls, exposure, config, ask_crds=ask_crds)
-        config.ask_crds = ask_crds
-        return config
+            return reference_config(cls, science_metadata(dataset), ask_crds=not disable)
 
     @classmethod
     def from_config_section(cls, config, parent=None, name=None, config_file=None):
@@ -141,9 +131,9 @@ class FluxStep(JwstStep):
         key = repr((selected, own, own and state_of(Path(own)), self.given, current))
         found = self.__dict__.setdefault("_parameters_found", {})
         if by_crds or key not in found:
-            config = owner._reference_config(exposure, ask_crds=by_crds)
+            config = reference_config(type(owner), exposure, ask_crds=by_crds)
             config = config["steps"].get(self.name, {}) if self.in_pipeline else config
-            current = {name: plain(value) for name, value in self.get_pars().items()}
+            current = self.get_pars()
             given = current if self.given is None else self.given
             known = {name: config[name] for name in config if name in current and name not in given}
             looked_up = config_parser.config_from_dict(known, _spec(type(self)))

@@ -11,9 +11,10 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from importlib import import_module
 from logging.handlers import QueueHandler
 
+import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
+import scipy.ndimage  # noqa: F401
 from stpipe._log import LogConfig
 
 from niriss_eestep.products.columns import merged_schema
@@ -24,9 +25,6 @@ log = logging.getLogger(__name__)
 #: exposures handed out for each worker: enough that none waits while a large group is averaged, some 0.3 s, and few to
 #: do again if one dies
 AHEAD = 12
-
-#: what the first exposure needs of other packages
-IMPORTS = ("photutils.geometry", "scipy.interpolate", "scipy.ndimage")
 
 
 class Measurement:
@@ -131,8 +129,8 @@ class Processes:
         # A fork copies the locks of other threads, but not the threads that would release them: only a process with one
         # thread is forked, which need not import anything (2 s), and not on macOS, whose libraries have threads
         forked = sys.platform == "linux" and threading.active_count() == 1
-        if forked:
-            _prepare()  # once, here, for all of them
+        for model in (EEProfileModel, SBProfileModel) if forked else ():
+            merged_schema(model.schema_url)  # once, here, for all of them
         context = multiprocessing.get_context("fork" if forked else "spawn")
         # whatever ends this process closes its end
         reader, self._alive = context.Pipe(duplex=False)
@@ -202,7 +200,6 @@ def _start(measurement, reader, writer):
     gc.freeze()
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
-    _prepare()
 
 
 def _end_with_the_parent(reader):
@@ -211,14 +208,6 @@ def _end_with_the_parent(reader):
         reader.recv_bytes()
     except (EOFError, OSError):
         os._exit(1)
-
-
-def _prepare():
-    """Do what the first exposure would wait for: nothing where it has been done."""
-    for name in IMPORTS:
-        import_module(name)
-    for model in (EEProfileModel, SBProfileModel):
-        merged_schema(model.schema_url)
 
 
 def _measure(member):

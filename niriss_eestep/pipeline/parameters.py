@@ -172,8 +172,8 @@ def cfg_directory():
     return inside if inside.is_dir() else package.parent / "cfg"
 
 
-def reference_config(step, exposure, config, *, ask_crds=True):
-    """Merge the parameter references that hold for an exposure.
+def reference_config(step, exposure, *, ask_crds=True):
+    """Merge the parameter references that hold for an exposure: packaged ones first, then CRDS's, then the user's.
 
     Parameters
     ----------
@@ -181,11 +181,18 @@ def reference_config(step, exposure, config, *, ask_crds=True):
         The step's class.
     exposure : dict
         Flat metadata (``meta.instrument.filter``, ...).
-    config : configobj.ConfigObj
-        Where to merge them: packaged ones first, then CRDS's, then the user's directory.
     ask_crds : bool
         Whether CRDS may be asked.
+
+    Returns
+    -------
+    configobj.ConfigObj
+        With those of the steps of a pipeline.
     """
+    config = step._empty_config()
+    config.ask_crds = ask_crds
+    for name, inner in getattr(step, "step_defs", {}).items():
+        config["steps"][name] = reference_config(inner, exposure, ask_crds=ask_crds)
     kind, user = step.get_config_reftype(), os.environ.get("NIRISS_EESTEP_PARS")
     if user and not Path(user).is_dir():
         raise ParameterError(
@@ -202,6 +209,7 @@ def reference_config(step, exposure, config, *, ask_crds=True):
     for path in (*packaged, *filter(None, [from_crds]), *own):
         log.log(logging.INFO if path is from_crds else logging.DEBUG, "%s parameters found: %s", kind.upper(), path)
         config_parser.merge_config(config, _load(path, step))
+    return config
 
 
 @read_once
