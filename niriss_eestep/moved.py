@@ -38,7 +38,7 @@ guards.fits_file=reference.guards
 products.validation=products.columns products.asdf_bytes=products.files products.verdict=products.groups
 pipeline.crds=pipeline.parameters combine.shared=combine.mean flux.aperture_correction=flux.total_rate
 reference.standard_stars=reference.stdspec reference.opd_map=reference.region
-report.profiles=report.figures report.program=report.figures
+report.profiles=report.figures report.program=report.figures report.curves=report.figures
 psf.references=psf.build psf.radtab=psf.stpsf psf.image_ee=psf.stpsf psf.detector=psf.diffraction
 """
 MOVED = dict(pair.split("=") for pair in _NAMES.split())

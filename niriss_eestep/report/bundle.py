@@ -1,5 +1,6 @@
-"""The products of one association that a report is made of, from memory or from their directory."""
+"""What a report is made of: the products of one association, from memory or their directory, and their PSF."""
 
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep import products
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import NirissEEError, ProductError
+from niriss_eestep.reference import load_psfee
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,34 @@ def _averaged(abs_flux, name, combined):
         return False
     found = [rates[row["exposure"]][combined.radius == row["radius"]] for row in rows]
     return all(np.array_equal(f, [r], equal_nan=True) for f, r in zip(found, rows["count_rate"], strict=True))
+
+
+def resolve_psfee(name):
+    """Find again the psfee reference that a product was made with.
+
+    Parameters
+    ----------
+    name : str or None
+        As the product's ``meta.ref_file.psfee.name`` has it: a path, ``crds://FILE``, or ``packaged ...``.
+
+    Returns
+    -------
+    psfee : PSFEE
+        The packaged one where the reference is not to be found.
+    remark : str
+        Says so; empty where it was found.
+    """
+    if not name or name == "N/A" or name.startswith("packaged"):
+        return load_psfee(), ""
+    problem = f"the psfee reference {name} was not found"
+    paths = [Path(name)]
+    if name.startswith("crds://"):
+        cache = Path(os.environ.get("CRDS_PATH", "/nowhere")) / "references" / "jwst"
+        paths = [folder / name.removeprefix("crds://") for folder in (cache / "niriss", cache)]
+    for path in paths:
+        if path.is_file() or path.is_dir():
+            try:
+                return load_psfee(path), ""
+            except NirissEEError as error:
+                problem = str(error)
+    return load_psfee(), f"{problem}; the packaged encircled energy is drawn instead"

@@ -10,7 +10,6 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.reference import load_psfee
-from niriss_eestep.report.curves import model_curve
 from niriss_eestep.report.pixels import plot_stamp, plot_stamps  # noqa: F401  (one place for all figures)
 from niriss_eestep.report.style import (
     COLOURS,
@@ -31,6 +30,12 @@ MAX_NAMED = 6
 MODEL = "0.55"
 MEAN = {"color": "black", "marker": "_", "ms": 9, "zorder": 4}
 
+#: radii at which a total is taken where none is given [pix] (abs_flux's default range)
+TOTAL_RADII = (5.0, 10.0)
+
+#: points of a smooth curve
+N_FINE = 301
+
 #: columns of legends below a figure
 N_COLUMNS = 3
 
@@ -39,6 +44,80 @@ _LABEL_WIDTH = 0.14
 
 
 # ---- encircled energy and surface brightness
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ModelCurve:
+    """The model PSF of a filter as the exposures of a product should show it.
+
+    Parameters
+    ----------
+    radius : ndarray, shape (n_radii,)
+        The apertures' radii [pix].
+    effective : ndarray, shape (n_exposures, n_radii)
+        Fraction of the star's light left in each aperture after the sky is subtracted; NaN for failed exposures.
+    fine_radius, fine_effective : ndarray, shape (n_fine,)
+        The same on a fine grid, for the mean of the exposures.
+    """
+
+    radius: np.ndarray
+    effective: np.ndarray
+    fine_radius: np.ndarray
+    fine_effective: np.ndarray
+
+    def total(self, count_rate, weight):
+        """Total count rate that scales the curve to the data.
+
+        Parameters
+        ----------
+        count_rate, weight : ndarray, shape (n_exposures, n_radii)
+
+        Returns
+        -------
+        float
+            Weighted mean over the exposures and the radii from 5 to 10 pix, or all if there are none; NaN without data.
+        """
+        inside = (self.radius >= TOTAL_RADII[0]) & (self.radius <= TOTAL_RADII[1])
+        weight = np.where(np.isfinite(count_rate), np.maximum(weight, 0.0), 0.0)
+        weight = weight * (inside if np.any(weight[:, inside] > 0) else 1.0)
+        with np.errstate(invalid="ignore"):
+            return float(np.nansum(weight * count_rate / self.effective) / np.sum(weight))
+
+
+def _model_curve(psfee, filter_name, rings, area, radius):
+    """Make the model curve of a product, where the reference allows it.
+
+    Parameters
+    ----------
+    psfee : PSFEE or None
+        The packaged one by default.
+    filter_name : str
+    rings : list of (ndarray, ndarray)
+        Edges [pix] and coverage of the rings of each exposure's sky annulus.
+    area : ndarray, shape (n_exposures, n_radii)
+        Areas of the apertures [pix]; NaN for failed exposures.
+    radius : ndarray, shape (n_radii,)
+        [pix].
+
+    Returns
+    -------
+    curve : _ModelCurve or None
+    reason : str
+        Why there is none.
+    """
+    measured = np.flatnonzero(np.isfinite(area).all(axis=1))
+    if not measured.size:
+        return None, "nothing was measured"
+    fine = np.linspace(0.0, radius[-1], N_FINE)
+    curve = partial((psfee or load_psfee()).ee, filter_name)
+    effective = np.full(area.shape, np.nan)
+    try:
+        for i in measured:
+            effective[i] = effective_ee(curve, radius, area[i], *rings[i])
+        smooth = np.mean([effective_ee(curve, fine, np.pi * fine**2, *rings[i]) for i in measured], axis=0)
+    except NirissEEError as error:
+        return None, f"no model PSF: {error}"
+    return _ModelCurve(radius, effective, fine, smooth), ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +175,7 @@ def plot_ee_profile(model, *, psfee=None, total=None):
         Residuals from the model in percent below.
     """
     rings = [(model.background_ring_edges, model.background_ring_coverage)]
-    curve, reason = model_curve(psfee, group_of(model)["filter"], rings, model.area[None], model.radius)
+    curve, reason = _model_curve(psfee, group_of(model)["filter"], rings, model.area[None], model.radius)
     if total is None and curve is not None:
         total = curve.total(model.count_rate[None], np.ones((1, len(model.radius))))
     series = _single(model.count_rate, model.count_rate_err)
@@ -126,7 +205,7 @@ def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True
     """
     rates, weight = model.exposure_count_rate, model.exposure_weight
     rings = exposure_backgrounds(model)
-    curve, reason = model_curve(psfee, model.meta.group.filter, rings, model.exposure_area, model.radius)
+    curve, reason = _model_curve(psfee, model.meta.group.filter, rings, model.exposure_area, model.radius)
     if curve is not None:
         total = curve.total(rates, weight) if total is None else total
         shares = np.where(weight > 0, weight, 0.0)

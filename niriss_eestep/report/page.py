@@ -15,8 +15,7 @@ from niriss_eestep.errors import printable
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.groups import error_terms, not_included, verdict
 from niriss_eestep.report import figures
-from niriss_eestep.report.bundle import bundle_of_models, read_bundle
-from niriss_eestep.report.curves import resolve_psfee
+from niriss_eestep.report.bundle import bundle_of_models, read_bundle, resolve_psfee
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes, frozen, styled
 
