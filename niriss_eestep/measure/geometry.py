@@ -40,16 +40,13 @@ def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -
     ny, nx = shape
     weights = np.zeros((len(radii), ny, nx))
     for k, radius in enumerate(radii):
-        if radius <= 0:
-            continue
         # only the circle's bounding box is worth the exact geometry
         i0, i1 = max(0, int(np.floor(x - radius - 1))), min(nx, int(np.ceil(x + radius + 2)))
         j0, j1 = max(0, int(np.floor(y - radius - 1))), min(ny, int(np.ceil(y + radius + 2)))
-        if i0 >= i1 or j0 >= j1:
+        if radius <= 0 or i0 >= i1 or j0 >= j1:
             continue
-        weights[k, j0:j1, i0:i1] = circular_overlap_grid(
-            i0 - 0.5 - x, i1 - 0.5 - x, j0 - 0.5 - y, j1 - 0.5 - y, i1 - i0, j1 - j0, radius, 1, 1
-        )
+        edges = i0 - 0.5 - x, i1 - 0.5 - x, j0 - 0.5 - y, j1 - 0.5 - y
+        weights[k, j0:j1, i0:i1] = circular_overlap_grid(*edges, i1 - i0, j1 - j0, radius, 1, 1)
     return weights
 
 
@@ -238,10 +235,8 @@ def unseen_variance(annuli: Annuli, available: Mask, residual: Array, variance: 
     sector = ((np.arctan2(j - annuli.y, i - annuli.x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
     result = np.full(len(annuli.overlap), np.nan)
     for k, weight in enumerate(annuli.overlap[:, j, i]):
-        seen, light, noise = (
-            np.bincount(sector, terms, _SECTORS)
-            for terms in (weight, weight * residual[j, i], weight**2 * variance[j, i])
-        )
+        terms = weight, weight * residual[j, i], weight**2 * variance[j, i]
+        seen, light, noise = (np.bincount(sector, term, _SECTORS) for term in terms)
         filled = seen > 0
         if filled.any():
             # sectors that are partly seen count by their area

@@ -144,9 +144,7 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
     return sky & ~scipy.ndimage.binary_dilation(hit, np.ones((3, 3), dtype=bool)) if hit.any() else sky
 
 
-def estimate_correlation(
-    residual: Array, variance: Array, use: Mask, *, shape_removed: bool = False
-) -> PixelCorrelation:
+def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_removed: bool = False) -> PixelCorrelation:
     """Measure how the noise of pixels is correlated.
 
     Parameters
@@ -274,10 +272,8 @@ def seen_through_ipc(reach: Array) -> Array:
     result = np.zeros_like(reach)
     for dy, dx, share in ((j - 2, i - 2, v) for j, row in enumerate(IPC_KERNEL) for i, v in enumerate(row)):
         if share > _IPC_LEAST:
-            read, charge = (
-                (slice(None), *(slice(max(0, s * d), min(0, s * d) or None) for d in (dy, dx))) for s in (1, -1)
-            )
-            result[charge] += share * reach[read]
+            read, charge = ([slice(max(0, s * d), min(0, s * d) or None) for d in (dy, dx)] for s in (1, -1))
+            result[:, *charge] += share * reach[:, *read]
     return result
 
 

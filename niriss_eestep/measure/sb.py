@@ -69,9 +69,8 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
         variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk])
         image[at_risk] -= kept_noise(trend[at_risk], variance, level, skewness)
-    values, covariance, common = _means(
-        replace(exposure, image=image), missing, annuli, around, replace(star, sky=sky), trend
-    )
+    kept, star = replace(exposure, image=image), replace(star, sky=sky)
+    values, covariance, common = _means(kept, missing, annuli, around, star, trend)
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
     common[unseen], common[:, unseen] = np.nan, np.nan

@@ -403,10 +403,8 @@ def excess_light(stamp: Stamp, star: Star, reach: float) -> tuple[float, float, 
     if star.model is None or not rate > 0:
         return None
     kernel = aperture_weights((3, 3), 1.0, 1.0, np.array([_CIRCLE]))[0]
-    light, expected, good = (
-        scipy.ndimage.correlate(image, kernel, mode="constant")
-        for image in (np.where(stamp.bad, 0.0, residual), star.model, (~stamp.bad).astype(float))
-    )
+    images = np.where(stamp.bad, 0.0, residual), star.model, (~stamp.bad).astype(float)
+    light, expected, good = (scipy.ndimage.correlate(image, kernel, mode="constant") for image in images)
     noise = scipy.ndimage.correlate(np.where(stamp.bad, 0.0, stamp.variance), kernel**2, mode="constant")
     limit = _CIRCLE_LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _CIRCLE_FLOOR
     look = (star.distance >= _CIRCLE_FROM) & (star.distance <= reach) & (good > 0.67 * kernel.sum())
