@@ -5,7 +5,7 @@ PHOTMJSR to about 3 %). They serve to compare with, not to calibrate.
 """
 
 import math
-from typing import NamedTuple
+from collections import namedtuple
 
 from niriss_eestep.errors import ParameterError
 
@@ -52,17 +52,7 @@ REFERENCE_PIXEL = 1 << 31
 """Data-quality bits of JWST (``stdatamodels.jwst.datamodels.dqflags.pixel``; a test compares them)."""
 
 
-ImagingFilter = NamedTuple(  # noqa: UP014 (one line)
-    "ImagingFilter",
-    [
-        ("name", str),
-        ("wheel", str),
-        ("header_filter", str),
-        ("header_pupil", str),
-        ("pivot", float),
-        ("photmjsr", float),
-    ],
-)
+ImagingFilter = namedtuple("ImagingFilter", "name wheel header_filter header_pupil pivot photmjsr")
 """One imaging filter: its name; the wheel that holds it (``pupil`` or ``filter``); FILTER and PUPIL of the headers;
 pivot wavelength [micron]; PHOTMJSR of August 2022 [MJy/sr per DN/s]."""
 

@@ -154,7 +154,7 @@ def check_exposure(name, meta, *, allow_nrm=False):
         raise ExposureError(
             f"{name}: the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
         )
-    found = next((f for f, facts in FILTERS.items() if wheels == (facts.header_filter, facts.header_pupil)), None)
+    found = next((name for name, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
     if found is None:
         raise ExposureError(
             f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up "

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+from typing import NamedTuple
 
 from jwst.lib.suffix import remove_suffix
 from stdatamodels.jwst.datamodels import read_metadata
@@ -49,8 +50,7 @@ class Member:
         return printable(name or self.name)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Product:
+class Product(NamedTuple):
     """One product of an association: its name, None for a plain list, and its members."""
 
     name: str | None
@@ -136,15 +136,10 @@ def _association(path, association=None):
 
 def _collection(item):
     """Product of a library or container of models: its name, where an association gave it one, and science members."""
-    association = getattr(item, "asn_table", {}) if getattr(item, "asn_file_path", None) else {}
     if isinstance(item, AbstractModelLibrary):
-        association = item.asn
-        with item:
-            models = list(item)
-            for index, model in enumerate(models):
-                item.shelve(model, index, modify=False)
+        association, models = item.asn, list(item.map_function(lambda model, _: model, modify=False))
     else:
-        models = list(item)
+        association, models = item.asn_table if getattr(item, "asn_file_path", None) else {}, list(item)
     science = [model for model in models if str(model.meta.asn.exptype or "science").lower() == "science"]
     if len(science) < len(models):
         log.info("%d members other than science are not used", len(models) - len(science))
@@ -183,11 +178,9 @@ def _products(item, input_dir):
         paths = sorted(Path(name) for name in glob(str(path), recursive=True))
         if not paths:
             raise ExposureError(f"{item}: no file fits this pattern")
-    found = []
-    for path in paths:
-        is_association = path.suffix.lower() == ".json"
-        found += _association(path) if is_association else [Product(None, (Member(exposure_root(path), path),))]
-    return found
+    members = [Member(exposure_root(path), path) for path in paths]
+    kinds = [(_association(m.source) if m.source.suffix.lower() == ".json" else [Product(None, (m,))]) for m in members]
+    return [product for found in kinds for product in found]
 
 
 def gather(inputs, *, input_dir=None, distinct=True):
@@ -229,16 +222,18 @@ def _check_distinct(products):
     for product in products:
         inside = set()
         for member in product.members:
-            source, is_file = member.source, isinstance(member.source, Path)
             # products of two steps have the same root and other suffixes
             key = member.name, member.filename if Path(member.filename).suffix == ".asdf" else ""
-            name = str(source) if is_file else f"a model of {source.meta.filename or 'no name'}"
+            source = member.source.absolute() if isinstance(member.source, Path) else member.source
+            other = sources.setdefault(key, source)
             # one exposure may belong to several products of an association
-            other, other_name = sources.setdefault(key, (source.absolute() if is_file else source, name))
-            if key in inside or (other is not source and other != (source.absolute() if is_file else source)):
+            if key in inside or (other is not source and other != source):
+                one, two = (
+                    s if isinstance(s, Path) else f"a model of {s.meta.filename or 'no name'}" for s in (source, other)
+                )
                 raise AssociationError(
-                    f"{name} and {other_name} have the same exposure name {member.name}: one product "
-                    "would overwrite the other; rename one, or run them apart, with output directories of their own"
+                    f"{one} and {two} have the same exposure name {member.name}: one product would overwrite "
+                    "the other; rename one, or run them apart, with output directories of their own"
                 )
             inside.add(key)
     several = [(name, n) for name, n in Counter(product.name for product in products).items() if n > 1]
@@ -274,14 +269,12 @@ def group_members(members):
                         header = exposure_extensions(source, FITS_MAX)[0].header
                     header = header or primary_header(source, "exposure", ExposureError)
                     names = [header.get("TARGPROP") or header.get("TARGNAME")]
-                    names += [header.get(keyword) for keyword in ("FILTER", "PUPIL", "SUBARRAY")]
+                    names += map(header.get, ("FILTER", "PUPIL", "SUBARRAY"))
                 if not all(isinstance(value, str) for value in names):
                     # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
                     flat = file_metadata(source)
                     names = [flat.get("meta.target.proposer_name") or flat.get("meta.target.catalog_name")]
-                    names += [
-                        flat.get(f"meta.{key}") for key in ("instrument.filter", "instrument.pupil", "subarray.name")
-                    ]
+                    names += map(flat.get, ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name"))
             group = group_names(*names) if isinstance(source, Path) else group_of(source)
             key = tuple(group.values())
         except ExposureError as error:

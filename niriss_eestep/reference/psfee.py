@@ -126,9 +126,7 @@ class PSFEE:
             raise ReferenceDataError(f"{self.name}: has modes, but not those of {', '.join(missing)}")
         rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
         if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
-            raise ReferenceDataError(
-                f"{self.name}: modes that are not finite, exceed 1, or whose radii do not rise from 0"
-            )
+            raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or whose radii do not rise from 0")
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -222,14 +220,10 @@ class PSFEE:
         root = (vectors * np.sqrt(np.maximum(variance, 0.0))).T[::-1]
         values = np.einsum("kj,fjr->fkr", root, self.modes.values).astype(np.float32)
         modes = Modes(self.modes.filters, self.modes.radius, values)
-        tables = {
-            name: EETable(
-                table.radius,
-                table.ee + self.modes.at(name, table.radius) @ coefficients,
-                np.sqrt(np.sum(modes.at(name, table.radius) ** 2, axis=1)),
-            )
-            for name, table in self.tables.items()
-        }
+        tables = {}
+        for name, (radius, ee, _) in self.tables.items():
+            error = np.sqrt(np.sum(modes.at(name, radius) ** 2, axis=1))
+            tables[name] = EETable(radius, ee + self.modes.at(name, radius) @ coefficients, error)
         return PSFEE(tables, self.name, {**self.meta, **meta}, modes)
 
     def _radius(self, filter_name: str, radius_pix: ArrayLike) -> Array:
@@ -381,7 +375,6 @@ def _from_table(path: Path) -> PSFEE:
     if unit not in (None, "pix", "pixel"):
         raise ReferenceDataError(f"{path}: the column 'radius' is in {unit}; it must be in detector pixels")
     radius = columns["radius"]
-    names = [name for name in columns if name.upper() in FILTERS]
-    errors = {name: columns.get(f"{name}_err", np.zeros(radius.shape)) for name in names}
-    tables = {name.upper(): EETable(radius, columns[name], errors[name]) for name in names}
+    names, none = [name for name in columns if name.upper() in FILTERS], np.zeros(radius.shape)
+    tables = {name.upper(): EETable(radius, columns[name], columns.get(f"{name}_err", none)) for name in names}
     return PSFEE(tables, path.name, {"source": source})
