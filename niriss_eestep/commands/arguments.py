@@ -70,7 +70,7 @@ def demo(parser: ArgumentParser) -> None:
     """
     text = "new or empty directory, or one of an earlier demo, which is replaced (default niriss_ee_demo)"
     parser.add_argument("directory", type=Path, nargs="?", default=Path("niriss_ee_demo"), metavar="DIR", help=text)
-    parser.add_argument("--seed", type=count, default=1, metavar="N", help="of the simulation (default 1)")
+    parser.add_argument("--seed", type=count, default=1, metavar="N", help="seed of the simulation (default 1)")
 
 
 def simulate(parser: ArgumentParser) -> None:
@@ -83,28 +83,34 @@ def simulate(parser: ArgumentParser) -> None:
     _star(parser.add_argument_group("star").add_argument)
     add = parser.add_argument_group("exposures").add_argument
     add("--noise", action=BooleanOptionalAction, default=True, help="draw noise (default)")
-    add("--background", type=number, metavar="DN/S", help="per pixel (default: a typical sky by filter)")
+    add("--background", type=number, metavar="DN/S", help="sky of each pixel (default: typical of the filter)")
     along: dict[str, Any] = {"nargs": 2, "default": (0.0, 0.0), "metavar": ("X", "Y")}
-    add("--gradient", type=number, **along, help="of the background, per pixel")
+    add("--gradient", type=number, **along, help="gradient of the sky [DN/s/pix per pix]")
     add("--stars", dest="n_stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
     _detector_effects(add)
-    add("--pointing-error", type=number, default=0.3, metavar="PIX", help="of the header's WCS, rms along each axis")
-    add("--electrons", type=positive, default=1e6, metavar="N", help="of the star, in an exposure (default 1e6)")
+    add(
+        "--pointing-error",
+        type=number,
+        default=0.3,
+        metavar="PIX",
+        help="rms error of the header's WCS along each axis",
+    )
+    add("--electrons", type=positive, default=1e6, metavar="N", help="of the star in an exposure (default 1e6)")
 
 
 def _program(add: Add) -> None:
     add("--filters", nargs="+", metavar="F", help="F090W ... F480M, or all (the default)")
     add("--subarrays", nargs="+", metavar="S", help="SUB64, SUB128 (the default), SUB256, FULL")
-    text = "the 33 filters and subarrays of the commissioning program, instead of --filters and --subarrays (none"
+    text = "the 33 filters and subarrays of the commissioning program, instead of --filters and --subarrays (no star"
     add("--commissioning", action="store_true", help=f"{text} saturates with --v-mag 15.3)")
     text = "exposures of a group (default 2)"
     add("--dithers", dest="n_dithers", type=positive_count, default=2, metavar="N", help=text)
     add("--seed", type=count, default=1, metavar="N", help="equal seeds give equal files (default 1)")
-    add("--date", default="2022-05-01", help="of the first exposure, yyyy-mm-dd (default 2022-05-01)")
+    add("--date", default="2022-05-01", help="day of the first exposure, yyyy-mm-dd (default 2022-05-01)")
     add("--program", dest="number", type=count, default=1094, metavar="N", help="program number (default 1094)")
     add("--cal", action="store_true", help="write *_cal.fits instead of *_rate.fits")
     add("--rateints", action="store_true", help="write *_rateints.fits as well")
-    add("--overwrite", action="store_true", help="replace exposures of the same names")
+    add("--overwrite", action="store_true", help="replace exposures of the same name")
     add("--progress", action=BooleanOptionalAction, default=True, help="show a progress bar")
 
 
@@ -113,7 +119,7 @@ def _star(add: Add) -> None:
     add("--target", default="WD1057+719", metavar="NAME", help=f"{text} with all four of them")
     add("--ra", type=number, metavar="DEG", help="right ascension, ICRS")
     add("--dec", type=number, metavar="DEG", help="declination, ICRS")
-    add("--temperature", type=number, metavar="K", help="of the black body that stands for the star")
+    add("--temperature", type=number, metavar="K", help="temperature of the black body that stands for the star")
     add("--v-mag", type=number, metavar="MAG", help="Johnson V")
     add("--spectrum", type=Path, metavar="FILE", help="CALSPEC file to take instead of the black body")
     text = "true over predicted electron rate of a filter, such as F090W=1.02; or one value for all (default 1)"
@@ -123,11 +129,11 @@ def _star(add: Add) -> None:
 def _detector_effects(add: Add) -> None:
     """Add the switches of bad pixels, and one for each of what a detector and the sky do."""
     add("--nan-pixels", type=count, default=0, metavar="N", help="NaN pixels, flagged DO_NOT_USE")
-    add("--low-pixels", type=count, default=0, metavar="N", help="low pixels without a flag")
+    add("--low-pixels", type=count, default=0, metavar="N", help="unflagged pixels that are too low")
     add("--jump-pixels", type=count, default=0, metavar="N", help="good pixels flagged JUMP_DET")
     add("--hits", type=count, default=0, metavar="N", help="cosmic-ray hits without a flag")
     ring: dict[str, Any] = {"nargs": 2, "default": (5.0, 16.0), "metavar": ("R_MIN", "R_MAX")}
-    add("--bad-radii", type=number, **ring, help="where these pixels lie, from the star (default 5 16)")
+    add("--bad-radii", type=number, **ring, help="their distances from the star [pix] (default 5 16)")
     for each in fields(Effects):
         name, default, unit = f"--{each.name.replace('_', '-')}", each.default, each.metadata["unit"]
         if isinstance(default, bool):
@@ -169,11 +175,11 @@ def export(parser: ArgumentParser) -> None:
     formats = ("ecsv", "csv", "fits", "votable", "latex", "ds9", "radtab", "avtab", "totfluxes")
     add("--format", choices=formats, default="ecsv", help="default: ecsv")
     add("--output", metavar="FILE", help="default: standard output, except for fits")
-    text = "the profile or the groups, or the exposures"
+    text = "table: the profile, or the groups of absolute flux; exposures: one row for each"
     add("--table", choices=("table", "exposures"), default="table", help=text)
     add("--columns", metavar="A,B,...", help="columns to write; default: all")
-    add("--target", help="rows of the absolute flux table to write; default: all")
-    add("--subarray", help="rows of the absolute flux table to write; default: all")
+    add("--target", help="target of the rows of the absolute flux table to write; default: all")
+    add("--subarray", help="subarray of the rows of the absolute flux table to write; default: all")
 
 
 def expect(parser: ArgumentParser) -> None:
@@ -199,13 +205,13 @@ def _psfee_build(parser: ArgumentParser) -> None:
     add("--output", metavar="FILE", required=True, help="the ASDF file to write")
     add("--wavefront", choices=("inflight", "prelaunch"), default="inflight", help="(default: inflight)")
     add("--opd", metavar="FILE", help="FITS map of the telescope's wavefront [nm or micron]")
-    add("--date", metavar="YYYY-MM-DD", help="the telescope as it was then (default: since May 2022)")
-    text = "of the instrument (default: subarray)"
+    add("--date", metavar="YYYY-MM-DD", help="state of the telescope on this day (default: since May 2022)")
+    text = "place of the star in the field of view (default: subarray)"
     add("--field", choices=("subarray", "center"), default="subarray", help=text)
     add("--filters", nargs="+", metavar="FILTER", help="imaging filters (default: all)")
-    add("--throughput", metavar="PATH", help="weights the wavelengths (default: the packaged curves)")
+    add("--throughput", metavar="PATH", help="curves that weight the wavelengths (default: the packaged)")
     add("--images", metavar="FILE", help="write the PSF images too, which stars are rendered from")
-    add("--coarse", action="store_true", help="a look in seconds: few wavefronts, EE to a few 0.1 %%")
+    add("--coarse", action="store_true", help="quick look in seconds: few wavefronts, EE to a few 0.1 %%")
     add = parser.add_mutually_exclusive_group().add_argument
     text = "measure the STPSF/WebbPSF FITS images (or radtab tables) in DIR"
     add("--from", dest="directory", metavar="DIR", help=text)
@@ -219,7 +225,7 @@ def _psfee_fit(parser: ArgumentParser) -> None:
     add("--output", metavar="FILE", required=True, help="the ASDF file to write")
     add("--psfee", metavar="FILE", help="reference with modes to begin with (default: the packaged one)")
     add("--images", metavar="FILE", help="write the packaged PSF images too, with the fitted EE")
-    add("--radii", nargs=2, type=float, default=(2, 15), metavar=("R_MIN", "R_MAX"), help="fitted [pix]")
+    add("--radii", nargs=2, type=float, default=(2, 15), metavar=("R_MIN", "R_MAX"), help="range fitted [pix]")
     add("--plot", metavar="FILE", help="plot the residuals before and after")
 
 
@@ -230,7 +236,7 @@ def _psfee_compare(parser: ArgumentParser) -> None:
         add(name.lower(), metavar=name, help="psfee reference, or 'packaged'")
     add("--plot", metavar="FILE", help="plot the difference")
     radii = (*range(1, 11), 12, 15, 20, 25)
-    add("--radii", nargs="+", type=float, default=radii, metavar="R", help="radii [pix]")
+    add("--radii", nargs="+", type=float, default=radii, metavar="R", help="radii to compare at [pix]")
     text = "B's values of the filters behind CLEARP include that element's transmission: divide it out"
     add("--clearp-in-b", action="store_true", help=text)
     text = "B was measured less the mean of this sky annulus [pix], which holds starlight: take the same off A"
@@ -248,22 +254,22 @@ def calibrate(parser: ArgumentParser) -> None:
     """Combine many visits into flux calibration factors, and write the pipeline's photom and apcorr reference files."""
     add = parser.add_argument
     add("visits", nargs="*", metavar="FILE", help="*_absflux.asdf products, or a table of visits (*.ecsv)")
-    add("--output-dir", default=".", metavar="DIR", help="made where it does not exist (default: here)")
+    add("--output-dir", default=".", metavar="DIR", help="where to write; made where it does not exist (default: here)")
     add = parser.add_argument_group("combination").add_argument
-    add("--reference-subarray", metavar="NAME", help="for which the factors hold (default: FULL where it was used)")
-    add("--keep-all", action="store_true", help="leave out no visit as an outlier")
-    text = "photom files to compare with; two and no visits: the first with the others"
+    add("--reference-subarray", metavar="NAME", help="subarray for which the factors hold (default: FULL where used)")
+    add("--keep-all", action="store_true", help="keep outlying visits too")
+    text = "photom files to compare the factors with; without FILE, the first is compared with the others"
     add("--compare", metavar="PHOTOM", nargs="+", default=[], help=text)
     add("--figures", choices=("png", "svg", "pdf"), help="write the figures as files, too")
-    add("--convention", choices=("band", "mono"), default="band", help="F_nu of the photom file")
-    add("--fill-missing", action="store_true", help="take filters without visits from August 2022")
+    add("--convention", choices=("band", "mono"), default="band", help="F_nu: mean over the band, or at the pivot")
+    add("--fill-missing", action="store_true", help="take filters without visits from August 2022's photom file")
     add = parser.add_argument_group("aperture corrections").add_argument
     add("--psfee", metavar="PATH", help="encircled energy of the PSF (default: the packaged one)")
     text = "splice these *_eecombined.asdf products with it, write the result and take the apertures from it"
     add("--observed-ee", nargs="+", default=[], metavar="EECOMBINED", help=text)
     add("--join-radius", type=float, metavar="PIX", help="where to splice (default: by signal-to-noise)")
     sky: dict[str, Any] = {"nargs": 2, "default": (30.0, 40.0), "metavar": ("IN", "OUT")}
-    add("--sky-annulus", type=float, **sky, help="[pix] (default 30 40)")
+    add("--sky-annulus", type=float, **sky, help="sky annulus of the apcorr file [pix] (default 30 40)")
     add = parser.add_argument_group("reference files").add_argument
     add("--author", default="niriss_eestep", help="AUTHOR of the reference files")
     add("--pedigree", help="PEDIGREE (default: INFLIGHT and the dates of the visits)")
@@ -280,14 +286,14 @@ def report(parser: ArgumentParser) -> None:
 
 
 def accuracy(parser: ArgumentParser) -> None:
-    """Measure how accurate the photometry is, on simulated stars of known rate, and print README's table."""
+    """Measure how accurate the photometry is, on simulated stars of known rate, and print a table of its errors."""
     add = parser.add_argument
     add("--filters", nargs="+", metavar="F", help="F090W ... F480M (default: all)")
     text = "realisations of each noise-free case (default 20)"
     add("-n", type=positive_count, default=20, metavar="N", help=text)
     add("--pulls", type=count, default=0, metavar="N", help="noisy groups for the pulls in each filter (default: none)")
     add("--dithers", type=positive_count, default=2, metavar="N", help="exposures of a group (default 2)")
-    add("--subarray", default="SUB128", metavar="S", help="of the noisy groups (default SUB128)")
+    add("--subarray", default="SUB128", metavar="S", help="subarray of the noisy groups (default SUB128)")
     _detector_effects(parser.add_argument_group("what the detector and the sky do in the noisy groups").add_argument)
     add("--seed", type=count, default=0, help="equal seeds give equal figures")
     add("--plot", metavar="FILE", type=Path, help="plot the pulls (PNG, PDF, SVG)")
@@ -304,8 +310,8 @@ def campaign(parser: ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="where the products go")
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--workers", type=positive_count, default=1, metavar="N", help="processes of this machine (1)")
-    add("--scheduler", metavar="ADDRESS", help="of a running Dask cluster, such as tcp://host:8786")
+    add("--workers", type=positive_count, default=1, metavar="N", help="processes on this machine (default 1)")
+    add("--scheduler", metavar="ADDRESS", help="address of a running Dask cluster, such as tcp://host:8786")
     text = "keep products of an earlier run made from the same input, parameters and references"
     parser.add_argument("--skip-existing", action="store_true", help=text)
 

@@ -31,22 +31,24 @@ class Effects:
     """
 
     one_over_f: float = _switch(0.0, "1/f noise within the noise of a correlated double sample", "e-")
-    fast_axis: str = _switch("columns", "lines that are read fast: columns (NIRISS in the science frame) or rows")
-    ipc: bool = _switch(False, "correlate the photons' noise as inter-pixel capacitance does (the PSF holds it)")
-    migration: float = _switch(0.0, "charge from which on a pixel loses some to its neighbours, 0 for never", "DN")
+    fast_axis: str = _switch("columns", "direction of the fast readout: columns (NIRISS in the science frame) or rows")
+    ipc: bool = _switch(False, "correlate the photon noise as inter-pixel capacitance does; the PSF has it already")
+    migration: float = _switch(0.0, "charge above which a pixel loses some to its neighbours, 0 for never", "DN")
     flat_error: float = _switch(0.0, "relative error of the flat field, the same in all dithers")
     flat_scale: float = _switch(0.0, "scale over which that error is correlated, 0 for independent pixels", "pix")
-    flat_unstated: bool = _switch(False, "the exposure's variances do not know of that error")
+    flat_unstated: bool = _switch(False, "leave that error out of the exposure's variances")
     response: Array | None = field(
         default=None,
         metadata={"help": "flat field whose SCI image is the pixels' response", "unit": "", "signed": False},
     )
     snowballs: int = _switch(0, "snowballs without a flag, in the first exposure of a group")
-    snowball_height: float = _switch(1.0, "of each", "e-/s/pix")
+    snowball_height: float = _switch(1.0, "peak of each", "e-/s/pix")
     snowball_width: float = _switch(5.0, "diameter of each", "pix")
     persistence: float = _switch(0.0, "share of the star's rate that remains where it stood an exposure before")
-    curvature: float = _switch(0.0, "of the sky about the array's centre, as a share of it", "1/pix2", signed=True)
-    structure: float = _switch(0.0, "rms of smooth structure of the sky, as a share of it")
+    curvature: float = _switch(
+        0.0, "curvature of the sky about the array's centre, relative to it", "1/pix2", signed=True
+    )
+    structure: float = _switch(0.0, "rms of smooth structure of the sky, relative to it")
     aspect: float = _switch(1.0, "height over width of a pixel on the sky; NIRISS has 1.005")
     no_reference_pixels: bool = _switch(False, "pixels at the detector's edge see light like all others")
     area_gradient: float = _switch(0.0, "relative change of the pixel area from left to right", signed=True)
