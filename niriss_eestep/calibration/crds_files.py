@@ -26,7 +26,7 @@ from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
 Curve = Callable[[Array], Array]
 
 EE_FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Encircled energies tabulated; jwst's source catalogue asks for 0.3, 0.5 and 0.7 unless told otherwise."""
+"""Encircled energies tabulated; jwst's source catalogue asks for 0.3, 0.5 and 0.7 by default."""
 
 LEAST_RADIUS = 0.1  # where the search for a radius begins [pix]
 SKY_IN, SKY_OUT = 30.0, 40.0
@@ -374,7 +374,7 @@ def _of_august_2022(name: str) -> Factor:
 def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.ndarray:
     """Return a table of time coefficients, row by row as the table of factors.
 
-    The table of the linear form has no columns for filter and pupil: its rows are told by their number alone.
+    The table of the linear form has no columns for filter and pupil: its rows are known by their number alone.
     """
     steady = TimeDependence(form, next(factor.time.t0 for factor in factors if factor.time.form == form), STEADY[form])
     rows = []

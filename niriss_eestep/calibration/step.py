@@ -22,7 +22,7 @@ class CalibrateVisitsStep(FluxStep):
     spec = """
     output_ext = string(default='.fits')     # Reference files are FITS
     reference_subarray = string(default=None)  # Subarray for which the factors hold; None: FULL where it was used, else the one with most visits
-    keep_all = boolean(default=False)        # Leave out no visit as an outlier
+    keep_all = boolean(default=False)        # Keep visits that are outliers
     observed_ee = list(default=list())       # Combined EE products to splice with the PSF's EE
     join_radius = float(default=None)        # Where to splice [pix]; None: by signal-to-noise
     convention = option('band', 'mono', default='band')  # F_nu of the photom file: mean over the band, or monochromatic at the pivot wavelength

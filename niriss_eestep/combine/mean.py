@@ -233,7 +233,7 @@ def scatter_factor(chi2: Array | float, dof: NDArray[np.int64] | int) -> Array:
     Notes
     -----
     Student's factor is 6.5 for two, 2.2 for three, 1.6 for four and 1.2 for eight. Where two differ by little, by
-    chance, nothing tells their true scatter: with white noise of standard error e in the mean of two, whose pulls stay
+    chance, their true scatter is not known: with white noise of standard error e in the mean of two, whose pulls stay
     1, and a real scatter that makes an error of t, no rule that knows these two alone has pulls with a standard
     deviation below t / e over infinitely many groups, and the intervals hold 95 % only for t well beyond e.
 

@@ -88,13 +88,7 @@ def simulate(parser: ArgumentParser) -> None:
     add("--gradient", type=number, **along, help="gradient of the sky [DN/s/pix per pix]")
     add("--stars", dest="n_stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
     _detector_effects(add)
-    add(
-        "--pointing-error",
-        type=number,
-        default=0.3,
-        metavar="PIX",
-        help="rms error of the header's WCS along each axis",
-    )
+    add("--pointing-error", type=number, default=0.3, metavar="PIX", help="rms error of the header's WCS on each axis")
     add("--electrons", type=positive, default=1e6, metavar="N", help="of the star in an exposure (default 1e6)")
 
 

@@ -221,7 +221,7 @@ def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_er
     """What the user should know about a group's total count rate.
 
     Exposures whose totals differ from those of the others are named, the furthest first, with how far they are from the
-    median; of two that differ, both, and how far each is from the other, for nothing tells which is right.
+    median; of two that differ, both, and how far each is from the other, since either may be right.
 
     Parameters
     ----------
@@ -466,7 +466,7 @@ def calibrate_rate(
     Returns
     -------
     dict of str to float
-        By column of the table of the ``absflux`` product, whose schema tells of each.
+        By column of the table of the ``absflux`` product, whose schema describes each.
 
     Raises
     ------

@@ -343,7 +343,7 @@ class EEPhotometryStep(ExposureStep):
     repair_low = boolean(default=False)      # Repair pixels below background - low_sigma standard deviations too
     low_sigma = float(default=3.0)           # How low that is [standard deviations of the annulus]
     repair_core = boolean(default=True)      # Let a model PSF replace bad pixels in the core
-    repair_core_max = float(default=0.6)     # ... where they hold this share of the star's light at most
+    repair_core_max = float(default=0.6)     # Largest share of the star's light that bad pixels in the core may hold
     core_radius = float(default=5.0)         # Radius of the core [pix]
     max_shift = float(default=3.0)           # Warn of a centroid further from the first position [pix]
     flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT; 0 is 0.025 for a rate of a detector without flat field

@@ -91,11 +91,11 @@ class Blemishes:
     nan : int
         Dead pixels: NaN, flagged DO_NOT_USE.
     low : int
-        Pixels below the background that no flag tells.
+        Pixels below the background without a flag.
     jump : int
         Good pixels flagged JUMP_DET.
     hits : int
-        Residual cosmic-ray hits that no flag tells.
+        Residual cosmic-ray hits without a flag.
     r_min, r_max : float
         Ring in which they lie [pix].
     low_depth : float

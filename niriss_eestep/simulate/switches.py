@@ -45,9 +45,7 @@ class Effects:
     snowball_height: float = _switch(1.0, "peak of each", "e-/s/pix")
     snowball_width: float = _switch(5.0, "diameter of each", "pix")
     persistence: float = _switch(0.0, "share of the star's rate that remains where it stood an exposure before")
-    curvature: float = _switch(
-        0.0, "curvature of the sky about the array's centre, relative to it", "1/pix2", signed=True
-    )
+    curvature: float = _switch(0.0, "curvature of the sky about the centre, relative to it", "1/pix2", signed=True)
     structure: float = _switch(0.0, "rms of smooth structure of the sky, relative to it")
     aspect: float = _switch(1.0, "height over width of a pixel on the sky; NIRISS has 1.005")
     no_reference_pixels: bool = _switch(False, "pixels at the detector's edge see light like all others")

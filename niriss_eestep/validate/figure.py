@@ -1,4 +1,4 @@
-"""Figure of the pulls, which tells whether the error bars mean what they say."""
+"""Figure of the pulls, which shows whether the error bars are right."""
 
 from collections.abc import Mapping
 from typing import Any
