@@ -113,10 +113,9 @@ class CombineProfilesStep(FluxStep):
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]
-        result.meta.filename = "_".join([product, *map(safe_name, parts), suffix]) + ".asdf"
+        filename = "_".join([product, *map(safe_name, parts), suffix]) + ".asdf"
+        result._instance["meta"]["filename"] = filename
         self.finish(result, [member.source for member in members], self.parameters_for(models[0]))
-        log.debug(
-            "%s: %d exposures, at most %d good at a radius", result.meta.filename, len(models), combined.n_good.max()
-        )
+        log.debug("%s: %d exposures, at most %d good at a radius", filename, len(models), combined.n_good.max())
         self.keep_log(result, log_start)
         return result

@@ -165,7 +165,7 @@ class AbsFluxStep(FluxStep):
         exposures.sort(key=lambda e: e["exposure"])
         result = abs_flux_model(rows, radius=radius, exposures=exposures, **arrays)
         copy_metadata(result, models[0])
-        result.meta.filename = f"{name}_absflux.asdf"
+        result._instance["meta"]["filename"] = f"{name}_absflux.asdf"
         for row in rows:
             level = logging.INFO if row["status"] == "measured" else logging.WARNING
             log.log(level, "%s", group_line(row))

@@ -200,9 +200,9 @@ class FluxStep(JwstStep):
                         "--allow_packaged=true to use the packaged references, or unset CRDS_SERVER_URL"
                     )
                 log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
-            found = parameters.best_reference(
-                science_metadata(input_file), reference_file_type, allow_packaged=allow_packaged
-            )
+            elif parameters.crds_state() == parameters.ON:
+                exposure = science_metadata(input_file)
+                found = parameters.best_reference(exposure, reference_file_type, allow_packaged=allow_packaged)
             name = packaged if found is None else f"crds://{Path(found).name}"
         if name:
             self._reference_files_used.append((reference_file_type, name))

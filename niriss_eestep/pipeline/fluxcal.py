@@ -202,7 +202,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         self.lost = lost
         result = self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)])
         _check_kind(result, AbsFluxModel)
-        result.meta.filename = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
+        result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         self._check_replaced(product.members)  # again: another run may have ended meanwhile
         if self.save_report:
             self._write_report(result, combined, shown + [model for profiles in failed for model in profiles])

@@ -98,7 +98,7 @@ def crds_context():
 
 
 def best_reference(parameters, reference_type, *, allow_packaged=False):
-    """Ask CRDS for a reference, if it is to be asked.
+    """Ask CRDS, which is on, for a reference.
 
     Parameters
     ----------
@@ -111,15 +111,13 @@ def best_reference(parameters, reference_type, *, allow_packaged=False):
     Returns
     -------
     str or None
-        Path in the cache; None where CRDS is not set up, knows no such type, or has none for this exposure.
+        Path in the cache; None where CRDS knows no such type, or has none for this exposure.
 
     Raises
     ------
     ReferenceDataError
         If the server, or what the cache should hold, is out of reach, or CRDS names a reference that cannot be had.
     """
-    if crds_state() != ON:
-        return None
     import crds
     from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsNetworkError, ServiceError
     from stpipe import crds_client
@@ -205,7 +203,7 @@ def reference_config(step, exposure, *, ask_crds=True):
         else []
         for directory in (cfg_directory(), user)
     )
-    from_crds = best_reference(exposure, kind) if ask_crds and exposure else None
+    from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None
     for path in (*packaged, *filter(None, [from_crds]), *own):
         log.log(logging.INFO if path is from_crds else logging.DEBUG, "%s parameters found: %s", kind.upper(), path)
         config_parser.merge_config(config, _load(path, step))

@@ -149,7 +149,16 @@ def combined_model(combined, members, *, product=""):
     first = members[0]
     kind = CombinedEEModel if isinstance(first, EEProfileModel) else CombinedSBModel
     records = [member._instance["meta"][member.meta_key] for member in members]
-    group = _group_record(members, records, product)
+    photometry = [member.meta.photometry for member in members]
+    # where no photom step has run, the value that photom would give
+    area = next((p.pixelarea_steradians for p in photometry if p.pixelarea_steradians), PIXEL_SOLID_ANGLE)
+    group = group_of(first) | {"product": product, "pixel_scale": records[0]["pixel_scale"], "pixar_sr": area}
+    calibrations = [r.get("photmjsr") or p.conversion_megajanskys for r, p in zip(records, photometry, strict=True)]
+    if any(calibrations):
+        group["photmjsr"] = next(filter(None, calibrations))
+    seconds = [member.meta.exposure.integration_time for member in members]
+    if all(seconds):
+        group["integration_time"] = float(np.mean(seconds))
     tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _MEAN_PLACES[kind.y_name])
     times = [(exposure.mid_time, exposure.start_time) for exposure in (member.meta.exposure for member in members)]
     made_of = [
@@ -253,18 +262,3 @@ def _restored(kind, entries, names, prefix=""):
         elif field.default is MISSING:
             values[field.name] = _UNKNOWN[field.type]
     return kind(**values)
-
-
-def _group_record(members, records, product):
-    """What the exposures of a group have in common, from the first that has it."""
-    scale = records[0]["pixel_scale"]
-    photometry = [member.meta.photometry for member in members]
-    # where no photom step has run, the value that photom would give
-    area = next((p.pixelarea_steradians for p in photometry if p.pixelarea_steradians), PIXEL_SOLID_ANGLE)
-    record = group_of(members[0]) | {"product": product, "pixel_scale": scale, "pixar_sr": area}
-    calibrations = [r.get("photmjsr") or p.conversion_megajanskys for r, p in zip(records, photometry, strict=True)]
-    photmjsr = next((calibration for calibration in calibrations if calibration), None)
-    if photmjsr is not None:
-        record["photmjsr"] = photmjsr
-    seconds = [member.meta.exposure.integration_time for member in members]
-    return record | ({"integration_time": float(np.mean(seconds))} if all(seconds) else {})

@@ -253,7 +253,7 @@ def open(source):
         return source
     tree = read_tree(source)
     model = MODELS[tree["meta"]["model_type"]](tree)
-    model.meta.filename = Path(source).name
+    model._instance["meta"]["filename"] = Path(source).name
     return model
 
 
