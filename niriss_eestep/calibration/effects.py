@@ -178,25 +178,13 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     of_filters = np.eye(len(best.coefficients), len(visits.filters))
     # errors common to filters and visits: modes of the PSF
     modes = best.influence(of_filters).T @ (0 * used.value[:, None] if used.aperture is None else used.aperture)
-    own = best.covariance[: len(visits.filters), : len(visits.filters)]
+    own, factor = of_filters.T @ best.covariance @ of_filters, np.exp(best.coefficients @ of_filters)
     wider = fit.standard_errors(best, known, of_filters) / np.sqrt(np.diagonal(own))
     covariance = own * np.outer(wider, wider) + modes @ modes.T
-    factor = np.exp(best.coefficients[: len(visits.filters)])
-    return Calibration(
-        visits.filters,
-        factor,
-        factor * np.sqrt(np.diagonal(covariance)),
-        covariance,
-        modes @ modes.T,
-        effects,
-        shape if claimed else replace(shape, form="constant", amplitude={}),
-        visits.reference,
-        kept,
-        reason,
-        _parts(best, used, kept),
-        _moved(best, used, known),
-        _messages(used, why, effects),
-    )
+    factors = visits.filters, factor, factor * np.sqrt(np.diagonal(covariance)), covariance, modes @ modes.T
+    shape = shape if claimed else replace(shape, form="constant", amplitude={})
+    rest = _parts(best, used, kept), _moved(best, used, known), _messages(used, why, effects)
+    return Calibration(*factors, effects, shape, visits.reference, kept, reason, *rest)
 
 
 def _reference(visits: Visits, wanted: str | None) -> str:

@@ -294,11 +294,9 @@ def fixed_columns(visits: Visits, shape: TimeShape) -> list[Column]:
     """
     levels = [("filter", visits.filter, visits.filters)]
     levels.append(("subarray", visits.subarray, sorted(set(map(str, visits.subarray)) - {visits.reference})))
-    columns = [
-        Column(effect, name, (of == name).astype(float), PRIORS[effect])
-        for effect, of, names in levels
-        for name in names
-    ]
+    columns = []
+    for effect, of, names in levels:
+        columns += [Column(effect, name, (of == name).astype(float), PRIORS[effect]) for name in names]
     if shape.form != "constant" and np.isfinite(visits.mjd).all() and np.ptp(visits.mjd) > EPOCH_GAP:
         amplitude = shape.amplitudes(visits.filter)
         prior = PRIORS["time"] if shape.form == "linear" else FREE
@@ -353,17 +351,11 @@ def build(visits: Visits, shape: TimeShape, *, flexible: bool = False) -> Proble
         amplitude = shape.amplitudes(visits.filter)
         value = value - shape.log_response(visits.mjd, amplitude) + amplitude * shape.slope(visits.mjd, amplitude)
     columns = sparse.csr_matrix(np.stack([column.values for column in fixed], axis=1))
+    design = sparse.hstack([columns, *(block.design for block in blocks)], "csr")
+    number = each_of(visits.filter, {name: i for i, name in enumerate(visits.filters)})
     cells = _indicator(epoch, visits.filter)
-    return Problem(
-        value,
-        visits.err**2,
-        tuple(fixed),
-        tuple(blocks),
-        sparse.hstack([columns, *(block.design for block in blocks)], "csr"),
-        each_of(visits.filter, {name: i for i, name in enumerate(visits.filters)}),
-        cells,
-        (cells.T @ _indicator(epoch)).sign(),
-    )
+    epochs = (cells.T @ _indicator(epoch)).sign()
+    return Problem(value, visits.err**2, tuple(fixed), tuple(blocks), design, number, cells, epochs)
 
 
 def _star_blocks(visits: Visits) -> list[Block]:
@@ -396,11 +388,8 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
     dict of (str, str) to str
         By effect and level: why it is not constrained, empty where it is.
     """
-    effects = {
-        (column.effect, column.level): column.values[:, np.newaxis]
-        for column in columns
-        if column.effect not in ("filter", "time scale", "curve")
-    }
+    wanted = [column for column in columns if column.effect not in ("filter", "time scale", "curve")]
+    effects = {(column.effect, column.level): column.values[:, np.newaxis] for column in wanted}
     names, epoch = np.unique(visits.target), epochs_of(visits.mjd)
     star = (visits.target[:, np.newaxis] == names).astype(float)
     level = {LEVEL: np.stack([column.values for column in columns if column.effect == "filter"], axis=1)}

@@ -102,9 +102,7 @@ def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | No
         if not good.any():
             raise ParameterError(f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}")
     if not good.any() or usable[: np.nonzero(good)[0][-1] + 1].sum() < 2:
-        raise ExposureError(
-            f"fewer than two radii have a count rate known to {PRECISION:.2%}; observe longer or set join_radius"
-        )
+        raise ExposureError(f"fewer than two radii are known to {PRECISION:.2%}: observe longer or set join_radius")
     return int(np.nonzero(good)[0][-1])
 
 
@@ -143,16 +141,9 @@ def fit_visit(
     curves: dict[str, GrowthCurve] = {}
     for label, name, combined, area, rings in groups:
         used = used_radii(combined, radius_min, radius_max)
-        inside = combined.radius[used]
-        total = total_rate(
-            combined,
-            partial(psfee.ee, name),
-            partial(psfee.ee_err, name),
-            area=area,
-            rings=rings,
-            radii=(max(inside[0], min(5.0, inside[-1])), inside[-1]),
-            modes_at=partial(psfee.modes.at, name),
-        )
+        inside, curves_of = combined.radius[used], (partial(psfee.ee, name), partial(psfee.ee_err, name))
+        radii, modes_at = (max(inside[0], min(5.0, inside[-1])), inside[-1]), partial(psfee.modes.at, name)
+        total = total_rate(combined, *curves_of, area=area, rings=rings, radii=radii, modes_at=modes_at)
         if not total.significance >= SIGNIFICANCE_MIN:
             raise ExposureError(f"{label}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
         curves[f"{label} ({len(curves) + 1})" if label in curves else label] = growth_curve(total, combined, used)

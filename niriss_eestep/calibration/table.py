@@ -218,9 +218,7 @@ def _aperture(have: Mapping[str, np.ndarray]) -> np.ndarray:
 def _unusable(table: Table) -> list[str]:
     """Say why rows cannot be used; empty where they can."""
     status = table["status"].tolist() if "status" in table.colnames else [""] * len(table)
-    rate, err, ratio, own, spectrum = (
-        table[name] for name in ("count_rate", "count_rate_err", "ratio", "own", "spectrum_err")
-    )
+    _, rate, err, ratio, _, spectrum, own = (table[name] for name in (*NUMBERS, "own"))
     checks = (
         ([str(each).startswith("failed") for each in status], "{status}"),
         (~np.isfinite(rate), "count rate is {count_rate:g}"),
@@ -358,12 +356,9 @@ def reference_models(
     provenance = partial(crds_files.Provenance, options["author"], pedigree, useafter)
     photom, factors = None, _photom_factors(kept, calibration)
     if factors:
-        photom = crds_files.photom_model(
-            factors,
-            provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration)),
-            convention=options["convention"],
-            fill_missing=options["fill_missing"],
-        )
+        made = provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration))
+        chosen = {name: options[name] for name in ("convention", "fill_missing")}
+        photom = crds_files.photom_model(factors, made, **chosen)
     sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
     corrections = {name: crds_files.aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
     history = (f"Encircled energy: {psfee.name}",)
@@ -428,16 +423,11 @@ def observed_psfee(
         psfee, *_ = fit_visit(psfee, [visit_group(model) for model in models.values()])
     tables = dict(psfee.tables)
     for name, model in models.items():
-        tables[name], *_ = splice_ee(
-            combined_profile(model),
-            partial(psfee.ee, name),
-            partial(psfee.ee_err, name),
-            model_radius=psfee.table(name).radius,
-            rings=((area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)),
-            join_radius=join_radius,
-        )
-    file = "niriss_psfee_observed.asdf"
+        rings = [(area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)]
+        curves, radii = (partial(psfee.ee, name), partial(psfee.ee_err, name)), psfee.table(name).radius
+        profile = combined_profile(model)
+        tables[name], *_ = splice_ee(profile, *curves, model_radius=radii, rings=rings, join_radius=join_radius)
     meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
-    observed = replace(psfee, tables=tables, name=file, meta=meta)
-    write_psfee(observed, Path(directory or ".") / file)
+    observed = replace(psfee, tables=tables, name="niriss_psfee_observed.asdf", meta=meta)
+    write_psfee(observed, Path(directory or ".") / observed.name)
     return observed
