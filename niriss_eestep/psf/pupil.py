@@ -164,18 +164,20 @@ def pixel_centres(n_pixels: int) -> Array:
 @lru_cache(maxsize=2)
 def _sampled(geometry: PupilGeometry) -> tuple[Mask, Mask]:
     """Whether the telescope's pupil and the CLEARP element are clear, at the finest sampling."""
+    secondary = poppy.AsymmetricSecondaryObscuration(
+        secondary_radius=geometry.secondary_radius,
+        support_angle=list(geometry.strut_angles),
+        support_width=list(geometry.strut_widths),
+    )
     telescope, element = (
         optic.sample(npix=_FINE_PIXELS, grid_size=CIRCUMSCRIBED_DIAMETER, what="amplitude") > 0.5
-        for optic in (_secondary(geometry), _clearp(geometry))
+        for optic in (secondary, _clearp(geometry))
     )
-    hardware = (_turned(_box(*size), angle) for angle, *size in geometry.strut_hardware)
+    hardware = []
+    for angle, begin, end, width in geometry.strut_hardware:
+        x, y = np.array([-0.5, 0.5, 0.5, -0.5]) * width, (begin, begin, end, end)
+        hardware.append(_turned(np.transpose([x, y]), angle))
     return telescope & _drawn(SEGMENT_CORNERS) & ~_drawn(hardware), element
-
-
-def _box(begin: float, end: float, width: float) -> Array:
-    """Corners of a rectangle along +V3, counter-clockwise [m]."""
-    half = 0.5 * width
-    return np.array([[-half, begin], [half, begin], [half, end], [-half, end]])
 
 
 def _drawn(polygons: Iterable[Array]) -> Mask:
@@ -195,15 +197,7 @@ def _drawn(polygons: Iterable[Array]) -> Mask:
     return drawn
 
 
-def _secondary(geometry: PupilGeometry) -> Any:  # poppy carries no types
-    return poppy.AsymmetricSecondaryObscuration(
-        secondary_radius=geometry.secondary_radius,
-        support_angle=list(geometry.strut_angles),
-        support_width=list(geometry.strut_widths),
-    )
-
-
-def _clearp(geometry: PupilGeometry) -> Any:
+def _clearp(geometry: PupilGeometry) -> Any:  # poppy carries no types
     scale = CIRCUMSCRIBED_DIAMETER / CIRCUMSCRIBED_DIAMETER_NIRISS  # [m] of the primary per [mm] of the NIRISS pupil
     shift_x, shift_y = (CIRCUMSCRIBED_DIAMETER * part for part in geometry.clearp_shift)
     shift = {"shift_x": shift_x, "shift_y": shift_y}

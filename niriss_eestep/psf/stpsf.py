@@ -235,7 +235,9 @@ def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Arra
     ParameterError
         If the image is not larger than the apertures.
     """
-    x, y = _star(image, oversample)
+    row, column = np.unravel_index(int(np.argmax(image)), image.shape)
+    # as for an exposure: the centre of mass in 7 x 7 pixels
+    x, y, *_ = centre_of_mass(image, np.zeros_like(image), float(column), float(row), box=7.0 * oversample)
     pixels = _box_sums(image, oversample)
     reach = min(x, y, image.shape[1] - 1 - x, image.shape[0] - 1 - y) / oversample - 0.5
     if radius.size and radius.max() > reach:
@@ -254,13 +256,6 @@ def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Arra
                     overlap = circular_overlap_grid(left, left + nx, bottom, bottom + ny, nx, ny, r, 1, 1)
                     light[k] += np.vdot(overlap, phase)
     return light / oversample**2
-
-
-def _star(image: Array, oversample: int) -> tuple[float, float]:
-    """Position of the star [sub-pixel]: centre of mass in 7 x 7 pixels, as for an exposure."""
-    y, x = np.unravel_index(int(np.argmax(image)), image.shape)
-    x_star, y_star, _, _ = centre_of_mass(image, np.zeros_like(image), float(x), float(y), box=7.0 * oversample)
-    return x_star, y_star
 
 
 def _box_sums(image: Array, size: int) -> Array:
@@ -307,8 +302,6 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
     with reading(path, "a table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T
-    if name in CLEARP_FILTERS:
-        transmission = WEBBPSF_PUPIL.clearp_transmission()
-        if ee.max() <= transmission:
-            ee = ee / transmission
+    if name in CLEARP_FILTERS and ee.max() <= (transmission := WEBBPSF_PUPIL.clearp_transmission()):
+        ee = ee / transmission
     return name, radius, ee

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,8 @@ class WavefrontModel:
         """
         rng = np.random.default_rng((seed, index))
         basis = _basis(geometry, n_pixels)
-        opd = basis.whole(self.global_rms * _balanced(seed, index))
+        coefficients = (self.global_rms * _balanced(seed, index)).astype(np.float32)
+        opd = np.tensordot(coefficients, basis.global_terms, axes=1)
         opd += basis.scaled(basis.segments(rng.standard_normal((18, len(SEGMENT_TERMS)))), self.segment_rms)
         opd += basis.scaled(_screen(n_pixels, self.screen_index, self.screen_min_frequency, rng), self.screen_rms)
         if self.c3_rms:
@@ -197,14 +199,10 @@ class _Basis:
     weight: NDArray[np.float32]
 
     def segments(self, coefficients: Array) -> NDArray[np.float32]:
-        per_term = coefficients.T.astype(np.float32)
         opd = np.zeros(self.labels.shape, dtype=np.float32)
-        for term, values in zip(self.segment_terms, per_term, strict=True):
+        for term, values in zip(self.segment_terms, coefficients.T.astype(np.float32), strict=True):
             opd += term * values[self.labels]
         return opd
-
-    def whole(self, coefficients: Array) -> NDArray[np.float32]:
-        return np.tensordot(coefficients.astype(np.float32), self.global_terms, axes=1)
 
     def scaled(self, opd: NDArray[np.float32], rms: float) -> NDArray[np.float32]:
         without = self.without_tilt(opd)
@@ -263,8 +261,7 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
     """Gaussian screen of a power-law spectrum, unnormalised; its period is twice the pupil's size."""
     step = 0.5 / CIRCUMSCRIBED_DIAMETER  # [cycles/m]
     half = int(SCREEN_MAX_FREQUENCY / step)
-    fy = np.arange(-half, half + 1)
-    fx = np.arange(half + 1)
+    fy, fx = np.arange(-half, half + 1), np.arange(half + 1)
     frequency = step * np.hypot(fx[None, :], fy[:, None])
     # drawn for every frequency at once, so that the sampling of the pupil does not change the wavefront
     noise = rng.standard_normal((2, fy.size, fx.size), dtype=np.float32)
@@ -362,16 +359,9 @@ def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> W
     """
     model = inflight(field)
     beyond = (model.screen_min_frequency / MAP_MAX_FREQUENCY) ** (0.5 * model.screen_index - 1)
-    return replace(
-        model,
-        name=name,
-        segment_rms=0.0,
-        c3_rms=0.0,
-        global_rms=INSTRUMENT_RMS[field],
-        screen_rms=model.screen_rms * beyond,
-        screen_min_frequency=MAP_MAX_FREQUENCY,
-        opd=np.asarray(opd, dtype=np.float32),
-    )
+    numbers: dict[str, Any] = {"segment_rms": 0.0, "c3_rms": 0.0, "global_rms": INSTRUMENT_RMS[field]}
+    numbers |= {"screen_rms": model.screen_rms * beyond, "screen_min_frequency": MAP_MAX_FREQUENCY}
+    return replace(model, name=name, opd=np.asarray(opd, dtype=np.float32), **numbers)
 
 
 INFLIGHT = inflight()

@@ -149,7 +149,6 @@ def sky_wcs(setup: ExposureSetup) -> WCS:
     target = crval = np.array([setup.target.ra, setup.target.dec])
     for _ in range(10):  # each step gains the ratio of the offset (arcseconds) to a radian, so a few suffice
         wcs.wcs.crval = crval
-        wcs.wcs.set()
         miss = target - wcs.wcs_pix2world([[setup.header_x, setup.header_y]], 0)[0]
         miss[0] = (miss[0] + 180) % 360 - 180
         crval = crval + miss
