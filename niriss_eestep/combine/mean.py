@@ -254,21 +254,17 @@ def _chi2(values: Array, err: Array, flag: NDArray[Any], mean: Array) -> Array:
     return np.where((np.sum(flag > 0, axis=0) > 1) & np.isfinite(terms), terms, np.nan)
 
 
-def outlier_flags(
-    radius: Array,
-    values: Sequence[Array],
-    covariances: Sequence[Array],
-    common: Array | float,
-    flags: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def outlier_flags(radius: Array, values: Array, covariances: Array, flags: NDArray[np.int64]) -> NDArray[np.int64]:
     """Flag the exposures that differ from all the others, of three on.
 
     Parameters
     ----------
     radius : ndarray, shape (n_radii,)
         [pix]; within 2 pix nothing is flagged.
-    values, covariances, common
-        As for `combine_profiles`.
+    values : ndarray, shape (n_exposures, n_radii)
+        Each exposure's profile.
+    covariances : ndarray, shape (n_exposures, n_radii, n_radii)
+        And its covariance, without what all share.
     flags : ndarray of int, shape (n_exposures, n_radii)
         1 good, 0 left out already.
 
@@ -278,11 +274,9 @@ def outlier_flags(
         With 0 where an exposure is off from the mean of the others by over 5 standard errors, which honour the
         others' own scatter, and 1 %: as many as agree that they are fewer than the others.
     """
-    own = np.array(covariances, dtype=float) - common
-    each, every = np.array(values, dtype=float), np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
-    found = flags.copy()
+    every, found = np.sqrt(np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0.0)), flags.copy()
     for j in np.flatnonzero(radius >= PHASE_RADIUS):
-        value, err, good = each[:, j], every[:, j], np.flatnonzero(flags[:, j])
+        value, err, good = values[:, j], every[:, j], np.flatnonzero(flags[:, j])
         order = good[np.argsort(np.abs(value[good] - np.median(value[good])))] if len(good) > 2 else good
         for n_rest in range(len(good) // 2 + 1, len(good)):
             rest, next_one, ones = order[:n_rest], order[n_rest], np.ones(n_rest, dtype=np.int64)
@@ -463,14 +457,9 @@ def with_shared_errors(
         flat = flat_covariance(together, np.ones(together.shape[1:]), placed[0][3])
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
-        combined = combine_profiles(
-            combined.names,
-            combined.radius,
-            list(combined.exposure_value),
-            [profile.covariance for profile in profiles],
-            common=common + extra,
-            flags=combined.exposure_flag,
-        )
+        names, each = combined.names, [profile.covariance for profile in profiles]
+        value, flags = list(combined.exposure_value), combined.exposure_flag
+        combined = combine_profiles(names, combined.radius, value, each, common=common + extra, flags=flags)
     phases = [np.zeros(n) if profile.phase is None else profile.phase for profile in profiles]
     return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=np.array(phases))
 

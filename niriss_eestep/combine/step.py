@@ -94,17 +94,17 @@ class CombineProfilesStep(FluxStep):
                     f"{member.filename}: has radii {model.radius.tolist()}, {members[0].filename} of the same group "
                     f"has {radius.tolist()}; measure them with the same radii"
                 )
-        values = [model[kind.y_name] for model in models]
-        covariances = [model.covariance for model in models]
+        values = np.array([model[kind.y_name] for model in models], dtype=float)
+        covariances = np.array([model.covariance for model in models], dtype=float)
         common, flags = 0.0, np.isfinite(values).astype(np.int64)
         if kind is EEProfileModel:
             profiles = [ee_profile(model) for model in models]
             common = common_covariance(profiles)
-            flags = growth_flags(np.array(values), covariances, common)
+            flags = growth_flags(values, covariances, common)
         if len(models) > 2:
             if kind is EEProfileModel:
                 flags *= np.cumsum(extra_light(radius, values, covariances), axis=1) == 0
-            flags = outlier_flags(radius, values, covariances, common, flags)
+            flags = outlier_flags(radius, values, covariances - common, flags)
         combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             arrays = [model.meta.subarray for model in models]  # their first pixels are at (1, 1) if nobody says where

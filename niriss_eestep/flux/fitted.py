@@ -14,7 +14,6 @@ radii averaged, of the light over the EE so found: with trial stars it is as goo
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.special import chdtrc
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
-from niriss_eestep.flux.total_rate import TotalRate, total_rate
+from niriss_eestep.flux.total_rate import TotalRate, formal_errors, total_rate
 
 #: share s of a mode that each filter has for itself, so that one filter's errors, or a prior that is wrong, do not bind
 #: the others; with 0.05 to 0.2 the totals of trial stars differ by < 0.02 % and are best at the least of them
@@ -68,8 +67,8 @@ class GrowthCurve:
     covariance: Array
     modes: Array
     n_exposures: int = 1
-    fitted: Mask | None = None
-    averaged: Mask | None = None
+    fitted: Mask | bool = True
+    averaged: Mask | bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +140,8 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     member = (group[:, None] == np.arange(len(curves))).astype(float)
     observed, modes = (np.concatenate([getattr(curve, name) for curve in curves]) for name in ("total", "modes"))
     fits, averages = (
-        np.concatenate([np.ones(len(c.radius), bool) if mask(c) is None else mask(c) for c in curves])
-        for mask in (attrgetter("fitted"), attrgetter("averaged"))
+        np.concatenate([np.broadcast_to(getattr(curve, name), len(curve.radius)) for curve in curves])
+        for name in ("fitted", "averaged")
     )
     noise, used = block_diag(*(curve.covariance for curve in curves)), np.ix_(fits, fits)
     phases = [np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves]
@@ -220,8 +219,9 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     Returns
     -------
     list of TotalRate
-        By the fitted PSF, with the fit's errors: ``err_radii`` is no less than what a chi-squared that chance does not
-        explain adds. The total before the fit, with a warning, where its errors are no larger.
+        By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
+        which judges the spread over radii with what is not known of the PSF. The total before the fit, with a warning,
+        where its errors are no larger.
     """
     fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (before, combined, fitted, arguments) in enumerate(groups):
@@ -232,16 +232,14 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
             arrays[name][held] = residuals
         total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
         own, inside = fit.weights[i][i] / total.ee_effective[held], np.ix_(held, held)
-        photon, flat, sky = (
-            0.0 if part is None else max(0.0, float(own @ part[inside] @ own)) for part in combined.parts()[:3]
-        )
-        errors: dict[str, Any] = {"err_photon": np.sqrt(max(0.0, photon - flat - sky))}
+        formal = formal_errors([None if part is None else part[inside] for part in combined.parts()[:3]], own)
+        errors: dict[str, Any] = {"err_photon": formal["err_photon"]}
         errors["err_aperture"] = total.count_rate * np.linalg.norm(fit.aperture_modes[i])
-        unexplained = np.sqrt(fit.inflation**2 - 1) * np.linalg.norm(list(errors.values()))
-        errors["err_radii"] = max(total.err_radii, unexplained)
+        errors["err_radii"] = np.sqrt(fit.inflation**2 - 1) * np.linalg.norm(list(errors.values()))
+        if not fitted[before.used].all():  # chi-squared does not judge the others
+            errors["err_radii"] = max(total.err_radii, errors["err_radii"])
         if np.linalg.norm(list(errors.values())) < np.linalg.norm([getattr(before, name) for name in errors]):
-            errors |= {"err_flat": np.sqrt(flat), "err_sky": np.sqrt(sky)}
-            errors = {name: float(err) for name, err in errors.items()}
+            errors |= formal
             total = replace(total, **errors)
         else:
             total, arrays = before, arrays | before.arrays

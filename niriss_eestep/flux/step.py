@@ -241,12 +241,11 @@ class AbsFluxStep(FluxStep):
                 if names["pupil"] == "NRM":
                     raise ReferenceDataError("no PSF reference holds the NRM's PSF: no aperture correction")
                 correction = (self._apcorr if kind == "apcorr" else self._psfee)(model, names, parameters)
-                correction["area"] = model.exposure_area
+                correction |= {"area": model.exposure_area}
                 found[k] = total_rate(combined, **correction)
                 if kind == "fitted" and found[k].modes is not None and found[k].significance >= SIGNIFICANCE_MIN:
-                    used = used_radii(
-                        combined, parameters["fit_radius_min"], parameters["fit_radius_max"], "fit_radius"
-                    )
+                    fit_radii = (parameters["fit_radius_min"], parameters["fit_radius_max"])
+                    used = used_radii(combined, *fit_radii, "fit_radius")
                     if np.isfinite(combined.covariance[np.ix_(used, used)]).all():
                         to_fit[k] = (found[k], combined, used, correction)
             except NirissEEError as error:
@@ -265,12 +264,10 @@ class AbsFluxStep(FluxStep):
                 "%s: without modes of the PSF: err_aperture is the scatter that it states, not how uncertain the PSF is"
             )
             log.warning(text, psfee.name)
-        found = {"curve": partial(psfee.ee, group["filter"]), "curve_err": partial(psfee.ee_err, group["filter"])}
-        found["modes_at"] = partial(psfee.modes.at, group["filter"]) if psfee.modes is not None else None
-        return found | {
-            "rings": exposure_backgrounds(model),
-            "radii": (parameters["radius_min"], parameters["radius_max"]),
-        }
+        name, radii = group["filter"], (parameters["radius_min"], parameters["radius_max"])
+        modes_at = partial(psfee.modes.at, name) if psfee.modes is not None else None
+        found = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name), "modes_at": modes_at}
+        return found | {"rings": exposure_backgrounds(model), "radii": radii}
 
     def _apcorr(self, model, group, parameters):
         """The same for the apcorr reference, which allows for the starlight in its own annulus already."""

@@ -245,13 +245,7 @@ def electron_rate_of_unit_fnu(
 
 
 def zeropoint_vega(
-    vega: StandardSpectrum,
-    wavelength: ArrayLike,
-    pce: ArrayLike,
-    *,
-    magnitude: float = 0.0,
-    collecting_area: float = COLLECTING_AREA,
-    name: str = "the band",
+    vega: StandardSpectrum, wavelength: ArrayLike, pce: ArrayLike, *, magnitude: float = 0.0, name: str = "the band"
 ) -> float:
     """Return the Vega magnitude of a source that gives 1 e-/s.
 
@@ -263,8 +257,6 @@ def zeropoint_vega(
         Wavelengths [micron] and photon-to-electron conversion efficiency.
     magnitude : float, optional
         Magnitude of Vega in the system; 0 by default, as the JWST pipeline has it.
-    collecting_area : float, optional
-        [cm2].
     name : str, optional
         What error messages call the band.
 
@@ -273,18 +265,11 @@ def zeropoint_vega(
     float
         [mag].
     """
-    rate = expected_rate(vega, wavelength, pce, collecting_area=collecting_area, name=name).electron_rate
+    rate = expected_rate(vega, wavelength, pce, name=name).electron_rate
     return float(magnitude + 2.5 * np.log10(rate))
 
 
-def predicted_photmjsr(
-    wavelength: ArrayLike,
-    pce: ArrayLike,
-    *,
-    gain: float,
-    pixel_solid_angle: float,
-    collecting_area: float = COLLECTING_AREA,
-) -> float:
+def predicted_photmjsr(wavelength: ArrayLike, pce: ArrayLike, *, gain: float, pixel_solid_angle: float) -> float:
     """Return the PHOTMJSR that a throughput predicts.
 
     It does not depend on the source: F_nu is the band's photon-weighted mean.
@@ -297,8 +282,6 @@ def predicted_photmjsr(
         [e-/DN].
     pixel_solid_angle : float
         [sr].
-    collecting_area : float, optional
-        [cm2].
 
     Returns
     -------
@@ -313,7 +296,7 @@ def predicted_photmjsr(
     for quantity, value in (("gain", gain), ("pixel solid angle", pixel_solid_angle)):
         if not value > 0:
             raise ParameterError(f"{quantity} must be positive, not {value}")
-    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
     return 1.0e-6 * gain / unit_rate / pixel_solid_angle
 
 

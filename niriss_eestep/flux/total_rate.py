@@ -350,41 +350,33 @@ def total_rate(
         modes = sum(changes) / mean_effective[:, None]
         arrays["aperture_modes"] = -np.mean(modes[used], axis=0)
         width = float(np.sqrt(np.sum(arrays["aperture_modes"] ** 2)))
-    *parts, each = combined.parts()
     scale = np.outer(mean_effective, mean_effective)
-    covariance, parts = combined.covariance / scale, [None if part is None else part / scale for part in parts]
     return TotalRate(
         radius=radius,
         used=used,
         total=total,
-        total_err=np.sqrt(np.diagonal(covariance)),
+        total_err=np.sqrt(np.diagonal(combined.covariance / scale)),
         ee_effective=mean_effective,
         count_rate=count_rate,
-        err_radii=_excess_spread(total[used], covariance[np.ix_(used, used)]),
+        err_radii=_excess_spread(total[used], (combined.covariance / scale)[np.ix_(used, used)]),
         err_aperture=abs(count_rate) * width,
-        extra=extra_light(radius, combined.exposure_value, each),
         modes=modes,
         arrays=arrays,
-        **_by_exposure(combined, effective, used, count_rate, parts, each),
+        **_by_exposure(combined, effective, used, scale, count_rate),
     )
 
 
 def _by_exposure(
-    combined: CombinedProfile,
-    effective: Array,
-    used: Mask,
-    count_rate: float,
-    parts: Sequence[Array | None],
-    each: Array,
+    combined: CombinedProfile, effective: Array, used: Mask, scale: Array, count_rate: float
 ) -> dict[str, Any]:
     """Each exposure's own total; formal errors of the total, and what the scatter between the exposures adds.
 
-    Parameters are as in `total_rate`; ``parts`` of the covariance of the totals by radius, and covariances
-    of the exposures, are in the order of `CombinedProfile.parts`.
+    Parameters are as in `total_rate`; ``scale`` turns the mean's covariance into that of the totals by radius.
     """
-    photon, flat, sky, shared = (
-        0.0 if part is None else max(0.0, float(np.mean(part[np.ix_(used, used)]))) for part in parts
-    )
+    (*parts, common, each), inside = combined.parts(), np.ix_(used, used)
+    parts = [None if part is None else (part / scale)[inside] for part in parts]
+    errors, shared = formal_errors(parts, np.full(used.sum(), 1 / used.sum())), float(np.mean((common / scale)[inside]))
+    shared = max(0.0, shared)
     totals, errs = np.full((2, len(effective)), np.nan)
     for k, (ee, covariance) in enumerate(zip(effective, each, strict=True)):
         measured = used & np.isfinite(combined.exposure_value[k])
@@ -395,18 +387,38 @@ def _by_exposure(
             errs[k] = np.sqrt(np.mean((covariance / np.outer(ee, ee))[np.ix_(good, good)]))
     own_err, kept = np.sqrt(np.maximum(errs**2 - shared, 0.0)), np.any(used & (combined.exposure_flag > 0), axis=1)
     # the scatter says nothing of what all share
-    added, own = combined.common_scatter * count_rate, max(0.0, photon - shared)
+    added, own = combined.common_scatter * count_rate, max(0.0, sum(err**2 for err in errors.values()) - shared)
     factor = scatter_factor(*_agreement(np.where(kept, totals, np.nan), np.hypot(own_err, added)))
-    return {
-        "err_photon": float(np.sqrt(max(0.0, photon - flat - sky))),
-        "err_flat": float(np.sqrt(flat)),
-        "err_sky": float(np.sqrt(sky)),
+    return errors | {
         "err_scatter": float(np.sqrt((own + added**2 / max(1, kept.sum())) * factor**2 - own)),
         "exposure_total": totals,
         "exposure_total_err": errs,
         "exposure_own_err": own_err,
         "kept": kept,
+        "extra": extra_light(combined.radius, combined.exposure_value, each),
     }
+
+
+def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, float]:
+    """Standard errors of a weighted sum over radii: of the noise, of the flat field and of the sky.
+
+    Parameters
+    ----------
+    parts : sequence of (ndarray, shape (n_radii, n_radii), or None)
+        Formal covariance, and its parts from flat field and sky; None where nobody knows.
+    weights : ndarray, shape (n_radii,)
+
+    Returns
+    -------
+    dict of str to float
+        ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. Noise that aperture
+        and annulus have in common cancels, which the sky's part does not know: it counts up to the whole.
+    """
+    formal, flat, sky = (0.0 if part is None else max(0.0, float(weights @ part @ weights)) for part in parts)
+    flat = min(flat, formal)
+    sky = min(sky, formal - flat)
+    variances = {"err_photon": formal - flat - sky, "err_flat": flat, "err_sky": sky}
+    return {name: float(np.sqrt(variance)) for name, variance in variances.items()}
 
 
 def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:

@@ -146,7 +146,7 @@ def test_the_one_that_disagrees_is_left_out_of_the_mean(n_dithers, off):
     found = []
     for seed in range(100):
         radius, values, covariances, flags = with_one_off(n_dithers, off, seed)
-        flags = outlier_flags(radius, values, covariances, 0.0, flags)
+        flags = outlier_flags(radius, np.array(values), np.array(covariances), flags)
         # 1 pix depends on the pixel phase
         assert flags[:, 0].all()
         assert flags[:-1].all()
@@ -161,11 +161,11 @@ def test_the_one_that_disagrees_is_left_out_of_the_mean(n_dithers, off):
 def test_several_that_disagree_are_left_out_while_they_are_the_fewer():
     radius, values, covariances, flags = with_one_off(8, 0.05, 3)
     values[:2] = [values[0] * 0.9, values[1] * 0.93]
-    kept = outlier_flags(radius, values, covariances, 0.0, flags)[:, 2]
+    kept = outlier_flags(radius, np.array(values), np.array(covariances), flags)[:, 2]
     assert kept.tolist() == [0, 0, 1, 1, 1, 1, 1, 0]
     radius, values, covariances, flags = with_one_off(4, 0.05, 3)
     values[0] = values[0] * 1.05
-    assert outlier_flags(radius, values, covariances, 0.0, flags).all()
+    assert outlier_flags(radius, np.array(values), np.array(covariances), flags).all()
 
 
 def with_a_spot(n_dithers, share, at, seed=0, noise=1e-4):
@@ -205,13 +205,13 @@ def test_noise_and_usual_scatter_make_no_outliers():
         for n_dithers in (2, 3, 4, 8):
             for seed in range(100):
                 given = with_one_off(n_dithers, 0.0, seed, scatter)
-                assert outlier_flags(*given[:3], 0.0, given[3]).all()
+                assert outlier_flags(*map(np.array, given)).all()
     # of two nothing tells which is right; what is flagged already stays so
     given = with_one_off(2, 0.1, 0)
-    assert outlier_flags(*given[:3], 0.0, given[3]).all()
+    assert outlier_flags(*map(np.array, given)).all()
     radius, values, covariances, flags = with_one_off(4, 0.0, 0)
     flags[1, 2], values[1] = 0, values[1] * np.array([1, 1, np.nan, 1])
-    np.testing.assert_array_equal(outlier_flags(radius, values, covariances, 0.0, flags), flags)
+    np.testing.assert_array_equal(outlier_flags(radius, np.array(values), np.array(covariances), flags), flags)
 
 
 @settings(max_examples=30, deadline=None)

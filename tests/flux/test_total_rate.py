@@ -15,6 +15,7 @@ from niriss_eestep.flux.total_rate import (
     calibrate_rate,
     common_scatter,
     effective_ee,
+    formal_errors,
     rate_warnings,
     total_rate,
 )
@@ -115,7 +116,7 @@ def test_the_interval_of_the_total_honours_the_scatter_of_few(n_dithers):
         gains = np.random.default_rng([17, seed]).normal(1.0, 0.01, (n_dithers, 1))
         values = combined.exposure_value * gains
         covariances = combined.exposure_covariance
-        flags = outlier_flags(RADIUS, values, covariances, 0.0, combined.exposure_flag)
+        flags = outlier_flags(RADIUS, np.array(values), np.array(covariances), combined.exposure_flag)
         combined = combine_profiles(combined.names, RADIUS, values, covariances, flags=flags)
         total = total_rate(combined, ee, np.zeros_like, **rings)
         inside += abs(total.count_rate - RATE) < 1.96 * total.count_rate_err
@@ -183,6 +184,16 @@ def test_what_the_dithers_share_neither_hides_their_scatter_nor_counts_as_scatte
     assert calibrate_rate(total, None, gain=1.61, pixar_sr=1e-13)["chi2_dof"] > 1000
     quiet = combine_profiles(combined.names, RADIUS, combined.exposure_value, common, common=shared)
     assert total_rate(quiet, ee, np.zeros_like, **rings).err_scatter == 0
+
+
+def test_the_parts_of_the_error_add_up_to_it_though_the_sky_s_be_larger():
+    """Noise that aperture and annulus have in common cancels in the total, not in the sky's own error."""
+    formal, weights = np.diag([4.0, 1.0, 9.0]), np.array([0.5, -0.5, 1.0])
+    whole = weights @ formal @ weights
+    for flat, sky, counted in ((0, 0, 0), (0.1, 0.2, 0.2), (0, 3, 1), (0.9, 0.5, 0.1)):
+        found = formal_errors([formal, flat * formal if flat else None, sky * formal if sky else None], weights)
+        assert sum(err**2 for err in found.values()) == pytest.approx(whole, rel=1e-12)
+        assert found["err_sky"] == pytest.approx(np.sqrt(counted * whole))
 
 
 def test_a_wrong_ee_shows_in_the_spread_over_radii():
@@ -331,7 +342,9 @@ def with_totals(totals, err=1e-3):
     shape = ee(RADIUS) - RADIUS**2 * (ee(25) - ee(20)) / (25**2 - 20**2)
     values = [RATE * total * shape for total in totals]
     covariances = [(err * RATE) ** 2 * np.outer(shape, shape) for _ in totals]
-    flags = outlier_flags(RADIUS, values, covariances, 0.0, np.ones((len(totals), len(RADIUS)), dtype=np.int64))
+    flags = outlier_flags(
+        RADIUS, np.array(values), np.array(covariances), np.ones((len(totals), len(RADIUS)), dtype=np.int64)
+    )
     names = list("abcdefgh"[: len(totals)])
     combined = combine_profiles(names, RADIUS, values, covariances, flags=flags)
     area, rings = np.tile(np.pi * RADIUS**2, (len(totals), 1)), [(EDGES, np.ones(5))] * len(totals)
