@@ -601,7 +601,9 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
                 "override_stdspec, or source_x and source_y"
             ]
     place = field.outside or (
-        _brightness(first, expected) if first.is_significant else f"no star at x={first.x:.1f}, y={first.y:.1f}"
+        f"not the star: {_brightness(first, expected)}"
+        if first.is_significant
+        else f"no star at x={first.x:.1f}, y={first.y:.1f}"
     )
     told = (f"{place}; the star is the one at {_brightness(star, expected)}", *told)
     return replace(field, x=star.x, y=star.y, warnings=field.warnings + told, outside="")
