@@ -68,13 +68,13 @@ class EEPhotometryHook(EEPhotometryStep):
         self._reference_files_used = []
         try:
             result = self.measure(member)
+            failure = failure_of(result)
         except ParameterError:
             raise
         except NirissEEError as error:
-            log.error("%s: not measured: %s", member.name, error)
-            return
-        if failure_of(result):
-            log.error("%s: not measured: %s", member.name, failure_of(result))
+            failure = str(error)
+        if failure:
+            log.error("%s: not measured: %s", member.name, failure)
             return
         self.finalize_result(result, self._reference_files_used)
         # into the hook's own directory, else the pipeline's
