@@ -1,4 +1,4 @@
-"""The public home of the step classes; each lies in the room of its stage."""
+"""The public home of the step classes; each lies in the subpackage of its stage."""
 
 from importlib import import_module
 
