@@ -103,16 +103,15 @@ def bad_dq_mask(mnemonics):
     ParameterError
         If one is not a JWST pixel flag.
     """
-    entries = [mnemonics] if isinstance(mnemonics, str) else mnemonics
-    names = {name.strip().upper() for name in ",".join(map(str, entries)).replace("+", ",").split(",")}
-    mask = 0
-    for name in names - {"", "NONE"}:
-        if name not in dqflags.pixel:
-            raise ParameterError(
-                f"bad_dq: {name!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
-            )
-        mask |= dqflags.pixel[name]
-    return mask
+    entries = [mnemonics] if isinstance(mnemonics, str) else map(str, mnemonics)
+    names = [name.strip().upper() for name in ",".join(entries).replace("+", ",").split(",")]
+    bits = {"": 0, "NONE": 0, **dqflags.pixel}
+    unknown = [name for name in names if name not in bits]
+    if unknown:
+        raise ParameterError(
+            f"bad_dq: {unknown[0]!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
+        )
+    return sum({bits[name] for name in names})
 
 
 def check_exposure(name, meta, *, allow_nrm=False):
@@ -137,29 +136,24 @@ def check_exposure(name, meta, *, allow_nrm=False):
     ExposureError
         Naming the exposure, the keyword and its value.
     """
-    instrument = meta.instrument.name
-    if instrument != "NIRISS":
-        raise ExposureError(f"{name}: instrument is {instrument}; this pipeline measures NIRISS imaging")
-    if meta.exposure.type not in EXP_TYPES:
-        raise ExposureError(
-            f"{name}: EXP_TYPE is {meta.exposure.type}; this pipeline measures {', '.join(EXP_TYPES)}; if a star was "
-            "imaged through a filter, set EXP_TYPE to NIS_IMAGE"
-        )
-    if meta.target.type == "MOVING":
-        raise ExposureError(f"{name}: TARGTYPE is MOVING; a flux standard does not move")
-    wheels = (meta.instrument.filter, meta.instrument.pupil)
-    if wheels[1] == "NRM":
-        if allow_nrm and wheels[0] in FILTERS:
-            return wheels[0]
-        raise ExposureError(
-            f"{name}: the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
-        )
-    found = next((name for name, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
-    if found is None:
-        raise ExposureError(
-            f"{name}: FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up "
-            "(None: missing, or not a value that JWST uses)"
-        )
+    instrument, kind, wheels = meta.instrument.name, meta.exposure.type, (meta.instrument.filter, meta.instrument.pupil)
+    found = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
+    is_nrm = wheels[1] == "NRM"
+    if is_nrm and allow_nrm and wheels[0] in FILTERS:
+        found = wheels[0]
+    mask = "the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
+    problems = {
+        f"instrument is {instrument}; this pipeline measures NIRISS imaging": instrument != "NIRISS",
+        f"EXP_TYPE is {kind}; this pipeline measures {', '.join(EXP_TYPES)}; if a star was imaged through a filter, "
+        "set EXP_TYPE to NIS_IMAGE": kind not in EXP_TYPES,
+        "TARGTYPE is MOVING; a flux standard does not move": meta.target.type == "MOVING",
+        mask: is_nrm and found is None,
+        f"FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up (None: missing, or not a value that "
+        "JWST uses)": found is None,
+    }
+    for told, applies in problems.items():
+        if applies:
+            raise ExposureError(f"{name}: {told}")
     return found
 
 
@@ -183,21 +177,15 @@ def image_scale(name, meta):
     ExposureError
         If the unit is another, or PHOTMJSR is missing.
     """
-    unit = meta.bunit_data
-    photmjsr = meta.photometry.conversion_megajanskys
-    if photmjsr is not None and not (np.isfinite(photmjsr) and photmjsr > 0):
-        photmjsr = None
-    if unit in RATE_UNITS:
-        return 1.0, photmjsr
-    if unit in SB_UNITS:
-        if photmjsr is None:
-            raise ExposureError(
-                f"{name}: image in {unit} without a usable PHOTMJSR ({meta.photometry.conversion_megajanskys})"
-            )
-        return 1.0 / photmjsr, photmjsr
-    raise ExposureError(
-        f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
-    )
+    unit, said = meta.bunit_data, meta.photometry.conversion_megajanskys
+    photmjsr = said if said is not None and np.isfinite(said) and said > 0 else None
+    if unit in SB_UNITS and photmjsr is None:
+        raise ExposureError(f"{name}: image in {unit} without a usable PHOTMJSR ({said})")
+    if unit not in RATE_UNITS + SB_UNITS:
+        raise ExposureError(
+            f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
+        )
+    return 1.0 if unit in RATE_UNITS else 1.0 / photmjsr, photmjsr
 
 
 def is_flat_fielded(unit, state):

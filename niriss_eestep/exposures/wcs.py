@@ -285,17 +285,16 @@ def pixel_size(name, meta, to_sky, x, y, *, given=False):
 
 def _stated_ratio(name, stated):
     """Ratio of the pixels' sides that the keywords of a resampled image state, if they agree."""
-    values = [value for value in stated.values() if value and 0 < value < np.inf]
+    told, values = f"{name}: a resampled image without WCS", [v for v in stated.values() if v and 0 < v < np.inf]
     if not values:
         raise ExposureError(
-            f"{name}: a resampled image without WCS, PXSCLRT and PIXAR_SR: the size of its pixels is not known; give "
-            "it a WCS (CRPIX, CRVAL, CD), or PXSCLRT"
+            f"{told}, PXSCLRT and PIXAR_SR: the size of its pixels is not known; give it a WCS (CRPIX, CRVAL, CD), or "
+            "PXSCLRT"
         )
     if max(values) / min(values) > 1 + SCALE_TOLERANCE:
+        says = ", ".join(f"{key} {value:.4g} detector pixels" for key, value in stated.items() if value)
         raise ExposureError(
-            f"{name}: a resampled image without WCS, whose keywords disagree about the size of its pixels: "
-            + ", ".join(f"{key} {value:.4g} detector pixels" for key, value in stated.items() if value)
-            + "; correct the wrong one"
+            f"{told}, whose keywords disagree about the size of its pixels: {says}; correct the wrong one"
         )
     return values[0]
 
