@@ -11,8 +11,6 @@ from niriss_eestep.pipeline.base import FluxStep
 
 log = logging.getLogger(__name__)
 
-OF_THE_FILES = ("author", "pedigree", "useafter", "convention", "fill_missing", "sky_inner", "sky_outer")
-
 
 class CalibrateVisitsStep(FluxStep):
     """Combine stars, epochs and subarrays into calibration factors, and make `photom` and `apcorr` reference files."""
@@ -98,7 +96,7 @@ class CalibrateVisitsStep(FluxStep):
             log.info("%s", text)
         path = self.get_reference_file(first or {}, "psfee")
         psfee = observed_psfee(path, parameters["observed_ee"], parameters["join_radius"], self.output_dir)
-        made = reference_models(table[index], calibration, psfee, {name: parameters[name] for name in OF_THE_FILES})
+        made = reference_models(table[index], calibration, psfee, parameters)
         return [model for model in made if model is not None]
 
     def save_model(self, model, suffix=None, idx=None, output_file=None, force=False, **components):

@@ -193,18 +193,13 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
         raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")
     have: dict[str, Any] = {name: np.asarray(table[name])[index] for name in table.colnames}
     spectrum = np.maximum(have["spectrum_err"], 1e-4)
-    visits = Visits(
-        **{name: have[name].astype(str) for name in ("filter", "target", "subarray")},
-        mjd=have["mjd"],
-        value=np.log(have["ratio"]),
-        err=have["own"],
-        spectrum=spectrum,
-        common=np.minimum(np.nan_to_num(have.get("spectrum_err_common", 0 * spectrum)), spectrum),
-        kind=have.get("star_type", np.full(index.size, "star")).astype(str),
-        covariates={name: have[name] for name in COVARIATES if name in have and np.isfinite(have[name]).all()},
-        wavelength=_wavelengths(set(have["filter"])),
-        aperture=_aperture(have) if "err_aperture" in have else None,
-    )
+    common = np.minimum(np.nan_to_num(have.get("spectrum_err_common", 0 * spectrum)), spectrum)
+    given = {name: have[name].astype(str) for name in ("filter", "target", "subarray")}
+    given |= {"mjd": have["mjd"], "value": np.log(have["ratio"]), "err": have["own"]}
+    given |= {"spectrum": spectrum, "common": common, "wavelength": _wavelengths(set(have["filter"]))}
+    given["kind"] = have.get("star_type", np.full(index.size, "star")).astype(str)
+    given["covariates"] = {name: have[name] for name in COVARIATES if name in have and np.isfinite(have[name]).all()}
+    visits = Visits(**given, aperture=_aperture(have) if "err_aperture" in have else None)
     return visits, index, reason
 
 
