@@ -22,6 +22,8 @@ from niriss_eestep.measure.star_model import Star, excess_light
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
 _ASYMMETRY_EFFECT, _ASYMMETRY_SIGMA = 0.003, 5.0
+#: sectors of the annulus, an even number
+_SECTORS = 8
 #: a shape of the sky that noise makes less often than this is told, where it is worth more than the aperture's error:
 #: with 1/f noise of 5 of 16 e- one exposure of 24 showed one worth half of it
 _SKY_CHANCE = 1e-4
@@ -300,14 +302,7 @@ def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) ->
 
 
 def sector_asymmetry(
-    image: Array,
-    variance: Array,
-    use: Mask,
-    x: float,
-    y: float,
-    noise: PixelCorrelation | None = None,
-    *,
-    n_sectors: int = 8,
+    image: Array, variance: Array, use: Mask, x: float, y: float, noise: PixelCorrelation | None = None
 ) -> tuple[float, float]:
     """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
 
@@ -320,8 +315,6 @@ def sector_asymmetry(
         The star [pix].
     noise : PixelCorrelation, optional
         What the pixels' noise has in common, which 1/f noise makes much of in a sector.
-    n_sectors : int
-        Even number of sectors.
 
     Returns
     -------
@@ -332,11 +325,11 @@ def sector_asymmetry(
     """
     jj, ii = np.nonzero(use)
     angle = np.arctan2(jj - y, ii - x)
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * n_sectors).astype(int) % n_sectors
-    count = np.bincount(sector, minlength=n_sectors)
-    mean = np.bincount(sector, image[jj, ii], n_sectors) / np.maximum(count, 1)
-    var = np.bincount(sector, variance[jj, ii], n_sectors) / np.maximum(count, 1) ** 2
-    half = n_sectors // 2
+    sector = np.floor((angle + np.pi) / (2 * np.pi) * _SECTORS).astype(int) % _SECTORS
+    count = np.bincount(sector, minlength=_SECTORS)
+    mean = np.bincount(sector, image[jj, ii], _SECTORS) / np.maximum(count, 1)
+    var = np.bincount(sector, variance[jj, ii], _SECTORS) / np.maximum(count, 1) ** 2
+    half = _SECTORS // 2
     both = (count[:half] > 0) & (count[half:] > 0)
     difference = np.where(both, np.abs(mean[:half] - mean[half:]), 0.0)
     worst = int(np.argmax(difference))
