@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photutils.geometry import circular_overlap_grid
+from astropy.nddata import block_reduce
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
+from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.position import centre_of_mass
 from niriss_eestep.psf.diffraction import RADII
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
@@ -238,32 +239,18 @@ def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Arra
     row, column = np.unravel_index(int(np.argmax(image)), image.shape)
     # as for an exposure: the centre of mass in 7 x 7 pixels
     x, y, *_ = centre_of_mass(image, np.zeros_like(image), float(column), float(row), box=7.0 * oversample)
-    pixels = _box_sums(image, oversample)
     reach = min(x, y, image.shape[1] - 1 - x, image.shape[0] - 1 - y) / oversample - 0.5
     if radius.size and radius.max() > reach:
         raise ParameterError(
             f"a radius of {radius.max():g} pix does not fit on the image, which reaches {reach:.1f} pix from the star"
         )
     light = np.zeros(radius.size)
-    for i in range(oversample):
-        for j in range(oversample):
-            phase = pixels[i::oversample, j::oversample]
-            ny, nx = phase.shape
-            # edges of the first detector pixel, from the star
-            left, bottom = (j - 0.5 - x) / oversample, (i - 0.5 - y) / oversample
-            for k, r in enumerate(radius):
-                if r > 0:
-                    overlap = circular_overlap_grid(left, left + nx, bottom, bottom + ny, nx, ny, r, 1, 1)
-                    light[k] += np.vdot(overlap, phase)
+    for j, i in np.ndindex(oversample, oversample):
+        phase = block_reduce(image[j:, i:], oversample)
+        at_x, at_y = (x - i + 0.5) / oversample - 0.5, (y - j + 0.5) / oversample - 0.5
+        for k in range(radius.size):  # one after the other: the weights of all may be large
+            light[k] += np.sum(aperture_weights(phase.shape, at_x, at_y, radius[k : k + 1]) * phase)
     return light / oversample**2
-
-
-def _box_sums(image: Array, size: int) -> Array:
-    """Sums of ``size`` x ``size`` neighbours; element (i, j) begins at sub-pixel (i, j)."""
-    total = np.zeros((image.shape[0] + 1, image.shape[1] + 1))
-    total[1:, 1:] = image.cumsum(axis=0).cumsum(axis=1)
-    rows = total[size:] - total[:-size]
-    return rows[:, size:] - rows[:, :-size]
 
 
 def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
