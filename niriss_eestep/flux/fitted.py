@@ -220,16 +220,12 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     -------
     list of TotalRate
         By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
-        which judges the spread over radii with what is not known of the PSF. The total before the fit, with a warning,
-        where its errors are no larger.
+        which judges the spread over radii with what is not known of the PSF. The total before the fit where
+        its errors are no larger.
     """
     fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (before, combined, fitted, arguments) in enumerate(groups):
-        coefficients, held = fit.coefficients[i], fitted | before.used
-        arrays, warnings = {"psf_modes": coefficients, "aperture_modes": fit.aperture_modes[i]}, fit.warnings
-        for name, residuals in (("psf_residual_prior", fit.before[i]), ("psf_residual", fit.after[i])):
-            arrays[name] = np.full(len(held), np.nan)
-            arrays[name][held] = residuals
+        coefficients, held, warnings = fit.coefficients[i], fitted | before.used, fit.warnings
         total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
         own, inside = fit.weights[i][i] / total.ee_effective[held], np.ix_(held, held)
         formal = formal_errors([None if part is None else part[inside] for part in combined.parts()[:3]], own)
@@ -239,12 +235,14 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
         if not fitted[before.used].all():  # chi-squared does not judge the others
             errors["err_radii"] = max(total.err_radii, errors["err_radii"])
         if np.linalg.norm(list(errors.values())) < np.linalg.norm([getattr(before, name) for name in errors]):
-            errors |= formal
-            total = replace(total, **errors)
-        else:
-            total, arrays = before, arrays | before.arrays
-            warnings += ("the fitted PSF is no better than the reference's, which was taken",) * bool(warnings)
-        results.append(replace(total, arrays=arrays, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), warnings=warnings))
+            arrays = {"psf_modes": coefficients, "aperture_modes": fit.aperture_modes[i]}
+            for name, residuals in (("psf_residual_prior", fit.before[i]), ("psf_residual", fit.after[i])):
+                arrays[name] = np.full(len(held), np.nan)
+                arrays[name][held] = residuals
+            before = replace(total, arrays=arrays, **errors | formal)
+        elif warnings:
+            warnings += ("the fitted PSF is no better than the reference's, which was taken",)
+        results.append(replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), warnings=warnings))
     return results
 
 
