@@ -124,12 +124,7 @@ class ExpectedRate:
 
 
 def expected_rate(
-    spectrum: StandardSpectrum,
-    wavelength: ArrayLike,
-    pce: ArrayLike,
-    *,
-    collecting_area: float = COLLECTING_AREA,
-    name: str = "the band",
+    spectrum: StandardSpectrum, wavelength: ArrayLike, pce: ArrayLike, *, name: str = "the band"
 ) -> ExpectedRate:
     """Return the electron rate and the flux density of a star in a band.
 
@@ -140,8 +135,6 @@ def expected_rate(
         Wavelengths of the throughput, increasing [micron].
     pce : array_like, shape (m,)
         Photon-to-electron conversion efficiency, telescope to detector; zero outside ``wavelength``.
-    collecting_area : float, optional
-        [cm2].
     name : str, optional
         What error messages call the band.
 
@@ -153,11 +146,9 @@ def expected_rate(
     ------
     ReferenceDataError
         Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
-    ParameterError
-        Where the collecting area is not positive.
     """
     wave, response = _checked_band(wavelength, pce, name)
-    unit_rate = electron_rate_of_unit_fnu(wavelength, pce, collecting_area=collecting_area)
+    unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
     seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
     if not seen.all() and seen.sum() > 1:
         parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
@@ -176,8 +167,8 @@ def expected_rate(
         raise ReferenceDataError(
             f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
         )
-    rate = _count_rate(grid, flux, wave, response, collecting_area)
-    weight, pivot = _rate_weights(grid, wave, response, collecting_area), pivot_wavelength(wavelength, pce)
+    rate = _count_rate(grid, flux, wave, response)
+    weight, pivot = _rate_weights(grid, wave, response), pivot_wavelength(wavelength, pce)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
     return ExpectedRate(
         electron_rate=rate,
@@ -213,17 +204,13 @@ def pivot_wavelength(wavelength: ArrayLike, pce: ArrayLike) -> float:
     return float(np.sqrt(ratio)) / MICRON
 
 
-def electron_rate_of_unit_fnu(
-    wavelength: ArrayLike, pce: ArrayLike, *, collecting_area: float = COLLECTING_AREA
-) -> float:
+def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:
     """Return the electron rate of a source with F_nu = 1 Jy at all wavelengths.
 
     Parameters
     ----------
     wavelength, pce : array_like, shape (m,)
         Wavelengths [micron] and photon-to-electron conversion efficiency.
-    collecting_area : float, optional
-        [cm2].
 
     Returns
     -------
@@ -234,14 +221,10 @@ def electron_rate_of_unit_fnu(
     ------
     ReferenceDataError
         Where the throughput is no throughput.
-    ParameterError
-        Where the collecting area is not positive.
     """
     wave, response = _checked_band(wavelength, pce)
-    if not collecting_area > 0:
-        raise ParameterError(f"collecting area must be positive, not {collecting_area} cm2")
     # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
-    return float(collecting_area * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
+    return float(COLLECTING_AREA * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
 
 
 def zeropoint_vega(
@@ -418,7 +401,7 @@ def _gaps(wavelength: Array) -> list[tuple[float, float]]:
     return found
 
 
-def _count_rate(spectrum_wave: Array, flux: Array, wave: Array, response: Array, collecting_area: float) -> float:
+def _count_rate(spectrum_wave: Array, flux: Array, wave: Array, response: Array) -> float:
     """Return synphot's count rate [e-/s] of a spectrum [FLAM] in a band, both on wavelengths [Angstrom]."""
     from astropy import units as u
     from synphot import Empirical1D, Observation, SourceSpectrum, SpectralElement
@@ -430,17 +413,17 @@ def _count_rate(spectrum_wave: Array, flux: Array, wave: Array, response: Array,
     values = np.concatenate([[0.0], response, [0.0]])
     band = SpectralElement(Empirical1D, points=points * u.AA, lookup_table=values)
     observation = Observation(star, band, binset=points)
-    return float(observation.countrate(area=collecting_area, binned=False).value)
+    return float(observation.countrate(area=COLLECTING_AREA, binned=False).value)
 
 
-def _rate_weights(spectrum_wave: Array, wave: Array, response: Array, collecting_area: float) -> Array:
+def _rate_weights(spectrum_wave: Array, wave: Array, response: Array) -> Array:
     """Return d(rate)/d(flux) at each wavelength of a spectrum that is interpolated linearly in photons."""
     low, high = max(wave[0], spectrum_wave[0]), min(wave[-1], spectrum_wave[-1])
     grid = np.union1d(wave, spectrum_wave)
     grid = grid[(grid >= low) & (grid <= high)]
     steps = np.diff(grid)
     width = 0.5 * (np.pad(steps, (1, 0)) + np.pad(steps, (0, 1)))
-    photons = width * np.interp(grid, wave, response) * collecting_area / (PLANCK * LIGHT_SPEED_ANGSTROM)
+    photons = width * np.interp(grid, wave, response) * COLLECTING_AREA / (PLANCK * LIGHT_SPEED_ANGSTROM)
     after = np.clip(np.searchsorted(spectrum_wave, grid, side="right"), 1, spectrum_wave.size - 1)
     share = (grid - spectrum_wave[after - 1]) / (spectrum_wave[after] - spectrum_wave[after - 1])
     weight = np.zeros(spectrum_wave.size)
