@@ -72,6 +72,11 @@ def find_exposures(directory, suffix=None):
         The directory does not exist or holds no exposure that can be measured.
     ParameterError
         Another suffix.
+
+    Examples
+    --------
+    >>> exposures, left_out = find_exposures("visit1")
+    >>> write_associations(exposures, "visit1")  # one for each program and target
     """
     directory = Path(directory)
     if not directory.is_dir():

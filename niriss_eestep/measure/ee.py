@@ -57,6 +57,18 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     ParameterError
         If an option needs what is not given.
 
+    Examples
+    --------
+    >>> from niriss_eestep.measure.stamp import Stamp
+    >>> from niriss_eestep.reference import load_psf_images
+    >>> light = 5000 * load_psf_images()["F444W"].render(35.2, 34.9, (71, 71)) + 0.5  # a star and its sky [DN/s]
+    >>> noise = np.sqrt(light) / 10
+    >>> data = light + noise * np.random.default_rng(1).standard_normal(light.shape)
+    >>> bad = np.zeros(light.shape, dtype=bool)
+    >>> stamp = Stamp("star", data, noise**2, bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61, photmjsr=None)
+    >>> measure_ee(stamp).count_rate[[4, 9]].round()  # within 5 and 10 pix
+    array([3791., 4102.])
+
     Notes
     -----
     The method is that of CAP-020 (2021) with the errors propagated pixel by pixel: an aperture's variance is the sum

@@ -181,6 +181,11 @@ def load_psf_images(path: Path) -> Mapping[str, PSFImage]:
     ------
     ReferenceDataError
         Where the file is missing or holds no PSF images.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_psf_images
+    >>> star = load_psf_images()["F444W"].render(20.3, 19.8, (41, 41))  # of count rate 1, at x = 20.3, y = 19.8
     """
     tree = read_asdf(path, "file of PSF images")
     if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:

@@ -303,6 +303,12 @@ def load_psfee(path: Path) -> PSFEE:
     ------
     ReferenceDataError
         Where the file or directory is missing or is no psfee reference.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_psfee
+    >>> load_psfee().ee("F200W", np.array([2.0, 5.0, 10.0])).round(4)
+    array([0.7489, 0.8723, 0.9291])
     """
     import asdf
 

@@ -43,6 +43,11 @@ def write_report(path, output_dir=None):
     ------
     ProductError
         If the product cannot be read, or the page not be written.
+
+    Examples
+    --------
+    >>> write_report("products/jw01094-o001_t001_niriss_absflux.asdf")
+    PosixPath('products/jw01094-o001_t001_niriss_report.html')
     """
     return _write(read_bundle(path), output_dir or Path(path).parent)
 

@@ -90,6 +90,12 @@ def plot_stamps(models, images=None):
         In each row: the stamp with apertures (blue) and sky annulus (green, dashed); the pixels within the largest
         aperture before and after the repair; the model PSF fitted to them, and what it leaves. One panel of axes holds
         all the images, since axes take most of the time of drawing.
+
+    Examples
+    --------
+    >>> from niriss_eestep import products
+    >>> dithers = [products.open(path) for path in sorted(Path("products").glob("*_02101_*_eeprofile.asdf"))]
+    >>> plot_stamps(dithers).savefig("stamps.png")
     """
     from niriss_eestep.reference import load_psf_images
 
