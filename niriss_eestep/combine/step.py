@@ -63,10 +63,8 @@ class CombineProfilesStep(FluxStep):
                     )
                 first, key = first or model, (type(model).__name__, *group_of(model).values())
                 # a product may have a suffix of the user's: then the exposure is what it was made of
-                name, made_of = (
-                    model.meta.filename or member.name,
-                    model._instance["meta"].get("eestep", {}).get("input"),
-                )
+                name = model.meta.filename or member.name
+                made_of = model._instance["meta"].get("eestep", {}).get("input")
                 if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
                     name = made_of[0]["filename"]
                 groups.setdefault(key, []).append((exposure_root(name), member, model.completed()))
