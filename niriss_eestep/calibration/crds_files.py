@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units
@@ -385,9 +385,7 @@ def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.nda
     return np.array(rows, dtype)
 
 
-def _describe(
-    model: NisImgPhotomModel | NisImgApcorrModel, reftype: str, provenance: Provenance, notes: Sequence[str]
-) -> None:
+def _describe(model: Any, reftype: str, provenance: Provenance, notes: Sequence[str]) -> None:
     """Fill in CRDS's metadata."""
     from niriss_eestep import __version__
 

@@ -31,6 +31,8 @@ EPOCHS_OF_FORMS = 6
 EVIDENCE = 10.0
 #: probability of a scatter by filter, were there none, below which it is in the model
 ASKED_FOR = 0.05
+#: why an effect, at a level, is not constrained; empty where it is
+Reasons = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +326,7 @@ def _chance(dof: float) -> float:
     return float(np.clip(FALSE_ALARM_OF_FEW * (2.0 / max(dof, 1.0)) ** 2, FALSE_ALARM, FALSE_ALARM_OF_FEW))
 
 
-def _effects(
-    visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Mapping[tuple[str, str], str], shape: TimeShape
-) -> tuple[Effect, ...]:
+def _effects(visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Reasons, shape: TimeShape) -> tuple[Effect, ...]:
     """Return every effect with value, error and significance."""
     problem = raw.problem
     now = fit.solve(problem, wide, model.MEASURED)
@@ -376,7 +376,7 @@ def _threshold(now: fit.Solution, raw: fit.Scales, contrast: Array, n_tests: int
     return float(np.sqrt(sum(t.isf(_chance(dof) / n_tests / 2, max(dof, 1.0)) ** 2 * part for part, dof in parts)))
 
 
-def _of_stars(visits: Visits, now: fit.Solution, why: Mapping[tuple[str, str], str]) -> list[Effect]:
+def _of_stars(visits: Visits, now: fit.Solution, why: Reasons) -> list[Effect]:
     """Return the stars' offsets; claimed are those beyond what the spectra's errors explain."""
     p, stated = now.problem, now.scales.block.copy()
     stated[p.stars] /= max(float(np.sum(stated[p.stars])), 1e-9)
@@ -442,7 +442,7 @@ def _moved(best: fit.Solution, visits: Visits, known: Sequence[str]) -> dict[tup
     return moved
 
 
-def _messages(visits: Visits, why: Mapping[tuple[str, str], str], effects: Sequence[Effect]) -> tuple[str, ...]:
+def _messages(visits: Visits, why: Reasons, effects: Sequence[Effect]) -> tuple[str, ...]:
     """Return what a user should know before the factors are used."""
     stars, n_epochs = sorted(set(map(str, visits.target))), len(set(model.epochs_of(visits.mjd)))
     few = {

@@ -143,9 +143,8 @@ def _numbers(axis, at, log):
         room = min(room, 0.05) if 1900 < low < 2200 and high == low else room
         axis.set_xlim(low - room, high + room)
         ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low - room <= tick <= high + room]
-    digits = 0 if log or not len(ticks) > 1 else max(0, int(np.ceil(-np.log10(np.min(np.diff(ticks))) - 1e-6)))
     axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.{digits}f}")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.10g}")
     axis.xaxis.set_minor_locator(NullLocator())
 
 

@@ -203,3 +203,17 @@ def test_a_loss_as_of_miri():
         assert found.significant
         assert found.value == pytest.approx(SUBARRAYS[name], abs=4 * found.err)
     assert np.log(result.factor) == pytest.approx(truth, abs=4 * np.max(result.factor_err))
+
+
+def test_marks_of_the_figures_are_where_their_labels_say():
+    from matplotlib.figure import Figure
+
+    from niriss_eestep.report.calibration import _numbers
+
+    # steps of 1.5 and of 0.015, which are neither whole nor of two digits
+    for at in ([0.7, 5.6], [0.212, 0.268], [59800.0, 61000.0]):
+        axis = Figure().add_subplot()
+        _numbers(axis, np.array(at), log=False)
+        places, labels = axis.get_xticks(), axis.xaxis.get_major_formatter().format_ticks(axis.get_xticks())
+        assert len(places) >= 3
+        assert [float(label) for label in labels] == pytest.approx(list(places), rel=1e-9)
