@@ -143,9 +143,9 @@ _MIRROR_FACTOR = 2.0
 #: ... and of the brightest of its eight neighbours
 _BESIDE_FACTOR = 3.0
 _BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
-#: a value this much nearer to the sky's level than its stated error, where the sky's scatter is as small, is not by
-#: chance: 0.8 % of such values. Two groups left of a ramp of 32 have 74 times the read noise of all
-_ABSURD = 0.01
+#: noise below this part of the stated error: two groups left of a ramp of 32 have 74 times the read noise of all;
+#: pixels that stand out by so many times the sky's scatter say what an electron's variance is
+_ABSURD, _BRIGHT = 0.01, 10.0
 #: standard deviation of a normal distribution over its median absolute deviation, 1 / Phi^-1(3/4)
 MAD_TO_STD = 1.482602218505602
 #: the annulus's scatter is that of the pixels within so many standard deviations
@@ -363,7 +363,7 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
 
 
 def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
-    """Give a flat field without known error one, and pixels whose variance no noise explains the sky's own.
+    """Give a flat field without known error one, and pixels of implausible variance that of their light and the sky.
 
     Parameters
     ----------
@@ -390,11 +390,16 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
         return exposure
     from_level = np.abs(exposure.image - np.median(exposure.image[annulus]))
     scatter = MAD_TO_STD * float(np.median(from_level[annulus]))
+    # a pixel has the sky's noise and that of its light, by what most bright ones have
+    own = np.abs(exposure.variance) - (0.0 if exposure.flat_variance is None else exposure.flat_variance)
+    bright = ~exposure.bad & (from_level > _BRIGHT * scatter)
+    per_electron = np.append(0.0, (own[bright] - scatter**2) / from_level[bright] if scatter > 0 else [])
+    expected = scatter**2 + max(0.0, float(np.median(per_electron))) * from_level
     # what is bad has a variance of any kind
-    absurd = ~exposure.bad & (np.maximum(from_level, scatter) < _ABSURD * np.sqrt(np.abs(exposure.variance)))
+    absurd = ~exposure.bad & (expected < _ABSURD**2 * own)
     if scatter == 0 or not absurd.any() or absurd[annulus].mean() > 0.5:
         return exposure
-    told = f"{absurd.sum()} pixels have implausible variances; the sky's scatter was used instead"
-    variance, photons = np.where(absurd, scatter**2, exposure.variance), exposure.photon_variance
+    told = f"{absurd.sum()} pixels have implausible variances; the noise of the sky and their light was used instead"
+    variance, photons = np.where(absurd, expected, exposure.variance), exposure.photon_variance
     photons = None if photons is None else np.where(absurd, 0.0, photons)
     return replace(exposure, variance=variance, photon_variance=photons, warnings=(*exposure.warnings, told))
