@@ -12,6 +12,7 @@ from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, P
 from niriss_eestep.exposures import cut as stamps
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
+from niriss_eestep.measure.background import with_sound_errors
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.resampled import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
@@ -127,7 +128,8 @@ class ExposureStep(FluxStep):
             given = getattr(self.parent, "abs_flux", self)
             spectrum, throughput = (given.get_ref_override(kind) for kind in ("stdspec", "throughput"))
             known = stamps.known_star(model, gain, references.get("psfee"), spectrum, throughput)
-            found = stamps.second_look(exposures, profile.centroid, field, known, cut, is_given=position is not None)
+            sound = [with_sound_errors(exposure, getattr(in_image, "shared", in_image)) for exposure in exposures]
+            found = stamps.second_look(sound, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
