@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from scipy.stats import f as f_distribution
 from scipy.stats import norm, t
 
 from niriss_eestep.arrays import Array, Mask
@@ -161,9 +159,7 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     if not visits.value.size:
         raise ParameterError("no visit can be used")
     visits = replace(visits, reference=_reference(visits, reference))
-    dated = np.isfinite(visits.mjd).all()
-    first, date = (float(visits.mjd.min()), float(visits.mjd.mean())) if dated else (np.nan, np.nan)
-    linear = TimeShape("linear", first, date)
+    linear = TimeShape("linear", float(visits.mjd.min()), float(visits.mjd.mean()))  # NaN where a date is missing
     kept, reason, screened = _without_outliers(visits, linear, outlier)
     used = visits.take(kept)
     shape = _time_shape(used, linear, screened)
@@ -309,16 +305,9 @@ def _without_small(now: fit.Solution) -> fit.Scales:
     for i, each in enumerate(p.blocks):
         if each.name in ("subarray by filter", "time by filter", "time slope"):
             without = replace(s, block=np.where(np.arange(len(p.blocks)) == i, 0.0, s.block))
-            s = s if _likely(fit.solve(p, without, model.SCREENED), each.design)[0] < ASKED_FOR else without
+            s = s if fit.excess(fit.solve(p, without, model.SCREENED), each.design)[0] < ASKED_FOR else without
     without = replace(s, cell=0.0)
-    return s if _likely(fit.solve(p, without, model.SCREENED), p.cells)[0] < ASKED_FOR else without
-
-
-def _likely(without: fit.Solution, groups: Any) -> tuple[float, float, float]:
-    """Return the chance of the scatter of groups that a solution leaves without its variance; its ratio and dof."""
-    ratio, dof = fit.excess(without, groups)
-    known = max(float(np.sum(without.scales.visit_dof)), 1.0)
-    return float(f_distribution.sf(ratio, dof, known)), ratio, dof
+    return s if fit.excess(fit.solve(p, without, model.SCREENED), p.cells)[0] < ASKED_FOR else without
 
 
 def _chance(dof: float) -> float:
@@ -401,7 +390,7 @@ def _of_epochs(raw: fit.Solution) -> Effect:
         note = f"{p.epochs.shape[1]} epochs are too few to tell their scatter"
         return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
     now = fit.solve(p, replace(raw.scales, epoch=0.0), model.MEASURED)
-    chance, ratio, dof = _likely(now, p.cells @ p.epochs)
+    chance, ratio, dof = fit.excess(now, p.cells @ p.epochs)
     of_visits = float(np.mean(1.0 / (p.epochs.T @ (p.cells.T @ now.weight))))
     err = ratio * of_visits * np.sqrt(2 / dof) / (2 * max(value, np.sqrt(of_visits)))
     return Effect("epoch", "all", "scatter", value, float(err), chance < FALSE_ALARM, True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, solve_triangular
+from scipy.stats import f
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.calibration.model import FREE, SCREENED, Problem
@@ -201,7 +202,7 @@ def _scored(variance: Array, group: NDArray[np.int64], level: Level, least: floa
     return np.where((variance > 0) & (dof > LEAST_DOF), np.maximum(stepped, least), variance), np.asarray(dof, float)
 
 
-def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:
+def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float, float]:
     """Compare the scatter of groups with what the model gives.
 
     Parameters
@@ -212,9 +213,9 @@ def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:
 
     Returns
     -------
-    ratio, dof : float
-        Sum of squares over its mean, and the degrees of freedom of a chi-squared of this mean and variance
-        (Satterthwaite 1946, Biometrics Bull. 2, 110).
+    chance, ratio, dof : float
+        Probability of a scatter as large by chance; sum of squares over its mean, and the degrees of freedom of a
+        chi-squared of this mean and variance (Satterthwaite 1946, Biometrics Bull. 2, 110).
     """
     seen = float(np.sum((groups.T @ now.apply(now.residual)) ** 2))
     if groups.shape[1] <= MOST_GROUPS:
@@ -224,7 +225,8 @@ def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float]:
     else:  # too many to write out: as if they were independent
         information = groups.T.multiply(groups.T) @ levels(now)[0][1]
         trace = float(np.sum(information))
-    return seen / max(trace, 1e-300), trace**2 / max(float(np.sum(information**2)), 1e-300)
+    ratio, dof = seen / max(trace, 1e-300), trace**2 / max(float(np.sum(information**2)), 1e-300)
+    return float(f.sf(ratio, dof, max(float(np.sum(now.scales.visit_dof)), 1.0))), ratio, dof
 
 
 def levels(now: Solution) -> tuple[Level, Level, Level]:
