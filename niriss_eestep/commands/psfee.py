@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from niriss_eestep import products
@@ -30,6 +27,7 @@ from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_ps
 from niriss_eestep.reference.psf_images import PSFImage, reshaped
 from niriss_eestep.reference.region import read_opd
 from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
+from niriss_eestep.report.style import new_figure, series_style, styled
 
 
 def run(args: Namespace) -> None:
@@ -142,7 +140,7 @@ def _fit(args: Namespace) -> None:
             title: {name: (c.radius, 100 * v) for (name, c), v in zip(curves.items(), part, strict=True)}
             for title, part in ((psfee.name, fit.before), ("fitted to the star", fit.after))
         }
-        _plot(args.plot, "residual of the curve of growth [%]", panels)
+        _plot(args.plot, "Residual of the curve of growth [%]", panels)
     _write(fitted, args.output)
 
 
@@ -176,26 +174,25 @@ def _compare(args: Namespace) -> None:
         lines[name] = radii, 100 * (light / b.ee(name, radii) - 1)
         print(f"{name:8}" + "".join(f"{d:8.2f}" for d in lines[name][1]))
     if args.plot:
-        _plot(args.plot, "difference of EE [%]", {f"{a.name} against {b.name}": lines})
+        _plot(args.plot, "Difference of EE [%]", {f"{a.name} against {b.name}": lines})
 
 
 def _plot(path: str, label: str, panels: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> None:
     """Plot values by radius, a line per name, in panels side by side: title -> name -> (radii, values)."""
-    figure: Any = Figure(figsize=(1.6 + 4.8 * len(panels), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    colours = dict(zip(FILTERS, colormaps["turbo"]([0.05 + 0.9 * i / 11 for i in range(len(FILTERS))]), strict=True))
-    all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
-        for name, (radii, values) in lines.items():
-            one = name.split()[0]
-            axes.plot(radii, values, marker="o", markersize=3, linewidth=1.2, color=colours[one], label=one)
-        axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.set(xlabel="aperture radius [pix]", title=title)
-    all_axes[0].set_ylabel(label)
-    handles, labels = all_axes[-1].get_legend_handles_labels()
-    by_name = dict(zip(labels, handles, strict=True))  # a filter stands once, whatever its subarrays
-    figure.legend(list(by_name.values()), list(by_name), loc="outside right", fontsize="small")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"--plot {path}: cannot be written ({error})") from error
+    names, grid = list(FILTERS), {"ncols": len(panels), "sharex": True, "sharey": True, "squeeze": False}
+    with styled():
+        figure, axes = new_figure(1.8 + 4.0 * len(panels), 3.6, left=0.7, right=1.0, **grid)
+        for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+            for name, (radii, values) in lines.items():
+                one = name.split()[0]
+                axis.plot(radii, values, label=one, **series_style(names.index(one)))
+            axis.axhline(0, color="0.5", lw=0.8)
+            axis.set(xlabel="Aperture radius [pix]", title=title)
+        axes[0, 0].set_ylabel(label)
+        # a filter stands once, whatever its subarrays
+        by_name = {line.get_label(): line for line in axes[0, -1].lines if line.get_label() in names}
+        figure.legend(by_name.values(), by_name, loc="center right")
+        try:
+            figure.savefig(path, dpi=120)
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"--plot {path}: cannot be written ({error})") from error
