@@ -13,7 +13,7 @@ from scipy.special import j1
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import IPC_KERNEL, PIXEL_SCALE
-from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, PupilPlane
+from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, pixel_centres
 
 #: radii of the tables [pix]: dense where the EE bends, so that PCHIP interpolation holds to 1e-4
 RADII = np.concatenate([np.arange(0, 100) / 10, np.arange(40, 120) / 4, np.arange(60, 121) / 2])
@@ -109,13 +109,13 @@ def wavelength_nodes(wavelength: Array, weight: Array, n_nodes: int) -> tuple[Ar
 
 
 def monochromatic_intensity(
-    pupil: PupilPlane, opd: NDArray[np.float32], wavelength: float, grid: ImageGrid
+    pupil: Array, opd: NDArray[np.float32], wavelength: float, grid: ImageGrid
 ) -> NDArray[np.float32]:
     """Fraunhofer diffraction by a matrix Fourier transform (Soummer et al. 2007, Opt. Express 15, 15935).
 
     Parameters
     ----------
-    pupil : PupilPlane
+    pupil : ndarray, shape (n, n)
         Clear fraction of each pupil pixel.
     opd : ndarray, shape (n, n)
         Optical path difference on the same pixels [m].
@@ -129,14 +129,15 @@ def monochromatic_intensity(
     ndarray, shape (grid.size, grid.size)
         Fraction of the light that passes the pupil, per square pixel: 1 over the infinite plane.
     """
-    field = pupil.amplitude.astype(np.complex64)
+    field = pupil.astype(np.complex64)
     field *= np.exp(np.complex64(2j * np.pi / wavelength) * opd)
     frequency = PIXEL_SCALE * _RADIAN * grid.coordinates / wavelength  # [cycles/m] on the primary
-    kernel = np.exp(-2j * np.pi * np.outer(frequency, pupil.coordinates)).astype(np.complex64)
+    kernel = np.exp(-2j * np.pi * np.outer(frequency, pixel_centres(len(pupil)))).astype(np.complex64)
     image = kernel @ field @ kernel.T
     # [m2] of field sums to [1/pix2] of intensity; Parseval gives the clear area
-    scale = pupil.pixel_size**2 * PIXEL_SCALE * _RADIAN / wavelength
-    return (image.real**2 + image.imag**2) * np.float32(scale**2 / pupil.clear_area)
+    pixel_area = (CIRCUMSCRIBED_DIAMETER / len(pupil)) ** 2
+    scale = pixel_area * PIXEL_SCALE * _RADIAN / wavelength
+    return (image.real**2 + image.imag**2) * np.float32(scale**2 / (float(pupil.sum()) * pixel_area))
 
 
 def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: float = 7.0) -> tuple[float, float]:

@@ -94,8 +94,8 @@ class PupilGeometry:
     clearp_outer_diameter: float = 1.04 * CIRCUMSCRIBED_DIAMETER_NIRISS
     clearp_shift: tuple[float, float] = (0.0243, 0.0141)
 
-    def sample(self, n_pixels: int, *, clearp: bool = False) -> PupilPlane:
-        """Sample the pupil; pixels that an edge crosses hold the clear part of their area.
+    def sample(self, n_pixels: int, *, clearp: bool = False) -> Array:
+        """Sample the pupil: the clear part of each pixel's area.
 
         Parameters
         ----------
@@ -106,7 +106,8 @@ class PupilGeometry:
 
         Returns
         -------
-        PupilPlane
+        ndarray, shape (n_pixels, n_pixels)
+            0 to 1; pixels are centred as `pixel_centres` says.
         """
         if n_pixels < 64 or _FINE_PIXELS % n_pixels:
             raise ParameterError(
@@ -116,44 +117,11 @@ class PupilGeometry:
         telescope, element = (
             optic.reshape(n_pixels, fine, n_pixels, fine).mean(axis=(1, 3), dtype=float) for optic in _sampled(self)
         )
-        return PupilPlane(telescope * element if clearp else telescope)
+        return telescope * element if clearp else telescope
 
     def clearp_transmission(self, n_pixels: int = 1024) -> float:
         """Fraction of the telescope's clear area that the CLEARP element leaves clear."""
-        return self.sample(n_pixels, clearp=True).clear_area / self.sample(n_pixels).clear_area
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PupilPlane:
-    """A sampled pupil.
-
-    Parameters
-    ----------
-    amplitude : ndarray, shape (n, n)
-        Clear fraction of each pixel, 0 to 1.
-    """
-
-    amplitude: Array
-
-    @property
-    def n_pixels(self) -> int:
-        """Pixels across."""
-        return self.amplitude.shape[0]
-
-    @property
-    def pixel_size(self) -> float:
-        """Size of a pixel on the primary [m]."""
-        return CIRCUMSCRIBED_DIAMETER / self.n_pixels
-
-    @property
-    def clear_area(self) -> float:
-        """Clear area [m2]."""
-        return float(self.amplitude.sum()) * self.pixel_size**2
-
-    @property
-    def coordinates(self) -> Array:
-        """Centres of the pixels along either axis [m]."""
-        return pixel_centres(self.n_pixels)
+        return float(self.sample(n_pixels, clearp=True).sum() / self.sample(n_pixels).sum())
 
 
 def pixel_centres(n_pixels: int) -> Array:

@@ -221,7 +221,7 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     x = pixel_centres(n_pixels)
     distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in SEGMENT_CENTRES]
     labels = np.argmin(distance2, axis=0).astype(np.int8)
-    weight = geometry.sample(n_pixels).amplitude
+    weight = geometry.sample(n_pixels)
     weight = weight / weight.sum()
     local_x = (x[None, :] - SEGMENT_CENTRES[labels, 0]) / SEGMENT_CIRCUMRADIUS
     local_y = (x[:, None] - SEGMENT_CENTRES[labels, 1]) / SEGMENT_CIRCUMRADIUS

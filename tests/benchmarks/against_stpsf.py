@@ -18,7 +18,7 @@ from astropy.table import Table
 from niriss_eestep.instrument import CLEARP_FILTERS
 from niriss_eestep.psf import diffraction
 from niriss_eestep.psf.diffraction import detected_spectrum
-from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, SEGMENT_CENTRES, WEBBPSF_PUPIL, PupilPlane, pixel_centres
+from niriss_eestep.psf.pupil import CIRCUMSCRIBED_DIAMETER, SEGMENT_CENTRES, WEBBPSF_PUPIL, pixel_centres
 from niriss_eestep.psf.stpsf import read_psf_image
 from niriss_eestep.psf.wavefront import PRELAUNCH
 from niriss_eestep.reference import load_psfee, load_throughput
@@ -80,7 +80,7 @@ def stpsf_image(directory, name, normalize):
 
 def our_ee(name, clear, element, opd):
     """EE of the same pupil and wavefront by our own diffraction."""
-    plane = PupilPlane((clear & element if name in CLEARP_FILTERS else clear).astype(float))
+    plane = (clear & element if name in CLEARP_FILTERS else clear).astype(float)
     grid = diffraction.ImageGrid.for_wavelength(WAVELENGTHS[name], 66)
     intensity = diffraction.monochromatic_intensity(plane, opd, WAVELENGTHS[name], grid)
     x, y = diffraction.position_of_star(intensity, grid)
@@ -92,8 +92,8 @@ def main():
     """Print the differences."""
     warnings.simplefilter("ignore")
     # STPSF's pupil pixels are clear or not; ours hold the clear fraction of an edge's pixel
-    clear = WEBBPSF_PUPIL.sample(N_PUPIL).amplitude > 0.5
-    element = WEBBPSF_PUPIL.sample(N_PUPIL, clearp=True).amplitude > 0.5
+    clear = WEBBPSF_PUPIL.sample(N_PUPIL) > 0.5
+    element = WEBBPSF_PUPIL.sample(N_PUPIL, clearp=True) > 0.5
     opd = PRELAUNCH.realise(WEBBPSF_PUPIL, N_PUPIL, 20210)
     diffraction.PIXEL_SCALE = 0.065657  # [arcsec/pix] STPSF 2.2
     with tempfile.TemporaryDirectory() as name:

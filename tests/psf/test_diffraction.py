@@ -14,7 +14,7 @@ from niriss_eestep.psf.diffraction import (
     sub_pixel_light,
     wavelength_nodes,
 )
-from niriss_eestep.psf.pupil import PupilGeometry, PupilPlane, pixel_centres
+from niriss_eestep.psf.pupil import PupilGeometry, pixel_centres
 
 RADIAN = np.pi / 180 / 3600
 
@@ -22,8 +22,7 @@ RADIAN = np.pi / 180 / 3600
 def circular_pupil(diameter, n=512, fine=8):
     """Unobstructed circular aperture, each pixel its clear fraction."""
     x = pixel_centres(n * fine)
-    clear = (x[:, None] ** 2 + x[None, :] ** 2 < (0.5 * diameter) ** 2).reshape(n, fine, n, fine).mean(axis=(1, 3))
-    return PupilPlane(clear)
+    return (x[:, None] ** 2 + x[None, :] ** 2 < (0.5 * diameter) ** 2).reshape(n, fine, n, fine).mean(axis=(1, 3))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.psf.pupil import PupilGeometry
+from niriss_eestep.psf.pupil import PupilGeometry, pixel_centres
 from niriss_eestep.psf.wavefront import GLOBAL_TERMS, INFLIGHT, PRELAUNCH
 
 GEOMETRY = PupilGeometry()
@@ -13,7 +13,7 @@ GEOMETRY = PupilGeometry()
 def moments(opd, n=512):
     """Clear-weighted rms, and the slopes along both axes [m, m per m]."""
     pupil = GEOMETRY.sample(n)
-    weight, x = pupil.amplitude / pupil.amplitude.sum(), pupil.coordinates
+    weight, x = pupil / pupil.sum(), pixel_centres(n)
     mean = np.sum(weight * opd)
     rms = np.sqrt(np.sum(weight * (opd - mean) ** 2))
     tilts = [np.sum(weight * opd * axis) / np.sum(weight * axis**2) for axis in (x[None, :], x[:, None])]
@@ -44,7 +44,7 @@ def test_total_rms_is_that_of_independent_parts():
 def test_global_terms_are_balanced_over_a_set():
     model = replace(PRELAUNCH, segment_rms=0, screen_rms=0)
     set_of_eight = np.array([model.realise(GEOMETRY, 512, 5, k) for k in range(len(GLOBAL_TERMS))], dtype=float)
-    weight = GEOMETRY.sample(512).amplitude / GEOMETRY.sample(512).amplitude.sum()
+    weight = GEOMETRY.sample(512) / GEOMETRY.sample(512).sum()
     products = np.einsum("iyx,jyx,yx->ij", set_of_eight, set_of_eight, weight, optimize=True)
     # orthogonal rows times orthonormal terms; single precision
     assert products == pytest.approx(
@@ -55,7 +55,7 @@ def test_global_terms_are_balanced_over_a_set():
 def test_the_same_seed_gives_the_same_wavefront_at_another_sampling():
     fine = PRELAUNCH.realise(GEOMETRY, 1024, 7, 2).reshape(512, 2, 512, 2).mean(axis=(1, 3))
     coarse = PRELAUNCH.realise(GEOMETRY, 512, 7, 2)
-    inside = GEOMETRY.sample(512).amplitude == 1
+    inside = GEOMETRY.sample(512) == 1
     rms = np.sqrt(np.mean((fine - coarse)[inside] ** 2))
     # averaging 2 x 2 pixels smooths the screen's highest frequencies; steps between segments fall within pixels
     assert rms < 0.02 * 1e-9 * PRELAUNCH.total_rms
@@ -76,7 +76,7 @@ def test_negative_rms_is_refused():
 def test_a_coarse_pupil_leaves_out_the_highest_frequencies_alone():
     fine = INFLIGHT.realise(GEOMETRY, 1024, 7, 2).reshape(256, 4, 256, 4).mean(axis=(1, 3))
     coarse = INFLIGHT.realise(GEOMETRY, 256, 7, 2)
-    inside = GEOMETRY.sample(256).amplitude == 1
+    inside = GEOMETRY.sample(256) == 1
     rms = np.sqrt(np.mean((fine - coarse)[inside] ** 2))
     # steps between segments and slopes fall within pixels, as above; frequencies beyond 19 cycles/m have 0.4 %
     assert rms < 0.06 * 1e-9 * INFLIGHT.total_rms
