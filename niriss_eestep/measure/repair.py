@@ -32,7 +32,7 @@ _SURFACE_SIGMA = 1.0
 _WEIGHTS_MAX = 1024**3 // 8
 #: where less than this share of a box is good, errors of repaired pixels are judged together, where this share of their
 #: pattern lies on good pixels
-_CLUSTERED, _MOSTLY = 0.9, 0.8
+_CLUSTERED, _MOSTLY = 0.85, 0.8
 #: the box without its centre: a good pixel is judged as a bad one is replaced, from its neighbours alone
 _AROUND = np.ones((BOX, BOX), dtype=bool)
 _AROUND[BOX // 2, BOX // 2] = False
