@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -302,7 +301,7 @@ class FluxStep(JwstStep):
                 "output_file=%s is not used: there are %d products, which keep their own names", given, len(products)
             )
             return products
-        return [replace(product, name=exposure_root(self.output_file)) for product in products]
+        return [product._replace(name=exposure_root(self.output_file)) for product in products]
 
     def open_member(self, member):
         """Open a member's file; a model in memory is handed back.
