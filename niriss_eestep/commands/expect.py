@@ -94,7 +94,8 @@ def _row(expected: ExpectedRate, throughput: Throughput, name: str, vega: Standa
     terms = ("electron_rate", "electron_rate_err", "electron_rate_err_stat", "electron_rate_err_sys")
     row |= {f"expected_{term}": getattr(expected, term) for term in terms}
     row |= {"expected_count_rate": expected.electron_rate / GAIN}
-    row |= {"fnu_band": expected.fnu_band, "fnu_mono": expected.fnu_mono, "ab_mag": expected.ab_mag}
+    row |= {"fnu_band": expected.fnu_band, "fnu_mono": expected.fnu_mono}
+    row |= {"ab_mag": expected.zeropoint_ab - 2.5 * log10(expected.electron_rate)}
     row |= {"zeropoint_ab": expected.zeropoint_ab - per_dn, "zeropoint_ab_electron": expected.zeropoint_ab}
     row |= {"photmjsr": predicted_photmjsr(wavelength, pce, gain=GAIN, pixel_solid_angle=PIXEL_SOLID_ANGLE)}
     row |= {"photmjsr_2022": facts.photmjsr if facts else float("nan")}

@@ -94,7 +94,7 @@ class ExpectedRate:
     electron_rate_err_stat, electron_rate_err_sys : float
         Its standard errors from the spectrum's statistical and systematic error [e-/s].
     pivot : float
-        Pivot wavelength of the filter [micron].
+        Pivot wavelength of the filter, sqrt(int R lambda dlambda / int R dlambda / lambda) [micron].
     fnu_band : float
         Photon-weighted mean of F_nu over the band [Jy]: the flux density of the source of constant F_nu that gives the
         same electron rate, quoted at the pivot wavelength. The rate per fnu_band depends on the throughput alone.
@@ -116,11 +116,6 @@ class ExpectedRate:
     def electron_rate_err(self) -> float:
         """Standard error of the electron rate: both terms in quadrature [e-/s]."""
         return float(np.hypot(self.electron_rate_err_stat, self.electron_rate_err_sys))
-
-    @property
-    def ab_mag(self) -> float:
-        """AB magnitude of the star in the band."""
-        return float(-2.5 * np.log10(self.fnu_band / AB_ZERO_FLUX))
 
 
 def expected_rate(
@@ -148,6 +143,7 @@ def expected_rate(
         Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
     """
     wave, response = _checked_band(wavelength, pce, name)
+    pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))) / MICRON
     unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
     seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
     if not seen.all() and seen.sum() > 1:
@@ -168,7 +164,7 @@ def expected_rate(
             f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
         )
     rate = _count_rate(grid, flux, wave, response)
-    weight, pivot = _rate_weights(grid, wave, response), pivot_wavelength(wavelength, pce)
+    weight = _rate_weights(grid, wave, response)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
     return ExpectedRate(
         electron_rate=rate,
@@ -179,29 +175,6 @@ def expected_rate(
         fnu_mono=float(np.interp(pivot * MICRON, spectrum.wavelength, spectrum.flux)) * to_jansky,
         zeropoint_ab=float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate)),
     )
-
-
-def pivot_wavelength(wavelength: ArrayLike, pce: ArrayLike) -> float:
-    """Return the pivot wavelength of a band, sqrt(int R lambda dlambda / int R dlambda / lambda).
-
-    Parameters
-    ----------
-    wavelength, pce : array_like, shape (m,)
-        Wavelengths [micron] and photon-to-electron conversion efficiency.
-
-    Returns
-    -------
-    float
-        [micron].
-
-    Raises
-    ------
-    ReferenceDataError
-        Where the throughput is no throughput.
-    """
-    wave, response = _checked_band(wavelength, pce)
-    ratio = np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave)
-    return float(np.sqrt(ratio)) / MICRON
 
 
 def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:
