@@ -395,8 +395,9 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
     bright = ~exposure.bad & (from_level > _BRIGHT * scatter)
     per_electron = np.append(0.0, (own[bright] - scatter**2) / from_level[bright] if scatter > 0 else [])
     expected = scatter**2 + max(0.0, float(np.median(per_electron))) * from_level
-    # what is bad has a variance of any kind
-    absurd = ~exposure.bad & (expected < _ABSURD**2 * own)
+    # an image without noise has less than its variances say, which is told elsewhere; what is bad has any variance
+    stated = max(0.0, float(np.median(own[annulus])) - scatter**2)
+    absurd = ~exposure.bad & (expected + stated < _ABSURD**2 * own)
     if scatter == 0 or not absurd.any() or absurd[annulus].mean() > 0.5:
         return exposure
     told = f"{absurd.sum()} pixels have implausible variances; the noise of the sky and their light was used instead"

@@ -30,6 +30,8 @@ _GROWTH_LEAST = 0.4
 _SIGMA = 5.0
 #: more pixels of the core that do not fit their neighbours are no bad ones
 _MOST_UNLIKELY = 3
+#: more pixels that then go with them are the light of another star: two equal ones 4 pix apart have 34 (a choice)
+_MOST_ODD = 12
 #: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
 _CHARGE_KEPT = 3.0
 
@@ -117,11 +119,13 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
 def _placed(exposure: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Stamp, Star, Centroid]:
     """Place the star without the unflagged pixels that neither a star nor their neighbours explain."""
     reach = options.radii[-1] + REACH
-    exposure, star, centroid = place_star(exposure, options, psf, reach)
+    first = exposure, star, centroid = place_star(exposure, options, psf, reach)
     for _ in range(_MOST_UNLIKELY):
         if not (odd := unlikely_pixels(exposure, star)).any():
             break
         exposure, star, centroid = place_star(taken_as_bad(exposure, odd), options, psf, reach)
+        if np.sum(exposure.bad & ~first[0].bad) > _MOST_ODD:
+            return first
     return exposure, star, centroid
 
 
