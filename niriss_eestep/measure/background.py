@@ -394,7 +394,7 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
     own = np.abs(exposure.variance) - (0.0 if exposure.flat_variance is None else exposure.flat_variance)
     bright = ~exposure.bad & (from_level > _BRIGHT * scatter)
     per_electron = np.append(0.0, (own[bright] - scatter**2) / from_level[bright] if scatter > 0 else [])
-    expected = scatter**2 + max(0.0, float(np.median(per_electron))) * from_level
+    expected = scatter**2 + max(0.0, float(np.median(per_electron))) * np.where(exposure.bad, 0.0, from_level)
     # an image without noise has less than its variances say, which is told elsewhere; what is bad has any variance
     stated = max(0.0, float(np.median(own[annulus])) - scatter**2)
     absurd = ~exposure.bad & (expected + stated < _ABSURD**2 * own)
