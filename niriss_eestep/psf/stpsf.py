@@ -289,6 +289,8 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
     with reading(path, "a table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T
+    if not (np.isfinite(radius).all() and np.isfinite(ee).all()):
+        raise ReferenceDataError(f"{path}: radii or encircled energies that are not finite; mend or remove these lines")
     if name in CLEARP_FILTERS and ee.max() <= (transmission := WEBBPSF_PUPIL.clearp_transmission()):
         ee = ee / transmission
     return name, radius, ee

@@ -160,6 +160,7 @@ def test_radtab_that_was_divided_before_is_left_alone(tmp_path):
     ("name", "text", "message"),
     [
         ("psf.radtab", "1 0.5", "holds no NIRISS imaging filter"),
+        ("f200w_psf.radtab", "1 0.5\n2 nan", "not finite"),
         ("f090w_psf.radtab", "1 0.5\nend", "not a table of radius and encircled energy"),
         ("f090w_psf.radtab", "", "empty file"),
         ("f090w_psf.radtab", "1 0.5\n2 0.4", "falls from 0.5 at 1 pix"),
