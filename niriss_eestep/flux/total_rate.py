@@ -411,8 +411,8 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
     Returns
     -------
     dict of str to float
-        ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. Noise that aperture
-        and annulus have in common cancels, which the sky's part does not know: it counts up to the whole.
+        ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. Correlated noise
+        counts with the photons'.
     """
     formal, flat, sky = (0.0 if part is None else max(0.0, float(weights @ part @ weights)) for part in parts)
     flat = min(flat, formal)

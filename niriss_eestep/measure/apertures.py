@@ -86,7 +86,9 @@ def sum_apertures(
             sky_covariance += slope @ around.shape.covariance @ slope.T
             covariance += np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
     noise = _noise_of_sums(exposure, reach, bad, around)
-    sky_covariance += noise[n, n] * np.outer(area, area)
+    # correlated noise, part of which aperture and annulus share, is the pixels' noise and not the sky's
+    independent = float(np.where(bad, 0.0, exposure.variance).ravel() @ sky_weights[0] ** 2)
+    sky_covariance += independent * np.outer(area, area)
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
