@@ -443,9 +443,8 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, 
         )
     used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
     if not used.any():
-        raise ExposureError(
-            f"no good radius between {radius_min:g} and {radius_max:g} pix: all are flagged in every exposure"
-        )
+        why = "all are flagged in every exposure" if np.isfinite(combined.value).any() else "no exposure was measured"
+        raise ExposureError(f"no good radius between {radius_min:g} and {radius_max:g} pix: {why}")
     return np.asarray(used)
 
 

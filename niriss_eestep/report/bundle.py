@@ -145,15 +145,11 @@ def resolve_psfee(name):
     """
     if not name or name == "N/A" or name.startswith("packaged"):
         return load_psfee(), ""
-    problem = f"the psfee reference {name} was not found"
     paths = [Path(name)]
     if name.startswith("crds://"):
         cache = Path(os.environ.get("CRDS_PATH", "/nowhere")) / "references" / "jwst"
         paths = [folder / name.removeprefix("crds://") for folder in (cache / "niriss", cache)]
-    for path in paths:
-        if path.is_file() or path.is_dir():
-            try:
-                return load_psfee(path), ""
-            except NirissEEError as error:
-                problem = str(error)
-    return load_psfee(), f"{problem}; the packaged encircled energy is drawn instead"
+    try:
+        return load_psfee(next(filter(Path.exists, paths), paths[0])), ""
+    except NirissEEError as error:
+        return load_psfee(), f"psfee reference: {error}; the packaged encircled energy is drawn instead"

@@ -7,7 +7,7 @@ import numpy as np
 
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.flux.total_rate import effective_ee
-from niriss_eestep.instrument import FILTERS
+from niriss_eestep.instrument import FILTERS, PHOTMJSR_2022_ERR
 from niriss_eestep.products.groups import exposure_backgrounds, group_of
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.report.pixels import plot_stamp, plot_stamps  # noqa: F401  (one place for all figures)
@@ -229,7 +229,12 @@ def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
             top.plot(curve.fine_radius, fine, color=MODEL, zorder=1, label="model PSF, sky subtracted")
             _residuals(below, radius, series, total * curve.effective)
             if averaged is not None and len(averaged[0]):
-                _mark_average(below, *averaged, total)
+                (first, *_, last), err = averaged
+                below.fill_between(
+                    [first - 0.3, last + 0.3], -100 * err, 100 * err, color=COLOURS[4], alpha=0.35, lw=0, zorder=0
+                )
+                text = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
+                below.text(0.98, 0.04, text, transform=below.transAxes, ha="right", fontsize=8)
         else:
             note(below, reason or "no total count rate to scale the model to")
         if np.isfinite(series.value).any():
@@ -239,11 +244,16 @@ def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
             note(top, reason or "nothing was measured")
         top.set_ylabel("Count rate [DN/s]")
         below.set(ylabel="Data / model - 1 [%]", xlabel="Aperture radius [pix]", xlim=(0, 1.04 * radius[-1]))
-        if scale := model._instance["meta"][model.meta_key].get("pixel_scale"):
-            second_scale(top, "top", scale, "Aperture radius [arcsec]")
+        _arcseconds(top, model)
         if scaled:
             second_scale(top, "right", 1 / total, "Fraction of the total")
         return figure
+
+
+def _arcseconds(axis, model):
+    """Give the upper edge of a panel against radius a scale in arcseconds."""
+    if scale := model._instance["meta"][model.meta_key].get("pixel_scale"):
+        second_scale(axis, "top", scale, "Radius [arcsec]")
 
 
 def _residuals(axis, radius, series, model):
@@ -264,14 +274,6 @@ def _residuals(axis, radius, series, model):
                 axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **arrow)
 
 
-def _mark_average(axis, radii, err, total):
-    """Mark the radii that the total was averaged over, and its error."""
-    ends = np.array([radii[0] - 0.3, radii[-1] + 0.3])
-    axis.fill_between(ends, -100 * err, 100 * err, color=COLOURS[4], alpha=0.35, lw=0, zorder=0)
-    text = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
-    axis.text(0.98, 0.04, text, transform=axis.transAxes, ha="right", fontsize=8)
-
-
 def plot_sb_profile(model):
     """Plot the surface brightness of one exposure against radius, with background level and clipped pixels.
 
@@ -286,7 +288,7 @@ def plot_sb_profile(model):
     """
     series, record = _single(model.surface_brightness, model.surface_brightness_err), model.meta.sb
     with styled():
-        size = {"top": 0.15, "nrows": 2, "sharex": True, "height_ratios": (3, 1)}
+        size = {"top": 0.45, "nrows": 2, "sharex": True, "height_ratios": (3, 1)}
         figure, (top, below) = new_figure(5.2, 4.1, title=_title(model), **size)
         if np.isfinite(record.background_std) and record.background_std > 0:
             top.axhline(record.background_std, color="0.6", ls=":", lw=1, label="scatter of the sky's pixels")
@@ -297,6 +299,7 @@ def plot_sb_profile(model):
             below.annotate(str(number), (radius, 0), (0, 2), textcoords="offset points", ha="center", fontsize=7)
         below.set_ylim(0, max(1.0, 1.1 * np.max(percent)))
         below.set(ylabel="Clipped [%]", xlabel="Mid-radius of the annulus [pix]")
+        _arcseconds(top, model)
         return figure
 
 
@@ -321,11 +324,12 @@ def plot_combined_sb(model, *, psfee=None, total=None, title=True):
     series = _dithers(model, values, errors, model.surface_brightness, model.surface_brightness_err)
     backgrounds = model.exposure_background[np.isfinite(model.exposure_background)]
     with styled():
-        figure, axis = new_figure(5.2, 4.1, bottom=0.7, top=0.15, title=_title(model) if title else "")
+        figure, axis = new_figure(5.2, 4.1, bottom=0.7, top=0.45, title=_title(model) if title else "")
         light = None if total is None else _model_sb(model, psfee, total)
         _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan, light=light)
         explained = "negative: fainter than the subtracted starlight of the sky annulus"
         axis.set_xlabel(f"Mid-radius of the annulus [pix]\n{explained}")
+        _arcseconds(axis, model)
         return figure
 
 
@@ -394,7 +398,7 @@ def plot_abs_flux(model):
     Returns
     -------
     matplotlib.figure.Figure
-        One marker for each target and subarray; groups that failed are named.
+        One marker for each target and subarray; groups that failed are named. The grey band is the predecessor's error.
     """
     table = model.table
     facts = [FILTERS.get(str(name)) for name in table["filter"]]
@@ -409,6 +413,7 @@ def plot_abs_flux(model):
         _about_one(top, labels, pivot, table["ratio"], table["ratio_err"])
         _about_one(below, labels, pivot, table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor)
         top.set_ylabel("Measured / expected\nelectron rate")
+        below.axhspan(1 - PHOTMJSR_2022_ERR, 1 + PHOTMJSR_2022_ERR, color="0.92", zorder=0)
         below.set(ylabel="PHOTMJSR / predecessor\n(August 2022)", xlabel="Pivot wavelength [\N{MICRO SIGN}m]")
         _name_filters(top, table, pivot)
         if legend:

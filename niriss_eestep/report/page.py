@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from niriss_eestep.errors import printable
+from niriss_eestep.instrument import PHOTMJSR_2022_ERR
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.groups import error_terms, not_included, verdict
 from niriss_eestep.report import figures
@@ -94,21 +95,22 @@ def report_html(bundle):
     str
         HTML with all its figures inside. Whatever comes from a file is text in it, never markup.
     """
-    model, made = bundle.abs_flux, environment()
-    script = Markup(made.loader.get_source(made, "report.js")[0])
-    psfee, remark = resolve_psfee(_tree(model).get("ref_file", {}).get("psfee", {}).get("name"))
+    model, templates = bundle.abs_flux, environment()
+    meta = model._instance["meta"]
+    script = Markup(templates.loader.get_source(templates, "report.js")[0])
+    psfee, remark = resolve_psfee(meta.get("ref_file", {}).get("psfee", {}).get("name"))
+    compared = np.isfinite(model.table["ratio"]).any()
     with styled():
         groups = [_group(bundle, row, psfee) for row in range(len(model.table))]
-        ratios, sky = frozen(figures.plot_abs_flux(model)), frozen(figures.plot_background(model))
-        overview = [
-            image(ratios, "Measured over expected electron rate, and PHOTMJSR over its predecessor"),
-            image(sky, "Background of each exposure against time"),
-        ]
+        overview = [image(frozen(figures.plot_background(model)), "Background of each exposure against time")]
+        if compared:
+            alt = "Measured over expected electron rate, and PHOTMJSR over its predecessor"
+            overview.insert(0, image(frozen(figures.plot_abs_flux(model)), alt))
     exposures = [_entry(row) for row in model.exposures]
     given, terms = not_included(model), error_terms()
     counted = {name: term for name, term in terms.items() if np.any(model.table[name] > 0)}
     zero = [term for name, term in terms.items() if name not in counted and not any(g.startswith(term) for g in given)]
-    return made.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         bundle=bundle,
@@ -121,10 +123,11 @@ def report_html(bundle):
         not_included=", ".join(given),
         groups=groups,
         overview=overview,
+        compared=compared and PHOTMJSR_2022_ERR,
         parameters=_parameters(bundle),
         references=_references(bundle),
         inputs=_inputs(bundle),
-        made=_made(model),
+        made=meta.get("eestep", {}),
     )
 
 
@@ -192,11 +195,7 @@ def _problems(groups, exposures, remarks):
     found = [(group["row"]["outcome"], group["title"], group["row"]["status"], group["id"]) for group in groups]
     found += [(e["outcome"], e["exposure"], e["status"], "") for e in exposures if e["exposure"] not in shown]
     found += [("warned", "report", remark, "") for remark in remarks]
-    names = ("outcome", "where", "what", "link")
-    found = [dict(zip(names, entry, strict=True)) for entry in found if entry[0] != "measured"]
-    for entry in found:
-        entry["what"] = entry["what"].removeprefix("failed: ").removeprefix("measured with warnings: ")
-    return sorted(found, key=lambda entry: entry["outcome"] != "failed")
+    return sorted((entry for entry in found if entry[0] != "measured"), key=lambda entry: entry[0] != "failed")
 
 
 def _facts(model):
@@ -218,19 +217,12 @@ def _facts(model):
 # ---- what the products' metadata say
 
 
-def _tree(model):
-    return model._instance["meta"]
-
-
-def _made(model):
-    return _tree(model).get("eestep", {})
-
-
 def _parameters(bundle):
     """Parameters of each step, where several products of a kind differ with all their values."""
     found, steps = {}, {"ee_profile": "ee_photometry", "sb_profile": "sb_profile", "abs_flux": "abs_flux"}
     for model in (*bundle.models.values(), bundle.abs_flux):
-        for name, value in (_made(model).get("parameters") or {}).items() if model.kind in steps else ():
+        given = model._instance["meta"].get("eestep", {}).get("parameters") or {}
+        for name, value in given.items() if model.kind in steps else ():
             found.setdefault((steps[model.kind], str(name)), {})[str(value)] = None
     return [(step, name, " | ".join(values)) for (step, name), values in sorted(found.items())]
 
@@ -239,7 +231,7 @@ def _references(bundle):
     """References by type, with all the files that products used."""
     found = {}
     for model in (bundle.abs_flux, *bundle.of_kind("combined_ee"), *bundle.of_kind("ee_profile")):
-        for kind, entry in _tree(model).get("ref_file", {}).items():
+        for kind, entry in model._instance["meta"].get("ref_file", {}).items():
             if isinstance(entry, dict) and entry.get("name") not in (None, "", "N/A"):
                 found.setdefault(str(kind), {})[str(entry["name"])] = None
     return [(kind, ", ".join(names)) for kind, names in sorted(found.items())]
@@ -247,5 +239,6 @@ def _references(bundle):
 
 def _inputs(bundle):
     """Files that the exposures were read from, with their checksums."""
-    records = [record for model in bundle.of_kind("ee_profile") for record in _made(model).get("input") or ()]
+    made = [model._instance["meta"].get("eestep", {}) for model in bundle.of_kind("ee_profile")]
+    records = [record for record_of in made for record in record_of.get("input") or ()]
     return sorted({(r["filename"], r.get("content_sha256") or r.get("sha256", "")) for r in records})

@@ -136,12 +136,13 @@ def _row(axis, model, images, bottom):
     left = None if star is None else np.nan_to_num(model.stamp_repaired - star)
     panels[4].show(left, AsinhNorm(width, -high / 50, high / 50), "RdBu_r")
     _circles(panels[0], model)
+    corner = np.array([[record["stamp_y0"]], [record["stamp_x0"]]])
     for panel, kinds in zip(panels, (("sky outlier", "saturated"), list(_KIND_STYLES)[1:], ["repaired"]), strict=False):
         for kind in kinds:
-            j, i = np.nonzero(model.stamp_kind & PIXEL_KINDS[kind])
-            if len(i):
-                at = i + record["stamp_x0"], j + record["stamp_y0"]
-                panel.plot(*at, ls="none", label=kind, **_KIND_STYLES[kind])
+            y, x = np.nonzero(model.stamp_kind & PIXEL_KINDS[kind]) + corner
+            inside = np.maximum(np.abs(x - record["x_center"]), np.abs(y - record["y_center"])) < panel.reach
+            if inside.any():
+                panel.plot(x[inside], y[inside], ls="none", label=kind, **_KIND_STYLES[kind])
     if neighbour := neighbour_of(model):
         panels[0].plot(*np.reshape(neighbour, (2, 1)), ls="none", label="neighbour", **_NEIGHBOUR)
     _compass(panels[0], model)

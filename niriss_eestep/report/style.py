@@ -3,6 +3,7 @@
 import io
 import re
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -232,12 +233,11 @@ def figure_bytes(figure, form="svg", *, dpi=110):
     with styled():
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if form == "svg" else {"Software": None}
         figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
-    return _compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
-
-
-def _compact(svg):
-    """Round an SVG's coordinates to a hundredth of a point, and leave out what does not show."""
-    svg = re.sub(rb'\b(d|transform|x|y)="[^"]*"', lambda found: re.sub(rb"(\.\d\d)\d+", rb"\1", found[0]), svg)
+    if form != "svg":
+        return buffer.getvalue()
+    # coordinates to a hundredth of a point; what does not show is left out
+    rounded = partial(re.sub, rb"(\.\d\d)\d+", rb"\1")
+    svg = re.sub(rb'\b(d|transform|x|y)="[^"]*"', lambda found: rounded(found[0]), buffer.getvalue())
     svg = re.sub(rb"<metadata>.*?</metadata>", b"", svg, flags=re.DOTALL)
     # a reader's machine may not have the font
     svg = svg.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")

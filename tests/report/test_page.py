@@ -204,7 +204,8 @@ def test_reference_that_is_gone_is_said(program):
         text = Page(report_html(program.bundle)).text
     finally:
         program.abs_flux._instance["meta"]["ref_file"]["psfee"]["name"] = "packaged"
-    assert "/nowhere/psfee.asdf was not found" in text
+    assert "/nowhere/psfee.asdf" in text
+    assert "the packaged encircled energy is drawn instead" in text
 
 
 def _reference_time():
