@@ -3,13 +3,12 @@
 import json
 import logging
 import re
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
 
 from jwst.lib.suffix import remove_suffix
 from stdatamodels.jwst.datamodels import read_metadata
@@ -50,11 +49,8 @@ class Member:
         return printable(name or self.name)
 
 
-class Product(NamedTuple):
-    """One product of an association: its name, None for a plain list, and its members."""
-
-    name: str | None
-    members: tuple[Member, ...]
+#: one product of an association: its name, None for a plain list, and a tuple of its `Member`
+Product = namedtuple("Product", ("name", "members"))
 
 
 def exposure_root(filename):
@@ -134,53 +130,47 @@ def _association(path, association=None):
     return found
 
 
-def _collection(item):
-    """Product of a library or container of models: its name, where an association gave it one, and science members."""
-    if isinstance(item, AbstractModelLibrary):
-        association, models = item.asn, list(item.map_function(lambda model, _: model, modify=False))
-    else:
-        association, models = item.asn_table if getattr(item, "asn_file_path", None) else {}, list(item)
-    science = [model for model in models if str(model.meta.asn.exptype or "science").lower() == "science"]
-    if len(science) < len(models):
-        log.info("%d members other than science are not used", len(models) - len(science))
-    # a library of a plain list has a product without name
-    name = association["products"][0].get("name") or None if association else None
-    return Product(name, tuple(_member(model) for model in science))
-
-
-def _member(model):
-    return Member(exposure_root(model.meta.filename or "exposure"), model)
-
-
 def _products(item, input_dir):
     """Products of one input: named ones, of associations; one without name for anything else."""
-    if isinstance(item, AbstractModelLibrary) or (isinstance(item, Sequence) and hasattr(item, "asn_table")):
-        return [_collection(item)]
     if isinstance(item, Mapping):
         return _association(Path("association in memory"), item)
-    if isinstance(item, Sequence) and not isinstance(item, str):
+    name, sources, found = None, [item], []
+    if isinstance(item, AbstractModelLibrary) or (isinstance(item, Sequence) and hasattr(item, "asn_table")):
+        if isinstance(item, AbstractModelLibrary):
+            association, models = item.asn, list(item.map_function(lambda model, _: model, modify=False))
+        else:
+            association, models = item.asn_table if getattr(item, "asn_file_path", None) else {}, list(item)
+        # a library of a plain list has a product without name
+        name = (association["products"][0].get("name") or None) if association else None
+        sources = [model for model in models if str(model.meta.asn.exptype or "science").lower() == "science"]
+        if len(sources) < len(models):
+            log.info("%d members other than science are not used", len(models) - len(sources))
+    elif isinstance(item, Sequence) and not isinstance(item, str):
         return [product for entry in item for product in _products(entry, input_dir)]
-    if isinstance(item, (Member, AbstractDataModel)):
-        return [Product(None, (item if isinstance(item, Member) else _member(item),))]
-    if not isinstance(item, (str, Path)):
+    elif isinstance(item, (str, Path)):
+        path = Path(item)
+        if input_dir and not path.is_absolute() and len(path.parts) == 1 and not path.exists():
+            path = Path(input_dir) / path
+        if path.is_dir():
+            raise AssociationError(
+                f"{path}: is a directory: make its associations (niriss-ee asn {path}) and give one of them, or give "
+                "files"
+            )
+        sources = [path]
+        if any(c in str(item) for c in "*?[") and not path.exists():
+            sources = sorted(Path(file) for file in glob(str(path), recursive=True))
+            if not sources:
+                raise ExposureError(f"{item}: no file fits this pattern")
+        found = [product for file in sources if file.suffix.lower() == ".json" for product in _association(file)]
+        sources = [file for file in sources if file.suffix.lower() != ".json"]
+    elif not isinstance(item, (Member, AbstractDataModel)):
         raise ExposureError(
             f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
         )
-    path = Path(item)
-    if input_dir and not path.is_absolute() and len(path.parts) == 1 and not path.exists():
-        path = Path(input_dir) / path
-    if path.is_dir():
-        raise AssociationError(
-            f"{path}: is a directory: make its associations (niriss-ee asn {path}) and give one of them, or give files"
-        )
-    paths = [path]
-    if any(c in str(item) for c in "*?[") and not path.exists():
-        paths = sorted(Path(name) for name in glob(str(path), recursive=True))
-        if not paths:
-            raise ExposureError(f"{item}: no file fits this pattern")
-    members = [Member(exposure_root(path), path) for path in paths]
-    kinds = [(_association(m.source) if m.source.suffix.lower() == ".json" else [Product(None, (m,))]) for m in members]
-    return [product for found in kinds for product in found]
+    names = [s if isinstance(s, (Member, Path)) else s.meta.filename or "exposure" for s in sources]
+    pairs = zip(names, sources, strict=True)
+    members = tuple(s if isinstance(s, Member) else Member(exposure_root(file), s) for file, s in pairs)
+    return [*found, Product(name, members)]
 
 
 def gather(inputs, *, input_dir=None, distinct=True):
@@ -211,15 +201,8 @@ def gather(inputs, *, input_dir=None, distinct=True):
     loose = tuple(member for product in found if product.name is None for member in product.members)
     if loose:
         products.append(Product(None, loose))
-    if distinct:
-        _check_distinct(products)
-    return products
-
-
-def _check_distinct(products):
-    """Refuse what would overwrite its own results: members, or products, of the same name."""
     sources = {}
-    for product in products:
+    for product in products if distinct else ():
         inside = set()
         for member in product.members:
             # products of two steps have the same root and other suffixes
@@ -237,10 +220,11 @@ def _check_distinct(products):
                 )
             inside.add(key)
     several = [(name, n) for name, n in Counter(product.name for product in products).items() if n > 1]
-    if several:
+    if several and distinct:
         raise AssociationError(
             f"{several[0][1]} products are called {several[0][0]}: one would overwrite the other; rename them"
         )
+    return products
 
 
 def group_members(members):
@@ -272,7 +256,7 @@ def group_members(members):
                     names += map(header.get, ("FILTER", "PUPIL", "SUBARRAY"))
                 if not all(isinstance(value, str) for value in names):
                     # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
-                    flat = file_metadata(source)
+                    flat = science_metadata(member)
                     names = [flat.get("meta.target.proposer_name") or flat.get("meta.target.catalog_name")]
                     names += map(flat.get, ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name"))
             group = group_names(*names) if isinstance(source, Path) else group_of(source)
@@ -303,12 +287,20 @@ def science_metadata(dataset):
         # the step itself will say so, with its own message
         log.debug("no parameters can be looked up: %s", error)
         return {}
-    for member in members:
-        if not isinstance(member.source, Path):
-            return member.source.get_crds_parameters()
-        found = file_metadata(member.source)
+    for path in (member.source for member in members):
+        if not isinstance(path, Path):
+            return path.get_crds_parameters()
+        try:
+            regular_file(path, "exposure", ExposureError)
+            with reading(path, "JWST exposure", ExposureError):
+                image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, FITS_MAX))
+                found = read_metadata(path) if image is None else image.get_crds_parameters()
+        except ExposureError as error:
+            # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
+            log.debug("no metadata: %s", error)
+            continue
         if found:
-            return found
+            return {k: v for k, v in found.items() if isinstance(v, (str, int, float, bool))}
     return {}
 
 
@@ -327,27 +319,3 @@ def nothing_in(inputs):
     if not inputs:
         return "no input: give exposures (_rate, _cal, _rateints) or an association"
     return f"no science exposure in {', '.join(str(entry) for entry in inputs)}"
-
-
-def file_metadata(path):
-    """Read a file's flat metadata without its arrays.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    dict
-        Empty where the file cannot be read, or has none.
-    """
-    try:
-        regular_file(path, "exposure", ExposureError)
-        with reading(path, "JWST exposure", ExposureError):
-            image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, FITS_MAX))
-            found = read_metadata(path) if image is None else image.get_crds_parameters()
-    except ExposureError as error:
-        # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
-        log.debug("no metadata: %s", error)
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, (str, int, float, bool))}

@@ -7,9 +7,7 @@ measurement.
 
 import io
 import logging
-import pickle
 import warnings
-import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +39,7 @@ HEADERS_KEPT = 1000
 #: a header has at least this many digits of a number (FITS standard 4.0, section 4.2.4, in a card of 80 characters)
 HEADER_DIGITS = 1e-12
 
-#: what the schema's types are in Python
+#: what the schema's types are in Python; a bool is no number
 TYPES = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
@@ -91,6 +89,7 @@ def open_exposure(source, max_size=FITS_MAX, *, whole=False):
     return model
 
 
+@partial(read_once, remembered=HEADERS_KEPT, packed=True)
 def exposure_extensions(path, max_size):
     """Extensions of an exposure's file, with what the data model takes from their headers.
 
@@ -110,12 +109,6 @@ def exposure_extensions(path, max_size):
     ExposureError
         Naming the file and what is wrong with it.
     """
-    return pickle.loads(zlib.decompress(_packed_extensions(path, max_size)))
-
-
-@partial(read_once, remembered=HEADERS_KEPT)
-def _packed_extensions(path, max_size):
-    """Read, check and pack the extensions."""
     wanted = frozenset(keyword for _, keyword, _ in keywords(datamodels.ImageModel.schema_url))
     what = "FITS image of the JWST pipeline"
     extensions = check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
@@ -124,7 +117,7 @@ def _packed_extensions(path, max_size):
         raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
     if forms.get("DQ", 8) < 0:
         raise ExposureError(f"{path}: DQ holds floating-point numbers (BITPIX={forms['DQ']}); flags are integers")
-    return zlib.compress(pickle.dumps(extensions), 1)
+    return extensions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,23 +166,10 @@ class Pixels:
 
 
 class FitsImage(datamodels.ImageModel):
-    """An `ImageModel` for measuring only: its arrays are `Pixels`, and it cannot be changed or saved.
+    """An `ImageModel` for measuring only, from `fits_image`: its arrays are `Pixels`; it cannot be changed or saved."""
 
-    Parameters
-    ----------
-    tree : dict
-        Metadata.
-    pixels : dict of str to Pixels
-        By the array's name in the data model.
-    """
-
-    def __init__(self, tree, pixels):
-        # before the model has its metadata, setting an attribute would look for them
-        object.__setattr__(self, "_pixels", pixels)
-        # the base class would merge the schema once more
-        super().__init__(tree, schema={"type": "object"}, validate_on_assignment=False)
-        self._schema = merged_schema(datamodels.ImageModel.schema_url)
-        self._instance["meta"]["model_type"] = datamodels.ImageModel.__name__
+    #: by the array's name in the data model
+    _pixels = MappingProxyType({})
 
     def hasattr(self, attr):
         """Tell whether the exposure has an array or metadata of a name."""
@@ -254,8 +234,11 @@ def fits_image(path, extensions):
             # not closed: its arrays are read from memory when they are used
             tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
     check_metadata(path, tree, {extension.name: extension.header for extension in extensions})
-    tree["meta"]["filename"] = path.name
-    return FitsImage(tree, pixels)
+    # the base class would merge the schema once more
+    model = FitsImage(tree, schema={"type": "object"}, validate_on_assignment=False)
+    model._pixels, model._schema = pixels, merged_schema(datamodels.ImageModel.schema_url)
+    model._instance["meta"] |= {"filename": path.name, "model_type": datamodels.ImageModel.__name__}
+    return model
 
 
 def check_metadata(path, tree, headers=MappingProxyType({})):
@@ -278,15 +261,15 @@ def check_metadata(path, tree, headers=MappingProxyType({})):
     """
     for (name, keyword, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
         value, node, key = headers.get(name, {}).get(keyword), tree, keys[-1]
-        types = TYPES.get(str(entry.get("type")), (object,))
-        if value is not None and not (_is(value, types) and value in (entry.get("enum") or (value,))):
+        types = TYPES.get(str(entry.get("type")))
+        if value is not None and ((types and type(value) not in types) or value not in (entry.get("enum") or (value,))):
             log.debug("%s: %s=%r is not allowed", name, keyword, value)
             value = None
         for depth, part in enumerate(keys[:-1], start=1):
             node = node.get(part, {}) if value is None else node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ExposureError(f"{path}: its metadata are damaged: {'.'.join(keys[:depth])} is {str(node)[:60]!r}")
-        if key in node and not _is(node[key], types):
+        if types and key in node and type(node[key]) not in types:
             del node[key]
         full = node.get(key)
         # a number that is there in full is not replaced by the header's rounded one
@@ -295,8 +278,3 @@ def check_metadata(path, tree, headers=MappingProxyType({})):
         )
         if value is not None and not is_rounded:
             node[key] = value
-
-
-def _is(value, types):
-    """Whether a value is of some types; a bool is no number."""
-    return isinstance(value, types) and (not isinstance(value, bool) or bool in types or object in types)

@@ -8,7 +8,7 @@ import numpy as np
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
-from niriss_eestep.reference.stdspec import proper_motion
+from niriss_eestep.reference.stdspec import standard_star
 
 #: keywords of a celestial WCS with SIP distortion (FITS standard 4.0, section 8; Shupe et al. 2005, ASPC 347, 491)
 WCS_KEYWORDS = re.compile(
@@ -166,40 +166,35 @@ def target_positions(meta, wcs):
         If the WCS cannot be inverted.
     """
     target, exposure = meta.target, meta.exposure
-    if not wcs or not _are_numbers(target.ra, target.dec):
+    # what the proposal says has no proper motion yet; a value that is missing becomes NaN
+    stated = {
+        "PROP_RA, PROP_DEC": np.array([target.proposer_ra, target.proposer_dec], dtype=float),
+        "TARG_RA, TARG_DEC": np.array([target.ra, target.dec], dtype=float),
+    }
+    own = stated["TARG_RA, TARG_DEC"]
+    if not wcs or not np.isfinite(own).all():
         return []
     how, to_pixel, _ = wcs[0]
-    found = [(*to_pixel(target.ra, target.dec), how)]
+    found = [(*to_pixel(*own), how)]
     if not np.all(np.isfinite(found[0][:2])):
         return []
     for _, by_header, _ in wcs[1:]:
-        place = by_header(target.ra, target.dec)
+        place = by_header(*own)
         if _apart(place, found) > SAME_WCS:
             found.append((*place, "keywords, which disagree with the gwcs"))
     # proper motion [arcsec/yr] by the header, else by the table of standard stars [mas/yr]
-    mu, epoch = (target.proper_motion_ra, target.proper_motion_dec), target.proper_motion_epoch
-    if not _are_numbers(*mu) or not any(mu):
-        mas = proper_motion(target.proposer_name, target.catalog_name)
-        mu, epoch = (None, None) if mas is None else (np.array(mas) / 1000, None)
-    mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m and m == m), None)
-    if mu is None or mjd is None:
-        return found
+    mu, epoch = np.array([target.proper_motion_ra, target.proper_motion_dec], dtype=float), target.proper_motion_epoch
+    if not np.isfinite(mu).all() or not mu.any():
+        star = standard_star(target.proposer_name, target.catalog_name)
+        mu, epoch = np.array([star["pm_ra"] or np.nan, star["pm_dec"] or np.nan], dtype=float) / 1000, None
+    mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m and m == m), np.nan)
     years = (mjd - _epoch(epoch)) / DAYS_OF_YEAR
-    # what the proposal says has no proper motion yet
-    places = [
-        (target.proposer_ra, target.proposer_dec, "PROP_RA, PROP_DEC"),
-        (target.ra, target.dec, "TARG_RA, TARG_DEC"),
-    ]
-    for ra, dec, keywords in places:
-        if _are_numbers(ra, dec):
-            place = to_pixel(ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600)
-            if np.all(np.isfinite(place)) and _apart(place, found) > SAME_PLACE:
-                found.append((*place, f"{keywords} with the proper motion of {years:.1f} years"))
+    for keywords, (ra, dec) in stated.items():
+        place = ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600
+        place = to_pixel(*place) if np.isfinite(place).all() else place
+        if np.all(np.isfinite(place)) and _apart(place, found) > SAME_PLACE:
+            found.append((*place, f"{keywords} with the proper motion of {years:.1f} years"))
     return found
-
-
-def _are_numbers(*values):
-    return all(value is not None and np.isfinite(value) for value in values)
 
 
 def _epoch(text):

@@ -26,7 +26,7 @@ from niriss_eestep.products.groups import exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.products.provenance import copy_metadata
 from niriss_eestep.reference.psfee import load_psfee
-from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum, star_type
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum, standard_star
 from niriss_eestep.reference.throughput import load_throughput
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class AbsFluxStep(FluxStep):
             "gain": model.meta.group.gain,
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
-            "star_type": star_type(names["target"]),
+            "star_type": standard_star(names["target"])["kind"],
             "integration_time": getattr(model.meta.group, "integration_time", None) or np.nan,
         }
         density = float(model.count_rate[0]) / (np.pi * float(model.radius[0]) ** 2)  # [DN/s/pix]

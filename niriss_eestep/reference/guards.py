@@ -6,12 +6,14 @@ ASDF files must hold all their data and not expand without end; of FITS files th
 import gzip
 import io
 import math
+import pickle
 import re
 import struct
 import warnings
+import zlib
+from collections import namedtuple
 from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,26 +231,9 @@ def _check_text(
             raise error(f"{path}: its metadata are nested deeper, or expand further, than those of any {what}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Extension:
-    """An extension of a FITS file.
-
-    Parameters
-    ----------
-    name : str
-        EXTNAME in capitals; PRIMARY for the first.
-    header : dict of str to (str, bool, int, float or complex)
-        Values of the keywords that say how the data are stored, and of those asked for.
-    offset : int or None
-        Where its data begin [bytes]; None in a compressed file.
-    length : int
-        Of its data [bytes].
-    """
-
-    name: str
-    header: dict[str, Any]
-    offset: int | None
-    length: int
+#: an extension of a FITS file: EXTNAME in capitals, PRIMARY for the first; values of the keywords that say how the data
+#: are stored, and of those asked for; where its data begin, None in a compressed file, and their length [bytes]
+Extension = namedtuple("Extension", ("name", "header", "offset", "length"))
 
 
 def check_fits(
@@ -481,7 +466,12 @@ def read_ecsv(path: Path, what: str, column: str) -> tuple[dict[str, Any], str |
     return columns, None if unit is None else str(unit), source
 
 
-def read_once(reader: Callable[..., T], remembered: int = REMEMBERED, default: Path | None = None) -> Callable[..., T]:
+def read_once(
+    reader: Callable[..., T],
+    remembered: int = REMEMBERED,
+    default: Path | Callable[[], str | Path] = Path(),
+    packed: bool = False,
+) -> Callable[..., T]:
     """Make a reader remember what it read, for as long as the file stays as it is.
 
     Parameters
@@ -490,21 +480,32 @@ def read_once(reader: Callable[..., T], remembered: int = REMEMBERED, default: P
         Takes a path, and perhaps hashable arguments after it; what it returns must not be changed by its users.
     remembered : int
         Number of files.
-    default : Path, optional
-        What is read where no path is given.
+    default : Path or callable, optional
+        What is read where no path is given, or what gives it then.
+    packed : bool
+        Keep it compressed: it takes a tenth of the memory, and is made anew each time, so that users may change it.
 
     Returns
     -------
     callable
         The same, but a file or directory is read again only after its size or time of modification has changed.
+
+    Examples
+    --------
+    >>> @read_once
+    ... def load_table(path):
+    ...     return path.read_text().splitlines()
     """
     # the state of the file is a part of the key
-    known = lru_cache(maxsize=remembered)(lambda path, state, args: reader(path, *args))
+    known = lru_cache(maxsize=remembered)(
+        lambda path, state, args: zlib.compress(pickle.dumps(reader(path, *args)), 1) if packed else reader(path, *args)
+    )
 
     @wraps(reader)
-    def read(path: str | Path | None = default, *args: Hashable) -> T:
-        path = Path(default or "") if path is None else Path(path)
-        return known(path, state_of(path), args)
+    def read(path: str | Path | None = None, *args: Hashable) -> T:
+        path = Path(path or (default() if callable(default) else default))
+        found = known(path, state_of(path), args)
+        return pickle.loads(zlib.decompress(found)) if packed else found
 
     return read
 

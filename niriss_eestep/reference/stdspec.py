@@ -26,28 +26,35 @@ INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
 
 
 @cache
-def _stars() -> dict[frozenset[str], dict[str, str]]:
-    """Rows of the packaged table of stars, by the keys of their names."""
-    text = (files("niriss_eestep.reference") / "data/standard_stars.csv").read_text()
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {frozenset(name_key(name) for name in (row["star"], *row["names"].split("; "))) - {""}: row for row in rows}
-
-
-@cache
-def star_type(target: str) -> str:
-    """Return the kind of a standard star.
+def standard_star(*names: str | None) -> dict[str, Any]:
+    """Look a standard star up in the packaged table.
 
     Parameters
     ----------
-    target : str
+    *names : str or None
         What the star is called, in any usual spelling.
 
     Returns
     -------
-    str
-        By CALSPEC's spectral type: OB, A, F, G, K, M, white dwarf, hot subdwarf or brown dwarf; empty where not known.
+    dict
+        ``star``: its name in the table. ``kind``, by CALSPEC's spectral type: OB, A, F, G, K, M, white dwarf, hot
+        subdwarf or brown dwarf. ``pm_ra``, ``pm_dec``: proper motion, in right ascension times the cosine of the
+        declination [mas/yr]. ``keys``: a frozenset of its names, each as `name_key` gives it. What is not known is
+        empty, and so is all of a star that is not in the table.
+
+    Examples
+    --------
+    >>> star = standard_star("GD-153")
+    >>> star["kind"], star["pm_ra"], star["pm_dec"]
+    ('white dwarf', '-38.41', '-202.953')
     """
-    return next((row["kind"] for names, row in _stars().items() if name_key(target) in names), "")
+    keys = {name_key(name) for name in names if name} - {""}
+    text = (files("niriss_eestep.reference") / "data/standard_stars.csv").read_text()
+    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+        known = frozenset(name_key(name) for name in (row["star"], *row["names"].split("; "))) - {""}
+        if keys & known:
+            return row | {"keys": known}
+    return dict.fromkeys(("star", "kind", "pm_ra", "pm_dec"), "") | {"keys": frozenset(keys)}
 
 
 def name_key(name: str) -> str:
@@ -65,31 +72,6 @@ def name_key(name: str) -> str:
     key = re.sub(r"^(BD|AGK|GRW|CD)(\d+)D(\d+)$", r"\1\2\3", key)  # CALSPEC writes BD+60 1753 as bd60d1753
     key = re.sub(r"^(HD|BD)0+(?=\d)", r"\1", key)
     return re.sub(r"^J(?=\d{7}$)", "", key)  # J1743045 is 1743045
-
-
-@cache
-def proper_motion(*names: str | None) -> tuple[float, float] | None:
-    """Give the proper motion of a standard star, for headers that state none.
-
-    Parameters
-    ----------
-    *names : str or None
-        What the star is called, in any usual spelling.
-
-    Returns
-    -------
-    tuple of float, or None
-        In right ascension, times the cosine of the declination, and in declination [mas/yr]; None where it is not
-        known.
-
-    Examples
-    --------
-    >>> proper_motion("GD-153")
-    (-38.41, -202.953)
-    """
-    keys = {name_key(name) for name in names if name} - {""}
-    found = (row for known, row in _stars().items() if row["pm_ra"] and keys & known)
-    return next(((float(row["pm_ra"]), float(row["pm_dec"])) for row in found), None)
 
 
 @read_once
@@ -188,9 +170,8 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
             f"{folder}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
         )
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
-    key = name_key(target)
-    # the keys under which the star may be filed
-    wanted = frozenset({key}).union(*(names for names in _stars() if key in names)) - {""}
+    # under whatever name the star is filed
+    wanted = standard_star(target)["keys"]
     found = [path for path in files if name_key(_file_parts(path)[0]) in wanted]
     if not found:
         found = [path for path in files if name_key(_target_id(path)) in wanted]

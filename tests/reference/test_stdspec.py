@@ -9,7 +9,7 @@ from astropy.io import fits
 from niriss_eestep.errors import ReferenceDataError
 from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum
 from niriss_eestep.reference import find_spectrum, load_spectrum, write_spectrum
-from niriss_eestep.reference.stdspec import find_spectrum_files, star_type
+from niriss_eestep.reference.stdspec import find_spectrum_files, standard_star
 
 CALSPEC = Path(__file__).parents[2] / "../shared/reference/calspec"
 
@@ -200,4 +200,4 @@ def test_array_cells_are_a_clear_error(tmp_path):
     [("WD1057+719", "white dwarf"), ("GSPC P330-E", "G"), ("BD+60 1753", "A"), ("J1743045", "A"), ("NGC 6397", "")],
 )
 def test_kinds_of_stars(target, kind):
-    assert star_type(target) == kind
+    assert standard_star(target)["kind"] == kind
