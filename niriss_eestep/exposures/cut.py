@@ -157,37 +157,6 @@ def check_exposure(name, meta, *, allow_nrm=False):
     return found
 
 
-def image_scale(name, meta):
-    """Factor that brings an image to DN/s, and the exposure's flux calibration.
-
-    Parameters
-    ----------
-    name : str
-    meta : stdatamodels node
-
-    Returns
-    -------
-    factor : float
-        1 for a count-rate image; 1/PHOTMJSR for a surface-brightness image.
-    photmjsr : float or None
-        [MJy/sr per DN/s].
-
-    Raises
-    ------
-    ExposureError
-        If the unit is another, or PHOTMJSR is missing.
-    """
-    unit, said = meta.bunit_data, meta.photometry.conversion_megajanskys
-    photmjsr = said if said is not None and np.isfinite(said) and said > 0 else None
-    if unit in SB_UNITS and photmjsr is None:
-        raise ExposureError(f"{name}: image in {unit} without a usable PHOTMJSR ({said})")
-    if unit not in RATE_UNITS + SB_UNITS:
-        raise ExposureError(
-            f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
-        )
-    return 1.0 if unit in RATE_UNITS else 1.0 / photmjsr, photmjsr
-
-
 def is_flat_fielded(unit, state):
     """Tell whether an image has been divided by a flat field.
 
@@ -238,17 +207,14 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     images = image_layers(name, model)
     ny, nx = images[0]["data"].shape
     wcs, told = image_wcs(name, model, (ny, nx))
-    outside, warnings, places = "", (), []
-    if position is None:
-        places = target_positions(meta, wcs)
-        x, y, warnings = _first_position(name, images[0], bad_dq, places)
-        if not _is_on(x, y, nx, ny):
-            outside, warnings = warnings[0], ()
-            x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
-    else:
-        x, y = position
-        if not _is_on(x, y, nx, ny):
+    places = target_positions(meta, wcs) if position is None else []
+    x, y, warnings = _first_position(name, images[0], bad_dq, places) if position is None else (*position, ())
+    outside = ""
+    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+        if position is not None:
             raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
+        (outside,), warnings = warnings, ()
+        x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
     how, _, to_sky = wcs[0] if wcs else ("", None, None)
     size, odd = pixel_size(name, meta, to_sky, x, y, given=position is not None)
     if size["resampled"]:
@@ -259,11 +225,6 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
     by_gwcs = to_sky if how == "gwcs" else None
     return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside, places=places)
-
-
-def _is_on(x, y, nx, ny):
-    """Whether a position is on an image."""
-    return -0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5
 
 
 def image_layers(name, model):
@@ -345,7 +306,7 @@ def _first_position(name, image, bad_dq, positions):
         x, y = find_star(np.asarray(image["data"], dtype=float), bad_pixels(image, bad_dq))
         return x, y, ("no WCS or target coordinates: the star is the brightest compact source",)
     ny, nx = image["data"].shape
-    inside = [place for place in positions if _is_on(*place[:2], nx, ny)]
+    inside = [place for place in positions if -0.5 <= place[0] <= nx - 0.5 and -0.5 <= place[1] <= ny - 0.5]
     if not inside:
         x, y, how = positions[0]
         outside = f"by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image"
@@ -410,15 +371,22 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
         Naming the exposure and what is wrong with it.
     """
     meta, n_images = model.meta, len(field.images)
-    scale, photmjsr = image_scale(name, meta)
-    # a resampled pixel of another size holds other counts at the same surface brightness
-    scale *= field.ratio**2
+    unit, said = meta.bunit_data, meta.photometry.conversion_megajanskys
+    photmjsr = said if said is not None and np.isfinite(said) and said > 0 else None
+    if unit in SB_UNITS and photmjsr is None:
+        raise ExposureError(f"{name}: image in {unit} without a usable PHOTMJSR ({said})")
+    if unit not in RATE_UNITS + SB_UNITS:
+        raise ExposureError(
+            f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
+        )
+    # to DN/s; a resampled pixel of another size holds other counts at the same surface brightness
+    scale = (1.0 if unit in RATE_UNITS else 1.0 / photmjsr) * field.ratio**2
     ny, nx = field.images[0]["data"].shape
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     flat_path, flat_err = (references or {}).get("flat"), None
-    fielded = flat_path is not None or is_flat_fielded(meta.bunit_data, meta.cal_step.flat_field)
+    fielded = flat_path is not None or is_flat_fielded(unit, meta.cal_step.flat_field)
     if fielded and not field.resampled:
         response, flat_err = _response(meta, field, cut, flat_path, (references or {}).get("area"))
         scale = scale / response

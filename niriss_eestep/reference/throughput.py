@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,12 @@ class Throughput:
             wave.setflags(write=False)
             values.setflags(write=False)
             curves[name.upper()] = wave, values
-        object.__setattr__(self, "curves", curves)
+        object.__setattr__(self, "curves", {name: curves[name] for name in (*FILTERS, *curves) if name in curves})
 
     @property
     def filters(self) -> tuple[str, ...]:
         """The filters, in order of wavelength."""
-        known = [name for name in FILTERS if name in self.curves]
-        return tuple(known + [name for name in self.curves if name not in FILTERS])
+        return tuple(self.curves)
 
     def curve(self, filter_name: str) -> tuple[Array, Array]:
         """Return a filter's wavelengths and efficiencies.
@@ -103,7 +103,8 @@ class Throughput:
             ) from None
 
 
-def load_throughput(path: str | Path | None = None) -> Throughput:
+@partial(read_once, default=lambda: os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
+def load_throughput(path: Path) -> Throughput:
     """Read throughput curves.
 
     Parameters
@@ -121,21 +122,32 @@ def load_throughput(path: str | Path | None = None) -> Throughput:
     ------
     ReferenceDataError
         Where the file or directory is missing or is no throughput.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_throughput
+    >>> wavelength, pce = load_throughput().curve("F200W")  # [micron], and electrons per photon
+    >>> round(float(pce.max()), 2)
+    0.69
     """
-    return _read(path or os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
-
-
-@read_once
-def _read(path: Path) -> Throughput:
-    """Read a file or a directory."""
     if not path.exists():
         raise ReferenceDataError(
             f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
         )
     if path.is_dir():
-        return _from_directory(path)
+        files = {name: path / synphot_file_name(name) for name in FILTERS}
+        curves = {name: _fits_curve(file) for name, file in files.items() if file.is_file()}
+        if not curves:
+            raise ReferenceDataError(
+                f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
+            )
+        return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
     if path.suffix == ".ecsv":
-        return _from_table(path)
+        columns, unit, source = read_ecsv(path, "table of throughputs", "wavelength")
+        with reading(path, "a table with a column 'wavelength' in a unit of length"):
+            wave = np.asarray(Quantity(columns["wavelength"], unit or "").to_value("micron"), dtype=np.float64)
+        curves = {name: (wave, columns[name]) for name in columns if name.upper() in FILTERS}
+        return Throughput(curves, str(path), {"source": source})
     tree = read_asdf(path, "throughput reference")
     with reading(path, "a throughput reference"):
         curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
@@ -177,17 +189,6 @@ def synphot_file_name(filter_name: str) -> str:
     return f"jwst_nis_{name}_clear.fits" if in_pupil else f"jwst_nis_clearp_{name}.fits"
 
 
-def _from_directory(path: Path) -> Throughput:
-    """Read a directory of synphot FITS files."""
-    files = {name: path / synphot_file_name(name) for name in FILTERS}
-    curves = {name: _fits_curve(file) for name, file in files.items() if file.is_file()}
-    if not curves:
-        raise ReferenceDataError(
-            f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
-        )
-    return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
-
-
 def _fits_curve(path: Path) -> tuple[Array, Array]:
     """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
     what = "synphot throughput with the columns WAVELENGTH and THROUGHPUT"
@@ -202,12 +203,3 @@ def _fits_curve(path: Path) -> tuple[Array, Array]:
         raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
     order = np.argsort(wavelength)
     return wavelength[order] * scale, pce[order]
-
-
-def _from_table(path: Path) -> Throughput:
-    """Read an ECSV table with the columns ``wavelength`` and one per filter."""
-    columns, unit, source = read_ecsv(path, "table of throughputs", "wavelength")
-    with reading(path, "a table with a column 'wavelength' in a unit of length"):
-        wavelength = np.asarray(Quantity(columns["wavelength"], unit or "").to_value("micron"), dtype=np.float64)
-    curves = {name: (wavelength, columns[name]) for name in columns if name.upper() in FILTERS}
-    return Throughput(curves, str(path), {"source": source})
