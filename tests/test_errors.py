@@ -8,7 +8,7 @@ import pytest
 from niriss_eestep import errors
 from niriss_eestep.errors import ExposureError, ProductError, ReferenceDataError, reading
 from niriss_eestep.exposures import cut
-from niriss_eestep.exposures.reading import check_metadata
+from niriss_eestep.exposures.inputs import check_metadata
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 

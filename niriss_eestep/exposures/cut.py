@@ -10,7 +10,7 @@ import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError, reading
-from niriss_eestep.exposures.reading import ARRAYS
+from niriss_eestep.exposures.inputs import ARRAYS
 from niriss_eestep.exposures.wcs import image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import FAR, find_sources, find_star, source_at, the_star

@@ -19,8 +19,14 @@ from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
 from niriss_eestep.errors import OutputError, ReferenceDataError
-from niriss_eestep.exposures.inputs import OUR_SUFFIXES, exposure_root, gather, safe_name, science_metadata
-from niriss_eestep.exposures.reading import open_exposure
+from niriss_eestep.exposures.inputs import (
+    OUR_SUFFIXES,
+    exposure_root,
+    gather,
+    open_exposure,
+    safe_name,
+    science_metadata,
+)
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.pipeline.parameters import FROM_REFERENCE, SELECTORS, plain, reference_config
 from niriss_eestep.pipeline.strun import IN_STRUN, check_command_line, in_words, plain_words

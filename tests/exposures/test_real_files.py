@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.cut import star_exposures, star_field
-from niriss_eestep.exposures.reading import open_exposure
+from niriss_eestep.exposures.inputs import open_exposure
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.steps import EEPhotometryStep
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from niriss_eestep.exposures.reading import exposure_extensions
+from niriss_eestep.exposures.inputs import exposure_extensions
 from niriss_eestep.reference import guards
 from niriss_eestep.steps import FluxCalPipeline
 

@@ -6,7 +6,7 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.exposures.reading import ARRAYS, FitsImage, open_exposure
+from niriss_eestep.exposures.inputs import ARRAYS, FitsImage, open_exposure
 
 CUTS = [..., (slice(3, 40), slice(0, 64)), (slice(0, 0), slice(5, 9)), (slice(60, 64), slice(63, 64))]
 
@@ -136,7 +136,7 @@ def test_the_wcs_is_that_of_the_file(rate, tmp_path):
     ids=["another model", "scaled", "two images", "a cube"],
 )
 def test_anything_unusual_is_left_to_stdatamodels(edited, change):
-    from niriss_eestep.exposures.reading import exposure_extensions, fits_image
+    from niriss_eestep.exposures.inputs import exposure_extensions, fits_image
 
     path = edited(change)
     assert fits_image(path, exposure_extensions(path, 600)) is None

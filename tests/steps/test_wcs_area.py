@@ -8,7 +8,7 @@ from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.cut import star_field
-from niriss_eestep.exposures.reading import open_exposure
+from niriss_eestep.exposures.inputs import open_exposure
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 
