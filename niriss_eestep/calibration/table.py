@@ -17,7 +17,7 @@ from niriss_eestep.calibration.observed_ee import Group, fit_visit, splice_ee
 from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile
-from niriss_eestep.products.groups import exposure_backgrounds
+from niriss_eestep.products.metadata import exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference import load_psfee, write_psfee

@@ -16,7 +16,7 @@ from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.convert import combined_model, ee_profile
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,6 @@ class CombineProfilesStep(FluxStep):
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]
         filename = "_".join([product, *map(safe_name, parts), suffix]) + ".asdf"
         result._instance["meta"]["filename"] = filename
-        self.finish(result, [member.source for member in members], self.parameters_for(models[0]))
         log.debug("%s: %d exposures, at most %d good at a radius", filename, len(models), combined.n_good.max())
-        self.keep_log(result, log_start)
+        self.finish(result, [member.source for member in members], self.parameters_for(models[0]), log_start)
         return result

@@ -75,11 +75,11 @@ def _parameter_rows(step):
 
 def products():
     """Give the arrays and columns of every product: name, unit, dimensions, meaning."""
-    from niriss_eestep.products.columns import array_fields, merged_schema, schema_url, table_fields
+    from niriss_eestep.products.columns import SCHEMAS, array_fields, merged_schema
 
     parts = []
     for kind, (model, filename) in PRODUCTS.items():
-        url = schema_url(kind)
+        url = SCHEMAS[kind]
         fields = array_fields(url)
         title = merged_schema(url)["title"]
         parts += [f"## {title}", "", f"`{filename}`, `{model}`", ""]
@@ -90,9 +90,8 @@ def products():
         parts.append("")
         for name in (f.name for f in fields.values() if f.datatype == "table"):
             parts += [f"### Columns of `{name}`", "", "| column | unit | meaning |", "|---|---|---|"]
-            parts += [
-                f"| `{f.name}` | {_cell(f.unit)} | {_cell(f.description)} |" for f in table_fields(url, name).values()
-            ]
+            columns = array_fields(url)[name].columns.values()
+            parts += [f"| `{f.name}` | {_cell(f.unit)} | {_cell(f.description)} |" for f in columns]
             parts.append("")
     return "\n".join(parts)
 

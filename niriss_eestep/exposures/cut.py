@@ -15,7 +15,7 @@ from niriss_eestep.exposures.wcs import image_wcs, pixel_size, relative_area, ta
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import FAR, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.metadata import group_of
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import flat_region
 from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files

@@ -28,7 +28,7 @@ from stpipe.library import AbstractModelLibrary
 
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
 from niriss_eestep.products.columns import keywords, merged_schema
-from niriss_eestep.products.groups import group_names, group_of
+from niriss_eestep.products.metadata import group_names, group_of
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference.guards import ASDF_MAX, FITS_MAX, UNSIGNED_ZERO, check_fits, primary_header, read_once
 

@@ -22,9 +22,8 @@ from niriss_eestep.instrument import FULL_WELL
 from niriss_eestep.measure.profile import status_text
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
-from niriss_eestep.products.groups import exposure_backgrounds, group_line
+from niriss_eestep.products.metadata import copy_metadata, exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
-from niriss_eestep.products.provenance import copy_metadata
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum, standard_star
 from niriss_eestep.reference.throughput import load_throughput

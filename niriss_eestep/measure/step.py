@@ -19,8 +19,8 @@ from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
+from niriss_eestep.products.metadata import exposure_record, made_of
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.products.provenance import exposure_record, fingerprint
 from niriss_eestep.reference.psf_images import load_psf_images
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import mean_gain
@@ -145,10 +145,9 @@ class ExposureStep(FluxStep):
             # that of the detector's pixels, which the flux calibration goes with, where the header has another
             photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2
         result._instance["meta"]["filename"] = f"{member.name}_{self.product_suffix}.asdf"
-        self.finish(result, [record], parameters)
         level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
         log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)
-        self.keep_log(result, log_start)
+        self.finish(result, [record], parameters, log_start)
         return result
 
     def find_references(self, metadata, parameters, subarray):
@@ -226,8 +225,8 @@ class ExposureStep(FluxStep):
         except ProductError as error:
             log.warning("%s: made again: %s", path.name, error)
             return None
-        now = fingerprint(parameters=parameters, inputs=[record], references=self.references_used())
-        if product.meta.eestep.fingerprint != now:
+        now, _ = made_of(parameters, [record], self._reference_files_used)
+        if product.meta.eestep.fingerprint != now["fingerprint"]:
             log.info("%s: made again: input, parameters, references or version have changed", path.name)
             return None
         log.info("%s: kept: same input, parameters and references", path.name)
@@ -332,6 +331,8 @@ class EEPhotometryStep(ExposureStep):
     class_alias = "ee_photometry"
     measure_stamp, failed_profile = staticmethod(measure_ee), staticmethod(failed_ee)
     options_class, product_suffix = EEOptions, "eeprofile"
+    # the EE of the PSF may be overridden for the aperture correction alone
+    overrides_of = "abs_flux"
 
     spec = """
     suffix = string(default='eeprofile')     # Suffix of the products
@@ -355,13 +356,6 @@ class EEPhotometryStep(ExposureStep):
 
     reference_file_types = ["gain", "psfee", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
 
-    def get_ref_override(self, reference_file_type):
-        """Return the override of a reference; the EE of the PSF may be overridden for the aperture correction alone."""
-        override = super().get_ref_override(reference_file_type)
-        if override is None and reference_file_type == "psfee" and hasattr(self.parent, "abs_flux"):
-            return self.parent.abs_flux.get_ref_override(reference_file_type)
-        return override
-
 
 class SBProfileStep(ExposureStep):
     """Measure the surface-brightness profile of a star in one or more exposures.
@@ -374,7 +368,7 @@ class SBProfileStep(ExposureStep):
 
     class_alias = "sb_profile"
     measure_stamp, failed_profile = staticmethod(measure_sb), staticmethod(failed_sb)
-    options_class, product_suffix = SBOptions, "sbprofile"
+    options_class, product_suffix, overrides_of = SBOptions, "sbprofile", "ee_photometry"
 
     spec = """
     suffix = string(default='sbprofile')     # Suffix of the products
@@ -388,10 +382,3 @@ class SBProfileStep(ExposureStep):
     """
 
     reference_file_types = ["gain", "psfimages", "flat", "area"]  # noqa: RUF012 - stpipe reads the class attribute
-
-    def get_ref_override(self, reference_file_type):
-        """Return the override of a reference, its own or, in the pipeline, that of the encircled energy."""
-        override = super().get_ref_override(reference_file_type)
-        if override is None and reference_file_type in self.reference_file_types and hasattr(self.parent, "abs_flux"):
-            return self.parent.ee_photometry.get_ref_override(reference_file_type)
-        return override

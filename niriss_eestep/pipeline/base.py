@@ -5,9 +5,11 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from functools import cache, partial
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from stpipe import config_parser
 from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.errors import OutputError, ReferenceDataError
+from niriss_eestep.errors import NirissEEError, OutputError, ReferenceDataError
 from niriss_eestep.exposures.inputs import (
     OUR_SUFFIXES,
     exposure_root,
@@ -28,18 +30,13 @@ from niriss_eestep.exposures.inputs import (
     science_metadata,
 )
 from niriss_eestep.pipeline import parameters
-from niriss_eestep.pipeline.parameters import FROM_REFERENCE, SELECTORS, plain, reference_config
-from niriss_eestep.pipeline.strun import IN_STRUN, check_command_line, in_words, plain_words
-from niriss_eestep.products.provenance import record_provenance
+from niriss_eestep.products.metadata import made_of
 from niriss_eestep.reference.guards import state_of
 
 log = logging.getLogger(__name__)
 
-#: parameters of stpipe's own, which do not change a result
-_BOOKKEEPING = frozenset(
-    """output_file output_dir output_ext output_use_model output_use_index save_results skip suffix search_output_file
-    input_dir""".split()  # noqa: SIM905 - a list of them would take twelve lines
-)
+#: how stpipe's lines begin that are shown at DEBUG only: all parameters are in the products (``meta.provenance``)
+LISTINGS = ("Step %s parameters are", "%s instance created", "Step %s running with", "Step %s done")
 
 
 class FluxStep(JwstStep):
@@ -65,6 +62,10 @@ class FluxStep(JwstStep):
     given = None
     #: whether CRDS may be asked for parameters
     ask_crds = True
+    #: whether a pipeline of this package runs the step, which then has looked at settings and input
+    in_pipeline = False
+    #: step of the pipeline whose overrides hold for this one too, where it has none of its own
+    overrides_of = ""
 
     # ---- parameters
 
@@ -90,22 +91,40 @@ class FluxStep(JwstStep):
         """
         with plain_words(cls.class_alias):
             disable = get_disable_crds_steppars() if disable is None else disable
-            return reference_config(cls, science_metadata(dataset), ask_crds=not disable)
+            return parameters.reference_config(cls, science_metadata(dataset), ask_crds=not disable)
 
     @classmethod
     def from_config_section(cls, config, parent=None, name=None, config_file=None):
-        """Create the step, remembering which parameters the user gave."""
-        given = {key for key in config.scalars if config.inline_comments.get(key) != FROM_REFERENCE}
+        """Create the step, remembering which parameters the user gave; see `stpipe.Step.from_config_section`.
+
+        Parameters
+        ----------
+        config : configobj.Section
+        parent : Step, optional
+        name, config_file : str, optional
+
+        Returns
+        -------
+        FluxStep
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is unknown, or has a wrong value.
+        """
+        given = {key for key in config.scalars if config.inline_comments.get(key) != parameters.FROM_REFERENCE}
         given -= set(config.defaults)
         kinds = (np.ndarray, np.generic, list, tuple)
-        config.walk(lambda part, key: part.update({key: plain(part[key])} if isinstance(part[key], kinds) else {}))
+        config.walk(
+            lambda part, key: part.update({key: parameters.plain(part[key])} if isinstance(part[key], kinds) else {})
+        )
         ask_crds = getattr(config.main, "ask_crds", not get_disable_crds_steppars())
         with plain_words(cls.class_alias):
             try:
                 step = super().from_config_section(config, parent=parent, name=name, config_file=config_file)
             except ValidationError as error:
-                raise in_words(error, config, cls.load_spec_file()) from None
-        step.given, step.ask_crds = frozenset(given), ask_crds
+                raise parameters.in_words(error, config, cls.load_spec_file()) from None
+        step.given, step.ask_crds, step.in_pipeline = frozenset(given), ask_crds, isinstance(parent, FluxStep)
         # stpipe marks what comes from the command line, and takes the mark off single values only
         for key, value in vars(step).items():
             if isinstance(value, list):
@@ -131,12 +150,12 @@ class FluxStep(JwstStep):
         by_crds = owner.ask_crds and parameters.crds_state() == parameters.ON
         # what the user gave can be changed between two exposures, and his files while a session runs
         own = os.environ.get("NIRISS_EESTEP_PARS")
-        selected = [exposure.get(name) for names in SELECTORS.values() for name in names]
+        selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
         current = {name: getattr(self, name, None) for name in _spec(type(self))}
         key = repr((selected, own, own and state_of(Path(own)), self.given, current))
         found = self.__dict__.setdefault("_parameters_found", {})
         if by_crds or key not in found:
-            config = reference_config(type(owner), exposure, ask_crds=by_crds)
+            config = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
             config = config["steps"].get(self.name, {}) if self.in_pipeline else config
             current = self.get_pars()
             given = current if self.given is None else self.given
@@ -145,9 +164,8 @@ class FluxStep(JwstStep):
             found[key] = {
                 name: value
                 for name, value in (current | {k: v for k, v in looked_up.items() if k not in given}).items()
-                if name not in _BOOKKEEPING and not name.startswith("override_")
-                # hooks decide what a product holds, where there are some
-                if value or name not in ("pre_hooks", "post_hooks")
+                # of stpipe's own parameters, hooks decide what a product holds, where there are some
+                if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))
             }
         return dict(found[key])
 
@@ -155,6 +173,8 @@ class FluxStep(JwstStep):
 
     def get_ref_override(self, reference_file_type):
         """Return the override of a reference, which must exist; None where there is none.
+
+        In a pipeline that of another step holds too, which `overrides_of` names, for the types that both use.
 
         Parameters
         ----------
@@ -171,6 +191,9 @@ class FluxStep(JwstStep):
         override = super().get_ref_override(reference_file_type)
         if isinstance(override, (str, Path)) and override != "N/A" and not Path(override).exists():
             raise ReferenceDataError(f"override_{reference_file_type}: {override} does not exist")
+        other = getattr(self.parent, self.overrides_of, None) if override is None and self.in_pipeline else None
+        if other is not None and reference_file_type in {*self.reference_file_types} & {*other.reference_file_types}:
+            return other.get_ref_override(reference_file_type)
         return None if override == "N/A" else override
 
     def get_reference_file(self, input_file, reference_file_type, packaged=""):
@@ -213,13 +236,6 @@ class FluxStep(JwstStep):
             self._reference_files_used.append((reference_file_type, name))
         return found
 
-    def references_used(self):
-        """Name the references by type; several of one type, as of two stars, one after the other."""
-        names = {}
-        for reference_type, name in self._reference_files_used:
-            names.setdefault(reference_type, {})[str(name)] = None
-        return {reference_type: ", ".join(found) for reference_type, found in names.items()}
-
     def check_settings(self, exposure):
         """Find out what is wrong with the settings before anything is measured.
 
@@ -257,18 +273,13 @@ class FluxStep(JwstStep):
                 return super().run(*args)
             for step in (self, *(getattr(self, name) for name in getattr(self, "step_defs", ()))):
                 for name in filter(partial(hasattr, step), _spec(type(step))):
-                    setattr(step, name, plain(getattr(step, name)))
-            with plain_words(self.class_alias), _interruptible():
+                    setattr(step, name, parameters.plain(getattr(step, name)))
+            with plain_words(self.class_alias):
                 if self.output_dir:
                     check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
                 return super().run(*args)
         finally:
             vars(self).update(before)
-
-    @property
-    def in_pipeline(self):
-        """Whether a pipeline of this package runs the step, which then has looked at settings and input."""
-        return isinstance(self.parent, FluxStep)
 
     @classmethod
     def _datamodels_open(cls, init, **kwargs):
@@ -331,40 +342,30 @@ class FluxStep(JwstStep):
 
     def remove_suffix(self, name):
         """Remove a product suffix, jwst's or one of this package's, from a name."""
-        for suffix in OUR_SUFFIXES:
-            if name.endswith(f"_{suffix}"):
-                return name[: -len(suffix) - 1], "_"
-        return super().remove_suffix(name)
+        ours = next((suffix for suffix in OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
+        return (name.removesuffix(f"_{ours}"), "_") if ours else super().remove_suffix(name)
 
-    def finish(self, result, inputs, parameters):
-        """Record in a product what made it.
+    def finish(self, result, inputs, parameters, start=0):
+        """Record in a product what made it, and what was logged meanwhile.
 
         Parameters
         ----------
         result : ProductModel
-        inputs : sequence of (Path or DataModel)
+        inputs : sequence of (Path, DataModel or dict)
         parameters : dict
-        """
-        references = self.references_used()
-        for reference_type, name in references.items():
-            result._instance["meta"].setdefault("ref_file", {})[reference_type] = {"name": name}
-        record_provenance(result, parameters=parameters, inputs=inputs, references=references)
-
-    def keep_log(self, result, start=0):
-        """Record in a product what was logged while it was made.
-
-        Parameters
-        ----------
-        result : ProductModel
         start : int
             How many lines the log had before: those about other exposures are not this one's.
         """
+        meta, (made, references) = result._instance["meta"], made_of(parameters, inputs, self._reference_files_used)
+        meta["eestep"] = meta.get("eestep", {}) | made
+        for reference_type, name in references.items():
+            meta.setdefault("ref_file", {})[reference_type] = {"name": name}
         name = self.parent.class_alias if self.in_pipeline else self.class_alias
         result._instance.setdefault("cal_logs", {})[name] = list(self._log_records or ())[start:]
         result._is_finished = True
 
     def finalize_result(self, result, reference_files_used):
-        """Record versions, the CRDS context and the log in a product.
+        """Record versions and the CRDS context in a product.
 
         Parameters
         ----------
@@ -380,44 +381,74 @@ class FluxStep(JwstStep):
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
             result.meta.ref_file.crds.context_used = parameters.crds_context()
-        if not getattr(result, "_is_finished", False):
-            self.keep_log(result)
 
     @classmethod
     def get_stpipe_loggers(cls):
         """Name the loggers to show: the standard pipeline's and this package's; the first that strun asks for."""
-        if IN_STRUN and multiprocessing.parent_process() is None:
-            check_command_line(cls)
+        if parameters.IN_STRUN and multiprocessing.parent_process() is None:
+            parameters.check_command_line(cls)
         return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
 
 
-@cache
-def _spec(step_class):
-    """Parameters of a step, with their kinds and defaults; loading them takes 2 ms."""
-    return step_class.load_spec_file()
+#: parameters of a step class, with their kinds and defaults; loading them takes 2 ms
+_spec = cache(methodcaller("load_spec_file"))
 
 
 @contextmanager
-def _interruptible():
-    """End on SIGTERM as on SIGINT, so that workers end and half-written files go.
+def plain_words(name):
+    """Leave stpipe's listings to the level DEBUG, and end ``strun`` with one line where a message explains the error.
 
-    Only where the program has not decided otherwise, and in its main thread, as Python has it. The garbage collector,
-    which stpipe runs before each step, leaves alone meanwhile what the packages have made at import: 0.15 s each time,
-    several times what measuring an exposure takes.
+    Outside of ``strun``, and with ``--debug``, the exception goes on; an interrupt has no traceback there either.
+
+    SIGTERM ends as SIGINT does, so that workers end and half-written files go: where the program has not decided
+    otherwise, and in its main thread, as Python has it. The garbage collector, which stpipe runs before each step,
+    leaves alone meanwhile what the packages have made at import: 0.15 s each time, several times what measuring an
+    exposure takes.
+
+    Parameters
+    ----------
+    name : str
+        Of the step.
     """
+    logger = logging.getLogger("stpipe.step")
+
+    def shown(record):
+        return not str(record.msg).startswith(LISTINGS) or logger.isEnabledFor(logging.DEBUG)
+
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     unfrozen = gc.get_freeze_count() == 0
     if unfrozen:
         gc.freeze()
+    logger.addFilter(shown)
     try:
         yield
+    except NirissEEError as error:
+        if not parameters.IN_STRUN or "--debug" in sys.argv:
+            raise
+        log.debug("where it was raised:", exc_info=True)
+        sys.exit(f"strun {name}: {error}")
+    except KeyboardInterrupt:
+        if not parameters.IN_STRUN:
+            sys.excepthook = _say_interrupted
+            raise
+        print(f"strun {name}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     finally:
+        logger.removeFilter(shown)
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if unfrozen:
             gc.unfreeze()
+
+
+def _say_interrupted(kind, error, traceback):
+    """Stand in for the traceback of an interrupt that nobody has caught."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 def check_directory(path):

@@ -14,7 +14,7 @@ from niriss_eestep.errors import AssociationError, NirissEEError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.pipeline.base import check_directory
 from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
-from niriss_eestep.products.columns import make_table, table_fields
+from niriss_eestep.products.columns import array_fields, make_table
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.products.summary import aligned
@@ -109,7 +109,7 @@ class Summary:
 
 def _write_table(path, rows, columns, name):
     """Write rows as ECSV: one that lacks a column has NaN, 0 or nothing there."""
-    fields = table_fields(AbsFluxModel.schema_url, name)
+    fields = array_fields(AbsFluxModel.schema_url)[name].columns
     chosen = {"product": replace(fields["status"], name="product", title="")} | {name: fields[name] for name in columns}
     table, text = Table(make_table(chosen, rows)), io.StringIO()
     for name in columns:

@@ -25,8 +25,8 @@ from niriss_eestep.exposures.inputs import group_members, nothing_in, science_me
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
+from niriss_eestep.products.metadata import shared
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, SBProfileModel
-from niriss_eestep.products.provenance import shared
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,16 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 results.append(result)
         if not results:
             raise ExposureError(f"none of {len(products)} products could be calibrated; the log says why for each")
+        # the last line says how many exposures were measured; those with warnings have had lines of their own
         for result in results:
-            _log_outcome(result)
+            found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
+            outcome = ", ".join(f"{found[kind]} {kind}" for kind in ("measured", "measured with warnings", "failed"))
+            failed = sum(str(status).startswith("failed") for status in result.table["status"])
+            without_ratio = int(np.isnan(result.table["ratio"]).sum())
+            told = {"without total rate": failed, "without expected rate": without_ratio - failed}
+            lacking = "".join(f", {n} of {len(result.table)} groups {what}" for what, n in told.items() if n)
+            level = logging.WARNING if lacking else logging.INFO
+            log.log(level, "%s: %s%s", result.meta.filename, outcome, lacking)
         without = [result for result in results if np.isnan(result.table["ratio"]).all()]
         if self.require_expected and without:
             notes = dict.fromkeys(str(status) for result in without for status in result.table["status"])
@@ -230,7 +238,18 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         NirissEEError
             With ``on_error='raise'``, at the first failure.
         """
-        self._check_settings([member for product in products for member in product.members])
+        # what is wrong with the settings is told before anything is measured
+        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
+            if getattr(self, name).skip:
+                raise ParameterError(
+                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
+                )
+        members = [member for product in products for member in product.members]
+        exposure = science_metadata(members)
+        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
+            if not step.skip:
+                step.check_settings(exposure)
+        self.ee_photometry.tell_unknown_names(members)
         by_product = [group_members(product.members) for product in products]
         members = [member for groups in by_product for group in groups.values() for member in group]
         with closing(self._outcomes(members)) as measured:
@@ -268,19 +287,6 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             raise ParameterError(f"{text}: not replaced; give another output_dir, or product name (output_file)")
         if left_out:
             log.warning("%s: replaced, without %s", text, _some(left_out))
-
-    def _check_settings(self, members):
-        """Find out what is wrong with the settings before anything is measured."""
-        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
-            if getattr(self, name).skip:
-                raise ParameterError(
-                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
-                )
-        exposure = science_metadata(members)
-        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
-            if not step.skip:
-                step.check_settings(exposure)
-        self.ee_photometry.tell_unknown_names(members)
 
     def _outcomes(self, members):
         """Measure exposures, here or by workers, and give the outcomes in order."""
@@ -320,17 +326,6 @@ def _check_kind(models, kind):
     for model in models if isinstance(models, list) else [models]:
         if not isinstance(model, kind):
             raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
-
-
-def _log_outcome(result):
-    """Say in the last line how many exposures were measured; those with warnings have had lines of their own."""
-    kinds = ("measured", "measured with warnings", "failed")
-    found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
-    failed = sum(str(status).startswith("failed") for status in result.table["status"])
-    told = {"without total rate": failed, "without expected rate": int(np.isnan(result.table["ratio"]).sum()) - failed}
-    lacking = "".join(f", {n} of {len(result.table)} groups {what}" for what, n in told.items() if n)
-    outcome = ", ".join(f"{found[kind]} {kind}" for kind in kinds)
-    log.log(logging.WARNING if lacking else logging.INFO, "%s: %s%s", result.meta.filename, outcome, lacking)
 
 
 def _some(names):

@@ -8,16 +8,24 @@ Whether CRDS can be asked, and what it knows.
 
 With neither server nor cache, crds leaves the interpreter by SystemExit in several places; no step of this package asks
 it before `crds_state` has said that it will answer.
+
+The command line of ``strun``: a slip ends in one line that says what to write.
 """
 
 import logging
 import os
+import re
+import sys
+from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from configobj import ConfigObj
 from stpipe import config_parser
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
+from niriss_eestep.pipeline.integration import strun_parser
 from niriss_eestep.reference.guards import read_once
 
 log = logging.getLogger(__name__)
@@ -149,6 +157,16 @@ def best_reference(parameters, reference_type, *, allow_packaged=False):
 #: the comment of every value from a reference; stpipe's merging replaces it where a user gives the value
 FROM_REFERENCE = "# from a parameter reference"
 
+#: what stpipe's kinds of values are called in a message
+WANTED = {
+    "boolean": "true or false", "integer": "an integer", "float": "a number", "float_list": "a list of numbers",
+    "int_list": "a list of integers",
+}  # fmt: skip
+LIMITS = {"min": "at least", "max": "at most"}
+
+#: whether this is a process of ``strun``, which shows every exception with a traceback
+IN_STRUN = Path(sys.argv[0] if sys.argv else "").name.removesuffix(".exe") == "strun"
+
 #: what a selection may name, and where the metadata have it
 SELECTORS = {
     "filter": ("meta.instrument.filter", "meta.instrument.pupil"), "target": ("meta.target.catalog_name",),
@@ -264,3 +282,93 @@ def plain(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_command_line(step):
+    """Refuse options that a step does not have, before stpipe answers with the usage of all that it has.
+
+    Parameters
+    ----------
+    step : type
+        Class of the step.
+
+    Raises
+    ------
+    SystemExit
+        With one line that says what is wrong.
+    """
+    options = [f"--{name}" for name in _option_names(step.load_spec_file())]
+    parser = strun_parser(options)
+    parser.error = lambda text: sys.exit(f"strun {step.class_alias}: {_did_you_mean(text, options)}")
+    for name, value in vars(parser.parse_args(sys.argv[1:])).items():
+        if isinstance(value, str):
+            try:
+                ConfigObj()._handle_value(value)
+            except SyntaxError:
+                sys.exit(f"strun {step.class_alias}: --{name}={value}: a quotation mark is not closed")
+
+
+def _option_names(spec, above=""):
+    """Options of a specification, those of steps with the steps' names."""
+    for name, value in spec.items():
+        yield from _option_names(value, f"{above}{name}.") if isinstance(value, dict) else (f"{above}{name}",)
+
+
+def _did_you_mean(text, options):
+    """Turn a message of argparse into one that names the options that may have been meant."""
+    found = re.fullmatch("unrecognized arguments: (--[^ =]*).*", text)
+    if not found:
+        return re.sub("unrecognized arguments: (.*)", r"\1: write the files before the options", text)
+    last = found[1].lstrip("-").rpartition(".")[2]
+    own = {option.lstrip("-").rpartition(".")[2] for option in options}
+    near = [last] if last in own else get_close_matches(last, own, 1)
+    meant = [option for option in options if near and option.endswith((f"-{near[0]}", f".{near[0]}"))]
+    hint = f"did you mean {' or '.join(meant[:3])}?" if meant else "--help lists all"
+    return f"there is no option {found[1]}; {hint}"
+
+
+def in_words(error, config, spec):
+    """Say what a parameter may be, where stpipe says that its value is wrong.
+
+    Parameters
+    ----------
+    error : stpipe.exceptions.ValidationError
+    config, spec : configobj.Section
+        What was given, and the specification.
+
+    Returns
+    -------
+    ParameterError
+        Names every parameter with a wrong value.
+    """
+    said, dashes = [], "--" if IN_STRUN else ""
+    for line in str(error).splitlines():
+        wrong = re.fullmatch("Config parameter '(.*)': (.*)", line)
+        if not wrong:
+            extra = re.fullmatch("Extra value '(.*)' in (.*)", line)
+            said.append(f"{extra[1]}: there is no such parameter ({extra[2]})" if extra else line)
+            continue
+        path = wrong[1].split("/")
+        try:
+            value, check = (reduce(lambda section, key: section[key], path, tree) for tree in (config, spec))
+        except KeyError:
+            said.append(line)
+            continue
+        said.append(_wanted(f"{dashes}{'.'.join(path)}", value, str(check)))
+    return ParameterError("; ".join(said))
+
+
+def _wanted(name, value, check):
+    """Say what a parameter may be; ``check`` is its line of the specification, as ``integer(min=1, default=1)``."""
+    kind, _, arguments = check.partition("(")
+    if kind.endswith("list") and not isinstance(value, (list, tuple)):
+        if IN_STRUN:
+            return f"{name}={value}: a list needs a comma: {name}={value or 5},"
+        return f"{name}={value!r}: must be a list: {name}=[{value!r}]"
+    if kind == "option":
+        wanted = "one of " + ", ".join(re.findall("'([^']*)'", arguments.partition("default=")[0]))
+    else:
+        wanted = WANTED.get(kind, f"a {kind}")
+    limits = dict(re.findall("(min|max)=([^,)]+)", arguments))
+    wanted += "".join(f", {LIMITS[key]} {limit}" for key, limit in limits.items())
+    return f"{name}={value}: must be {wanted}"

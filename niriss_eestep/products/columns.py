@@ -16,14 +16,14 @@ from stdatamodels.schema import merge_property_trees
 
 from niriss_eestep.errors import ProductError, reading
 
-SCHEMA_BASE = "asdf://niriss-eestep.org/schemas/"
-VERSION = "1.0.0"
-
 #: class of the data model: kind of product
 KINDS = {
     "EEProfileModel": "ee_profile", "SBProfileModel": "sb_profile", "CombinedEEModel": "combined_ee",
     "CombinedSBModel": "combined_sb", "AbsFluxModel": "abs_flux",
 }  # fmt: skip
+
+#: kind of product: identifier of its current schema
+SCHEMAS = {kind: f"asdf://niriss-eestep.org/schemas/{kind}-1.0.0" for kind in KINDS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Field:
         What each dimension runs over: 'radius', 'exposure', 'group', 'ring', 'ring_edge'.
     title, description : str
         Meaning, short and in full.
+    columns : dict of str to Field
+        Of a table, in its order.
     """
 
     name: str
@@ -49,21 +51,7 @@ class Field:
     axes: tuple[str, ...]
     title: str
     description: str
-
-
-def schema_url(kind):
-    """Identifier of the current schema of one kind of product.
-
-    Parameters
-    ----------
-    kind : str
-        'ee_profile', 'sb_profile', 'combined_ee', 'combined_sb' or 'abs_flux'.
-
-    Returns
-    -------
-    str
-    """
-    return f"{SCHEMA_BASE}{kind}-{VERSION}"
+    columns: dict[str, "Field"]
 
 
 @cache
@@ -120,38 +108,19 @@ def array_fields(url):
     Returns
     -------
     dict of str to Field
-        In the order of the schema; tables and lists of names included.
+        In the order of the schema; tables, with their columns, and lists of names included.
     """
     found = {}
     for name, entry in merged_schema(url)["properties"].items():
         if "axes" in entry:
-            datatype, title = "table" if "columns" in entry else entry.get("datatype", "str"), entry["title"]
-            text = entry.get("description", title)
-            found[name] = Field(name, datatype, entry.get("unit", ""), tuple(entry["axes"]), title, text)
+            axes, title = tuple(entry["axes"]), entry["title"]
+            columns = {
+                c["name"]: Field(c["name"], c["datatype"], c["unit"], axes, c["description"], c["description"], {})
+                for c in entry.get("columns", ())
+            }
+            datatype, text = "table" if columns else entry.get("datatype", "str"), entry.get("description", title)
+            found[name] = Field(name, datatype, entry.get("unit", ""), axes, title, text, columns)
     return found
-
-
-@cache
-def table_fields(url, table):
-    """List the columns of a table.
-
-    Parameters
-    ----------
-    url : str
-        The schema.
-    table : str
-        Name of the table in the tree.
-
-    Returns
-    -------
-    dict of str to Field
-        In the table's order.
-    """
-    entry = merged_schema(url)["properties"][table]
-    axes, columns = tuple(entry["axes"]), entry["columns"]
-    return {
-        c["name"]: Field(c["name"], c["datatype"], c["unit"], axes, c["description"], c["description"]) for c in columns
-    }
 
 
 def make_table(fields, rows):
@@ -201,13 +170,9 @@ def load_asdf_plugins():
     _ = config.resource_manager, config.extensions
 
 
-@cache
-def _validator(url):
-    """Asdf's validator of a schema as it is written (the merged one keeps only one ``required`` of several).
-
-    `asdf.schema.validate` makes one for each tree, and one for each node of it: 2.0 ms a product instead of 0.9 ms.
-    """
-    return get_validator(load_schema(url, resolve_references=True), AsdfFile())
+#: asdf's validator of a schema as it is written (the merged one keeps only one ``required`` of several);
+#: `asdf.schema.validate` makes one for each tree, and one for each node of it: 2.0 ms a product instead of 0.9 ms
+_validator = cache(lambda url: get_validator(load_schema(url, resolve_references=True), AsdfFile()))
 
 
 def check_tree(tree, url, label):
@@ -245,10 +210,20 @@ def check_tree(tree, url, label):
         if len(shape) != n_axes:
             axes = ", ".join(field.axes)
             raise ProductError(f"{label}: {name} must have {n_axes} dimensions ({axes}), got {len(shape)}")
-        if field.datatype == "table":
-            _check_columns(name, value.dtype, url, label)
-        elif field.datatype != "str" and value.dtype != np.dtype(field.datatype):
-            raise ProductError(f"{label}: {name} must be {field.datatype}, got {value.dtype}")
+        kinds = [] if field.datatype == "str" else [(name, value.dtype, field.datatype)]
+        if field.columns:
+            names = value.dtype.names or ()
+            if names != tuple(field.columns):
+                missing = [column for column in field.columns if column not in names]
+                unknown = [column for column in names if column not in field.columns]
+                raise ProductError(
+                    f"{label}: {name} must have the schema's columns in their order; missing {missing}, unknown "
+                    f"{unknown}"
+                )
+            kinds = [(f"column {c} of {name}", value.dtype[c], field.columns[c].datatype) for c in names]
+        for what, kind, wanted in kinds:
+            if kind.kind != "U" if wanted == "str" else kind != wanted:
+                raise ProductError(f"{label}: {what} must be {wanted}, got {kind}")
         for axis, length in zip(field.axes, shape, strict=True):
             first, expected = lengths.setdefault(axis, (name, length))
             if length != expected:
@@ -340,19 +315,3 @@ def _check_covariance(covariance, err, label):
         raise ProductError(f"{label}: its diagonal is not the square of the errors")
     if scale and np.linalg.eigvalsh(found / scale)[0] < -SAME:
         raise ProductError(f"{label}: not positive semi-definite")
-
-
-def _check_columns(table, dtype, url, label):
-    """Compare a table's columns with the schema's."""
-    fields = table_fields(url, table)
-    names = dtype.names or ()
-    if names != tuple(fields):
-        missing = [name for name in fields if name not in names]
-        unknown = [name for name in names if name not in fields]
-        raise ProductError(
-            f"{label}: {table} must have the schema's columns in their order; missing {missing}, unknown {unknown}"
-        )
-    for name, field in fields.items():
-        good = dtype[name].kind == "U" if field.datatype == "str" else dtype[name] == np.dtype(field.datatype)
-        if not good:
-            raise ProductError(f"{label}: column {name} of {table} must be {field.datatype}, got {dtype[name]}")

@@ -13,10 +13,9 @@ from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.repair import PixelMap
-from niriss_eestep.products.columns import array_fields, make_table, merged_schema, table_fields
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.columns import array_fields, make_table, merged_schema
+from niriss_eestep.products.metadata import copy_metadata, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
-from niriss_eestep.products.provenance import copy_metadata
 
 #: where a profile has what its product holds under another name
 _PLACES = {
@@ -232,8 +231,8 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     """
     url, radius = AbsFluxModel.schema_url, np.array(radius, dtype=np.float64)
     known = array_fields(url)
-    tree = {"table": make_table(table_fields(url, "table"), rows)}
-    tree |= {"exposures": make_table(table_fields(url, "exposures"), exposures), "radius": radius, "meta": {}}
+    tree = {"table": make_table(array_fields(url)["table"].columns, rows)}
+    tree |= {"exposures": make_table(array_fields(url)["exposures"].columns, exposures), "radius": radius, "meta": {}}
     for name, values in arrays.items():
         tree[name] = np.array(values, dtype=known[name].datatype).reshape(len(rows), -1)
     return AbsFluxModel(tree)

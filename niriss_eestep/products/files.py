@@ -25,15 +25,8 @@ from asdf.tagged import TaggedDict, TaggedList
 from asdf.yamlutil import AsdfDumper
 
 from niriss_eestep.errors import OutputError, ProductError
-from niriss_eestep.products.columns import (
-    KINDS,
-    check_sense,
-    check_tree,
-    fill_new_columns,
-    load_asdf_plugins,
-    schema_url,
-)  # fmt: skip
-from niriss_eestep.products.provenance import SOFTWARE
+from niriss_eestep.products.columns import KINDS, SCHEMAS, check_sense, check_tree, fill_new_columns, load_asdf_plugins
+from niriss_eestep.products.metadata import SOFTWARE
 from niriss_eestep.reference.guards import read_asdf
 
 # ASDF standard 1.6.0: layout of the file, of a block, and the tags of the tree
@@ -162,7 +155,7 @@ def _check_kind(path, tree, model_type):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
     if model_type not in (None, found, "ProductModel"):
         raise ProductError(f"{path}: holds {found}, expected {model_type}")
-    url, written = schema_url(KINDS[found]), str(meta["eestep"].get("schema"))
+    url, written = SCHEMAS[KINDS[found]], str(meta["eestep"].get("schema"))
     if written == url:
         return url
     remedy, versions = (

@@ -6,7 +6,7 @@ import numpy as np
 
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.metadata import group_of
 
 #: what a group's mean must have
 OF_A_GROUP = (

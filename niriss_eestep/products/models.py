@@ -10,7 +10,7 @@ from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import KINDS, check_tree, load_asdf_plugins, merged_schema, schema_url
+from niriss_eestep.products.columns import SCHEMAS, check_tree, load_asdf_plugins, merged_schema
 from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
 
 
@@ -28,11 +28,11 @@ class ProductModel(JwstDataModel):
         Passed to `JwstDataModel`.
     """
 
-    def __init_subclass__(cls, *, meta_key="", y_name="", **kwargs):
-        """Take where the metadata have the product's own, and the name of the measured quantity."""
-        super().__init_subclass__(**kwargs)
-        cls.kind, cls.meta_key, cls.y_name = KINDS[cls.__name__], meta_key, y_name
-        cls.schema_url = schema_url(cls.kind)
+    #: kind of product, where the metadata have the product's own, and the name of the measured quantity
+    kind = meta_key = y_name = ""
+
+    #: whether a step of this process made it: then nothing is missing
+    _is_finished = False
 
     def __init__(self, init=None, **kwargs):
         filename = None
@@ -102,7 +102,7 @@ class ProductModel(JwstDataModel):
         ProductModel
             Itself where a step of this process made it, or nothing is missing; else a copy.
         """
-        if getattr(self, "_is_finished", False):
+        if self._is_finished:
             return self
         from niriss_eestep.products import foreign
 
@@ -201,24 +201,38 @@ def _without_none(value):
     return value
 
 
-class EEProfileModel(ProductModel, meta_key="ee", y_name="count_rate"):
+class EEProfileModel(ProductModel):
     """Encircled energy of one exposure."""
 
+    schema_url = SCHEMAS["ee_profile"]
+    kind, meta_key, y_name = "ee_profile", "ee", "count_rate"
 
-class SBProfileModel(ProductModel, meta_key="sb", y_name="surface_brightness"):
+
+class SBProfileModel(ProductModel):
     """Surface-brightness profile of one exposure."""
 
+    schema_url = SCHEMAS["sb_profile"]
+    kind, meta_key, y_name = "sb_profile", "sb", "surface_brightness"
 
-class CombinedEEModel(ProductModel, meta_key="group", y_name="count_rate"):
+
+class CombinedEEModel(ProductModel):
     """Encircled energy of a group."""
 
+    schema_url = SCHEMAS["combined_ee"]
+    kind, meta_key, y_name = "combined_ee", "group", "count_rate"
 
-class CombinedSBModel(ProductModel, meta_key="group", y_name="surface_brightness"):
+
+class CombinedSBModel(ProductModel):
     """Surface-brightness profile of a group."""
+
+    schema_url = SCHEMAS["combined_sb"]
+    kind, meta_key, y_name = "combined_sb", "group", "surface_brightness"
 
 
 class AbsFluxModel(ProductModel):
     """Absolute flux calibration: one row per group."""
+
+    schema_url, kind = SCHEMAS["abs_flux"], "abs_flux"
 
 
 MODELS = {model.__name__: model for model in ProductModel.__subclasses__()}

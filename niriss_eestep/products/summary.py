@@ -7,7 +7,7 @@ from astropy.table import Column, Table
 
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.products.groups import error_terms, group_of, not_included, verdict
+from niriss_eestep.products.metadata import error_terms, group_of, not_included, verdict
 from niriss_eestep.products.tables import in_digits
 
 # Columns of the absolute-flux table that a summary shows

@@ -10,7 +10,7 @@ from astropy.table import Column, QTable, Table
 from astropy.units import Quantity, Unit
 
 from niriss_eestep.errors import ProductError, printable
-from niriss_eestep.products.columns import array_fields, merged_schema, schema_url, table_fields
+from niriss_eestep.products.columns import SCHEMAS, array_fields, merged_schema
 from niriss_eestep.products.regions import ds9_regions
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
@@ -99,7 +99,7 @@ def _columns(model, name):
     """Fields and values of a table's columns."""
     fields = array_fields(model.schema_url)
     if name in fields:
-        return [(field, model[name][column]) for column, field in table_fields(model.schema_url, name).items()]
+        return [(field, model[name][column]) for column, field in array_fields(model.schema_url)[name].columns.items()]
     if name == "table":
         first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
         ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
@@ -293,7 +293,7 @@ def _text(table, **kwargs):
 def _old_table(model, form, found):
     makers = _OLD[form]
     if model.kind not in makers:
-        kinds = " or ".join(merged_schema(schema_url(kind))["title"] for kind in makers)
+        kinds = " or ".join(merged_schema(SCHEMAS[kind])["title"] for kind in makers)
         raise ProductError(f"{model.meta.filename}: {form} is of another kind of product: {kinds}")
     table = Table()
     for name, style, values in makers[model.kind](model, found):

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from niriss_eestep.errors import printable
 from niriss_eestep.instrument import PHOTMJSR_2022_ERR
 from niriss_eestep.products.files import write_atomically
-from niriss_eestep.products.groups import error_terms, not_included, verdict
+from niriss_eestep.products.metadata import error_terms, not_included, verdict
 from niriss_eestep.report import figures
 from niriss_eestep.report.bundle import bundle_of_models, read_bundle, resolve_psfee
 from niriss_eestep.report.numbers import measured, number

@@ -3,7 +3,7 @@
 import numpy as np
 
 from niriss_eestep.measure.repair import PIXEL_KINDS
-from niriss_eestep.products.groups import group_of
+from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.regions import neighbour_of
 from niriss_eestep.report.style import COLOURS, new_figure, plain, styled
 

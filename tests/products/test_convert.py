@@ -15,7 +15,7 @@ from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.measure.sb import SBProfile
-from niriss_eestep.products import convert, groups, save_product
+from niriss_eestep.products import convert, metadata, save_product
 from niriss_eestep.products import open as open_product
 
 # NaN stands for "not measured" in every float
@@ -192,7 +192,7 @@ def test_pixel_area_of_the_header_wins(exposure, ee_profile, combined):
 def test_science_filter_is_found_in_either_wheel(exposure, filter_wheel, pupil_wheel, science):
     exposure.meta.instrument.filter = filter_wheel.upper()
     exposure.meta.instrument.pupil = pupil_wheel.upper()
-    assert groups.group_of(exposure)["filter"] == science
+    assert metadata.group_of(exposure)["filter"] == science
 
 
 def test_annuli_of_different_ring_numbers_are_stacked_and_recovered(combined, ee_profile, exposure):
@@ -202,7 +202,7 @@ def test_annuli_of_different_ring_numbers_are_stacked_and_recovered(combined, ee
     values = {field.name: getattr(ee_profile, field.name) for field in fields(ee_profile)}
     second = EEProfile(**values | {"background": other})
     members = [convert.profile_model(profile, exposure) for profile in (ee_profile, second)]
-    annuli = groups.exposure_backgrounds(convert.combined_model(combined, members))
+    annuli = metadata.exposure_backgrounds(convert.combined_model(combined, members))
     for (edges, coverage), profile in zip(annuli, (ee_profile, second), strict=True):
         np.testing.assert_array_equal(edges, profile.background.ring_edges)
         np.testing.assert_array_equal(coverage, profile.background.ring_coverage)

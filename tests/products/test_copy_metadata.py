@@ -3,8 +3,8 @@
 import pytest
 from stdatamodels.jwst import datamodels
 
+from niriss_eestep.products.metadata import copy_metadata
 from niriss_eestep.products.models import MODELS
-from niriss_eestep.products.provenance import copy_metadata
 
 
 @pytest.fixture

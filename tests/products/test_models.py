@@ -14,8 +14,8 @@ import niriss_eestep.products as package
 from niriss_eestep.errors import ProductError
 from niriss_eestep.products import open as open_product
 from niriss_eestep.products.columns import array_fields
+from niriss_eestep.products.metadata import file_sha256, made_of
 from niriss_eestep.products.models import MODELS
-from niriss_eestep.products.provenance import file_sha256, fingerprint, record_provenance
 
 KINDS = sorted(model.kind for model in MODELS.values())
 
@@ -135,7 +135,7 @@ def test_provenance_names_software_parameters_and_input(products, tmp_path):
     source = tmp_path / "a_rate.fits"
     source.write_bytes(b"abc")
     model = products["ee_profile"]
-    record_provenance(model, parameters={"radii": (5.0, np.float64(9.0)), "source_x": None}, inputs=[source])
+    model._instance["meta"]["eestep"], _ = made_of({"radii": (5.0, np.float64(9.0)), "source_x": None}, [source], [])
     found = open_product(model.save(tmp_path / "a.asdf")).meta.eestep
     assert found.parameters.radii == [5.0, 9.0]
     # the SHA-256 of "abc" is the standard's own test vector (FIPS 180-2)
@@ -150,15 +150,13 @@ def test_fingerprint_changes_with_parameters_input_and_references(tmp_path):
     source.write_bytes(b"a")
     reference.write_bytes(b"r")
 
-    def found(**changes):
-        return fingerprint(
-            **{"parameters": {"r": 5}, "inputs": [source], "references": {"psfee": str(reference)}} | changes
-        )
+    def found(r=5, references=(("psfee", reference),)):
+        return made_of({"r": r}, [source], references)[0]["fingerprint"]
 
     first = found()
     assert found() == first
-    assert found(parameters={"r": 6}) != first
-    assert found(references={}) != first
+    assert found(r=6) != first
+    assert found(references=()) != first
     source.write_bytes(b"b")
     second = found()
     assert second != first

@@ -12,11 +12,11 @@ from asdf.testing.helpers import yaml_to_asdf
 from astropy.units import Unit
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import array_fields, check_tree, merged_schema, schema_url, table_fields
+from niriss_eestep.products.columns import SCHEMAS, array_fields, check_tree, merged_schema
 from niriss_eestep.products.models import MODELS
 
 KINDS = sorted(model.kind for model in MODELS.values())
-SCHEMAS = KINDS + ["group", "provenance", "star"]
+ALL_SCHEMAS = KINDS + ["group", "provenance", "star"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,7 +34,7 @@ def _bad_examples():
 
 
 def _good_tree(kind):
-    (_, text), *_ = load_schema(schema_url(kind))["examples"]
+    (_, text), *_ = load_schema(SCHEMAS[kind])["examples"]
     with asdf.open(yaml_to_asdf(text), lazy_load=False, memmap=False) as file:
         return {
             key: np.array(value) if hasattr(value, "dtype") else copy.deepcopy(value)
@@ -50,16 +50,16 @@ def _at(tree, path):
     return tree, last
 
 
-@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("kind", ALL_SCHEMAS)
 def test_schema_obeys_the_metaschema_and_is_served_under_its_id(kind):
-    schema = load_schema(schema_url(kind))
+    schema = load_schema(SCHEMAS[kind])
     check_schema(schema)
-    assert schema["id"] == schema_url(kind)
+    assert schema["id"] == SCHEMAS[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_example_passes(kind):
-    check_tree(_good_tree(kind), schema_url(kind), kind)
+    check_tree(_good_tree(kind), SCHEMAS[kind], kind)
 
 
 @pytest.mark.parametrize(("kind", "entry"), list(_bad_examples()))
@@ -72,13 +72,13 @@ def test_bad_example_is_refused(kind, entry):
         parent, last = _at(tree, entry["remove"])
         del parent[last]
     with pytest.raises(ProductError) as refusal:
-        check_tree(tree, schema_url(kind), kind)
+        check_tree(tree, SCHEMAS[kind], kind)
     assert entry["message"] in str(refusal.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_array_has_axes_a_unit_that_astropy_knows_and_a_description(kind):
-    properties = merged_schema(schema_url(kind))["properties"]
+    properties = merged_schema(SCHEMAS[kind])["properties"]
     for name, entry in properties.items():
         if name == "meta":
             continue
@@ -98,10 +98,10 @@ def test_every_array_has_axes_a_unit_that_astropy_knows_and_a_description(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_that_has_axes_is_required(kind):
     required = set()
-    for part in load_schema(schema_url(kind), resolve_references=True)["allOf"]:
+    for part in load_schema(SCHEMAS[kind], resolve_references=True)["allOf"]:
         required.update(part.get("required", ()))
     # a profile made without the image has no stamp, one of a single image no integrations
-    fields = array_fields(schema_url(kind)).items()
+    fields = array_fields(SCHEMAS[kind]).items()
     optional = {name for name, field in fields if field.axes[0] == "stamp_y" or name.startswith("integration_")}
     if kind.endswith("_profile"):
         # where a profile was made elsewhere, they follow from the rest (products.complete)
@@ -112,12 +112,12 @@ def test_everything_that_has_axes_is_required(kind):
     optional |= {"aperture_modes"}
     # of a fitted PSF
     optional |= {"psf_modes", "psf_residual", "psf_residual_prior"}
-    assert set(array_fields(schema_url(kind))) - optional <= required
+    assert set(array_fields(SCHEMAS[kind])) - optional <= required
 
 
 def test_table_columns_have_units_and_descriptions():
     for table in ("table", "exposures"):
-        for name, field in table_fields(schema_url("abs_flux"), table).items():
+        for name, field in array_fields(SCHEMAS["abs_flux"])[table].columns.items():
             Unit(field.unit)
             assert len(field.description) > 3, name
 
@@ -128,7 +128,7 @@ def test_contract_columns_come_first():
         "electron_rate_err expected_electron_rate ratio ratio_err photmjsr photmjsr_err photuja2 zeropoint_ab pivot "
         "status"
     )
-    assert " ".join(table_fields(schema_url("abs_flux"), "table")).startswith(contract)
+    assert " ".join(array_fields(SCHEMAS["abs_flux"])["table"].columns).startswith(contract)
 
 
 def test_metadata_entries_have_titles():
@@ -139,4 +139,4 @@ def test_metadata_entries_have_titles():
             walk(sub, f"{path}.{name}")
 
     for kind in ("group", "provenance", "star"):
-        walk(load_schema(schema_url(kind)), kind)
+        walk(load_schema(SCHEMAS[kind]), kind)

@@ -12,7 +12,7 @@ from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.products.convert import profile_model
-from niriss_eestep.products.provenance import record_provenance
+from niriss_eestep.products.metadata import made_of
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.reference.stdspec import write_spectrum
 from niriss_eestep.report.bundle import bundle_of_models
@@ -82,7 +82,7 @@ def _measure(name, filter_name, header, rng, outcome):
         ee, sb = measure_ee(exposure, ee_options), measure_sb(exposure, sb_options)
     models = profile_model(ee, header), profile_model(sb, header)
     for model, suffix in zip(models, ("eeprofile", "sbprofile"), strict=True):
-        record_provenance(model, parameters={"radii": list(ee.radius)}, inputs=[header])
+        model._instance["meta"]["eestep"], _ = made_of({"radii": list(ee.radius)}, [header], [])
         model.meta.filename = f"{name}_{suffix}.asdf"
     return models
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from niriss_eestep.errors import AssociationError, ParameterError
-from niriss_eestep.pipeline import strun
+from niriss_eestep.pipeline import parameters
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
@@ -69,8 +69,7 @@ def test_a_slip_is_one_line(monkeypatch, capfd, association, directory, step, op
     monkeypatch.chdir(directory)
     arguments = [step, association, option] if isinstance(option, str) else [step, *option]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/strun", *arguments])
-    monkeypatch.setattr(strun, "IN_STRUN", True)
-    monkeypatch.setattr("niriss_eestep.pipeline.base.IN_STRUN", True)
+    monkeypatch.setattr(parameters, "IN_STRUN", True)
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == f"strun {step}: {line}"
