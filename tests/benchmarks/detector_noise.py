@@ -51,7 +51,7 @@ ROWS = {
     "snowball F200W 250": ("F200W", trial(250, snowballs=1)),
 }
 
-TOLD = {"curved": ("sky is not flat",), "snowball": ("no star explains", "companion", "other light", "disagree")}
+TOLD = {"curved": ("sky is not flat",), "snowball": ("do not fit the star", "possible neighbour")}
 
 
 def main():
