@@ -26,7 +26,6 @@ FLOORS = {
     "moved": 0,
     "instrument": 0,
     "measure": 1,
-    "measure.integrations": 2,
     "psf": 3,
     "combine": 2,
     "flux": 2,
@@ -201,8 +200,8 @@ def test_parameter_references_hold_defaults(name):
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ("niriss_eestep.measure.options.EEOptions", "EEPhotometryStep"),
-        ("niriss_eestep.measure.options.SBOptions", "SBProfileStep"),
+        ("niriss_eestep.measure.stamp.EEOptions", "EEPhotometryStep"),
+        ("niriss_eestep.measure.stamp.SBOptions", "SBProfileStep"),
     ],
 )
 def test_options_have_the_defaults_of_the_spec(options, name):

@@ -1,19 +1,20 @@
-"""The average over the dithers of a group, and the errors that its exposures share."""
+"""The average over the dithers of a group or an exposure's integrations, and the errors that these share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ParameterError
+from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import given_covariance
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
-from niriss_eestep.measure.profile import EEProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 
 #: the error honours the scatter where chance alone would give such a scatter this rarely; the rarer, the more real
 #: scatter is missed. Pulls of two dithers with white noise are 0.99, 0.98, 0.97, 0.95 for 0.0027, 0.02, 0.05, 0.1
@@ -168,8 +169,7 @@ def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array 
     covariance = np.array(covariances, dtype=float)
     own, shared = (_growth_variance(part) for part in (covariance - common, np.zeros_like(covariance[0]) + common))
     err, finite = np.sqrt(own), np.isfinite(growth)
-    weight = _weights(growth, err, finite.astype(np.int64))
-    mean = weighted_sum(weight, growth)
+    weight, mean, _ = _average(growth, err, finite.astype(np.int64))
     low = growth < mean - SIGNIFICANT_FALL * err
     together = mean <= -SIGNIFICANT_FALL * np.sqrt(weighted_sum(weight**2, own) + shared)
     alone = finite.sum(axis=0) < 2
@@ -201,16 +201,22 @@ def weighted_sum(weight: Array, values: Array) -> Array:
     return np.sum(np.where(weight > 0, weight * np.where(weight > 0, values, 0.0), 0.0), axis=0)
 
 
-def _weights(values: Array, err: Array, flag: NDArray[np.int64]) -> Array:
-    """Inverse-variance weights of the good exposures; equal ones where none is good or one has no error."""
-    finite = np.isfinite(values)
-    chosen = np.where(np.any(flag > 0, axis=0), flag > 0, finite)
+def _average(values: Array, err: Array, flag: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Weights of the good exposures at each radius, their mean, and chi-squared about it.
+
+    The weights are inverse variances; equal ones of all that were measured where none is good, and of the good ones
+    where one has no error. Chi-squared is NaN for fewer than two good ones, or without errors.
+    """
+    good = flag > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = np.where(chosen, 1 / err**2, 0.0)
-    usable = np.all(np.isfinite(inverse), axis=0) & np.any(flag > 0, axis=0)
-    weight = np.where(usable, inverse, chosen.astype(float))
-    total = weight.sum(axis=0)
-    return weight / np.where(total > 0, total, 1.0)
+        inverse = np.where(good, 1 / err**2, 0.0)
+        usable = np.all(np.isfinite(inverse), axis=0) & good.any(axis=0)
+        weight = np.where(usable, inverse, np.where(good.any(axis=0), good, np.isfinite(values)))
+        total = weight.sum(axis=0)
+        weight = weight / np.where(total > 0, total, 1.0)
+        mean = weighted_sum(weight, values)
+        terms = np.where(good, ((values - mean) / err) ** 2, 0.0).sum(axis=0)
+    return weight, mean, np.where((good.sum(axis=0) > 1) & np.isfinite(terms), terms, np.nan)
 
 
 def scatter_factor(chi2: Array | float, dof: NDArray[np.int64] | int) -> Array:
@@ -247,13 +253,6 @@ def scatter_factor(chi2: Array | float, dof: NDArray[np.int64] | int) -> Array:
     return np.where(scipy.special.chdtrc(dof, chi2) < SCATTER_PROBABILITY, np.sqrt(chi2 / dof) * student, 1.0)
 
 
-def _chi2(values: Array, err: Array, flag: NDArray[Any], mean: Array) -> Array:
-    """Chi-squared of the good exposures at each radius; NaN for fewer than two, or without errors."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(flag > 0, ((values - mean) / err) ** 2, 0.0).sum(axis=0)
-    return np.where((np.sum(flag > 0, axis=0) > 1) & np.isfinite(terms), terms, np.nan)
-
-
 def outlier_flags(radius: Array, values: Array, covariances: Array, flags: NDArray[np.int64]) -> NDArray[np.int64]:
     """Flag the exposures that differ from all the others, of three on.
 
@@ -279,14 +278,12 @@ def outlier_flags(radius: Array, values: Array, covariances: Array, flags: NDArr
         value, err, good = values[:, j], every[:, j], np.flatnonzero(flags[:, j])
         order = good[np.argsort(np.abs(value[good] - np.median(value[good])))] if len(good) > 2 else good
         for n_rest in range(len(good) // 2 + 1, len(good)):
-            rest, next_one, ones = order[:n_rest], order[n_rest], np.ones(n_rest, dtype=np.int64)
-            weight = _weights(value[rest], err[rest], ones)
-            mean = weighted_sum(weight, value[rest])
+            rest, next_one = order[:n_rest], order[n_rest]
+            weight, mean, chi2 = _average(value[rest], err[rest], flags[rest, j])
             apart = np.abs(value[next_one] - mean) - OUTLIER_SHARE * np.abs(mean)
             if apart > 0:
-                factor = scatter_factor(_chi2(value[rest], err[rest], ones, mean), n_rest - 1)
                 formal = np.sqrt(err[next_one] ** 2 + weighted_sum(weight**2, err[rest] ** 2))
-                if apart > OUTLIER_SIGMA * factor * formal:
+                if apart > OUTLIER_SIGMA * scatter_factor(chi2, n_rest - 1) * formal:
                     found[order[n_rest:], j] = 0
                     break
     return found
@@ -380,33 +377,23 @@ def combine_profiles(
     value, own = np.array(values, dtype=float)[order], np.array(covariances, dtype=float)[order] - common
     err = np.sqrt(np.maximum(np.diagonal(own, axis1=1, axis2=2), 0.0))
     flag = np.isfinite(value).astype(np.int64) if flags is None else flags[order] * np.isfinite(value)
-    weight = _weights(value, err, flag)
+    weight, mean, chi2 = _average(value, err, flag)
     measured = weight.sum(axis=0) > 0
-    mean = np.where(measured, weighted_sum(weight, value), np.nan)
     averaged = weighted_sum(weight[:, :, None] * weight[:, None, :], own)
     formal = np.where(np.outer(measured, measured), averaged + common, np.nan)
-    n_good, chi2 = flag.sum(axis=0), _chi2(value, err, flag, mean)
-    dof, plain = np.maximum(n_good - 1, 1), np.where(flag > 0, value, 0.0).sum(axis=0) / np.maximum(n_good, 1)
+    dof = np.maximum(flag.sum(axis=0) - 1, 1)
     factor = scatter_factor(chi2, dof)
     # the scatter says nothing of what all share
     share = np.divide(np.diagonal(averaged), np.diagonal(formal), out=np.ones(len(radius)), where=factor > 1)
     inflation = np.sqrt(1 + share * (factor**2 - 1))
     return CombinedProfile(
-        radius=np.asarray(radius, dtype=float),
-        value=mean,
-        covariance=formal * np.outer(inflation, inflation),
-        err_formal=np.sqrt(np.diagonal(formal)),
-        inflation=inflation,
-        scatter=np.sqrt(_chi2(value, np.ones_like(value), flag, plain) / dof),
-        chi2_dof=chi2 / dof,
-        n_good=n_good,
-        names=tuple(names[k] for k in order),
-        exposure_value=value,
-        exposure_err=np.sqrt(np.diagonal(own + common, axis1=1, axis2=2)),
-        exposure_flag=flag,
-        exposure_weight=weight,
+        radius=np.asarray(radius, dtype=float), value=np.where(measured, mean, np.nan),
+        covariance=formal * np.outer(inflation, inflation), err_formal=np.sqrt(np.diagonal(formal)),
+        inflation=inflation, scatter=np.sqrt(_average(value, np.ones_like(value), flag)[2] / dof), chi2_dof=chi2 / dof,
+        n_good=flag.sum(axis=0), names=tuple(names[k] for k in order), exposure_value=value,
+        exposure_err=np.sqrt(np.diagonal(own + common, axis1=1, axis2=2)), exposure_flag=flag, exposure_weight=weight,
         exposure_covariance=own + common,
-    )
+    )  # fmt: skip
 
 
 def with_shared_errors(
@@ -437,7 +424,7 @@ def with_shared_errors(
     weight = np.where(np.isfinite(combined.exposure_value), combined.exposure_weight, 0.0)
     n, averaged = len(combined.radius), np.einsum("ei,ej->ij", weight, weight)
     common = np.nan_to_num(common_covariance(profiles))
-    flat, sky, alone, placed = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), []
+    (flat, sky, alone), placed, scale = np.zeros((3, n, n)), [], 0.0
     for own, profile, corner in zip(weight, profiles, corners, strict=True):
         if not own.any():
             continue
@@ -449,12 +436,18 @@ def with_shared_errors(
             x, y = profile.centroid.x - pixels.x_origin, profile.centroid.y - pixels.y_origin
             reach = own[:, None, None] * aperture_weights(sigma.shape, x, y, profile.radius) * sigma
             alone += flat_covariance(reach, np.ones_like(sigma), pixels.flat_scale)
-            placed.append((reach, pixels.x_origin + corner[0], pixels.y_origin + corner[1], pixels.flat_scale))
+            placed.append((reach, np.array([pixels.y_origin + corner[1], pixels.x_origin + corner[0]])))
+            scale = pixels.flat_scale
     # one background given for all does not average down
     sky += common * (1 - averaged)
     if placed:
-        together = _on_detector(placed)
-        flat = flat_covariance(together, np.ones(together.shape[1:]), placed[0][3])
+        # their sum on the detector; those that lie apart further than an image is wide stay apart
+        start = np.min([at for _, at in placed], axis=0)
+        together = np.zeros((n, *(np.max([at + reach.shape[1:] for reach, at in placed], axis=0) - start)))
+        for reach, (y, x) in placed:
+            cut = together[:, y - start[0] :, x - start[1] :]
+            cut[:, : reach.shape[1], : reach.shape[2]] += reach
+        flat = flat_covariance(together, np.ones(together.shape[1:]), scale)
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
         names, each = combined.names, [profile.covariance for profile in profiles]
@@ -464,12 +457,113 @@ def with_shared_errors(
     return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=np.array(phases))
 
 
-def _on_detector(placed: list[tuple[Array, int, int, float]]) -> Array:
-    """Sum of images on the detector's pixels; those that lie apart further than an image is wide stay apart."""
-    x0, y0 = min(x for _, x, _, _ in placed), min(y for _, _, y, _ in placed)
-    x1 = max(x + image.shape[2] for image, x, _, _ in placed)
-    y1 = max(y + image.shape[1] for image, _, y, _ in placed)
-    total = np.zeros((len(placed[0][0]), y1 - y0, x1 - x0))
-    for image, x, y, _ in placed:
-        total[:, y - y0 : y - y0 + image.shape[1], x - x0 : x - x0 + image.shape[2]] += image
-    return total
+def _err_of_mean(errs: Array, axis: int) -> Array:
+    """Standard error of a mean of independent numbers."""
+    return np.asarray(np.sqrt(np.sum(errs**2, axis=axis)) / len(errs))
+
+
+#: how the fields of a profile, its centroid and its background become those of the mean; the others are the first's
+_MEANS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("x", "y", "shift", "value", "std", "ring_coverage"), np.mean),
+    **dict.fromkeys(("x_err", "y_err", "err"), _err_of_mean),
+    **dict.fromkeys(("n_bad", "n_repaired", "n_clipped", "n_rejected"), np.max),
+    **dict.fromkeys(("n_used", "npix"), np.min),
+}
+
+Profile = TypeVar("Profile", EEProfile, SBProfile)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Integrations:
+    """The profiles of an exposure's integrations.
+
+    Parameters
+    ----------
+    value, err : ndarray, shape (n_integrations, n_radii)
+        Each integration's profile, EE [DN/s] or SB [DN/s/pix], and its standard error; NaN where an integration could
+        not be measured.
+    scatter : ndarray, shape (n_radii,)
+        Standard deviation (ddof 1) of the integrations; NaN for fewer than two.
+    """
+
+    value: Array
+    err: Array
+    scatter: Array
+
+
+def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrations]:
+    """Average the profiles of an exposure's integrations.
+
+    Parameters
+    ----------
+    profiles : sequence of EEProfile or SBProfile
+        One for each integration, in order, all with the same radii; those that failed say so.
+
+    Returns
+    -------
+    profile : EEProfile or SBProfile
+        The mean, with its covariance. Position, background, annulus and areas are the means of the integrations';
+        counts of bad pixels are those of the worst.
+    integrations : Integrations
+
+    Raises
+    ------
+    ExposureError
+        If no integration was measured.
+
+    Notes
+    -----
+    The integrations of an exposure are equally long, so all count alike: weights from each one's own noise would
+    favour those that scatter low. Their mean covariance is that of each. What they share, the errors of the flat
+    field, of the repair and of a background that was given, is not averaged down. Where they scatter more than chance
+    allows the error grows as in `combine_profiles`.
+    """
+    good = [k for k, profile in enumerate(profiles) if not profile.failure]
+    if not good:
+        raise ExposureError(
+            f"none of {len(profiles)} integrations could be measured: {profiles[0].failure if profiles else 'none'}"
+        )
+    used = [profiles[k] for k in good]
+    shared = [np.zeros_like(p.covariance) if p.common is None else p.common for p in used]
+    # a radius that one could not measure has no covariance; the estimate's own noise may leave less than nothing
+    variance, axes = np.linalg.eigh(np.nan_to_num(np.mean(shared, axis=0)))
+    common = np.einsum("ik,k,jk->ij", axes, np.maximum(variance, 0.0), axes)
+    covariance = np.mean([profile.covariance for profile in used], axis=0)
+    name = "count_rate" if isinstance(used[0], EEProfile) else "surface_brightness"
+    values = [getattr(profile, name) for profile in used]
+    names = [f"{k:06d}" for k in good]
+    combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used), common=common)
+    warnings = _collected((profile.warnings for profile in used), len(profiles))
+    if len(good) < len(profiles):
+        lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
+        warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
+    each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
+    parts = {part: _mean([getattr(profile, part) for profile in used]) for part in ("centroid", "background")}
+    parts |= {name: combined.value, "covariance": combined.covariance, "common": common, "warnings": warnings}
+    if name == "count_rate":
+        # the area of the integrations that the mean of a radius is of, and the flagged pixels of the worst
+        curves: Sequence[Any] = used
+        parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in curves]))
+        parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in curves], axis=0).tolist())
+    return replace(_mean(used), **parts), Integrations(each, errs, combined.scatter)
+
+
+def _mean(parts: Sequence[Any]) -> Any:
+    """Mean of dataclasses: numbers averaged, errors those of the mean, numbers of pixels those of the worst."""
+    found: dict[str, Any] = {}
+    for name in {field.name for field in fields(parts[0])} & set(_MEANS):
+        mean = _MEANS[name](np.array([getattr(part, name) for part in parts]), axis=0)
+        found[name] = mean.item() if mean.ndim == 0 else mean
+    if getattr(parts[0], "method", "") in ("constant", "none"):
+        # a background that was given is the same in all, and so is its error
+        found["err"] = parts[0].err
+    return replace(parts[0], **found)
+
+
+def _collected(warnings: Iterable[tuple[str, ...]], n: int) -> tuple[str, ...]:
+    """Each warning once, with the number of integrations that have it; those that differ in numbers only are one."""
+    found: dict[str, list[str]] = {}
+    for several in warnings:
+        for warning in dict.fromkeys(several):
+            found.setdefault(re.sub(r"[\d.]+", "", warning), []).append(warning)
+    return tuple(w[0] if len(w) == n else f"{w[0]} ({len(w)} of {n} integrations)" for w in found.values())

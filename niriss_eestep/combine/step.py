@@ -4,14 +4,7 @@ import logging
 
 import numpy as np
 
-from niriss_eestep.combine.mean import (
-    combine_profiles,
-    common_covariance,
-    extra_light,
-    growth_flags,
-    outlier_flags,
-    with_shared_errors,
-)
+from niriss_eestep.combine import mean
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
@@ -97,17 +90,17 @@ class CombineProfilesStep(FluxStep):
         common, flags = 0.0, np.isfinite(values).astype(np.int64)
         if kind is EEProfileModel:
             profiles = [ee_profile(model) for model in models]
-            common = common_covariance(profiles)
-            flags = growth_flags(values, covariances, common)
+            common = mean.common_covariance(profiles)
+            flags = mean.growth_flags(values, covariances, common)
         if len(models) > 2:
             if kind is EEProfileModel:
-                flags *= np.cumsum(extra_light(radius, values, covariances), axis=1) == 0
-            flags = outlier_flags(radius, values, covariances - common, flags)
-        combined = combine_profiles(names, radius, values, covariances, common=common, flags=flags)
+                flags *= np.cumsum(mean.extra_light(radius, values, covariances), axis=1) == 0
+            flags = mean.outlier_flags(radius, values, covariances - common, flags)
+        combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             arrays = [model.meta.subarray for model in models]  # their first pixels are at (1, 1) if nobody says where
             corners = [((array.xstart or 1) - 1, (array.ystart or 1) - 1) for array in arrays]
-            combined = with_shared_errors(combined, profiles, corners)
+            combined = mean.with_shared_errors(combined, profiles, corners)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]

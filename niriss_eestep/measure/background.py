@@ -18,8 +18,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 
 #: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
 #: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm

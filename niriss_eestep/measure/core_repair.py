@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import fit_psf
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star, compare, of_bad_pixels, star_at
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without

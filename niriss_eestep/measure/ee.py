@@ -14,12 +14,11 @@ from niriss_eestep.measure.background import Sky, fixed_background
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, box_about
 from niriss_eestep.measure.noise import study_surroundings
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import low_pixels, pixel_map
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at, taken_as_bad
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
@@ -61,8 +60,7 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
 
     Examples
     --------
-    >>> from niriss_eestep.measure.stamp import Stamp
-    >>> from niriss_eestep.reference import load_psf_images
+    >>>     >>> from niriss_eestep.reference import load_psf_images
     >>> light = 5000 * load_psf_images()["F444W"].render(35.2, 34.9, (71, 71)) + 0.5  # a star and its sky [DN/s]
     >>> noise = np.sqrt(light) / 10
     >>> data = light + noise * np.random.default_rng(1).standard_normal(light.shape)
@@ -157,9 +155,8 @@ def _beside_image(
     if rate > 0 and not np.any(seen.bad[cut] & beside):
         light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
         light *= rate
-        ratio, err = got / light - 1, np.sqrt(noise) / light
-        report = replace(report, peak=float(ratio[0]), sides=float(ratio[1]))
-        report = replace(report, peak_err=float(err[0]), sides_err=float(err[1]))
+        (peak, sides), (peak_err, sides_err) = (got / light - 1).tolist(), (np.sqrt(noise) / light).tolist()
+        report = replace(report, peak=peak, peak_err=peak_err, sides=sides, sides_err=sides_err)
     return report, phase
 
 

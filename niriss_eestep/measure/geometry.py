@@ -10,11 +10,16 @@ A star's profile is steep: leaving pixels out of an annulus moves the mean dista
 brightness with it. So the mean is taken ring by ring, each ring counting by its whole area, seen or not.
 """
 
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
+
+#: a ring's area, on the image or not [pix]; flat indices of the pixels that it touches; the area of each within it
+Ring = tuple[float, NDArray[np.int64], Array]
 
 
 def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -> Array:
@@ -139,80 +144,69 @@ _MIN_COVERAGE = 0.1
 _SECTORS = 12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Annuli:
-    """Concentric annuli on an image.
-
-    Parameters
-    ----------
-    x, y : float
-        Their centre [pix].
-    inner, outer : ndarray, shape (n_annuli,)
-        Their radii [pix].
-    overlap : ndarray, shape (n_annuli, ny, nx)
-        Area of each pixel within each annulus [pix].
-    area : ndarray, shape (n_annuli,)
-        Area of each annulus, on the image or not [pix].
-    """
-
-    x: float
-    y: float
-    inner: Array
-    outer: Array
-    overlap: Array
-    area: Array
-
-
-def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array) -> Annuli:
-    """Lay annuli on an image.
+def annuli_about(
+    shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array
+) -> tuple[Array, list[list[Ring]]]:
+    """Lay annuli on an image, and divide them into rings.
 
     Parameters
     ----------
     shape : (int, int)
         Shape of the image (ny, nx).
     x, y : float
-        Centre [pix].
+        Their centre [pix].
     inner, outer : ndarray, shape (n_annuli,)
-        Radii [pix].
+        Their radii [pix].
 
     Returns
     -------
-    Annuli
+    overlap : ndarray, shape (n_annuli, ny, nx)
+        Area of each pixel within each annulus [pix].
+    rings : list of list of (float, ndarray of int, ndarray)
+        The rings of each annulus, from the inside out: a ring's area, on the image or not [pix]; the flat indices of
+        the pixels that it touches, shape (n,); and the area of each of them within it [pix].
     """
-    circles = aperture_weights(shape, x, y, np.concatenate([inner, outer]))
-    overlap = circles[len(inner) :] - circles[: len(inner)]
-    return Annuli(x, y, inner, outer, overlap, np.pi * (outer**2 - inner**2))
+    # where a ring begins the one before ends; all circles of a wide annulus together would fill the memory
+    circle = lru_cache(maxsize=2)(lambda radius: aperture_weights(shape, x, y, np.array([radius]))[0].ravel())
+    overlap = np.zeros((len(inner), shape[0] * shape[1]))
+    annuli: list[list[Ring]] = [[] for _ in overlap]
+    for annulus, rings, first, last in zip(overlap, annuli, inner, outer, strict=True):
+        for low, high in pairwise(np.linspace(first, last, int(np.ceil((last - first) / _RING)) + 1).tolist()):
+            within = circle(low)
+            ring = circle(high) - within
+            pixels = np.flatnonzero(ring > 0)
+            rings.append((np.pi * (high**2 - low**2), pixels, ring[pixels]))
+            annulus += ring
+    return overlap.reshape(-1, *shape), annuli
 
 
-def mean_weights(annuli: Annuli, available: Mask) -> Array:
-    """Weights of the pixels in the means over whole annuli.
+def mean_weights(rings: list[Ring], available: Mask) -> Array:
+    """Weights of the pixels in the mean over a whole annulus, each ring of which counts by its area.
 
     Parameters
     ----------
-    annuli : Annuli
+    rings : list of (float, ndarray of int, ndarray)
+        The annulus, from `annuli_about`.
     available : ndarray of bool, shape (ny, nx)
         Pixels that have a value.
 
     Returns
     -------
-    ndarray, shape (n_annuli, ny, nx)
-        Add up to 1 for each annulus; NaN where it has no available pixel.
+    ndarray, shape (ny, nx)
+        Add up to 1; NaN where the annulus has no available pixel.
     """
-    weights = np.zeros(annuli.overlap.shape)
-    for k, (inner, outer) in enumerate(zip(annuli.inner, annuli.outer, strict=True)):
-        edges = np.linspace(inner, outer, int(np.ceil((outer - inner) / _RING)) + 1)
-        circle = aperture_weights(available.shape, annuli.x, annuli.y, edges[:1])[0]
-        for radius, area in zip(edges[1:], np.pi * np.diff(edges**2), strict=True):
-            # one circle at a time: all those of a wide annulus would fill the memory
-            within, circle = circle, aperture_weights(available.shape, annuli.x, annuli.y, np.array([radius]))[0]
-            seen = np.where(available, circle - within, 0.0)
-            weights[k] += area * seen / max(seen.sum(), _MIN_COVERAGE * area)
+    weights = np.zeros(available.size)
+    for area, pixels, overlap in rings:
+        seen = overlap * available.ravel()[pixels]
+        weights[pixels] += area * seen / max(seen.sum(), _MIN_COVERAGE * area)
     with np.errstate(invalid="ignore"):
-        return np.asarray(weights / weights.sum(axis=(1, 2), keepdims=True))
+        return np.asarray(weights / weights.sum()).reshape(available.shape)
 
 
-def unseen_variance(annuli: Annuli, available: Mask, residual: Array, variance: Array) -> Array:
-    """Variance of the means over whole annuli for want of the part that has no value.
+def unseen_variance(
+    overlap: Array, rings: list[Ring], available: Mask, x: float, y: float, residual: Array, variance: Array
+) -> float:
+    """Variance of the mean over a whole annulus for want of the part that has no value.
 
     That part is taken to be as bright as the rest of its ring. How a star's light varies with the angle shows in the
     scatter between sectors; the mean of a share c of them errs like that of a sample without replacement, by their
@@ -220,27 +214,29 @@ def unseen_variance(annuli: Annuli, available: Mask, residual: Array, variance: 
 
     Parameters
     ----------
-    annuli : Annuli
+    overlap : ndarray, shape (ny, nx)
+    rings : list of (float, ndarray of int, ndarray)
+        The annulus, from `annuli_about`.
     available : ndarray of bool, shape (ny, nx)
         Pixels that have a value.
+    x, y : float
+        The centre [pix].
     residual, variance : ndarray, shape (ny, nx)
         The image less its radial trend, and its variance.
 
     Returns
     -------
-    ndarray, shape (n_annuli,)
-        Zero where all of an annulus is available, NaN where nothing is.
+    float
+        Zero where all of the annulus is available, NaN where nothing is.
     """
-    j, i = np.nonzero(available & np.any(annuli.overlap > 0, axis=0))
-    sector = ((np.arctan2(j - annuli.y, i - annuli.x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
-    result = np.full(len(annuli.overlap), np.nan)
-    for k, weight in enumerate(annuli.overlap[:, j, i]):
-        terms = weight, weight * residual[j, i], weight**2 * variance[j, i]
-        seen, light, noise = (np.bincount(sector, term, _SECTORS) for term in terms)
-        filled = seen > 0
-        if filled.any():
-            # sectors that are partly seen count by their area
-            excess = np.sum((light[filled] ** 2 - noise[filled]) / seen[filled]) / seen.sum()
-            share = min(seen.sum() / annuli.area[k], 1.0)
-            result[k] = max(excess, 0.0) / _SECTORS * (1 - share) / share
-    return result
+    j, i = np.nonzero(available & (overlap > 0))
+    if not j.size:
+        return np.nan
+    sector = ((np.arctan2(j - y, i - x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
+    weight = overlap[j, i]
+    terms = weight, weight * residual[j, i], weight**2 * variance[j, i]
+    seen, light, noise = (np.bincount(sector, term, _SECTORS) for term in terms)
+    # sectors that are partly seen count by their area
+    filled, share = seen > 0, min(seen.sum() / sum(area for area, _, _ in rings), 1.0)
+    excess = np.sum((light[filled] ** 2 - noise[filled]) / seen[filled]) / seen.sum()
+    return float(max(excess, 0.0) / _SECTORS * (1 - share) / share)

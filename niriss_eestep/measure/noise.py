@@ -20,8 +20,7 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.background import N_TERMS, SkyShape, fit_sky, judged
 from niriss_eestep.measure.geometry import bounding_box, covariance_of_sums
-from niriss_eestep.measure.options import EEOptions
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star
 
 SHAPES = ("column", "column_trend", "columns_drift", "row", "row_trend", "rows_drift", "neighbours", "excess")

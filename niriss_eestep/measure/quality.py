@@ -13,10 +13,9 @@ from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import PixelCorrelation, Surroundings, correlated_covariance
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star, excess_light
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the

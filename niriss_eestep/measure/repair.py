@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.options import BOX
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import BOX, Stamp
 from niriss_eestep.measure.star_model import Star
 
 #: degree of the surface through the pixels of a box (method of CAP-020, 2021)

@@ -8,12 +8,11 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
-from niriss_eestep.measure.geometry import Annuli, annuli_about, mean_weights, unseen_variance
-from niriss_eestep.measure.options import BOX, SBOptions
+from niriss_eestep.measure.geometry import Ring, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import low_pixels, radial_trend, repair_surrounded
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import BOX, SBOptions, Stamp
 from niriss_eestep.measure.star_model import PSFModel, Star, place_star
 
 #: below it the mean of an annulus is more guessed than seen
@@ -48,29 +47,29 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     """
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
-    outer = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
-    exposure, star, centroid = place_star(exposure, shared, psf, outer)
-    x, y, distance, shape = star.x, star.y, star.distance, exposure.image.shape
-    around = annuli_about(shape, x, y, *np.array([[star.sky.background.r_in], [star.sky.background.r_out]]))
-    # the background as a mean over its whole annulus, like the profile
+    reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
+    exposure, star, centroid = place_star(exposure, shared, psf, reach)
+    distance, found, half = star.distance, star.sky.background, options.half_width
+    # the last annulus is the background's, which is a mean over the whole of it, like the profile
+    edges = np.append(radii - half, found.r_in), np.append(radii + half, found.r_out)
+    overlap, rings = annuli_about(distance.shape, star.x, star.y, *edges)
     used = star.sky.weights > 0
-    weights = mean_weights(around, used)[0]
+    weights = mean_weights(rings[-1], used)
     value = float(np.sum(weights[used] * exposure.image[used]))
     err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
-    sky = Sky(replace(star.sky.background, value=value, err=err), weights)
-    level = sky.background.low_level(options.low_sigma) if options.clip_low else -np.inf
+    star = replace(star, sky=Sky(replace(found, value=value, err=err), weights))
+    level = star.sky.background.low_level(options.low_sigma) if options.clip_low else -np.inf
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
-    annuli = annuli_about(shape, x, y, radii - options.half_width, radii + options.half_width)
-    coverage = np.minimum(np.sum(annuli.overlap, axis=(1, 2), where=~missing) / annuli.area, 1.0)
-    trend = radial_trend(exposure.image, ~missing, distance, outer)
+    touched = overlap[:-1] > 0
+    coverage = np.sum(overlap[:-1], axis=(1, 2), where=~missing) / (4 * np.pi * half * radii)
+    trend = radial_trend(exposure.image, ~missing, distance, reach)
     image, at_risk = exposure.image.copy(), ~missing & (distance > options.core_radius) & np.isfinite(level)
     if at_risk.any():
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
         variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk])
         image[at_risk] -= kept_noise(trend[at_risk], variance, level, skewness)
-    kept, star = replace(exposure, image=image), replace(star, sky=sky)
-    values, covariance, common = _means(kept, missing, annuli, around, star, trend)
+    values, covariance, common = _means(replace(exposure, image=image), missing, overlap, rings, star, trend)
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
     common[unseen], common[:, unseen] = np.nan, np.nan
@@ -81,12 +80,11 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     if partial := ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN]):
         told.append(f"less than half of the annulus at {partial} pix could be used")
     return SBProfile(
-        radius=radii, half_width=options.half_width, surface_brightness=values, covariance=covariance,
-        n_used=np.sum((annuli.overlap > 0) & ~missing, axis=(1, 2)),
-        n_clipped=np.sum((annuli.overlap > 0) & clipped, axis=(1, 2)),
-        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin), background=sky.background,
-        pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr, warnings=(*exposure.warnings, *told),
-        common=common,
+        radius=radii, half_width=half, surface_brightness=values, covariance=covariance, common=common,
+        n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
+        centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
+        background=star.sky.background, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
+        warnings=(*exposure.warnings, *told),
     )  # fmt: skip
 
 
@@ -145,24 +143,26 @@ def kept_noise(expected: Array, variance: Array, level: float, skewness: Array |
 
 
 def _means(
-    exposure: Stamp, missing: Mask, annuli: Annuli, around: Annuli, star: Star, trend: Array
+    exposure: Stamp, missing: Mask, overlap: Array, rings: list[list[Ring]], star: Star, trend: Array
 ) -> tuple[Array, Array, Array]:
     """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
 
-    NaN where no pixel of an annulus is left.
+    The last of the annuli is the background's. NaN where no pixel of an annulus is left.
     """
     image, variance = (np.where(missing, 0.0, a) for a in (exposure.image, exposure.variance))
-    repairs = repair_surrounded(exposure, missing, np.any(annuli.overlap > 0, axis=0), star.distance, trend)
+    repairs = repair_surrounded(exposure, missing, np.any(overlap[:-1] > 0, axis=0), star.distance, trend)
     available = ~missing
     for repair in repairs:
         image.flat[repair.index] = repair.value
         available.flat[repair.index] = True
-    weights = mean_weights(annuli, available)
+    weights = np.array([mean_weights(annulus, available) for annulus in rings[:-1]])
     sums = sum_apertures(exposure, weights, star.sky, repairs, missing)
+    masks, last = [available] * len(weights) + [available & (star.sky.weights > 0)], (image - trend, variance)
+    parts = zip(overlap, rings, masks, strict=True)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
-    unseen = np.diag(unseen_variance(annuli, available, image - trend, variance))
-    unseen += unseen_variance(around, available & (star.sky.weights > 0), image - trend, variance)
-    return sums.values, sums.covariance + unseen, sums.common + unseen
+    *unseen, of_sky = (unseen_variance(*part, star.x, star.y, *last) for part in parts)
+    more = np.diag(unseen) + of_sky
+    return sums.values, sums.covariance + more, sums.common + more
 
 
 def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:

@@ -22,9 +22,8 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background, with_sound_errors
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import Centroid, Render, fill_for_search, find_star, fit_psf, measure_centroid
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 
 #: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
 #: beyond the core must not fail an exposure for it

@@ -1,20 +1,21 @@
 """The two steps that measure one exposure: its encircled energy, and its surface brightness."""
 
 import logging
-from contextlib import contextmanager
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
 from niriss_eestep.exposures import cut as stamps
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.background import with_sound_errors
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.resampled import image_options, native_profile
+from niriss_eestep.measure.profile import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.pipeline.base import FluxStep
@@ -196,7 +197,6 @@ class ExposureStep(FluxStep):
             parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
         return gain, found
 
-    @contextmanager
     def opened(self, member):
         """Open an exposure for as long as it is measured; a model in memory is as it was given.
 
@@ -204,16 +204,12 @@ class ExposureStep(FluxStep):
         ----------
         member : Member
 
-        Yields
-        ------
-        DataModel
+        Returns
+        -------
+        context manager of DataModel
         """
         model = self.open_member(member)
-        try:
-            yield model
-        finally:
-            if model is not member.source:
-                model.close()
+        return nullcontext(model) if model is member.source else closing(model)
 
     def _existing(self, member, parameters, record):
         """Product of an earlier run, if it is what this run would make; else None."""
@@ -234,6 +230,18 @@ class ExposureStep(FluxStep):
         # what the hooks do is in it; `run` sets both back
         self.save_results, self._post_hooks = False, []
         return product
+
+    def get_ref_override(self, reference_file_type):
+        """Return the override of a reference: the step's own or, in the pipeline, that of the step that it serves too.
+
+        The EE of the PSF may be overridden for the aperture correction alone, the rest for the encircled energy alone.
+        """
+        override = super().get_ref_override(reference_file_type)
+        if override is None and hasattr(self.parent, "abs_flux"):
+            other = self.parent.abs_flux if reference_file_type == "psfee" else self.parent.ee_photometry
+            if other is not self and reference_file_type in self.reference_file_types:
+                return other.get_ref_override(reference_file_type)
+        return override
 
     def check_parameters(self, parameters):
         """Refuse options and flags that do not exist."""
@@ -258,8 +266,6 @@ class ExposureStep(FluxStep):
         if len(profiles) == 1:
             return profiles[0], None
         try:
-            from niriss_eestep.measure.integrations import combine_integrations
-
             return combine_integrations(profiles)
         except ExposureError as error:
             return self.failed_profile(exposures[0], options, str(error)), None
@@ -287,7 +293,7 @@ def _position(name, parameters):
     names = [exposure_root(n) for n in parameters["source_name"] or []]
     if len(set(names)) < len(names):
         raise ParameterError(f"source_name gives an exposure twice: {', '.join(sorted(names))}")
-    if len(x) != len(y) or (names and len(names) != len(x)) or (not names and len(x) != 1):
+    if not len(x) == len(y) == (len(names) or 1):
         raise ParameterError(
             f"source_x has {len(x)}, source_y {len(y)} and source_name {len(names)} entries; give one "
             "position, or as many names as positions"

@@ -111,7 +111,7 @@ def add_integrations(model, integrations):
     model : EEProfileModel or SBProfileModel
         Product of their mean; changed in place.
     integrations : Integrations
-        From `niriss_eestep.measure.integrations.combine_integrations`.
+        From `niriss_eestep.combine.mean.combine_integrations`.
     """
     found = {
         f"integration_{model.y_name}": integrations.value,

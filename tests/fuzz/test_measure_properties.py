@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.options import CHOICES
 from niriss_eestep.measure.sb import SBOptions, measure_sb
-from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.stamp import CHOICES, StarExposure
 from niriss_eestep.measure.star_model import PSFModel
 
 #: the same cases in every run of the tests; ``FUZZ_EXAMPLES=20000 pytest tests/fuzz`` looks for others, at random

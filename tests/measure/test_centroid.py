@@ -5,8 +5,8 @@ import pytest
 from scipy.special import ndtr
 
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.position import centre_of_mass, fit_psf
+from niriss_eestep.measure.stamp import EEOptions
 
 
 def gaussian(x, y, sigma, size=25):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
-from niriss_eestep.measure.integrations import combine_integrations
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.simulate.scene import GaussianPSF

@@ -13,9 +13,8 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, JUMP_DET, SATURATED
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.options import check_radii
 from niriss_eestep.measure.sb import SBOptions, measure_sb
-from niriss_eestep.measure.stamp import Stamp, StarExposure
+from niriss_eestep.measure.stamp import Stamp, StarExposure, check_radii
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images
 

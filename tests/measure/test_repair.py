@@ -8,9 +8,8 @@ import pytest
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.ee import measure_ee
 from niriss_eestep.measure.geometry import distance_grid
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.repair import by_median, by_psf, by_surface, radial_trend, repair_pixels, repair_surrounded
-from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate.scene import GaussianPSF
 

@@ -5,7 +5,7 @@ import pytest
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.resampled import image_options, native_profile
+from niriss_eestep.measure.profile import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.simulate.scene import GaussianPSF

@@ -8,9 +8,8 @@ from scipy.stats import truncnorm
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.ee import measure_ee
-from niriss_eestep.measure.options import EEOptions
 from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, measure_sb
-from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.stamp import EEOptions, StarExposure
 from niriss_eestep.measure.star_model import PSFModel, locate_star
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.simulate.scene import GaussianPSF
