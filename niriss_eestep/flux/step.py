@@ -239,8 +239,22 @@ class AbsFluxStep(FluxStep):
             try:
                 if names["pupil"] == "NRM":
                     raise ReferenceDataError("no PSF reference holds the NRM's PSF: no aperture correction")
-                correction = (self._apcorr if kind == "apcorr" else self._psfee)(model, names, parameters)
-                correction |= {"area": model.exposure_area}
+                if kind == "apcorr":
+                    correction = self._apcorr(model, names, parameters)
+                else:
+                    psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
+                    curves = {"curve": psfee.ee, "curve_err": psfee.ee_err}
+                    if psfee.modes is not None:
+                        curves["modes_at"] = psfee.modes.at
+                    elif self._no_modes != psfee.name:
+                        self._no_modes = psfee.name
+                        told = "err_aperture is the scatter that it states, not how uncertain the PSF is"
+                        log.warning("%s: without modes of the PSF: %s", psfee.name, told)
+                    correction = {key: partial(curve, names["filter"]) for key, curve in curves.items()}
+                    # each exposure's annulus as it was used
+                    correction["rings"] = exposure_backgrounds(model)
+                    correction["radii"] = parameters["radius_min"], parameters["radius_max"]
+                correction["area"] = model.exposure_area
                 found[k] = total_rate(combined, **correction)
                 if kind == "fitted" and found[k].modes is not None and found[k].significance >= SIGNIFICANCE_MIN:
                     fit_radii = (parameters["fit_radius_min"], parameters["fit_radius_max"])
@@ -254,22 +268,8 @@ class AbsFluxStep(FluxStep):
             found[k] = total
         return found
 
-    def _psfee(self, model, group, parameters):
-        """What `total_rate` takes for the EE of the PSF, with each exposure's annulus as it was used."""
-        psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
-        if psfee.modes is None and self._no_modes != psfee.name:
-            self._no_modes = psfee.name
-            text = (
-                "%s: without modes of the PSF: err_aperture is the scatter that it states, not how uncertain the PSF is"
-            )
-            log.warning(text, psfee.name)
-        name, radii = group["filter"], (parameters["radius_min"], parameters["radius_max"])
-        modes_at = partial(psfee.modes.at, name) if psfee.modes is not None else None
-        found = {"curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name), "modes_at": modes_at}
-        return found | {"rings": exposure_backgrounds(model), "radii": radii}
-
     def _apcorr(self, model, group, parameters):
-        """The same for the apcorr reference, which allows for the starlight in its own annulus already."""
+        """What `total_rate` takes for the apcorr reference, which allows for the light in its own annulus already."""
         from niriss_eestep.reference.apcorr import load_apcorr
 
         path = self.get_reference_file(model, "apcorr")
@@ -300,18 +300,17 @@ class AbsFluxStep(FluxStep):
 
     def _expected(self, model, group):
         """What the star should give, and what is odd about it; None, and why, where that is not to be had."""
-        path = self.get_reference_file(model, "stdspec")
-        if path is not None:
-            load_spectrum(path)  # one given by hand must be readable
-        folder, where = os.environ.get("NIS_SYNPHOT"), None
-        if folder and self.get_ref_override("throughput") is None:
-            self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {folder}"))
+        path, where = self.get_reference_file(model, "stdspec"), os.environ.get("NIS_SYNPHOT")
+        if where and self.get_ref_override("throughput") is None:
+            self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {where}"))
         else:
             where = self.get_reference_file(model, "throughput", "packaged")
-        throughput = load_throughput(where)
+        for given, load in ((path, load_spectrum), (where, load_throughput)):
+            if given is not None:
+                load(given)  # one given by hand must be readable
         try:
             paths = [path] if path is not None else find_spectrum_files(group["target"])
-            found = expected_of_first(paths, *throughput.curve(group["filter"]), group["filter"])
+            found = expected_of_first(paths, *load_throughput(where).curve(group["filter"]), group["filter"])
         except ReferenceDataError as error:
             return None, (f"no expected rate: {error}",)
         if path is None:

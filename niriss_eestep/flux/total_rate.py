@@ -120,6 +120,13 @@ class TotalRate:
         Of a fit of the PSF, per degree of freedom.
     warnings : tuple of str
         What the user should know about the fit.
+
+    Attributes
+    ----------
+    count_rate_err : float
+        Standard error from the combination and the spread over radii [DN/s].
+    significance : float
+        ``count_rate`` over its standard error without the scatter between dithers, which are stars all the same.
     """
 
     radius: Array
@@ -143,18 +150,15 @@ class TotalRate:
     arrays: dict[str, Array] = field(default_factory=dict)
     psf_chi2_dof: float = float("nan")
     warnings: tuple[str, ...] = ()
+    count_rate_err: float = field(init=False)
+    significance: float = field(init=False)
 
-    @property
-    def count_rate_err(self) -> float:
-        """Standard error from the combination and the spread over radii [DN/s]."""
+    def __post_init__(self) -> None:
         terms = self.err_photon, self.err_scatter, self.err_radii, self.err_flat, self.err_sky
-        return float(np.sqrt(sum(term**2 for term in terms)))
-
-    @property
-    def significance(self) -> float:
-        """``count_rate`` over its standard error without the scatter between dithers, which are stars all the same."""
-        err = float(np.sqrt(max(0.0, self.count_rate_err**2 - self.err_scatter**2)))
-        return self.count_rate / err if err > 0 else float(np.inf * self.count_rate)
+        err = float(np.sqrt(sum(term**2 for term in terms)))
+        formal = float(np.sqrt(max(0.0, err**2 - self.err_scatter**2)))
+        object.__setattr__(self, "count_rate_err", err)
+        object.__setattr__(self, "significance", self.count_rate / formal if formal > 0 else np.inf * self.count_rate)
 
 
 def _agreement(total: Array, err: Array) -> tuple[float, int]:
