@@ -15,6 +15,7 @@ NAMES = {
     "associations": ["find_exposures", "write_associations"],
     "campaign": ["run_campaign"],
     "reference.facts": ["FILTERS", "GAIN"],
+    "reference.throughput": ["Throughput", "load_throughput"],
     "steps.ee_photometry": ["EEPhotometryStep"],
     "steps.sb_profile": ["SBProfileStep"],
     "steps.combine_profiles": ["CombineProfilesStep"],

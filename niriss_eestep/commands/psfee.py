@@ -26,7 +26,7 @@ from niriss_eestep.psf.wavefront import WavefrontModel, inflight, measured
 from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_psf_images, write_psfee
 from niriss_eestep.reference.psf_images import PSFImage, reshaped
 from niriss_eestep.reference.region import read_opd
-from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
+from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT, load_throughput
 from niriss_eestep.report.style import new_figure, series_style, styled
 
 

@@ -18,8 +18,7 @@ from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import flat_region
-from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files
-from niriss_eestep.reference.throughput import load_throughput
+from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_throughput
 
 log = logging.getLogger(__name__)
 
@@ -436,18 +435,14 @@ def _variance(image, cut, scale, exposed):
         lost = 100 * (1 - usable.mean())
         warnings = (f"{lost:.0f} % of the pixels have no usable variances: their errors are from ERR",)
     elif "var_poisson" in terms and not np.any(terms["var_poisson"] > 0):
-        total, told = _with_photons(image["data"][cut], total, other, scale * exposed)
+        told = "the errors are without the star's photon noise"
+        if np.any(other > 1.01 * total):
+            total, told = np.where(np.isfinite(other), other, total), "the errors are from ERR"
+        elif np.all(scale * exposed > 0):
+            photons = np.maximum(np.asarray(image["data"][cut], dtype=float), 0.0) / (scale * exposed)
+            total, told = total + photons, "the photon noise is from the count rate"
         warnings = (f"VAR_POISSON is zero everywhere: {told}",)
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), warnings
-
-
-def _with_photons(data, rest, by_err, exposed):
-    """Variance without that of the photons, and with it: ERR's, else what the count rate itself has."""
-    if np.any(by_err > 1.01 * rest):
-        return np.where(np.isfinite(by_err), by_err, rest), "the errors are from ERR"
-    if not np.all(exposed > 0):
-        return rest, "the errors are without the star's photon noise"
-    return rest + np.maximum(np.asarray(data, dtype=float), 0.0) / exposed, "the photon noise is from the count rate"
 
 
 def _response(meta, field, cut, flat_path, area_path):

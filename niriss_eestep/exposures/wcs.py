@@ -2,9 +2,13 @@
 
 import re
 import warnings as python_warnings
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
+from astropy.io.fits import Header
+from astropy.time import Time
+from astropy.wcs import WCS, NoConvergence
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
@@ -105,9 +109,6 @@ def _invert(name, wcs, ra, dec):
 
 def _header_wcs(name, info):
     """WCS by the FITS keywords in meta.wcsinfo, distortion included; none where they are not all there."""
-    from astropy.io.fits import Header
-    from astropy.wcs import WCS, NoConvergence
-
     keys = {key: value for key, value in info.instance.items() if value is not None and WCS_KEYWORDS.fullmatch(key)}
     by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
     needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
@@ -188,26 +189,17 @@ def target_positions(meta, wcs):
         star = standard_star(target.proposer_name, target.catalog_name)
         mu, epoch = np.array([star["pm_ra"] or np.nan, star["pm_dec"] or np.nan], dtype=float) / 1000, None
     mjd = next((m for m in (exposure.mid_time, exposure.mid_time_mjd, exposure.start_time) if m and m == m), np.nan)
-    years = (mjd - _epoch(epoch)) / DAYS_OF_YEAR
+    # an epoch that is a year, such as J2000.0, or a date; or missing
+    year, start = re.fullmatch(r"\s*[JB]?(\d{4}(\.\d*)?)\s*", str(epoch or "2000.0")), MJD_OF_2000
+    with suppress(ValueError):
+        start = start + (float(year[1]) - 2000) * DAYS_OF_YEAR if year else float(Time(str(epoch).strip()).mjd)
+    years = (mjd - start) / DAYS_OF_YEAR
     for keywords, (ra, dec) in stated.items():
         place = ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600
         place = to_pixel(*place) if np.isfinite(place).all() else place
         if np.all(np.isfinite(place)) and _apart(place, found) > SAME_PLACE:
             found.append((*place, f"{keywords} with the proper motion of {years:.1f} years"))
     return found
-
-
-def _epoch(text):
-    """MJD of an epoch that is a date, a year such as J2000.0, or missing: J2000."""
-    from astropy.time import Time
-
-    year = re.fullmatch(r"\s*[JB]?(\d{4}(\.\d*)?)\s*", str(text or "2000.0"))
-    if year:
-        return MJD_OF_2000 + (float(year[1]) - 2000) * DAYS_OF_YEAR
-    try:
-        return float(Time(str(text).strip()).mjd)
-    except ValueError:
-        return MJD_OF_2000
 
 
 def _apart(place, places):

@@ -24,9 +24,8 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
 from niriss_eestep.products.metadata import copy_metadata, exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
+from niriss_eestep.reference import stdspec
 from niriss_eestep.reference.psfee import load_psfee
-from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_spectrum, standard_star
-from niriss_eestep.reference.throughput import load_throughput
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +198,7 @@ class AbsFluxStep(FluxStep):
             "gain": model.meta.group.gain,
             "pixar_sr": model.meta.group.pixar_sr,
             "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
-            "star_type": standard_star(names["target"])["kind"],
+            "star_type": stdspec.standard_star(names["target"])["kind"],
             "integration_time": getattr(model.meta.group, "integration_time", None) or np.nan,
         }
         density = float(model.count_rate[0]) / (np.pi * float(model.radius[0]) ** 2)  # [DN/s/pix]
@@ -305,12 +304,14 @@ class AbsFluxStep(FluxStep):
             self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {where}"))
         else:
             where = self.get_reference_file(model, "throughput", "packaged")
-        for given, load in ((path, load_spectrum), (where, load_throughput)):
+        for given, load in ((path, stdspec.load_spectrum), (where, stdspec.load_throughput)):
             if given is not None:
                 load(given)  # one given by hand must be readable
         try:
-            paths = [path] if path is not None else find_spectrum_files(group["target"])
-            found = expected_of_first(paths, *load_throughput(where).curve(group["filter"]), group["filter"])
+            paths = [path] if path is not None else stdspec.find_spectrum_files(group["target"])
+            found = stdspec.expected_of_first(
+                paths, *stdspec.load_throughput(where).curve(group["filter"]), group["filter"]
+            )
         except ReferenceDataError as error:
             return None, (f"no expected rate: {error}",)
         if path is None:

@@ -142,7 +142,7 @@ def expected_rate(
     ReferenceDataError
         Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
     """
-    wave, response = _checked_band(wavelength, pce, name)
+    wave, response = checked_band(wavelength, pce, name)
     pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))) / MICRON
     unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
     seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
@@ -195,7 +195,7 @@ def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:
     ReferenceDataError
         Where the throughput is no throughput.
     """
-    wave, response = _checked_band(wavelength, pce)
+    wave, response = checked_band(wavelength, pce)
     # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
     return float(COLLECTING_AREA * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
 
@@ -293,8 +293,26 @@ def blackbody_spectrum(
     return StandardSpectrum(name, wavelength, flux, meta={} if meta is None else meta)
 
 
-def _checked_band(wavelength: ArrayLike, pce: ArrayLike, name: str = "the band") -> tuple[Array, Array]:
-    """Return wavelengths [Angstrom] and efficiencies, cut to where there is any, or raise."""
+def checked_band(wavelength: ArrayLike, pce: ArrayLike, name: str = "the band") -> tuple[Array, Array]:
+    """Check a throughput.
+
+    Parameters
+    ----------
+    wavelength, pce : array_like, shape (m,)
+        Wavelengths, increasing [micron], and photon-to-electron conversion efficiency.
+    name : str
+        What error messages call the band.
+
+    Returns
+    -------
+    wavelength, pce : ndarray, shape (k,)
+        [Angstrom], and efficiency; cut to where there is any, and one point on either side.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it is no curve, or not between 0 and 1, or 0 everywhere.
+    """
     wave, response = np.asarray(wavelength, dtype=np.float64), np.asarray(pce, dtype=np.float64)
     if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
         raise ReferenceDataError(
@@ -306,7 +324,7 @@ def _checked_band(wavelength: ArrayLike, pce: ArrayLike, name: str = "the band")
         raise ReferenceDataError(f"throughput of {name}: the wavelengths must be positive and increase")
     if np.any(response < 0) or np.any(response > 1) or not np.any(response > 0):
         raise ReferenceDataError(
-            f"throughput of {name}: efficiencies from {response.min():g} to {response.max():g}; 0 to 1 is possible"
+            f"throughput of {name}: efficiencies outside 0 to 1 ({response.min():g} to {response.max():g})"
         )
     (used,) = np.nonzero(response)
     cut = slice(max(used[0] - 1, 0), used[-1] + 2)

@@ -30,7 +30,7 @@ from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
 from niriss_eestep.psf.wavefront import WAVEFRONTS, WavefrontModel
 from niriss_eestep.reference.psf_images import PSFImage, reshaped, wing_brightness
 from niriss_eestep.reference.psfee import PSFEE, EETable, Modes
-from niriss_eestep.reference.throughput import Throughput, load_throughput
+from niriss_eestep.reference.stdspec import Throughput, load_throughput
 
 #: modes kept: fits to 40 stars of other wavefronts have pulls of 2.0 with 32, 1.1 with 64, 1.1 with 100
 N_MODES = 64

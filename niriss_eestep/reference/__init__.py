@@ -8,7 +8,7 @@ _EXPORTS = {
     "Apcorr": "apcorr", "load_apcorr": "apcorr",
     "PSFEE": "psfee", "EETable": "psfee", "load_psfee": "psfee", "write_psfee": "psfee",
     "load_psf_images": "psf_images", "write_psf_images": "psf_images",
-    "Throughput": "throughput", "load_throughput": "throughput", "write_throughput": "throughput",
+    "Throughput": "stdspec", "load_throughput": "stdspec", "write_throughput": "stdspec",
     "find_spectrum": "stdspec", "load_spectrum": "stdspec", "write_spectrum": "stdspec",
 }  # fmt: skip
 

@@ -497,7 +497,7 @@ def read_once(
     ...     return path.read_text().splitlines()
     """
     # the state of the file is a part of the key
-    known = lru_cache(maxsize=remembered)(
+    known: Any = lru_cache(maxsize=remembered)(
         lambda path, state, args: zlib.compress(pickle.dumps(reader(path, *args)), 1) if packed else reader(path, *args)
     )
 

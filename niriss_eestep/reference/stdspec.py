@@ -1,21 +1,25 @@
-"""Standard stars: names, proper motions, and spectra (CALSPEC), with the file that goes with a target's name."""
+"""What a standard star should give: stars' names, motions and spectra (CALSPEC), and the filters' throughputs."""
 
 import csv
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.units import Quantity
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ReferenceDataError, reading
-from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, expected_rate, spikes
-from niriss_eestep.reference.guards import primary_header, read_fits_table, read_once
+from niriss_eestep.flux.synthetic import ExpectedRate, StandardSpectrum, checked_band, expected_rate, spikes
+from niriss_eestep.instrument import FILTERS
+from niriss_eestep.reference.guards import numbers, primary_header, read_asdf, read_ecsv, read_fits_table, read_once
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,11 @@ log = logging.getLogger(__name__)
 FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
 COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
 INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
+
+PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
+NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit
+WAVELENGTH_UNITS = {"micron": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "m": 1e6, "meter": 1e6}
+WAVELENGTH_UNITS |= {"angstrom": 1e-4, "a": 1e-4, "aa": 1e-4}  # [micron] per unit; plurals lose their s
 
 
 @cache
@@ -254,14 +263,14 @@ def _make_spectrum(
     path: Path, name: str, values: dict[str, np.ndarray], units: dict[str, str | None], meta: dict[str, str]
 ) -> StandardSpectrum:
     """Return a spectrum in Angstrom and FLAM from a table's columns."""
-    wavelength = _in_angstrom(path, values["WAVELENGTH"], units["WAVELENGTH"])
+    wavelength = _converted(path, "WAVELENGTH", values["WAVELENGTH"], units["WAVELENGTH"], values["WAVELENGTH"])
     if not np.all(np.isfinite(wavelength)):
         raise ReferenceDataError(f"{path}: wavelengths that are not finite")
     order = np.argsort(wavelength, kind="stable")
     order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
     wavelength = wavelength[order]
     given = [column for column in COLUMNS[1:] if column in values]
-    arrays = {c: _in_flam(path, c, wavelength, values[c][order], units[c] or units["FLUX"]) for c in given}
+    arrays = {c: _converted(path, c, values[c][order], units[c] or units["FLUX"], wavelength) for c in given}
     # what has no value is not covered; the rest may be
     known = np.isfinite(arrays["FLUX"])
     if not known.all() and known.sum() > 1:
@@ -285,35 +294,25 @@ def _make_spectrum(
         raise ReferenceDataError(f"{path}: {error}") from error
 
 
-def _in_angstrom(path: Path, wavelength: np.ndarray, unit: str | None) -> np.ndarray:
-    """Convert wavelengths to Angstrom, or raise."""
-    from astropy import units as u
-    from synphot.units import validate_unit
-
-    try:
-        return (wavelength * validate_unit((unit or "").lower())).to_value(u.AA)
-    except Exception as error:  # units are parsed by astropy and synphot, with exceptions of many kinds
-        raise ReferenceDataError(
-            f"{path}: unit {unit!r} of WAVELENGTH is not one of length; state TUNIT, such as ANGSTROMS"
-        ) from error
-
-
-def _in_flam(path: Path, column: str, wavelength: np.ndarray, flux: np.ndarray, unit: str | None) -> np.ndarray:
-    """Convert flux densities at wavelengths [Angstrom] to erg/s/cm2/Angstrom, or raise."""
+def _converted(path: Path, column: str, values: np.ndarray, unit: str | None, wavelength: np.ndarray) -> np.ndarray:
+    """Convert a column to Angstrom, or to erg/s/cm2/Angstrom at wavelengths [Angstrom]; or raise."""
     from astropy import units as u
     from synphot.units import FLAM, convert_flux, validate_unit
 
+    kind, example = ("one of length", "ANGSTROMS") if column == "WAVELENGTH" else ("a flux density", "FLAM")
     try:
         try:
             given: Any = u.Unit(unit or "")
-        except ValueError:  # as synphot spells it: FLAM, FNU, PHOTLAM
+        except ValueError:  # as synphot spells it: ANGSTROMS, FLAM, FNU, PHOTLAM
             given = validate_unit((unit or "").lower())
+        if column == "WAVELENGTH":
+            return (values * given).to_value(u.AA)
         if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
             raise u.UnitsError(str(given))
-        return convert_flux(wavelength * u.AA, flux * given, FLAM).value
-    except Exception as error:  # as above
+        return convert_flux(wavelength * u.AA, values * given, FLAM).value
+    except Exception as error:  # units are parsed by astropy and synphot, with exceptions of many kinds
         raise ReferenceDataError(
-            f"{path}: unit {unit!r} of {column} is not a flux density; state TUNIT, such as FLAM"
+            f"{path}: unit {unit!r} of {column} is not {kind}; state TUNIT, such as {example}"
         ) from error
 
 
@@ -333,3 +332,182 @@ def _target_id(path: Path) -> str:
         return str(primary_header(path, "spectrum").get("TARGETID", ""))
     except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
         return ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Throughput:
+    """Photon-to-electron conversion efficiency of the filters, telescope to detector.
+
+    That of the filter-wheel filters includes the CLEARP element, in which they are always used for imaging.
+
+    Parameters
+    ----------
+    curves : mapping of str to (ndarray, ndarray)
+        Per filter the wavelengths [micron] and the efficiencies (0 to 1).
+    name : str
+        The file or directory it comes from.
+    meta : mapping, optional
+        Its source.
+
+    Raises
+    ------
+    ReferenceDataError
+        Where it holds no filter, or something that is no efficiency.
+    """
+
+    curves: Mapping[str, tuple[Array, Array]]
+    name: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.curves:
+            raise ReferenceDataError(f"{self.name}: no throughput curve in it")
+        curves, (low, high) = {}, NIRISS_RANGE
+        for name, curve in self.curves.items():
+            wave, values = numbers(self.name, f"throughput of {name}", *curve)
+            try:
+                checked_band(wave, values, name)
+            except ReferenceDataError as error:
+                raise ReferenceDataError(f"{self.name}: {error}") from None
+            if not np.any(values[(wave > low) & (wave < high)] > 0):
+                raise ReferenceDataError(
+                    f"{self.name}: throughput of {name}: nothing passes between {low} and {high} micron; check the "
+                    "wavelength unit"
+                )
+            # readers hand one curve to many users
+            wave.setflags(write=False)
+            values.setflags(write=False)
+            curves[name.upper()] = wave, values
+        object.__setattr__(self, "curves", {name: curves[name] for name in (*FILTERS, *curves) if name in curves})
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The filters, in order of wavelength."""
+        return tuple(self.curves)
+
+    def curve(self, filter_name: str) -> tuple[Array, Array]:
+        """Return a filter's wavelengths and efficiencies.
+
+        Parameters
+        ----------
+        filter_name : str
+            Such as ``F090W``.
+
+        Returns
+        -------
+        wavelength, pce : ndarray, shape (n,)
+            [micron], and electrons per photon.
+
+        Raises
+        ------
+        ReferenceDataError
+            Where the reference has no such filter.
+        """
+        try:
+            return self.curves[filter_name.upper()]
+        except KeyError:
+            raise ReferenceDataError(
+                f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}"
+            ) from None
+
+
+@partial(read_once, default=lambda: os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
+def load_throughput(path: Path) -> Throughput:
+    """Read throughput curves.
+
+    Parameters
+    ----------
+    path : path, optional
+        An ASDF file as `write_throughput` makes; an ECSV table with the columns ``wavelength`` and one per filter; or a
+        directory of synphot FITS files (``jwst_nis_f090w_clear.fits``, ``jwst_nis_clearp_f277w.fits``, ...). By default
+        the directory that the environment variable NIS_SYNPHOT names, or else the packaged in-flight curves.
+
+    Returns
+    -------
+    Throughput
+
+    Raises
+    ------
+    ReferenceDataError
+        Where the file or directory is missing or is no throughput.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_throughput
+    >>> wavelength, pce = load_throughput().curve("F200W")  # [micron], and electrons per photon
+    >>> round(float(pce.max()), 2)
+    0.69
+    """
+    if not path.exists():
+        raise ReferenceDataError(
+            f"{path}: no such file or directory (throughput reference; NIS_SYNPHOT names the default directory)"
+        )
+    if path.is_dir():
+        files = {name: path / synphot_file_name(name) for name in FILTERS}
+        curves = {name: _fits_curve(file) for name, file in files.items() if file.is_file()}
+        if not curves:
+            raise ReferenceDataError(
+                f"{path}: no throughput in this directory; files such as {synphot_file_name('F090W')} are looked for"
+            )
+        return Throughput(curves, str(path), {"source": f"synphot files of {path}"})
+    if path.suffix == ".ecsv":
+        columns, unit, source = read_ecsv(path, "table of throughputs", "wavelength")
+        with reading(path, "a table with a column 'wavelength' in a unit of length"):
+            wave = np.asarray(Quantity(columns["wavelength"], unit or "").to_value("micron"), dtype=np.float64)
+        curves = {name: (wave, columns[name]) for name in columns if name.upper() in FILTERS}
+        return Throughput(curves, str(path), {"source": source})
+    tree = read_asdf(path, "throughput reference")
+    with reading(path, "a throughput reference"):
+        curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
+        meta = dict(tree["meta"])
+    return Throughput(curves, path.name, meta)
+
+
+def write_throughput(throughput: Throughput, path: str | Path) -> None:
+    """Write throughput curves as an ASDF file that `load_throughput` reads.
+
+    Parameters
+    ----------
+    throughput : Throughput
+    path : path
+        The file; an existing one is replaced.
+    """
+    import asdf
+
+    curves = {name: {"wavelength": wave, "pce": pce} for name, (wave, pce) in throughput.curves.items()}
+    meta = {"reftype": "throughput", "instrument": "NIRISS", "wavelength_unit": "micron", **throughput.meta}
+    asdf.AsdfFile({"meta": meta, "throughput": curves}).write_to(path, all_array_compression="zlib")
+
+
+def synphot_file_name(filter_name: str) -> str:
+    """Return the name of a filter's file in a directory of synphot throughputs.
+
+    Parameters
+    ----------
+    filter_name : str
+        Such as ``F090W``.
+
+    Returns
+    -------
+    str
+        ``jwst_nis_f090w_clear.fits`` for a filter of the pupil wheel, ``jwst_nis_clearp_f277w.fits`` for one of the
+        filter wheel.
+    """
+    name, in_pupil = filter_name.lower(), FILTERS[filter_name.upper()].wheel == "pupil"
+    return f"jwst_nis_{name}_clear.fits" if in_pupil else f"jwst_nis_clearp_{name}.fits"
+
+
+def _fits_curve(path: Path) -> tuple[Array, Array]:
+    """Read one synphot throughput file: wavelengths [micron] and efficiencies."""
+    what = "synphot throughput with the columns WAVELENGTH and THROUGHPUT"
+    _, columns = read_fits_table(path, what)
+    if not {"WAVELENGTH", "THROUGHPUT"} <= set(columns):
+        raise ReferenceDataError(f"{path}: not a {what}; it has {', '.join(columns)}")
+    wavelength, pce = numbers(path, what, columns["WAVELENGTH"][0], columns["THROUGHPUT"][0])
+    # synphot's convention: Angstrom where a file does not say
+    unit = (columns["WAVELENGTH"][1] or "angstrom").lower()
+    scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
+    if scale is None:
+        raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
+    order = np.argsort(wavelength)
+    return wavelength[order] * scale, pce[order]

@@ -12,7 +12,7 @@ import numpy as np
 from niriss_eestep.psf import pupil
 from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import INFLIGHT
-from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
+from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT, load_throughput
 
 FILTERS = ("F090W", "F140M", "F200W", "F277W", "F480M")
 STANDARD = Sampling(n_realisations=2)

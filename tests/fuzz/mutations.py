@@ -33,7 +33,7 @@ from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, lo
 from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
 from niriss_eestep.reference.psfee import PACKAGED_PSFEE
 from niriss_eestep.reference.region import mean_gain, read_opd
-from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT
+from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT
 from niriss_eestep.simulate.program import Program, simulate_program
 from niriss_eestep.steps import EEPhotometryStep, SBProfileStep
 

@@ -15,7 +15,7 @@ from niriss_eestep.measure.star_model import PSFModel, star_at
 from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import inflight
 from niriss_eestep.reference import load_psf_images, load_psfee
-from niriss_eestep.reference.throughput import load_throughput
+from niriss_eestep.reference.stdspec import load_throughput
 
 SIZE, X, Y, LEVEL = 31, 15.2, 14.7, 3.0
 SKY = Sky(fixed_background(LEVEL), np.zeros((SIZE, SIZE)))

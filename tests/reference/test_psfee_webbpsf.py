@@ -11,7 +11,7 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import CLEARP_FILTERS, PIXEL_SCALE
 from niriss_eestep.psf.build import Sampling, build_psfs, psfee_of
 from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
-from niriss_eestep.reference.throughput import PACKAGED_THROUGHPUT, load_throughput
+from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT, load_throughput
 
 WEBBPSF_PIXEL = 0.0656  # [arcsec]
 TABLE = Path(__file__).parents[2] / "../shared/reference/webbpsf_ee_2021.ecsv"

@@ -9,7 +9,7 @@ from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.flux.synthetic import blackbody_spectrum, expected_rate, predicted_photmjsr
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.reference import Throughput, find_spectrum, load_throughput, write_throughput
-from niriss_eestep.reference.throughput import synphot_file_name
+from niriss_eestep.reference.stdspec import synphot_file_name
 
 SHARED = Path(__file__).parents[2] / "../shared/reference"
 PREFLIGHT = Path(__file__).parent / "data" / "preflight_throughput.asdf"
@@ -150,7 +150,7 @@ def test_files_of_another_kind_are_refused(tmp_path, small):
     [
         ([17000.0, 20000.0, 23000.0], [0.0, 0.5, 0.0], "check the wavelength unit"),
         ([1.7, 2.0, 2.3], [0.0, 50.0, 0.0], "outside 0 to 1"),
-        ([1.7, 2.0, 2.3], [0.0, np.nan, 0.0], "outside 0 to 1"),
+        ([1.7, 2.0, 2.3], [0.0, np.nan, 0.0], "bad: throughput of F200W: not all values are finite"),
         ([1.7, 2.3, 2.0], [0.0, 0.5, 0.0], "increase"),
         ([1.7], [0.5], "1,"),
     ],
