@@ -27,7 +27,7 @@ from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_ps
 from niriss_eestep.reference.psf_images import PSFImage, reshaped
 from niriss_eestep.reference.region import read_opd
 from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT, load_throughput
-from niriss_eestep.report.style import new_figure, series_style, styled
+from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
 
 
 def run(args: Namespace) -> None:
@@ -179,19 +179,23 @@ def _compare(args: Namespace) -> None:
 
 def _plot(path: str, label: str, panels: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> None:
     """Plot values by radius, a line per name, in panels side by side: title -> name -> (radii, values)."""
-    names, grid = list(FILTERS), {"ncols": len(panels), "sharex": True, "sharey": True, "squeeze": False}
+    grid = {"ncols": len(panels), "sharex": True, "sharey": True, "squeeze": False}
+    names = list(dict.fromkeys(name.split()[0] for lines in panels.values() for name in lines))
+    names.sort(key=list(FILTERS).index)
     with styled():
         figure, axes = new_figure(1.8 + 4.0 * len(panels), 3.6, left=0.7, right=1.0, **grid)
         for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
             for name, (radii, values) in lines.items():
-                one = name.split()[0]
-                axis.plot(radii, values, label=one, **series_style(names.index(one)))
+                index = names.index(name.split()[0])
+                style = series_style(index) | {"ls": "-" if index < len(COLOURS) else "--", "lw": 0.8, "ms": 3.5}
+                axis.plot(radii, values, label=names[index], **style)
             axis.axhline(0, color="0.5", lw=0.8)
+            axis.locator_params(axis="x", integer=True)
             axis.set(xlabel="Aperture radius [pix]", title=title)
         axes[0, 0].set_ylabel(label)
         # a filter stands once, whatever its subarrays
-        by_name = {line.get_label(): line for line in axes[0, -1].lines if line.get_label() in names}
-        figure.legend(by_name.values(), by_name, loc="center right")
+        by_name = {line.get_label(): line for line in axes[0, -1].lines}
+        figure.legend([by_name[name] for name in names], names, loc="center right")
         try:
             figure.savefig(path, dpi=120)
         except (OSError, ValueError) as error:

@@ -22,24 +22,19 @@ def plot_pulls(found: Mapping[str, Any]) -> Any:
     matplotlib.figure.Figure
     """
     with styled():
-        figure, (histogram, by_radius) = new_figure(7.2, 3.4, ncols=2, width_ratios=(1, 1.4))
-        figure.subplots_adjust(wspace=0.25)
+        figure, (histogram, *panels) = new_figure(9.6, 3.5, bottom=0.8, ncols=3)
+        figure.subplots_adjust(wspace=0.2)
         _histogram(histogram, np.concatenate([pulls.total for pulls in found.values()]))
         n = min(len(pulls.total) for pulls in found.values())
-        for target, limit, label in ((0, 3 / np.sqrt(n), "mean"), (1, 3 / np.sqrt(2 * n), "standard deviation")):
-            by_radius.axhspan(target - limit, target + limit, color="0.85", lw=0)
-            by_radius.text(15.3, target + limit + 0.02, f"{label}: {target}", ha="right", va="bottom", color="0.35")
-        for index, (name, pulls) in enumerate(found.items()):
-            style = series_style(index)
-            by_radius.plot(pulls.radius, pulls.group.std(axis=0), label=name, lw=0.8, ms=3.5, **style)
-            by_radius.plot(pulls.radius, pulls.group.mean(axis=0), lw=0.8, ms=3.5, **style)
-        by_radius.set(
-            xlabel="aperture radius [pix]",
-            ylabel="pull of the group's count rate",
-            ylim=(-1.4 * max(0.2, 3 / np.sqrt(n)), 1 + 1.5 * max(0.2, 3 / np.sqrt(2 * n))),
-            title="grey: 3 sampling errors",
-        )
-        by_radius.legend(ncols=3, loc="center", bbox_to_anchor=(0.5, 0.5), fontsize="x-small")
+        kinds = (("Mean", 0, 3 / np.sqrt(n), np.mean), ("Standard deviation", 1, 3 / np.sqrt(2 * n), np.std))
+        for axis, (label, expected, limit, of) in zip(panels, kinds, strict=True):
+            axis.axhspan(expected - limit, expected + limit, color="0.9", lw=0)
+            for index, (name, pulls) in enumerate(found.items()):
+                axis.plot(pulls.radius, of(pulls.group, axis=0), label=name, lw=0.8, ms=3.5, **series_style(index))
+            axis.set(xlabel="Aperture radius [pix]", title=f"{label} at each radius")
+            axis.margins(y=0.15)
+        figure.legend(*axis.get_legend_handles_labels(), ncols=12, loc="lower center", columnspacing=1.2)
+        figure.text(0.01, 0.02, "grey: 3 sampling errors", color="0.35")
         return figure
 
 
@@ -52,9 +47,9 @@ def _histogram(axis: Any, values: Array) -> None:
     x = np.linspace(-4, 4, 200)
     axis.plot(x, norm.pdf(x), color=COLOURS[6], label="normal distribution")
     axis.set(
-        xlabel="pull of the total count rate",
-        ylabel="density",
-        title=f"{len(values)} groups: mean {values.mean():.2f}, std {values.std():.2f}",
+        xlabel="Pull of the total count rate",
+        ylabel="Density",
+        title=f"{len(values)} totals: mean {values.mean():.2f}, std {values.std():.2f}",
     )
-    axis.legend(loc="upper left", fontsize="x-small")
+    axis.legend(loc="upper left")
     axis.set_ylim(0, 1.2 * max(0.4, density.max()))  # room for the legend

@@ -60,7 +60,7 @@ def main(path):
     injected, white = lag_covariance(images), np.sqrt(np.einsum("iyx,iyx->i", reach, reach))
     sums = np.einsum("iyx,kyx->ki", reach, images).std(axis=0)
     with styled():
-        figure, (left, right) = new_figure(7.2, 3.2, ncols=2)
+        figure, (left, right) = new_figure(8.4, 3.8, ncols=2)
         figure.subplots_adjust(wspace=0.3)
         for k, label in enumerate(("column", "row")):
             # a constant does not matter to sums less their sky
@@ -69,15 +69,15 @@ def main(path):
                 left.plot(LAGS, one[k] - np.mean(np.array(one)[:, 20:]), color=COLOURS[k], lw=0.6, label=name)
             level = np.mean(injected[:, 20:])
             left.plot(LAGS, injected[k] - level, color=COLOURS[k], lw=3, alpha=0.5, label=f"injected in a {label}")
-        left.set(xlabel="distance of two pixels [pix]", ylabel="covariance / read variance")
-        left.legend(fontsize="xx-small")
+        left.set(xlabel="Distance of two pixels [pix]", ylabel="Covariance / read variance")
+        left.legend()
         for n, one in enumerate(stated):
             name = "stated by one exposure each" if n == 0 else None
             right.plot(profile.radius[1:], (one / white)[1:], color=COLOURS[2], lw=0.6, label=name)
         right.plot(profile.radius[1:], (sums / white)[1:], "o", color=COLOURS[3], label=f"injected, {N} images")
         right.axhline(1, color="0.6", lw=0.8)
-        right.set(xlabel="aperture radius [pix]", ylabel="read noise / white", ylim=(0.9, None))
-        right.legend(fontsize="xx-small")
+        right.set(xlabel="Aperture radius [pix]", ylabel="Read noise / white noise", ylim=(0.9, None))
+        right.legend()
         figure.savefig(path, dpi=110)
 
 

@@ -15,7 +15,10 @@ def test_pulls_are_drawn():
         for name in ("F090W", "F480M")
     }
     figure = plot_pulls(found)
-    histogram, by_radius = figure.axes
-    assert histogram.get_xlabel() == "pull of the total count rate"
-    assert [text.get_text() for text in by_radius.get_legend().get_texts()] == ["F090W", "F480M"]
+    histogram, mean, std = figure.axes
+    assert histogram.get_xlabel() == "Pull of the total count rate"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["F090W", "F480M"]
+    for axis, of in ((mean, np.mean), (std, np.std)):
+        drawn = [line.get_ydata() for line in axis.lines]
+        assert np.allclose(drawn, [of(pulls.group, axis=0) for pulls in found.values()])
     assert len(figure_bytes(figure, "png")) > 1000
