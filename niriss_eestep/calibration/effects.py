@@ -105,7 +105,20 @@ class Calibration:
     messages: tuple[str, ...] = field(default=())
 
     def effect(self, name: str, level: str | None = None, filter_name: str = "all") -> Effect:
-        """Return one effect; the first of its name where no level is given."""
+        """Return one effect; the first of its name where no level is given.
+
+        Parameters
+        ----------
+        name : str
+            Such as 'time'.
+        level : str, optional
+            Such as a subarray's name.
+        filter_name : str
+
+        Returns
+        -------
+        Effect
+        """
         return next(e for e in self.effects if (e.effect, e.filter) == (name, filter_name) and level in (None, e.level))
 
     @property

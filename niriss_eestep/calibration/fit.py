@@ -34,7 +34,21 @@ BELIEF = 10.0
 class Scales:
     """Variances: of visits beyond their own by filter, of a filter's epochs, of epochs, and of each block.
 
-    ``shrink`` multiplies the visits' own variances; ``*_dof`` are the degrees of freedom that a variance rests on.
+    Parameters
+    ----------
+    visit : ndarray, shape (n_filters,)
+        Of visits beyond their own variance, by filter, as all below of the logarithm of measured over expected
+        response.
+    cell, epoch : float
+        Of a filter's epochs, and of epochs that all filters share.
+    block : ndarray, shape (n_blocks,)
+        Of each block of random effects.
+    shrink : ndarray, shape (n_filters,)
+        Multiplies the visits' own variances.
+    visit_dof, block_dof : ndarray
+        Degrees of freedom that the variances rest on.
+    cell_dof, epoch_dof : float
+        The same of ``cell`` and ``epoch``.
     """
 
     visit: Array
@@ -77,7 +91,16 @@ class Solution:
         return np.asarray(self.problem.value - self.problem.design @ self.coefficients)
 
     def apply(self, matrix: Array) -> Array:
-        """Multiply by the inverse covariance of visits, of a filter's epochs and of epochs together."""
+        """Multiply by the inverse covariance of visits, of a filter's epochs and of epochs together.
+
+        Parameters
+        ----------
+        matrix : ndarray, shape (n_rows, ...)
+
+        Returns
+        -------
+        ndarray, shape (n_rows, ...)
+        """
         p = self.problem
         shape = (-1,) + (1,) * (matrix.ndim - 1)
         d = self.weight.reshape(shape)
@@ -88,7 +111,16 @@ class Solution:
         return np.asarray(x - d * (p.cells @ (cell_gain * of_cell + left * (p.epochs @ of_epoch))))
 
     def influence(self, contrast: Array) -> Array:
-        """Return by how much ``contrast.T @ coefficients`` moves per unit of each row's value."""
+        """Return by how much ``contrast.T @ coefficients`` moves per unit of each row's value.
+
+        Parameters
+        ----------
+        contrast : ndarray, shape (n_coefficients, ...)
+
+        Returns
+        -------
+        ndarray, shape (n_rows, ...)
+        """
         return self.apply(np.asarray(self.problem.design @ (self.covariance @ contrast)))
 
 
@@ -146,10 +178,11 @@ def estimate(p: Problem, start: Scales | None = None, used: Mask | None = None) 
 
     Parameters
     ----------
-    p, used
-        As `solve`.
+    p : Problem
     start : Scales, optional
         Where to begin.
+    used : ndarray of bool, optional
+        As of `solve`.
 
     Returns
     -------
@@ -230,7 +263,17 @@ def excess(now: Solution, groups: sparse.csr_matrix) -> tuple[float, float, floa
 
 
 def levels(now: Solution) -> tuple[Level, Level, Level]:
-    """Return of rows, cells and epochs: the weighted residual, its information, and the variance of each by itself."""
+    """Return of rows, cells and epochs: the weighted residual, its information, and the variance of each by itself.
+
+    Parameters
+    ----------
+    now : Solution
+
+    Returns
+    -------
+    rows, cells, epochs : tuple of ndarray
+        Three arrays each: weighted residual, information, variance.
+    """
     p, s, weight = now.problem, now.scales, now.weight
     left, cell_gain, epoch_gain = _gains(p, s, weight)
     in_cell = p.cells.T @ weight
@@ -265,6 +308,10 @@ def seen(ratio: float, dof: float) -> float:
         Variance that is seen, over the known one.
     dof : float
         Degrees of freedom that it rests on.
+
+    Returns
+    -------
+    float
     """
     far = (max(ratio - 1.0, 0.0) * np.sqrt(dof)) ** 4
     return float(far / (1.0 + far))
@@ -287,6 +334,10 @@ def enlarged(share: float | Array, dof: float, most: float = np.inf) -> float | 
         Of the estimate.
     most : float, optional
         Largest factor.
+
+    Returns
+    -------
+    float or ndarray
     """
     return 1.0 + min(20.0 / max(dof, 0.1) ** 2, most - 1.0) * np.clip(share, 0.0, 1.0) ** 2
 

@@ -94,7 +94,17 @@ class Visits:
         return sorted(names, key=lambda name: (int("0" + "".join(filter(str.isdigit, name))), name))
 
     def take(self, chosen: Mask | NDArray[np.int64]) -> Visits:
-        """Return some of the rows."""
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        chosen : ndarray of bool or int
+            Which rows.
+
+        Returns
+        -------
+        Visits
+        """
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         rows: dict[str, Any] = {name: each[chosen] for name, each in given.items() if isinstance(each, np.ndarray)}
         return replace(self, **rows, covariates={name: each[chosen] for name, each in self.covariates.items()})
@@ -110,7 +120,17 @@ class Visits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """A fixed effect: its name, level, and what it adds to each row per unit; ``prior`` where the data do not tell."""
+    """A fixed effect: its name, level, and what it adds to each row per unit; ``prior`` where the data do not tell.
+
+    Parameters
+    ----------
+    effect, level : str
+        As in the table of effects.
+    values : ndarray, shape (n_rows,)
+        What the effect adds to each row per unit.
+    prior : float
+        Standard deviation that is taken where the data do not tell.
+    """
 
     effect: str
     level: str
@@ -120,7 +140,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Random effects of one variance, one per column; the variance is estimated where ``free``."""
+    """Random effects of one variance, one per column; the variance is estimated where ``free``.
+
+    Parameters
+    ----------
+    name : str
+    design : scipy.sparse.csr_matrix, shape (n_rows, n_effects)
+    variance : float
+        Of each effect; where ``free``, what the estimate begins with.
+    free : bool
+        Whether it is estimated.
+    """
 
     name: str
     design: sparse.csr_matrix
@@ -157,7 +187,16 @@ class Problem:
     epochs: sparse.csr_matrix
 
     def index(self, effect: str) -> list[int]:
-        """Return the fixed columns of an effect."""
+        """Return the fixed columns of an effect.
+
+        Parameters
+        ----------
+        effect : str
+
+        Returns
+        -------
+        list of int
+        """
         return [i for i, column in enumerate(self.fixed) if column.effect == effect]
 
     @property
@@ -173,7 +212,17 @@ class Problem:
 
 
 def each_of(labels: NDArray[np.str_], values: Mapping[str, Any]) -> NDArray:
-    """Return each row's value by its label."""
+    """Return each row's value by its label.
+
+    Parameters
+    ----------
+    labels : ndarray of str, shape (n_rows,)
+    values : mapping of str to object
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+    """
     names, number = np.unique(labels, return_inverse=True)
     return np.array([values[str(name)] for name in names])[number]
 
@@ -230,7 +279,17 @@ class TimeShape:
     amplitude: Mapping[str, float] = field(default_factory=dict)
 
     def basis(self, mjd: Array | float) -> Array:
-        """Return what the amplitude is multiplied by; of a power law in the logarithm."""
+        """Return what the amplitude is multiplied by; of a power law in the logarithm.
+
+        Parameters
+        ----------
+        mjd : ndarray
+            Dates [d].
+
+        Returns
+        -------
+        ndarray
+        """
         days = np.asarray(mjd, dtype=np.float64) - self.first
         if self.form == "exponential":
             return np.exp(-days / self.scale)
@@ -239,29 +298,81 @@ class TimeShape:
         return (days + self.first - self.date) / YEAR
 
     def log_response(self, mjd: Array | float, amplitude: Array | float) -> Array:
-        """Return ln(response / response on the date)."""
+        """Return ln(response / response on the date).
+
+        Parameters
+        ----------
+        mjd : ndarray
+            Dates [d].
+        amplitude : ndarray or float
+
+        Returns
+        -------
+        ndarray
+        """
         here, then = (amplitude * self.basis(each) for each in (mjd, self.date))
         return np.asarray(here - then if self.form == "powerlaw" else np.log1p(here) - np.log1p(then))
 
     def slope(self, mjd: Array, amplitude: Array | float) -> Array:
-        """Return the derivative of `log_response` by the amplitude."""
+        """Return the derivative of `log_response` by the amplitude.
+
+        Parameters
+        ----------
+        mjd : ndarray
+            Dates [d].
+        amplitude : ndarray or float
+
+        Returns
+        -------
+        ndarray
+        """
         here, then = self.basis(mjd), self.basis(self.date)
         size = 0.0 if self.form == "powerlaw" else amplitude
         return np.asarray(here / (1 + size * here) - then / (1 + size * then))
 
     def scale_slope(self, mjd: Array, amplitude: Array | float) -> Array:
-        """Return the derivative of `log_response` by ln(scale)."""
+        """Return the derivative of `log_response` by ln(scale).
+
+        Parameters
+        ----------
+        mjd : ndarray
+            Dates [d].
+        amplitude : ndarray or float
+
+        Returns
+        -------
+        ndarray
+        """
         up, down = (replace(self, scale=self.scale * factor) for factor in (1.001, 1 / 1.001))
         change = up.log_response(mjd, amplitude) - down.log_response(mjd, amplitude)
         return np.asarray(change / (2 * np.log(1.001)))
 
     def amplitudes(self, filters: NDArray[np.str_]) -> Array:
-        """Return the amplitude of each row's filter; 0 where there is none yet."""
+        """Return the amplitude of each row's filter; 0 where there is none yet.
+
+        Parameters
+        ----------
+        filters : ndarray of str, shape (n_rows,)
+
+        Returns
+        -------
+        ndarray, shape (n_rows,)
+        """
         return each_of(filters, {str(name): self.amplitude.get(str(name), 0.0) for name in np.unique(filters)})
 
 
 def star_rate(visits: Visits) -> Array:
-    """Return log10 of the count rate, of each star in each filter, about the filter's mean."""
+    """Return log10 of the count rate, of each star in each filter, about the filter's mean.
+
+    Parameters
+    ----------
+    visits : Visits
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+        In dex.
+    """
     rate = np.log10(visits.covariates["count_rate"])
     pair = _indicator(visits.filter, visits.target).indices
     low, high, mean = (f(rate, pair, range(pair.max() + 1)) for f in (ndimage.minimum, ndimage.maximum, ndimage.mean))
@@ -291,6 +402,10 @@ def fixed_columns(visits: Visits, shape: TimeShape) -> list[Column]:
     visits : Visits
     shape : TimeShape
         With the amplitudes about which the model is linear.
+
+    Returns
+    -------
+    list of Column
     """
     levels = [("filter", visits.filter, visits.filters)]
     levels.append(("subarray", visits.subarray, sorted(set(map(str, visits.subarray)) - {visits.reference})))
@@ -418,7 +533,17 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
 
 
 def name_of(effect: str, level: str) -> str:
-    """Return an effect in words."""
+    """Return an effect in words.
+
+    Parameters
+    ----------
+    effect, level : str
+
+    Returns
+    -------
+    str
+        Such as 'subarray SUB64'.
+    """
     if effect in ("subarray", "star"):
         return f"{effect} {level}".strip()
     return effect.replace("_", " ")
@@ -497,7 +622,18 @@ def _when(key: tuple[str, str], visits: Visits) -> str:
 
 
 def day_of(mjd: float) -> str:
-    """Return a date in words."""
+    """Return a date in words.
+
+    Parameters
+    ----------
+    mjd : float
+        Date [d]; may be NaN.
+
+    Returns
+    -------
+    str
+        Such as '2022-05-01'.
+    """
     return str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else "no date"
 
 

@@ -372,7 +372,17 @@ def _history(table: Table, calibration: Calibration) -> tuple[str, ...]:
 
 
 def visit_group(model: CombinedEEModel) -> Group:
-    """Give what `fit_visit` takes of a combined product."""
+    """Give what `fit_visit` takes of a combined product.
+
+    Parameters
+    ----------
+    model : CombinedEEModel
+
+    Returns
+    -------
+    tuple
+        Label, filter, combined profile, areas of its apertures, rings of its exposures' annuli.
+    """
     group = model.meta.group
     profile, rings = combined_profile(model), exposure_backgrounds(model)
     return f"{group.filter} {group.subarray}", group.filter, profile, model.exposure_area, rings

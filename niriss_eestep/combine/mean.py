@@ -111,6 +111,14 @@ class CombinedProfile:
 
         What all share is what the mean has beyond the exposures' covariances, averaged down. Where no more is kept, an
         exposure's covariance is its variances.
+
+        Returns
+        -------
+        formal : ndarray, shape (n_radii, n_radii)
+            Covariances, all in the square of the profile's unit.
+        flat, sky : ndarray, shape (n_radii, n_radii), or None
+        shared : ndarray, shape (n_radii, n_radii)
+        each : ndarray, shape (n_exposures, n_radii, n_radii)
         """
         formal, weight = self.covariance / np.outer(self.inflation, self.inflation), self.exposure_weight
         each = self.exposure_covariance

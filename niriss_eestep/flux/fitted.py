@@ -200,7 +200,19 @@ def _judged(chi2: float, dof: int, coefficients: Array) -> dict[str, Any]:
 
 
 def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> GrowthCurve:
-    """Give the curve of growth of a group at the radii that are fitted or averaged, as `fit_psf` takes it."""
+    """Give the curve of growth of a group at the radii that are fitted or averaged, as `fit_psf` takes it.
+
+    Parameters
+    ----------
+    total : TotalRate
+    combined : CombinedProfile
+    fitted : ndarray of bool, shape (n_radii,)
+        Radii to fit.
+
+    Returns
+    -------
+    GrowthCurve
+    """
     held, modes = fitted | total.used, np.zeros((len(fitted), 0)) if total.modes is None else total.modes
     covariance = (combined.covariance / np.outer(total.ee_effective, total.ee_effective))[np.ix_(held, held)]
     n_exposures, masks = max(1, int(combined.n_good[fitted].max())), (fitted[held], total.used[held])

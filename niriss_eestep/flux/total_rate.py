@@ -438,7 +438,20 @@ def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:
 
 
 def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, names: str = "radius") -> Mask:
-    """Radii of a range that the group does not flag; errors as of `total_rate`, by the names of the parameters."""
+    """Radii of a range that the group does not flag; errors as of `total_rate`, by the names of the parameters.
+
+    Parameters
+    ----------
+    combined : CombinedProfile
+    radius_min, radius_max : float
+        [pix].
+    names : str
+        What the parameters are called in messages, before ``_min`` and ``_max``.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_radii,)
+    """
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)
     if not in_range.any():

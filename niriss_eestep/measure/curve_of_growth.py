@@ -119,7 +119,12 @@ class CurveOfGrowth:
         self.profile, self.covariance = self.profile / by, self.covariance / by**2
 
     def to_table(self) -> Any:
-        """Return radius, profile, its error and area as an `astropy.table.Table`."""
+        """Return radius, profile, its error and area as an `astropy.table.Table`.
+
+        Returns
+        -------
+        astropy.table.Table
+        """
         from astropy.table import Table
 
         names = ("radius", "profile", "profile_error", "area")

@@ -188,14 +188,20 @@ def by_surface(
 def by_psf(
     image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *, model: Array | None, background: float
 ) -> Prediction:
-    """Predict by the model PSF, scaled to the good pixels of each 7x7 box; as `by_surface`.
+    """Predict by the model PSF, scaled to the good pixels of each 7x7 box.
 
     Parameters
     ----------
+    image, noise, good, todo, distance
+        As of `by_surface`.
     model : ndarray, shape (ny, nx)
         Fraction of the star's light in each pixel.
     background : float
         Added to the scaled model [DN/s].
+
+    Returns
+    -------
+    Prediction
     """
     if model is None:
         raise ParameterError("bad_pixel_method 'psf' needs a model PSF for the filter; give one, or another method")
@@ -216,7 +222,17 @@ def by_psf(
 
 
 def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Array) -> Prediction:
-    """Predict by the median of the good pixels of each 7x7 box; as `by_surface`."""
+    """Predict by the median of the good pixels of each 7x7 box.
+
+    Parameters
+    ----------
+    image, noise, good, todo, distance
+        As of `by_surface`.
+
+    Returns
+    -------
+    Prediction
+    """
     value, weights = np.empty(todo.sum()), np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):
         on_image, _ = _box(good, j, i, BOX // 2)

@@ -359,7 +359,20 @@ def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, 
 
 
 def of_bad_pixels(out: Mask, residual: Array, star: Star) -> Mask:
-    """Those of the pixels that stand out which are not lit by another star: too dark ones, and single bright ones."""
+    """Those of the pixels that stand out which are not lit by another star: too dark ones, and single bright ones.
+
+    Parameters
+    ----------
+    out : ndarray of bool, shape (ny, nx)
+        Pixels that stand out.
+    residual : ndarray, shape (ny, nx)
+        Image less the model of the star [DN/s].
+    star : Star
+
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+    """
     bad = out & (residual < 0)
     groups, n = scipy.ndimage.label(out & (residual > 0), structure=np.ones((3, 3)))
     for k in range(1, n + 1):

@@ -249,7 +249,12 @@ class ExposureStep(FluxStep):
         stamps.bad_dq_mask(parameters["bad_dq"])
 
     def tell_unknown_names(self, members):
-        """Warn of names in ``source_name`` that no exposure has: their positions would be used for none."""
+        """Warn of names in ``source_name`` that no exposure has: their positions would be used for none.
+
+        Parameters
+        ----------
+        members : sequence of Member
+        """
         names = {exposure_root(name) for name in self.source_name or []}
         unknown = sorted(names - {member.name for member in members})
         if unknown:
@@ -271,7 +276,17 @@ class ExposureStep(FluxStep):
             return self.failed_profile(exposures[0], options, str(error)), None
 
     def options(self, parameters):
-        """Make the options of the measurement from the parameters."""
+        """Make the options of the measurement from the parameters.
+
+        Parameters
+        ----------
+        parameters : dict of str to object
+            From `FluxStep.get_pars`.
+
+        Returns
+        -------
+        EEOptions or SBOptions
+        """
         names = [field.name for field in fields(self.options_class) if field.init]
         return self.options_class(**{name: parameters[name] for name in names})
 

@@ -45,7 +45,12 @@ class ProductTable(QTable):
     """A table that is shown with the digits that matter, the ratio first, and written with all of them in its order."""
 
     def shown(self):
-        """Give a plain table of it, as it is shown."""
+        """Give a plain table of it, as it is shown.
+
+        Returns
+        -------
+        astropy.table.Table
+        """
         names = sorted(self.colnames, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
         shown = Table(self[names] if "ratio" in names else self)
         for name in shown.colnames:

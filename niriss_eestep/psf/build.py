@@ -341,7 +341,18 @@ def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
 def provenance(
     wavefront: str | WavefrontModel, *, throughput: Throughput | None = None, sampling: Sampling | None = None
 ) -> dict[str, Any]:
-    """Write down what PSFs are built from; the arguments are those of `build_psfs`."""
+    """Write down what PSFs are built from; the arguments are those of `build_psfs`.
+
+    Parameters
+    ----------
+    wavefront, throughput, sampling
+        As of `build_psfs`.
+
+    Returns
+    -------
+    dict of str to object
+        For the metadata of a reference.
+    """
     throughput = throughput or load_throughput()
     sampling = sampling or Sampling()
     model, geometry = _model(wavefront)

@@ -268,6 +268,18 @@ def sub_pixel_light(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size
 
 
 def shifted(spectrum: NDArray[np.complex128], grid: ImageGrid, x: float, y: float) -> NDArray[np.complex128]:
-    """Move what stands at (x, y) [pix] to the origin."""
+    """Move what stands at (x, y) [pix] to the origin.
+
+    Parameters
+    ----------
+    spectrum : ndarray of complex, shape (n, n)
+    grid : ImageGrid
+    x, y : float
+        [pix].
+
+    Returns
+    -------
+    ndarray of complex, shape (n, n)
+    """
     f = grid.frequencies
     return spectrum * np.outer(np.exp(2j * np.pi * f * y), np.exp(2j * np.pi * f * x))

@@ -120,12 +120,32 @@ class PupilGeometry:
         return telescope * element if clearp else telescope
 
     def clearp_transmission(self, n_pixels: int = 1024) -> float:
-        """Fraction of the telescope's clear area that the CLEARP element leaves clear."""
+        """Fraction of the telescope's clear area that the CLEARP element leaves clear.
+
+        Parameters
+        ----------
+        n_pixels : int
+            Along a side of the drawing that is summed.
+
+        Returns
+        -------
+        float
+        """
         return float(self.sample(n_pixels, clearp=True).sum() / self.sample(n_pixels).sum())
 
 
 def pixel_centres(n_pixels: int) -> Array:
-    """Centres of the pixels of a pupil along either axis [m], symmetric about 0."""
+    """Centres of the pixels of a pupil along either axis [m], symmetric about 0.
+
+    Parameters
+    ----------
+    n_pixels : int
+        Along a side.
+
+    Returns
+    -------
+    ndarray, shape (n_pixels,)
+    """
     return np.linspace(-0.5, 0.5, 2 * n_pixels + 1)[1::2] * CIRCUMSCRIBED_DIAMETER
 
 

@@ -189,7 +189,15 @@ class PSFEE:
     def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
 
-        Parameters and errors are those of `ee`.
+        Parameters
+        ----------
+        filter_name, radius_pix
+            As of `ee`, with its errors.
+
+        Returns
+        -------
+        ndarray
+            Fraction of the star's light, in the shape of ``radius_pix``.
         """
         radius, _, error = self.table(filter_name)
         return np.interp(self._radius(filter_name, radius_pix), radius, error)

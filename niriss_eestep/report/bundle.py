@@ -35,7 +35,16 @@ class Bundle:
         return (self.abs_flux.meta.filename or "in memory").removesuffix("_absflux.asdf")
 
     def of_kind(self, kind):
-        """The products of one kind, such as 'ee_profile'."""
+        """The products of one kind, such as 'ee_profile'.
+
+        Parameters
+        ----------
+        kind : str
+
+        Returns
+        -------
+        list of ProductModel
+        """
         return [model for model in self.models.values() if model.kind == kind]
 
 

@@ -137,7 +137,12 @@ def _harmless(value):
 
 @lru_cache(maxsize=1)
 def environment():
-    """The environment of the templates: whatever they show is text on one line, made harmless."""
+    """The environment of the templates: whatever they show is text on one line, made harmless.
+
+    Returns
+    -------
+    jinja2.Environment
+    """
     options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=PackageLoader("niriss_eestep.report"), finalize=_harmless, **options)
     made.filters |= {"measured": measured, "number": number}
@@ -145,7 +150,20 @@ def environment():
 
 
 def image(figure, alt, form="svg"):
-    """A figure as the page holds it: its data, a description, its width on the screen."""
+    """A figure as the page holds it: its data, a description, its width on the screen.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    alt : str
+        What it shows, for who cannot see it.
+    form : {'svg', 'png'}
+
+    Returns
+    -------
+    dict of str to object
+        ``src``, ``alt`` and ``width`` [CSS pixels].
+    """
     data = base64.b64encode(figure_bytes(figure, form)).decode()
     kind = "svg+xml" if form == "svg" else form
     return {"src": f"data:image/{kind};base64,{data}", "alt": alt, "width": round(96 * figure.get_figwidth())}

@@ -134,7 +134,16 @@ class Readout:
         return self.integration_time * self.nints
 
     def duration(self, subarray: Subarray) -> float:
-        """Time from start to end [s]; each integration starts with a reset, which takes a frame."""
+        """Time from start to end [s]; each integration starts with a reset, which takes a frame.
+
+        Parameters
+        ----------
+        subarray : Subarray
+
+        Returns
+        -------
+        float
+        """
         return self.exposure_time + self.nints * subarray.frame_time
 
     @property

@@ -103,12 +103,38 @@ def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, scale: float)
 
 
 def pixel_area(shape: tuple[int, int], gradient: float) -> Array:
-    """Relative area of pixels that grows from left to right, 1 in the middle, shape (ny, nx)."""
+    """Relative area of pixels that grows from left to right, 1 in the middle, shape (ny, nx).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx).
+    gradient : float
+        Relative change from left to right.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
     return np.broadcast_to(1.0 + gradient * (np.arange(shape[1]) / max(shape[1] - 1, 1) - 0.5), shape)
 
 
 def snowball(shape: tuple[int, int], x: float, y: float, effects: Effects) -> Array:
-    """A round plateau with a soft edge [e-/s], shape (ny, nx)."""
+    """A round plateau with a soft edge [e-/s], shape (ny, nx).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx).
+    x, y : float
+        Centre [pix].
+    effects : Effects
+        With height [e-/s/pix] and width [pix].
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
     away = np.hypot(np.arange(shape[1]) - x, np.arange(shape[0])[:, np.newaxis] - y)
     return effects.snowball_height * scipy.special.expit((effects.snowball_width / 2 - away) / _SNOWBALL_EDGE)
 
@@ -138,11 +164,31 @@ def migrated(rate: Array, full_ramp: float, threshold: float) -> Array:
 
 
 def share_moved(beyond: Array) -> Array:
-    """Change by a tenth of the charge beyond the threshold that moves to the four neighbours, shape (..., ny, nx)."""
+    """Change by a tenth of the charge beyond the threshold that moves to the four neighbours, shape (..., ny, nx).
+
+    Parameters
+    ----------
+    beyond : ndarray, shape (..., ny, nx)
+        Charge beyond the threshold.
+
+    Returns
+    -------
+    ndarray, shape (..., ny, nx)
+        In the unit of ``beyond``.
+    """
     sides = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 4 * _MIGRATION_SHARE
     return scipy.ndimage.convolve(beyond, sides.reshape((1,) * (beyond.ndim - 2) + (3, 3)), mode="constant")
 
 
 def with_ipc(image: Array) -> Array:
-    """Show each pixel's charge in its neighbours too; none is lost."""
+    """Show each pixel's charge in its neighbours too; none is lost.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+    """
     return scipy.ndimage.convolve(image, np.array(IPC_KERNEL) / np.sum(IPC_KERNEL), mode="nearest")

@@ -27,7 +27,19 @@ class PSF(Protocol):
     """A point-spread function on the detector's pixels."""
 
     def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
-        """Fraction of the star's light in each pixel, for a star at (x, y)."""
+        """Fraction of the star's light in each pixel, for a star at (x, y).
+
+        Parameters
+        ----------
+        x, y : float
+            [pix].
+        shape : tuple of int
+            (ny, nx).
+
+        Returns
+        -------
+        ndarray, shape (ny, nx)
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,18 @@ class GaussianPSF:
         return np.outer(*(np.diff(ndtr(edges)) for edges in at))
 
     def ee(self, radius: Array | float) -> Array:
-        """Fraction of the light within a radius [pix]."""
+        """Fraction of the light within a radius [pix].
+
+        Parameters
+        ----------
+        radius : ndarray or float
+            [pix].
+
+        Returns
+        -------
+        ndarray
+            0 to 1.
+        """
         return -np.expm1(-np.square(np.asarray(radius) / self.sigma) / 2)
 
 

@@ -123,7 +123,19 @@ def _region(subarray: str) -> Subarray:
 
 
 def trial_scene(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> Scene:
-    """A star near the middle of a subarray, at a random pixel phase."""
+    """A star near the middle of a subarray, at a random pixel phase.
+
+    Parameters
+    ----------
+    filter_name : str
+    psf : PSF
+    trial : Trial
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Scene
+    """
     array, rate = _region(trial.subarray), trial.electron_rate
     x, y = array.centre + rng.uniform(-_DITHER, _DITHER, 2)
     peak = psf.render(32.0, 32.0, (65, 65)).max()
@@ -304,7 +316,21 @@ def pulls(
 
 
 def noisy_group(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> tuple[list[EEProfile], Array]:
-    """Profiles of a group's exposures, and the count rates that they have without noise and effects."""
+    """Profiles of a group's exposures, and the count rates that they have without noise and effects.
+
+    Parameters
+    ----------
+    filter_name : str
+    psf : PSF
+    trial : Trial
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    profiles : list of EEProfile
+    exact : ndarray, shape (n_exposures, n_radii)
+        [DN/s].
+    """
     noisy, exact, flat, model = [], [], None, PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
     scenes = [trial_scene(filter_name, psf, trial, rng) for _ in range(trial.n_dithers)]
     for k, scene in enumerate(scenes):
