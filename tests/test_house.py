@@ -14,7 +14,7 @@ from stpipe import config_parser
 import niriss_eestep
 from niriss_eestep import instrument, steps
 from niriss_eestep.pipeline import integration
-from niriss_eestep.pipeline.parameters import cfg_directory
+from niriss_eestep.pipeline.parameters import CFG
 
 PACKAGE = Path(niriss_eestep.__file__).parent
 
@@ -188,7 +188,7 @@ STEPS = [name.rpartition(".")[2] for name, _, _ in integration.get_steps()]
 def test_parameter_references_hold_defaults(name):
     """The spec declares a parameter and its default; the files hold those that a scientist would change."""
     step = getattr(steps, name)
-    path = cfg_directory() / f"{step.get_config_reftype()}.asdf"
+    path = CFG / f"{step.get_config_reftype()}.asdf"
     config = config_parser.load_config_file(str(path))
     assert config.pop("class") == f"niriss_eestep.steps.{name}"
     config.pop("name")

@@ -60,7 +60,7 @@ class CombineProfilesStep(FluxStep):
                 made_of = model._instance["meta"].get("eestep", {}).get("input")
                 if made_of and not name.endswith(("_eeprofile.asdf", "_sbprofile.asdf")):
                     name = made_of[0]["filename"]
-                groups.setdefault(key, []).append((exposure_root(name), member, model.completed()))
+                groups.setdefault(key, []).append((exposure_root(name), member, model))
             if not groups:
                 continue
             name = product.name or self.search_attr("product_name") or default_product_name(first)

@@ -82,7 +82,7 @@ class AbsFluxStep(FluxStep):
             for member in product.members:
                 model = self.open_member(member)
                 if isinstance(model, CombinedEEModel):
-                    models.append(model.completed())
+                    models.append(model)
                     sources.append(member.source)
                 elif not isinstance(model, CombinedSBModel):
                     raise ProductError(

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from jwst import __version__ as jwst_version
 from jwst.stpipe import Step as JwstStep
-from stdatamodels.jwst.datamodels import JwstDataModel
 from stpipe import config_parser
 from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
-from niriss_eestep.errors import NirissEEError, OutputError, ReferenceDataError
+from niriss_eestep.errors import NirissEEError, OutputError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.inputs import (
     OUR_SUFFIXES,
     exposure_root,
@@ -31,6 +30,7 @@ from niriss_eestep.exposures.inputs import (
 )
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.products.metadata import made_of
+from niriss_eestep.products.models import ProductModel
 from niriss_eestep.reference.guards import state_of
 
 log = logging.getLogger(__name__)
@@ -270,7 +270,11 @@ class FluxStep(JwstStep):
             self.save_results = self.parent.save_results and not is_its_own
         try:
             if self.in_pipeline:
-                return super().run(*args)
+                result = super().run(*args)
+                for model in (result if isinstance(result, list) else [result]) if self._post_hooks else ():
+                    if not isinstance(model, ProductModel):
+                        raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
+                return result
             for step in (self, *(getattr(self, name) for name in getattr(self, "step_defs", ()))):
                 for name in filter(partial(hasattr, step), _spec(type(step))):
                     setattr(step, name, parameters.plain(getattr(step, name)))
@@ -321,7 +325,7 @@ class FluxStep(JwstStep):
         return [product._replace(name=exposure_root(self.output_file)) for product in products]
 
     def open_member(self, member):
-        """Open a member's file; a model in memory is handed back.
+        """Open a member's file; a model in memory is handed back, but a profile from elsewhere is completed.
 
         Parameters
         ----------
@@ -338,7 +342,9 @@ class FluxStep(JwstStep):
         """
         # a hook may do with a model of its own what it likes
         whole = bool(self._pre_hooks)
-        return open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
+        model = open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
+        # one that a step of this process has made lacks nothing
+        return model if getattr(model, "_is_finished", True) else model.completed()
 
     def remove_suffix(self, name):
         """Remove a product suffix, jwst's or one of this package's, from a name."""
@@ -373,7 +379,7 @@ class FluxStep(JwstStep):
             One of the standard pipeline, as a hook sees it, is not ours to mark.
         reference_files_used : list of (str, str)
         """
-        if not isinstance(result, JwstDataModel) or not hasattr(type(result), "kind"):
+        if not isinstance(result, ProductModel):
             return
         result._instance["meta"]["calibration_software_version"] = jwst_version
         if any(name.startswith("crds://") for _, name in reference_files_used):

@@ -174,18 +174,8 @@ SELECTORS = {
     "readpatt": ("meta.exposure.readpatt",),
 }  # fmt: skip
 
-
-def cfg_directory():
-    """Return the directory of the parameter references that come with the package.
-
-    Returns
-    -------
-    Path
-        ``cfg`` inside the installed package, or at the top of the checkout.
-    """
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "cfg"
-    return inside if inside.is_dir() else package.parent / "cfg"
+#: the parameter references that come with the package: in the installed package, or at the top of the checkout
+CFG = next(path / "cfg" for path in Path(__file__).resolve().parents[1:] if (path / "cfg").is_dir())
 
 
 def reference_config(step, exposure, *, ask_crds=True):
@@ -219,7 +209,7 @@ def reference_config(step, exposure, *, ask_crds=True):
         [path for path, wanted in _files(directory, kind) if all(str(wanted[k]).upper() in has[k] for k in wanted)]
         if directory
         else []
-        for directory in (cfg_directory(), user)
+        for directory in (CFG, user)
     )
     from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None
     for path in (*packaged, *filter(None, [from_crds]), *own):
@@ -297,7 +287,11 @@ def check_command_line(step):
     SystemExit
         With one line that says what is wrong.
     """
-    options = [f"--{name}" for name in _option_names(step.load_spec_file())]
+    options, sections = [], [("--", step.load_spec_file())]
+    for above, section in sections:
+        for name, value in section.items():
+            sections += [(f"{above}{name}.", value)] if isinstance(value, dict) else []
+            options += [] if isinstance(value, dict) else [f"{above}{name}"]
     parser = strun_parser(options)
     parser.error = lambda text: sys.exit(f"strun {step.class_alias}: {_did_you_mean(text, options)}")
     for name, value in vars(parser.parse_args(sys.argv[1:])).items():
@@ -306,12 +300,6 @@ def check_command_line(step):
                 ConfigObj()._handle_value(value)
             except SyntaxError:
                 sys.exit(f"strun {step.class_alias}: --{name}={value}: a quotation mark is not closed")
-
-
-def _option_names(spec, above=""):
-    """Options of a specification, those of steps with the steps' names."""
-    for name, value in spec.items():
-        yield from _option_names(value, f"{above}{name}.") if isinstance(value, dict) else (f"{above}{name}",)
 
 
 def _did_you_mean(text, options):

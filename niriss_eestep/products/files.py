@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from asdf.tagged import TaggedDict, TaggedList
+from asdf.tags.core.ndarray import numpy_dtype_to_asdf_datatype
 from asdf.yamlutil import AsdfDumper
 
 from niriss_eestep.errors import OutputError, ProductError
@@ -40,8 +41,6 @@ BLOCK_HEADER = struct.Struct(">I4sQQQ16s")  # flags, compression, allocated, use
 SOFTWARE_NODE = TaggedDict({"name": "niriss_eestep", "version": SOFTWARE["niriss_eestep"]}, SOFTWARE_TAG)
 
 SCALARS = (str, bool, int, float, np.bool_, np.integer, np.floating)
-DATATYPES = {np.dtype(kind).str[1:]: kind for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")}
-DATATYPES |= {np.dtype(kind).str[1:]: kind for kind in ("uint64", "float32", "float64")} | {"b1": "bool8"}
 
 
 def asdf_bytes(tree):
@@ -60,7 +59,7 @@ def asdf_bytes(tree):
     blocks = []
     try:
         content = {"asdf_library": SOFTWARE_NODE} | _plain(tree, blocks)
-    except _NOT_PLAIN:
+    except (NotImplementedError, ValueError):  # of an object, or an array of them
         return None
     buffer = io.BytesIO()
     buffer.write(COMMENTS)
@@ -80,10 +79,6 @@ def asdf_bytes(tree):
     return buffer.getvalue()
 
 
-#: what a tree raises that holds something else
-_NOT_PLAIN = (KeyError, NotImplementedError)
-
-
 def _plain(value, blocks):
     """Copy a tree, with its arrays put into blocks: in C order, whatever the array's order and stride."""
     if type(value) is dict:
@@ -96,20 +91,12 @@ def _plain(value, blocks):
         return value
     if type(value) is not np.ndarray:
         raise NotImplementedError(type(value))
-    node = {"source": len(blocks), **_datatype(value.dtype), "shape": TaggedList(list(value.shape), None)}
+    kind, order = numpy_dtype_to_asdf_datatype(value.dtype)
+    node = {"source": len(blocks), "datatype": kind, "byteorder": order, "shape": TaggedList(list(value.shape), None)}
     blocks.append(value.tobytes())
     tagged = TaggedDict(node, ARRAY_TAG)
     tagged.property_order = list(node)
     return tagged
-
-
-def _datatype(dtype):
-    """Name a data type and its byte order as ASDF does."""
-    if dtype.names is not None:
-        kind = [{"name": name, **_datatype(dtype[name])} for name in dtype.names]
-    else:
-        kind = ["ucs4", dtype.itemsize // 4] if dtype.kind == "U" else DATATYPES[dtype.str[1:]]
-    return {"datatype": kind, "byteorder": "big" if dtype.str[0] == ">" else "little"}
 
 
 #: names this machine in temporary files, since others may share the directory

@@ -165,13 +165,25 @@ def made_of(parameters, inputs, references_used):
     references : dict of str to str
         The references by type; several of one type, as of two stars, one after the other.
     """
-    names = {}
+    names, described = {}, []
     for kind, name in references_used:
         names.setdefault(kind, {})[str(name)] = None
     references = {kind: ", ".join(found) for kind, found in names.items()}
-    record = {"version": SOFTWARE["niriss_eestep"], "input": [_describe(source) for source in inputs]}
+    for source in (*inputs, *references.values()):
+        if isinstance(source, Mapping):
+            entry = dict(source)
+        elif isinstance(source, (str, Path)):
+            entry = {"filename": Path(source).name}
+            entry |= {"sha256": file_sha256(source)} if Path(source).is_file() else {}
+        else:
+            entry = {"filename": printable(source.meta.filename or "in memory")}
+            # of a product, what made it stands for its numbers
+            found = source._instance["meta"].get("eestep", {}).get("fingerprint")
+            entry |= {"fingerprint": found} if found else {}
+        described.append(entry)
+    record = {"version": SOFTWARE["niriss_eestep"], "input": described[: len(inputs)]}
     record["parameters"] = json.loads(json.dumps(parameters, default=_plain))
-    content = record | {"references": {kind: _describe(name) for kind, name in references.items()}}
+    content = record | {"references": dict(zip(references, described[len(inputs) :], strict=True))}
     record["fingerprint"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return record | {"jwst_version": SOFTWARE["jwst"]}, references
 
@@ -220,21 +232,6 @@ def file_sha256(path):
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _describe(source):
-    """Record of one input: its name, and the hash of a file."""
-    if isinstance(source, Mapping):
-        return dict(source)
-    if not isinstance(source, (str, Path)):
-        record = {"filename": printable(source.meta.filename or "in memory")}
-        made = source._instance["meta"].get("eestep", {}).get("fingerprint")
-        # of a product, what made it stands for its numbers
-        return record | {"fingerprint": made} if made else record
-    record = {"filename": Path(source).name}
-    if Path(source).is_file():
-        record["sha256"] = file_sha256(source)
-    return record
 
 
 def _plain(value):

@@ -100,13 +100,13 @@ class ProductModel(JwstDataModel):
         Returns
         -------
         ProductModel
-            Itself where a step of this process made it, or nothing is missing; else a copy.
+            Itself where nothing is missing; else a copy.
         """
-        if self._is_finished:
-            return self
         from niriss_eestep.products import foreign
 
-        return (foreign.completed_group if self.meta_key == "group" else foreign.completed)(self)
+        complete = {"ee": foreign.completed, "sb": foreign.completed}.get(self.meta_key)
+        complete = foreign.completed_group if self.kind == "combined_ee" else complete
+        return complete(self) if complete else self
 
     def to_table(self):
         """Give the profile, or the table of groups, as a table with units.

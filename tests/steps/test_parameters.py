@@ -12,7 +12,7 @@ from stpipe import Step
 from niriss_eestep import products
 from niriss_eestep.errors import NirissEEError, ParameterError
 from niriss_eestep.pipeline import parameters
-from niriss_eestep.pipeline.parameters import cfg_directory
+from niriss_eestep.pipeline.parameters import CFG
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:'get_cache_lock' is deprecated:DeprecationWarning")
@@ -32,7 +32,7 @@ def packaged(tmp_path, monkeypatch):
     """Directory in the place of the packaged references."""
     directory = tmp_path / "cfg"
     directory.mkdir()
-    monkeypatch.setattr(parameters, "cfg_directory", lambda: directory)
+    monkeypatch.setattr(parameters, "CFG", directory)
     return directory
 
 
@@ -163,7 +163,7 @@ def test_numbers_of_numpy(program, number):
 def test_the_command_line_with_a_parameter_file(program, tmp_path):
     directory, paths = program
     out = tmp_path / "out"
-    command = [Path(sys.executable).with_name("strun"), str(cfg_directory() / "pars-fluxcalpipeline.asdf")]
+    command = [Path(sys.executable).with_name("strun"), str(CFG / "pars-fluxcalpipeline.asdf")]
     done = subprocess.run(
         [*command, *map(str, paths), f"--output_dir={out}", "--steps.ee_photometry.low_sigma=4.5"],
         capture_output=True,
