@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import given_covariance
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
 from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
@@ -129,25 +128,26 @@ class CombinedProfile:
         return formal, self.flat_covariance, self.sky_covariance, shared, each
 
 
-def common_covariance(profiles: Sequence[EEProfile]) -> Array:
+def common_covariance(backgrounds: Sequence[tuple[str, float, float]], areas: Array) -> Array:
     """Covariance that the exposures of a group have in common: that of one background given for all of them.
 
     Parameters
     ----------
-    profiles : sequence of EEProfile
-        All with the same radii.
+    backgrounds : sequence of (str, float, float)
+        Of each exposure that was measured: the method, and the value and its standard error [DN/s/pix].
+    areas : ndarray, shape (n_exposures, n_radii)
+        Areas of their apertures [pix].
 
     Returns
     -------
     ndarray, shape (n_radii, n_radii)
         [(DN/s)^2]; zero where each has a background of its own.
     """
-    used = [profile for profile in profiles if not profile.failure]
-    given = {(p.background.method, p.background.value, p.background.err) for p in used}
-    if len(given) != 1:
-        return np.zeros(np.shape(profiles[0].covariance))
+    if len(set(backgrounds)) != 1 or backgrounds[0][0] == "annulus":
+        return np.zeros((areas.shape[1],) * 2)
     # an aperture that leaves the image has less area, but is not measured
-    return given_covariance(used[0].background, np.max([p.area for p in used], axis=0))
+    area = np.max(areas, axis=0)
+    return np.outer(area, area) * backgrounds[0][2] ** 2
 
 
 def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array | float = 0.0) -> NDArray[np.int64]:
@@ -405,18 +405,30 @@ def combine_profiles(
 
 
 def with_shared_errors(
-    combined: CombinedProfile, profiles: Sequence[EEProfile], corners: Sequence[tuple[int, int]]
+    combined: CombinedProfile,
+    covariances: Sequence[Array],
+    common: Array,
+    skies: Sequence[Array | None],
+    flats: Sequence[tuple[Array, tuple[float, float], tuple[int, int], float] | None],
+    phases: Sequence[Array | None],
 ) -> CombinedProfile:
     """Give a group's mean the covariance that the flat field makes between exposures, and its budget.
 
     Parameters
     ----------
     combined : CombinedProfile
-        Of EE profiles; each exposure's own covariance holds the flat field's part of it.
-    profiles : sequence of EEProfile
-        In the order of ``combined.names``.
-    corners : sequence of (int, int)
-        Position (x, y) of the first pixel of each exposure's array on the detector [pix].
+        Of EE profiles.
+    covariances : sequence of ndarray, shape (n_radii, n_radii)
+        Each exposure's own covariance, in the order of ``combined.names``; it holds the flat field's part of it.
+    common : ndarray, shape (n_radii, n_radii)
+        The part of it that all share; see `common_covariance`.
+    skies : sequence of (ndarray, shape (n_radii, n_radii), or None)
+        The part of it that comes from the sky, where it is known.
+    flats : sequence of (tuple or None)
+        Where a flat field's error is known: its image [DN/s], the star's position (x, y) in that image and the position
+        of the image's first pixel on the detector [pix], and the scale over which the error is correlated [pix].
+    phases : sequence of (ndarray, shape (n_radii,), or None)
+        Encircled energy at each star's own pixel phase less that averaged over phases, where it is known.
 
     Returns
     -------
@@ -431,21 +443,19 @@ def with_shared_errors(
     """
     weight = np.where(np.isfinite(combined.exposure_value), combined.exposure_weight, 0.0)
     n, averaged = len(combined.radius), np.einsum("ei,ej->ij", weight, weight)
-    common = np.nan_to_num(common_covariance(profiles))
+    common = np.nan_to_num(common)
     (flat, sky, alone), placed, scale = np.zeros((3, n, n)), [], 0.0
-    for own, profile, corner in zip(weight, profiles, corners, strict=True):
+    for own, own_sky, own_flat in zip(weight, skies, flats, strict=True):
         if not own.any():
             continue
-        if profile.sky_covariance is not None:
-            sky += np.outer(own, own) * np.nan_to_num(profile.sky_covariance)
-        pixels = profile.pixels
-        if pixels is not None and pixels.flat_err is not None:
-            sigma = np.nan_to_num(pixels.flat_err.astype(float))
-            x, y = profile.centroid.x - pixels.x_origin, profile.centroid.y - pixels.y_origin
-            reach = own[:, None, None] * aperture_weights(sigma.shape, x, y, profile.radius) * sigma
-            alone += flat_covariance(reach, np.ones_like(sigma), pixels.flat_scale)
-            placed.append((reach, np.array([pixels.y_origin + corner[1], pixels.x_origin + corner[0]])))
-            scale = pixels.flat_scale
+        if own_sky is not None:
+            sky += np.outer(own, own) * np.nan_to_num(own_sky)
+        if own_flat is not None:
+            image, star, corner, scale = own_flat
+            sigma = np.nan_to_num(image)
+            reach = own[:, None, None] * aperture_weights(sigma.shape, *star, combined.radius) * sigma
+            alone += flat_covariance(reach, np.ones_like(sigma), scale)
+            placed.append((reach, np.array(corner[::-1])))
     # one background given for all does not average down
     sky += common * (1 - averaged)
     if placed:
@@ -458,11 +468,10 @@ def with_shared_errors(
         flat = flat_covariance(together, np.ones(together.shape[1:]), scale)
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
-        names, each = combined.names, [profile.covariance for profile in profiles]
-        value, flags = list(combined.exposure_value), combined.exposure_flag
-        combined = combine_profiles(names, combined.radius, value, each, common=common + extra, flags=flags)
-    phases = [np.zeros(n) if profile.phase is None else profile.phase for profile in profiles]
-    return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=np.array(phases))
+        names, value, flags = combined.names, list(combined.exposure_value), combined.exposure_flag
+        combined = combine_profiles(names, combined.radius, value, covariances, common=common + extra, flags=flags)
+    found = np.array([np.zeros(n) if phase is None else phase for phase in phases])
+    return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=found)
 
 
 def _err_of_mean(errs: Array, axis: int) -> Array:

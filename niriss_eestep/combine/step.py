@@ -1,6 +1,7 @@
 """The step that averages the dithers of each group."""
 
 import logging
+import math
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from niriss_eestep.combine import mean
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.exposures.inputs import exposure_root, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
-from niriss_eestep.products.convert import combined_model, ee_profile
+from niriss_eestep.products.convert import combined_model
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
@@ -89,8 +90,12 @@ class CombineProfilesStep(FluxStep):
         covariances = np.array([model.covariance for model in models], dtype=float)
         common, flags = 0.0, np.isfinite(values).astype(np.int64)
         if kind is EEProfileModel:
-            profiles = [ee_profile(model) for model in models]
-            common = mean.common_covariance(profiles)
+            records = [model._instance["meta"]["ee"] for model in models]
+            used = [k for k, record in enumerate(records) if not record["failure"]]
+            keys = ("background_method", "background", "background_err")
+            given = [tuple(records[k].get(key, math.nan) for key in keys) for k in used]
+            areas = np.array([model.area for model in models], dtype=float)
+            common = mean.common_covariance(given, areas[used])
             flags = mean.growth_flags(values, covariances, common)
         if len(models) > 2:
             if kind is EEProfileModel:
@@ -98,9 +103,10 @@ class CombineProfilesStep(FluxStep):
             flags = mean.outlier_flags(radius, values, covariances - common, flags)
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
-            arrays = [model.meta.subarray for model in models]  # their first pixels are at (1, 1) if nobody says where
-            corners = [((array.xstart or 1) - 1, (array.ystart or 1) - 1) for array in arrays]
-            combined = mean.with_shared_errors(combined, profiles, corners)
+            skies, phases = ([model._instance.get(name) for model in models] for name in ("sky_covariance", "phase"))
+            combined = mean.with_shared_errors(
+                combined, covariances, common, skies, [*map(_flat_error, models)], phases
+            )
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]
@@ -109,3 +115,15 @@ class CombineProfilesStep(FluxStep):
         log.debug("%s: %d exposures, at most %d good at a radius", filename, len(models), combined.n_good.max())
         self.finish(result, [member.source for member in members], self.parameters_for(models[0]), log_start)
         return result
+
+
+def _flat_error(model):
+    """What a profile holds of its flat field's error, as `with_shared_errors` takes it; None without."""
+    tree, record, array = model._instance, model._instance["meta"]["ee"], model.meta.subarray
+    if "stamp_flat_err" not in tree:
+        return None
+    x0, y0 = record["stamp_x0"], record["stamp_y0"]
+    position, image = (record["x_center"] - x0, record["y_center"] - y0), tree["stamp_flat_err"].astype(float)
+    # the array's first pixel is at (1, 1) if nobody says where
+    corner = x0 + (array.xstart or 1) - 1, y0 + (array.ystart or 1) - 1
+    return image, position, corner, record["flat_err_scale"]

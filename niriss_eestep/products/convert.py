@@ -2,17 +2,14 @@
 
 import itertools
 import math
-from dataclasses import MISSING, fields
+from dataclasses import fields
 
 import numpy as np
 
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
-from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import CoreReport, EEProfile
-from niriss_eestep.measure.repair import PixelMap
 from niriss_eestep.products.columns import array_fields, make_table, merged_schema
 from niriss_eestep.products.metadata import copy_metadata, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
@@ -38,10 +35,8 @@ _MEAN_PLACES = {
     for name in ("count_rate", "surface_brightness")
 }
 
-#: Python's types of the schemas' scalars, and what stands for one that a product from elsewhere does not have
+#: Python's types of the schemas' scalars
 _TYPES = {"number": float, "integer": int, "string": str, "array": list}
-_UNKNOWN = {float: math.nan, int: 0, str: ""}
-_UNKNOWN |= {kind.__name__: value for kind, value in _UNKNOWN.items()}  # as annotations that are text have it
 
 
 def profile_model(profile, exposure=None):
@@ -77,30 +72,6 @@ def profile_model(profile, exposure=None):
     if exposure is not None:
         copy_metadata(model, exposure)
     return model
-
-
-def ee_profile(model):
-    """Give the EE profile that a product holds.
-
-    Parameters
-    ----------
-    model : EEProfileModel
-
-    Returns
-    -------
-    EEProfile
-    """
-    entries = {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
-    entries |= model._instance["meta"]["ee"]
-    names = {place: name for name, place in _PLACES.items()}
-    parts = {
-        "centroid": _restored(Centroid, entries, names, "centroid."),
-        "background": _restored(Background, entries, names, "background."),
-        "core": _restored(CoreReport, entries, names, "core."),
-        "pixels": _restored(PixelMap, entries, names, "pixels.") if "stamp" in entries else None,
-        "warnings": tuple(entries.get("warnings", ())),
-    }
-    return _restored(EEProfile, entries | parts, names)
 
 
 def add_integrations(model, integrations):
@@ -198,9 +169,9 @@ def combined_profile(model):
     -------
     CombinedProfile
     """
-    entries = {name: model[name] for name in array_fields(model.schema_url) if name in model._instance}
-    entries["exposure_names"] = tuple(entries["exposure_names"])
-    return _restored(CombinedProfile, entries, {place: name for name, place in _MEAN_PLACES[model.y_name].items()})
+    places, tree = _MEAN_PLACES[model.y_name], model._instance | {"exposure_names": tuple(model.exposure_names)}
+    found = {places.get(name, name): value for name, value in tree.items()}
+    return CombinedProfile(**{each.name: found[each.name] for each in fields(CombinedProfile) if each.name in found})
 
 
 def abs_flux_model(rows, *, radius, exposures=(), **arrays):
@@ -249,15 +220,3 @@ def _entries(profile, properties, places):
             as_array = "datatype" in entry
             found[name] = np.array(value, dtype=entry["datatype"]) if as_array else _TYPES[entry["type"]](value)
     return found
-
-
-def _restored(kind, entries, names, prefix=""):
-    """Undo `_entries`: make a dataclass, or a part of one whose places begin with ``prefix``."""
-    values = {}
-    for field in fields(kind):
-        name = names.get(prefix + field.name, field.name)
-        if name in entries:
-            values[field.name] = entries[name]
-        elif field.default is MISSING:
-            values[field.name] = _UNKNOWN[field.type]
-    return kind(**values)

@@ -189,10 +189,22 @@ def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]
     total : TotalRate
     """
     values, covariances = [p.count_rate for p in profiles], [p.covariance for p in profiles]
-    common, names = mean.common_covariance(profiles), [f"exposure {k:03d}" for k in range(len(profiles))]
+    areas, names = np.array([p.area for p in profiles]), [f"exposure {k:03d}" for k in range(len(profiles))]
+    measured = [not profile.failure for profile in profiles]
+    given = [(p.background.method, p.background.value, p.background.err) for p in profiles if not p.failure]
+    common = mean.common_covariance(given, areas[measured])
     flags = mean.growth_flags(np.array(values), covariances, common)
     combined = mean.combine_profiles(names, profiles[0].radius, values, covariances, common=common, flags=flags)
-    combined = mean.with_shared_errors(combined, profiles, [(0, 0)] * len(profiles))
+    skies, phases = [p.sky_covariance for p in profiles], [p.phase for p in profiles]
+    flats: list[tuple[Array, tuple[float, float], tuple[int, int], float] | None] = []
+    for star, pixels in ((profile.centroid, profile.pixels) for profile in profiles):
+        if pixels is None or pixels.flat_err is None:
+            flats.append(None)
+        else:
+            corner = pixels.x_origin, pixels.y_origin
+            position, image = (star.x - corner[0], star.y - corner[1]), pixels.flat_err.astype(float)
+            flats.append((image, position, corner, pixels.flat_scale))
+    combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases)
     rings = [(p.background.ring_edges, p.background.ring_coverage) for p in profiles]
     return combined, total_rate(combined, curve, np.zeros_like, area=np.array([p.area for p in profiles]), rings=rings)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance, with_shared_errors
+from niriss_eestep.combine.mean import combine_profiles, with_shared_errors
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.simulate.detector import Readout
@@ -21,8 +21,14 @@ def group(corners, scale=0.0, second=1.0):
     options = EEOptions(flat_err=0.01, flat_err_scale=scale)
     profiles = [measure_ee(replace(star_exposure_of(image, scene), name=name), options) for name in "ab"]
     values, covariances = [profiles[0].count_rate, second * profiles[1].count_rate], [p.covariance for p in profiles]
-    combined = combine_profiles(["a", "b"], profiles[0].radius, values, covariances, common=common_covariance(profiles))
-    return profiles[0], combined, with_shared_errors(combined, profiles, corners)
+    radius, common = profiles[0].radius, np.zeros_like(covariances[0])  # each has a background of its own
+    combined = combine_profiles(["a", "b"], radius, values, covariances, common=common)
+    flats, none = [], [None, None]
+    for profile, (x, y) in zip(profiles, corners, strict=True):
+        star, pixels = profile.centroid, profile.pixels
+        position = (star.x - pixels.x_origin, star.y - pixels.y_origin)
+        flats.append((pixels.flat_err, position, (x + pixels.x_origin, y + pixels.y_origin), pixels.flat_scale))
+    return profiles[0], combined, with_shared_errors(combined, covariances, common, none, flats, none)
 
 
 def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():

@@ -18,6 +18,8 @@ ARRAYS = {
     "empty": np.zeros((0, 3)),
     "scalar": np.array(3.0),
     "text": np.array(["F090W", "é", ""]),
+    "bytes": np.array([b"F090W", b""]),
+    "complex": np.array([1 + 2j]),
     "table": np.array([("WD1057+719", 1.5, 3, True)], [("a", "U12"), ("b", ">f8"), ("c", "i8"), ("d", "?")]),
 }
 VALUES = {
@@ -79,7 +81,7 @@ def test_products_are_read_back_as_asdf_would_write_them(products):
 
 @pytest.mark.parametrize(
     "value",
-    [HistoryEntry({"description": "made"}), np.array([1 + 2j]), np.array([b"bytes"]), np.ma.array([1.0]), 1j, object()],
+    [HistoryEntry({"description": "made"}), np.array([object()]), np.ma.array([1.0]), 1j, object()],
     ids=lambda value: type(value).__name__,
 )
 def test_anything_else_is_left_to_asdf(value):
