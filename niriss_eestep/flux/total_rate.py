@@ -110,6 +110,7 @@ class TotalRate:
         Light that one exposure has and the others have not; see `extra_light`.
     err_flat, err_sky : float
         From the errors of the flat field and of the sky, which are not in ``err_photon``; 0 where nobody knows them.
+        See `formal_errors`.
     err_scatter : float
         What the scatter between dithers adds; see `scatter_factor`.
     modes : ndarray, shape (n_radii, n_modes), optional
@@ -415,8 +416,9 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
     Returns
     -------
     dict of str to float
-        ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. Correlated noise
-        counts with the photons'.
+        ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. The sky's part is the
+        noise that each pixel of the sky has for itself; what pixels have in common counts with the photons' and read
+        noise, since aperture and annulus share most of it; see `niriss_eestep.measure.apertures.sum_apertures`.
     """
     formal, flat, sky = (0.0 if part is None else max(0.0, float(weights @ part @ weights)) for part in parts)
     flat = min(flat, formal)

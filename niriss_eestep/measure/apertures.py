@@ -29,7 +29,8 @@ class Sums:
     common : ndarray, shape (n_sums, n_sums)
         Its part that is the same in every integration of an exposure [(DN/s)^2].
     sky_covariance : ndarray, shape (n_sums, n_sums)
-        What the error of the sky's level and shape brings to it [(DN/s)^2].
+        What the sky's level and shape bring to it: of the pixels that they are measured on, the noise that each has for
+        itself; and the error of the star's wing [(DN/s)^2].
     background : Background
         With the error that correlated noise gives it.
     """
@@ -61,6 +62,13 @@ def sum_apertures(
     Returns
     -------
     Sums
+
+    Notes
+    -----
+    A sum reaches the pixels by r = a - s, by the aperture's weights a and the s with which the sky is subtracted. With
+    D the variance of each pixel and K what different pixels have in common, its variance r (D + K) r is
+    a D a + s D s + r K r, where a and s share no pixel. The sky's part is s D s. That of its level by itself,
+    s (D + K) s, holds noise that aperture and annulus share, which cancels in the difference: it may exceed the whole.
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
     background, sky_weights = sky.background, sky.weights.reshape(1, -1)
@@ -69,7 +77,8 @@ def sum_apertures(
     values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * background.value
     # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,
     # whose variance is its own
-    reach = np.concatenate([np.where(bad.ravel(), 0.0, flat) - area[:, None] * sky_weights, sky_weights])
+    for_sky = area[:, None] * sky_weights
+    reach = np.concatenate([np.where(bad.ravel(), 0.0, flat) - for_sky, sky_weights])
     for repair in repairs:
         touched = flat[:, repair.index]
         values += np.einsum("ik,k->i", touched, repair.value)
@@ -83,12 +92,11 @@ def sum_apertures(
         reach[:n], change, slope = around.corrected(reach[:n])
         values += change
         if around.shape is not None:
-            sky_covariance += slope @ around.shape.covariance @ slope.T
-            covariance += np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
+            wing = np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
+            covariance, sky_covariance = covariance + wing, sky_covariance + wing
+            for_sky = for_sky + slope @ around.shape.weights.reshape(slope.shape[1], -1)
     noise = _noise_of_sums(exposure, reach, bad, around)
-    # correlated noise, part of which aperture and annulus share, is the pixels' noise and not the sky's
-    independent = float(np.where(bad, 0.0, exposure.variance).ravel() @ sky_weights[0] ** 2)
-    sky_covariance += independent * np.outer(area, area)
+    sky_covariance += covariance_of_sums(for_sky, np.where(bad, 0.0, exposure.variance).ravel())
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)

@@ -126,7 +126,8 @@ class EEProfile(Profile):
     pixels : PixelMap, optional
         What became of each pixel.
     sky_covariance : ndarray, shape (n_radii, n_radii), optional
-        The part of ``covariance`` that comes from the sky's level and shape [(DN/s)^2].
+        The part of ``covariance`` that comes from the sky's level and shape, by the noise that each of its pixels has
+        for itself [(DN/s)^2].
     noise : PixelCorrelation, optional
         How the pixels' noise is correlated.
     sky_shape : SkyShape, optional

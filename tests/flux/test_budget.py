@@ -1,0 +1,82 @@
+"""The error budget of a total, against sums over a covariance matrix of pixels that is written out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from niriss_eestep.flux.total_rate import formal_errors
+from niriss_eestep.measure.apertures import sum_apertures
+from niriss_eestep.measure.background import Sky, fit_sky, fixed_background
+from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.measure.noise import SHAPES, UNSURE, PixelCorrelation, Surroundings, shapes_at
+from niriss_eestep.measure.stamp import Stamp
+
+SIZE, MIDDLE, RADII, RING = 27, 13.0, np.array([2.0, 4.0, 6.0]), (8.0, 12.0)
+V, U = np.mgrid[:SIZE, :SIZE] - MIDDLE
+
+
+def scene():
+    """Noise of independent pixels and of a flat field, uneven; apertures; an annulus of which a part is not used."""
+    rng = np.random.default_rng(18)
+    flat = rng.uniform(0.05, 0.2, (SIZE, SIZE)) * np.exp(-np.hypot(U, V) / 4)
+    variance = flat + rng.uniform(0.5, 1.5, (SIZE, SIZE))
+    ring = (np.hypot(U, V) > RING[0]) & (np.hypot(U, V) < RING[1]) & (rng.random((SIZE, SIZE)) > 0.1)
+    bad = np.zeros((SIZE, SIZE), dtype=bool)
+    exposure = Stamp(
+        "x", np.zeros((SIZE, SIZE)), variance, bad.astype(np.uint32), bad, MIDDLE, MIDDLE, 0, 0, 0.0656, 1.61,
+        flat_variance=flat,
+    )  # fmt: skip
+    return exposure, aperture_weights((SIZE, SIZE), MIDDLE, MIDDLE, RADII), ring / ring.sum()
+
+
+def correlated(amplitude):
+    """Covariance of all pairs of pixels, one by one."""
+    v, u = V.ravel(), U.ravel()
+    return np.einsum("k,kpq->pq", amplitude, shapes_at(v[:, None] - v, u[:, None] - u))
+
+
+@pytest.mark.parametrize("noise", ["white", "columns", "1/f and neighbours", "drift"])
+@pytest.mark.parametrize("with_shape", [False, True])
+def test_each_part_of_the_budget_is_its_own(noise, with_shape):
+    exposure, apertures, ring = scene()
+    strength = {
+        "columns": {"column": 0.6},
+        "1/f and neighbours": {"column_trend": 0.4, "neighbours": 0.1},
+        "drift": {"columns_drift": 0.6},
+    }.get(noise, {})
+    amplitude = np.array([strength.get(name, 0.0) for name in SHAPES])
+    use, shape = np.hypot(U, V) > RING[0], None
+    if with_shape:
+        shape = replace(fit_sky(exposure.image, use, MIDDLE, MIDDLE, RING[0]), is_needed=True)
+        # so that what is in it already cannot count
+        shape = replace(shape, covariance=np.full((6, 6), np.nan), wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
+    around = Surroundings(exposure.image, use, PixelCorrelation(amplitude, 1.0, 900), shape)
+    sky = Sky(replace(fixed_background(0.0), method="annulus"), ring)
+    sums = sum_apertures(exposure, apertures, sky, [], exposure.bad, around)
+
+    # what a sum takes of each pixel for itself, and what the sky that is subtracted takes
+    own, area = apertures.reshape(len(RADII), -1), apertures.sum(axis=(1, 2))
+    for_sky, wing = area[:, None] * ring.ravel(), np.zeros(len(RADII))
+    if with_shape:
+        terms = np.array([term.ravel() for term in (np.ones_like(U), U, V, U**2 + V**2, U**2 - V**2, U * V)])
+        fit = np.linalg.pinv((terms * use.ravel()).T)
+        for_sky = for_sky + (own - for_sky) @ terms.T @ fit
+        wing = 0.02 / 25**2 * (own - area[:, None] * ring.ravel()) @ terms[3]
+    alone, flat = np.diag(exposure.variance.ravel()), np.diag(exposure.flat_variance.ravel())
+    together = UNSURE * correlated(amplitude)
+    mean = np.full(len(RADII), 1 / len(RADII))
+    photon, sky_only = mean @ own, mean @ for_sky
+    expected = {
+        # the light's own noise, and the correlated noise that is left of it when the sky is subtracted
+        "err_photon": photon @ (alone - flat) @ photon + (photon - sky_only) @ together @ (photon - sky_only),
+        "err_flat": photon @ flat @ photon,
+        "err_sky": sky_only @ alone @ sky_only + (mean @ wing) ** 2,
+    }
+    parts = sums.covariance, own @ flat @ own.T, sums.sky_covariance
+    found = formal_errors(parts, mean)
+    assert {name: err**2 for name, err in found.items()} == pytest.approx(expected, rel=1e-8)
+    assert sum(expected.values()) == pytest.approx(mean @ sums.covariance @ mean, rel=1e-8)
+    if noise == "drift" and not with_shape:
+        # the sky's level by itself is less certain than the difference, of which it shares the drift
+        assert sky_only @ (alone + together) @ sky_only > sum(expected.values())
