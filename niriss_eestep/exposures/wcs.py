@@ -3,7 +3,7 @@
 import re
 import warnings as python_warnings
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from astropy.io.fits import Header
@@ -118,15 +118,12 @@ def _header_wcs(name, info):
     # one matrix: CDELT of 1 beside CD is what is left of an older one
     unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
     try:
-        header = Header({k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)})
+        header = {k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)}
         for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
             kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
             header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
             header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            wcs = WCS(header, naxis=2, fix=False)
-            wcs.wcs.set()
+        wcs = _wcs_of(*header.items())
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
         raise ExposureError(
             f"{name}: the WCS keywords are not a valid WCS ({str(error).strip().splitlines()[-1]}); "
@@ -141,6 +138,16 @@ def _header_wcs(name, info):
         return float(x), float(y)
 
     return [("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))]
+
+
+@lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
+def _wcs_of(*cards):
+    """Make the WCS of a header."""
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")
+        wcs = WCS(Header(dict(cards)), naxis=2, fix=False)
+        wcs.wcs.set()
+    return wcs
 
 
 def target_positions(meta, wcs):

@@ -237,6 +237,12 @@ class EEOptions:
         object.__setattr__(self, "half_size", int(outer + self.search_radius + BOX // 2) + 2)
 
 
+#: options that decide where the star is, and its sky
+PLACING = (
+    "centroid_method", "centroid_box", "search_radius", "core_radius", "repair_core", "sky_radii",
+    "background_method", "background_value", "background_value_err",
+)  # fmt: skip
+
 #: options of both measurements, beside the radii
 _SHARED = ("background_width", "low_sigma", "core_radius", "centroid_method", "centroid_box", "search_radius")
 

@@ -12,8 +12,10 @@ and the core), S the sum of the squares of the model (a sharp PSF has bright spe
 wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond both is not the star's.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -23,7 +25,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background, with_sound_errors
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import Centroid, Render, fill_for_search, find_star, fit_psf, measure_centroid
-from niriss_eestep.measure.stamp import EEOptions, Stamp
+from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 
 #: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
 #: beyond the core must not fail an exposure for it
@@ -165,21 +167,39 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: fl
     ExposureError
         If there is no star, or too little sky.
     """
-    stamp = with_sound_errors(stamp, options)
+    stamp, psf = with_sound_errors(stamp, options), psf or PSFModel()
     while True:
-        centroid = locate_star(stamp, options, psf)
-        if options.background_method == "annulus":
-            at = centroid.x, centroid.y
-            sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
-        else:
-            given = options.background_method == "constant"
-            value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
-            sky = Sky(fixed_background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
-        star = star_at(centroid.x, centroid.y, sky, psf or PSFModel())
+        centroid, star = _star_and_sky(stamp, options, psf)
         explained = without_unexplained(stamp, star, reach)
         if explained is stamp:
             return stamp, star, centroid
         stamp = explained
+
+
+#: what `_star_and_sky` found last: an exposure's EE and SB look at the same stamp, before its odd pixels are taken as
+#: bad and after
+_LAST: deque[tuple[tuple[Any, ...], Centroid, Star]] = deque(maxlen=3)
+
+
+def _star_and_sky(stamp: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Centroid, Star]:
+    """Find the star and its sky; once where it is asked for again, of the same pixels and options."""
+    pixels = (layer.tobytes() for layer in (stamp.image, stamp.variance, stamp.bad))
+    asked = *(getattr(options, name) for name in PLACING), stamp.x - stamp.x_origin, stamp.y - stamp.y_origin
+    asked = *asked, psf.render, stamp.image.shape, *pixels
+    for known, centroid, star in tuple(_LAST):
+        if known == asked:
+            return centroid, replace(star, psf=psf)
+    centroid = locate_star(stamp, options, psf)
+    if options.background_method == "annulus":
+        at = centroid.x, centroid.y
+        sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
+    else:
+        given = options.background_method == "constant"
+        value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
+        sky = Sky(fixed_background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
+    star = star_at(centroid.x, centroid.y, sky, psf)
+    _LAST.append((asked, centroid, star))
+    return centroid, star
 
 
 def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None) -> Centroid:
