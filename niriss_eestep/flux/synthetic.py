@@ -167,14 +167,11 @@ def expected_rate(
     weight = _rate_weights(grid, wave, response)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
     return ExpectedRate(
-        electron_rate=rate,
-        electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
-        electron_rate_err_sys=float(np.sum(weight * syserr)),
-        pivot=pivot,
-        fnu_band=rate / unit_rate,
+        electron_rate=rate, electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
+        electron_rate_err_sys=float(np.sum(weight * syserr)), pivot=pivot, fnu_band=rate / unit_rate,
         fnu_mono=float(np.interp(pivot * MICRON, spectrum.wavelength, spectrum.flux)) * to_jansky,
         zeropoint_ab=float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate)),
-    )
+    )  # fmt: skip
 
 
 def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:

@@ -347,7 +347,15 @@ def total_rate(
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
     change = weighted_sum(weight, np.array([effective_ee(curve_err, *annulus) for annulus in annuli]))
     psf_err, count_rate = np.abs(change) / mean_effective, float(np.mean(total[used]))
-    _check_shape(radius, total / count_rate - 1, psf_err, combined.err / combined.value)
+    off, err = total / count_rate - 1, np.abs(combined.err / combined.value)
+    with np.errstate(invalid="ignore"):
+        far = np.abs(off) > SHAPE_SHARE / radius + 5 * np.hypot(psf_err, err)
+    if (far & (radius <= SHAPE_RADIUS)).any():
+        k = int(np.argmax(np.where(far & (radius <= SHAPE_RADIUS), np.abs(off), 0.0)))
+        raise ExposureError(
+            f"no star's light: the total by the light within {radius[k]:g} pix is {100 * off[k]:+.2g} % off from that "
+            "by the radii averaged, more than the PSF can be: another source, two stars, or a damaged core?"
+        )
     # a wrong wavefront moves the EE at all radii together
     width, modes, arrays = float(np.mean(psf_err[used])), None, {}
     if modes_at is not None:
@@ -356,19 +364,14 @@ def total_rate(
         arrays["aperture_modes"] = -np.mean(modes[used], axis=0)
         width = float(np.sqrt(np.sum(arrays["aperture_modes"] ** 2)))
     scale = np.outer(mean_effective, mean_effective)
+    covariance = combined.covariance / scale
     return TotalRate(
-        radius=radius,
-        used=used,
-        total=total,
-        total_err=np.sqrt(np.diagonal(combined.covariance / scale)),
-        ee_effective=mean_effective,
-        count_rate=count_rate,
-        err_radii=_excess_spread(total[used], (combined.covariance / scale)[np.ix_(used, used)]),
-        err_aperture=abs(count_rate) * width,
-        modes=modes,
-        arrays=arrays,
+        radius=radius, used=used, total=total, total_err=np.sqrt(np.diagonal(covariance)),
+        ee_effective=mean_effective, count_rate=count_rate,
+        err_radii=_excess_spread(total[used], covariance[np.ix_(used, used)]),
+        err_aperture=abs(count_rate) * width, modes=modes, arrays=arrays,
         **_by_exposure(combined, effective, used, scale, count_rate),
-    )
+    )  # fmt: skip
 
 
 def _by_exposure(
@@ -425,18 +428,6 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
     sky = min(sky, formal - flat)
     variances = {"err_photon": formal - flat - sky, "err_flat": flat, "err_sky": sky}
     return {name: float(np.sqrt(variance)) for name, variance in variances.items()}
-
-
-def _check_shape(radius: Array, off: Array, psf_err: Array, err: Array) -> None:
-    """Raise ExposureError where the light within 5 pix is spread as no star's."""
-    with np.errstate(invalid="ignore"):
-        bad = (radius <= SHAPE_RADIUS) & (np.abs(off) > SHAPE_SHARE / radius + 5 * np.hypot(psf_err, np.abs(err)))
-    if bad.any():
-        k = int(np.argmax(np.where(bad, np.abs(off), 0.0)))
-        raise ExposureError(
-            f"no star's light: the total by the light within {radius[k]:g} pix is {100 * off[k]:+.2g} % off from that "
-            "by the radii averaged, more than the PSF can be: another source, two stars, or a damaged core?"
-        )
 
 
 def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, names: str = "radius") -> Mask:
@@ -518,24 +509,15 @@ def calibrate_rate(
     ratio, photmjsr = gain * rate / electrons, star["fnu_band"] / 1e6 / (rate * pixar_sr)
     photmjsr_err = float(photmjsr * np.sqrt(sum(terms[k] ** 2 for k in (*own, "err_spectrum"))))
     return {
-        "count_rate": rate,
-        "count_rate_err": total.count_rate_err,
+        "count_rate": rate, "count_rate_err": total.count_rate_err,
         "count_rate_scatter": float(np.std(kept, ddof=1)) if len(kept) > 1 else nan,
-        "significance": total.significance,
-        "chi2_dof": chi2 / max(dof, 1),
-        "psf_chi2_dof": total.psf_chi2_dof,
+        "significance": total.significance, "chi2_dof": chi2 / max(dof, 1), "psf_chi2_dof": total.psf_chi2_dof,
         "electron_rate": gain * rate,
         "electron_rate_err": float(np.hypot(gain * total.count_rate_err, gain_err * rate)),
-        "expected_electron_rate": electrons,
-        "expected_electron_rate_err": err,
-        "ratio": ratio,
-        "ratio_err": float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
-        "photmjsr": photmjsr,
-        "photmjsr_err": photmjsr_err,
+        "expected_electron_rate": electrons, "expected_electron_rate_err": err,
+        "ratio": ratio, "ratio_err": float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),
+        "photmjsr": photmjsr, "photmjsr_err": photmjsr_err,
         "photmjsr_mono": star["fnu_mono"] / 1e6 / (rate * pixar_sr),
-        "photuja2": photmjsr * UJA2_PER_MJYSR,
-        "photuja2_err": photmjsr_err * UJA2_PER_MJYSR,
-        "zeropoint_ab": float(-2.5 * np.log10(star["fnu_band"] / rate / AB_ZERO_FLUX)),
-        **star,
-        **terms,
-    }
+        "photuja2": photmjsr * UJA2_PER_MJYSR, "photuja2_err": photmjsr_err * UJA2_PER_MJYSR,
+        "zeropoint_ab": float(-2.5 * np.log10(star["fnu_band"] / rate / AB_ZERO_FLUX)), **star, **terms,
+    }  # fmt: skip

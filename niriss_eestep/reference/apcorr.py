@@ -1,9 +1,8 @@
 """CRDS's `apcorr` reference as the aperture correction: few radii, each with the sky annulus that it is for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,7 +48,10 @@ class EffectiveEE:
         -------
         ndarray, shape of ``radius``
         """
-        return self._between(radius, PchipInterpolator(self.radius, self.ee, extrapolate=False))
+        at, (first, last) = np.asarray(radius, dtype=np.float64), self.radius[[0, -1]]
+        # tables are single precision
+        inside = (at >= first * (1 - 1e-6)) & (at <= last * (1 + 1e-6))
+        return np.where(inside, PchipInterpolator(self.radius, self.ee)(np.clip(at, first, last)), np.nan)
 
     def err(self, radius: ArrayLike) -> Array:
         """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.
@@ -63,14 +65,7 @@ class EffectiveEE:
         -------
         ndarray, shape of ``radius``
         """
-        line = self._between(radius, lambda r: np.interp(r, self.radius, self.ee))
-        return np.asarray(np.abs(self.curve(radius) - line))
-
-    def _between(self, at: ArrayLike, function: Callable[..., Any]) -> Array:
-        radius = np.asarray(at, dtype=np.float64)
-        # tables are single precision
-        inside = (radius >= self.radius[0] * (1 - 1e-6)) & (radius <= self.radius[-1] * (1 + 1e-6))
-        return np.where(inside, function(np.clip(radius, self.radius[0], self.radius[-1])), np.nan)
+        return np.asarray(np.abs(self.curve(radius) - np.interp(np.asarray(radius, float), self.radius, self.ee)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
