@@ -121,17 +121,25 @@ def read_header(path):
         header = primary_header(path, "exposure", ExposureError)
     except ExposureError as error:
         return ExposureHeader(path, root, suffix, problem=str(error).removeprefix(f"{path}: "))
-
-    def text(*keywords):
-        return next((str(header[key]).strip() for key in keywords if str(header.get(key, "")).strip()), "")
-
+    keywords = ("OBSERVTN", "PROGRAM", "TARGPROP", "TARGNAME")
+    observation, program, proposed, known = (str(header.get(keyword, "")).strip() for keyword in keywords)
     # the archive's names hold it: jwPPPPPOOOVVV, program, observation and visit
     in_name = re.match(r"jw\d{5}(\d{3})\d{3}_", root)
-    observation = text("OBSERVTN").zfill(3) if text("OBSERVTN") else in_name[1] if in_name else ""
-    return ExposureHeader(
-        path, root, suffix, text("PROGRAM").zfill(5), observation, text("TARGPROP", "TARGNAME"),
-        background=header.get("BKGDTARG") is True, problem=_problem(header),
-    )  # fmt: skip
+    observation = observation.zfill(3) if observation else in_name[1] if in_name else ""
+    dispersed = [w for w in ("FILTER", "PUPIL") if str(header.get(w)) in {"GR150C", "GR150R", "GR700XD", "NRM"}]
+    problems = {
+        f"INSTRUME is {header.get('INSTRUME')!r}, not 'NIRISS'": header.get("INSTRUME") != "NIRISS",
+        f"EXP_TYPE is {header.get('EXP_TYPE')!r}, not 'NIS_IMAGE'": header.get("EXP_TYPE") != "NIS_IMAGE",
+        **{f"{wheel} is {header[wheel]!r}, which is no imaging filter": True for wheel in dispersed},
+        "TARGTYPE is 'MOVING': not a standard star": header.get("TARGTYPE") == "MOVING",
+        "a time-series exposure (TSOVISIT)": header.get("TSOVISIT") is True,
+        "no PROGRAM in its header": not program,
+        "neither TARGPROP nor TARGNAME names the target": not (proposed or known),
+    }
+    problem = next((told for told, applies in problems.items() if applies), "")
+    is_background = header.get("BKGDTARG") is True
+    target = proposed or known
+    return ExposureHeader(path, root, suffix, program.zfill(5), observation, target, is_background, problem)
 
 
 def group_exposures(exposures):
@@ -260,22 +268,3 @@ def _association(products, directory):
         "constraints": "No constraints", "asn_id": name.split("-", 1)[1].split("_", 1)[0],
         "target": ", ".join(target for _, ((_, target), _) in products), "asn_pool": ASN_POOL, "products": entries,
     }  # fmt: skip
-
-
-def _problem(header):
-    """Say why an exposure cannot be measured; empty where nothing speaks against it."""
-    if header.get("INSTRUME") != "NIRISS":
-        return f"INSTRUME is {header.get('INSTRUME')!r}, not 'NIRISS'"
-    if header.get("EXP_TYPE") != "NIS_IMAGE":
-        return f"EXP_TYPE is {header.get('EXP_TYPE')!r}, not 'NIS_IMAGE'"
-    for wheel in ("FILTER", "PUPIL"):
-        if str(header.get(wheel)) in {"GR150C", "GR150R", "GR700XD", "NRM"}:
-            return f"{wheel} is {header[wheel]!r}, which is no imaging filter"
-    blank = {key for key in ("PROGRAM", "TARGPROP", "TARGNAME") if not str(header.get(key, "")).strip()}
-    problems = {
-        "TARGTYPE is 'MOVING': not a standard star": header.get("TARGTYPE") == "MOVING",
-        "a time-series exposure (TSOVISIT)": header.get("TSOVISIT") is True,
-        "no PROGRAM in its header": "PROGRAM" in blank,
-        "neither TARGPROP nor TARGNAME names the target": blank >= {"TARGPROP", "TARGNAME"},
-    }
-    return next((told for told, applies in problems.items() if applies), "")

@@ -74,7 +74,10 @@ def image_wcs(name, model, shape):
         header = []
     if gwcs is None:
         return header, ()
-    nx, ny = _gwcs_size(gwcs) or (meta.subarray.xsize, meta.subarray.ysize)
+    nx, ny = meta.subarray.xsize, meta.subarray.ysize
+    with suppress(AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError):  # without a box
+        box = gwcs.bounding_box
+        nx, ny = (round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
     if {nx, ny} == {None} or (ny, nx) == tuple(shape):
         own = "gwcs", partial(_invert, name, gwcs), partial(gwcs, with_bounding_box=False)
         return [own, *header], ()
@@ -84,15 +87,6 @@ def image_wcs(name, model, shape):
             f"{name}: {told}, and the header has no WCS (CRPIX, CRVAL, CD or PC); give source_x and source_y"
         )
     return header, (f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",)
-
-
-def _gwcs_size(wcs):
-    """Numbers of pixels along x and y that a gwcs is for, by its bounding box; None where it has none."""
-    try:
-        box = wcs.bounding_box
-        return tuple(round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError):
-        return None
 
 
 def _invert(name, wcs, ra, dec):

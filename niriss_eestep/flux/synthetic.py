@@ -334,7 +334,14 @@ def _covered_band(spectrum: StandardSpectrum, wave: Array, response: Array, name
     fine = np.union1d(wave, np.clip([first, last], wave[0], wave[-1]))
     fine_response = np.interp(fine, wave, response)
     per_wave = fine_response / fine
-    for low, high in [(0.0, first), *_gaps(spectrum.wavelength), (last, np.inf)]:
+    # steps of its grid that are gaps: over 1 %, and five times the steps on both sides; over less, a linear
+    # interpolation of a star's continuum is good to 1e-3 of that part
+    steps, parts = np.diff(np.log(spectrum.wavelength)), [(0.0, first)]
+    for k in np.nonzero(steps > GAP_MIN)[0]:
+        near = [np.median(side) for side in (steps[max(0, k - 10) : k], steps[k + 1 : k + 11]) if side.size]
+        if near and steps[k] > GAP_STEPS * max(near):
+            parts.append((float(spectrum.wavelength[k]), float(spectrum.wavelength[k + 1])))
+    for low, high in [*parts, (last, np.inf)]:
         part = np.union1d(fine[(fine > low) & (fine < high)], np.clip([low, high], fine[0], fine[-1]))
         unseen = np.trapezoid(np.interp(part, fine, per_wave), part) / np.trapezoid(per_wave, fine)
         if unseen > UNCOVERED_MAX:
@@ -366,20 +373,6 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     odd = (flux > SPIKE * beside.max(axis=0)) | (SPIKE * flux < beside.min(axis=0))
     at = spectrum.wavelength[1:-1]
     return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
-
-
-def _gaps(wavelength: Array) -> list[tuple[float, float]]:
-    """Return the steps of a spectrum's grid that are gaps: over 1 %, and five times the steps on both sides.
-
-    Over less, a linear interpolation of a star's continuum is good to 1e-3 of that part.
-    """
-    steps = np.diff(np.log(wavelength))
-    found = []
-    for k in np.nonzero(steps > GAP_MIN)[0]:
-        near = [np.median(side) for side in (steps[max(0, k - 10) : k], steps[k + 1 : k + 11]) if side.size]
-        if near and steps[k] > GAP_STEPS * max(near):
-            found.append((float(wavelength[k]), float(wavelength[k + 1])))
-    return found
 
 
 def _count_rate(spectrum_wave: Array, flux: Array, wave: Array, response: Array) -> float:

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, partial
@@ -118,7 +119,36 @@ def load_spectrum(path: str | Path) -> StandardSpectrum:
         )
     meta = {"file": str(path)}
     meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
-    return _make_spectrum(path, str(header.get("TARGETID") or path.name).strip(), values, units, meta)
+    wavelength = _converted(path, "WAVELENGTH", values["WAVELENGTH"], units["WAVELENGTH"], values["WAVELENGTH"])
+    if not np.all(np.isfinite(wavelength)):
+        raise ReferenceDataError(f"{path}: wavelengths that are not finite")
+    order = np.argsort(wavelength, kind="stable")
+    order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
+    wavelength = wavelength[order]
+    given = [column for column in COLUMNS[1:] if column in values]
+    arrays = {c: _converted(path, c, values[c][order], units[c] or units["FLUX"], wavelength) for c in given}
+    # what has no value is not covered; the rest may be
+    known = np.isfinite(arrays["FLUX"])
+    if not known.all() and known.sum() > 1:
+        log.warning("%s: %d values of FLUX are not finite: not covered there", path.name, (~known).sum())
+        wavelength, arrays = wavelength[known], {column: array[known] for column, array in arrays.items()}
+    missing = " and no ".join(column for column in COLUMNS[2:] if column not in arrays)
+    if missing:
+        meta["errors"] = f"the file states no {missing}"
+        log.info("%s: no %s; the expected rate's error is without", path.name, missing)
+    for column in given[1:]:
+        # CALSPEC uses zero for 'not stated'
+        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0))
+        if bad.any():
+            text = "%s: %d values of %s are negative or not finite; taken as not stated"
+            log.warning(text, path.name, bad.sum(), column)
+            arrays[column] = np.where(bad, 0.0, arrays[column])
+    try:
+        errors = arrays.get("STATERROR"), arrays.get("SYSERROR")
+        name = str(header.get("TARGETID") or path.name).strip()
+        return StandardSpectrum(name, wavelength, arrays["FLUX"], *errors, meta)
+    except ReferenceDataError as error:
+        raise ReferenceDataError(f"{path}: {error}") from error
 
 
 def find_spectrum(target: str, directory: str | Path | None = None) -> StandardSpectrum:
@@ -182,8 +212,10 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
     # under whatever name the star is filed
     wanted = standard_star(target)["keys"]
     found = [path for path in files if name_key(_file_parts(path)[0]) in wanted]
-    if not found:
-        found = [path for path in files if name_key(_target_id(path)) in wanted]
+    for path in () if found else files:
+        with suppress(ReferenceDataError):  # a file in the directory that is no FITS file is not the star's
+            if name_key(str(primary_header(path, "spectrum").get("TARGETID", ""))) in wanted:
+                found.append(path)
     if not found:
         stars = {name_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
         near = get_close_matches(name_key(target), list(stars), n=5, cutoff=0.0)
@@ -259,41 +291,6 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | Path) -> None:
     fits.HDUList([primary, fits.BinTableHDU.from_columns(columns, name="SCI")]).writeto(path, overwrite=True)
 
 
-def _make_spectrum(
-    path: Path, name: str, values: dict[str, np.ndarray], units: dict[str, str | None], meta: dict[str, str]
-) -> StandardSpectrum:
-    """Return a spectrum in Angstrom and FLAM from a table's columns."""
-    wavelength = _converted(path, "WAVELENGTH", values["WAVELENGTH"], units["WAVELENGTH"], values["WAVELENGTH"])
-    if not np.all(np.isfinite(wavelength)):
-        raise ReferenceDataError(f"{path}: wavelengths that are not finite")
-    order = np.argsort(wavelength, kind="stable")
-    order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
-    wavelength = wavelength[order]
-    given = [column for column in COLUMNS[1:] if column in values]
-    arrays = {c: _converted(path, c, values[c][order], units[c] or units["FLUX"], wavelength) for c in given}
-    # what has no value is not covered; the rest may be
-    known = np.isfinite(arrays["FLUX"])
-    if not known.all() and known.sum() > 1:
-        log.warning("%s: %d values of FLUX are not finite: not covered there", path.name, (~known).sum())
-        wavelength, arrays = wavelength[known], {column: array[known] for column, array in arrays.items()}
-    missing = " and no ".join(column for column in COLUMNS[2:] if column not in arrays)
-    if missing:
-        meta["errors"] = f"the file states no {missing}"
-        log.info("%s: no %s; the expected rate's error is without", path.name, missing)
-    for column in given[1:]:
-        # CALSPEC uses zero for 'not stated'
-        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0))
-        if bad.any():
-            text = "%s: %d values of %s are negative or not finite; taken as not stated"
-            log.warning(text, path.name, bad.sum(), column)
-            arrays[column] = np.where(bad, 0.0, arrays[column])
-    try:
-        errors = arrays.get("STATERROR"), arrays.get("SYSERROR")
-        return StandardSpectrum(name, wavelength, arrays["FLUX"], *errors, meta)
-    except ReferenceDataError as error:
-        raise ReferenceDataError(f"{path}: {error}") from error
-
-
 def _converted(path: Path, column: str, values: np.ndarray, unit: str | None, wavelength: np.ndarray) -> np.ndarray:
     """Convert a column to Angstrom, or to erg/s/cm2/Angstrom at wavelengths [Angstrom]; or raise."""
     from astropy import units as u
@@ -324,14 +321,6 @@ def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
     source = (match["source"] or "").lower()
     n_instruments = sum(instrument in source for instrument in INSTRUMENTS)
     return match["star"], source != "mod", n_instruments, int(match["version"]), path.name
-
-
-def _target_id(path: Path) -> str:
-    """Return TARGETID of a file's header; empty where there is none."""
-    try:
-        return str(primary_header(path, "spectrum").get("TARGETID", ""))
-    except ReferenceDataError:  # a file in the directory that is no FITS file is not the star's
-        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
