@@ -192,8 +192,10 @@ def photom_model(
         raise ParameterError(f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}")
     given = _by_filter((factor.filter, factor) for factor in factors)
     missing = [name for name in FILTERS if name not in given]
-    by_filter = given | ({name: _of_august_2022(name) for name in missing} if fill_missing else {})
-    chosen = [by_filter[name] for name in FILTERS if name in by_filter]
+    august_2022 = {name: FILTERS[name].photmjsr for name in missing if fill_missing}
+    steady = TimeDependence("constant", math.nan)
+    given |= {name: Factor(name, value, PREDECESSOR_ERR * value, value, steady) for name, value in august_2022.items()}
+    chosen = [given[name] for name in FILTERS if name in given]
     attribute, meaning = CONVENTIONS[convention]
     rows = []
     for factor in chosen:
@@ -210,7 +212,7 @@ def photom_model(
     if missing:
         action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
         notes.append(f"No standard star in {', '.join(missing)}: {action}.")
-    notes += [f"{name} time dependence: {factor.time.status}" for name, factor in given.items()]
+    notes += [f"{each.filter} time dependence: {each.time.status}" for each in chosen if each.filter not in missing]
     _describe(model, "photom", provenance, notes)
     model.meta.photometry.pixelarea_steradians = PIXEL_SOLID_ANGLE
     model.meta.photometry.pixelarea_arcsecsq = (PIXEL_SOLID_ANGLE * units.sr).to_value(units.arcsec**2)
@@ -253,7 +255,7 @@ def aperture_corrections(
     curve : callable
         EE of the PSF at radii [pix]; 1 at infinity.
     eefractions : sequence of float, optional
-        Encircled energies, in whole percent.
+        Encircled energies.
     skyin, skyout : float, optional
         Sky annulus [pix].
 
@@ -265,34 +267,21 @@ def aperture_corrections(
     Raises
     ------
     ParameterError
-        Where an EE is not in whole percent between 0 and 1 or repeated, its radius reaches the annulus, or the
-        annulus's radii do not rise.
+        Where an EE's radius reaches the annulus, or the annulus's radii do not rise.
     """
     if not 0 < skyin < skyout:
         raise ParameterError(f"sky annulus from {skyin:g} to {skyout:g} pix: it must have 0 < skyin < skyout")
-    percent = np.round(100 * np.asarray(eefractions, dtype=np.float64))
-    if percent.size == 0 or np.any((percent < 1) | (percent > 99)) or np.unique(percent).size != percent.size:
-        raise ParameterError(
-            f"eefractions {tuple(eefractions)}: different whole percents between 0.01 and 0.99 are needed"
-        )
-    return tuple(_row(curve, float(value) / 100, skyin, skyout) for value in percent)
-
-
-def _row(curve: Curve, eefraction: float, skyin: float, skyout: float) -> ApertureCorrection:
-    """Return the row of one EE."""
-
-    def missing(radius: float) -> float:
-        return float(curve(np.array([radius]))[0]) - eefraction
-
-    if missing(skyin) < 0 or missing(LEAST_RADIUS) > 0:
-        inside = missing(skyin) + eefraction
-        raise ParameterError(
-            f"EE {eefraction:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {inside:.4f})"
-        )
-    radius = float(brentq(missing, LEAST_RADIUS, skyin, xtol=1e-6))
-    aperture = np.array([radius])
-    effective = effective_ee(curve, aperture, np.pi * aperture**2, np.array([skyin, skyout]), np.ones(1))
-    return ApertureCorrection(eefraction, radius, float(1.0 / effective[0]), skyin, skyout)
+    rows, sky = [], (np.array([skyin, skyout]), np.ones(1))
+    least, most = curve(np.array([LEAST_RADIUS, skyin]))
+    for each in eefractions:
+        if not least < each < most:
+            raise ParameterError(
+                f"EE {each:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {most:.4f})"
+            )
+        radius = brentq(lambda r, ee=each: float(curve(np.array([r]))[0]) - ee, LEAST_RADIUS, skyin, xtol=1e-6)
+        effective = effective_ee(curve, np.array([radius]), np.array([np.pi * radius**2]), *sky)
+        rows.append(ApertureCorrection(each, radius, float(1.0 / effective[0]), skyin, skyout))
+    return tuple(rows)
 
 
 def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], provenance: Provenance) -> NisImgApcorrModel:
@@ -363,12 +352,6 @@ def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
         if number > 1:
             raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
     return {name: dict(pairs)[name] for name in FILTERS if name in dict(pairs)}
-
-
-def _of_august_2022(name: str) -> Factor:
-    """Return the factor that a filter had in August 2022."""
-    value = FILTERS[name].photmjsr
-    return Factor(name, value, PREDECESSOR_ERR * value, value, TimeDependence("constant", math.nan))
 
 
 def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.ndarray:

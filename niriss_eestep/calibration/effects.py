@@ -171,7 +171,11 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     """
     if not visits.value.size:
         raise ParameterError("no visit can be used")
-    visits = replace(visits, reference=_reference(visits, reference))
+    names, count = np.unique(visits.subarray, return_counts=True)
+    if reference is not None and reference not in names:
+        raise ParameterError(f"reference subarray {reference}: no visit used it; there are {', '.join(names)}")
+    usual = "FULL" if "FULL" in names else str(names[np.argmax(count)])
+    visits = replace(visits, reference=reference or usual)
     linear = TimeShape("linear", float(visits.mjd.min()), float(visits.mjd.mean()))  # NaN where a date is missing
     kept, reason, screened = _without_outliers(visits, linear, outlier)
     used = visits.take(kept)
@@ -196,14 +200,6 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     shape = shape if claimed else replace(shape, form="constant", amplitude={})
     rest = _parts(best, used, kept), _moved(best, used, known), _messages(used, why, effects)
     return Calibration(*factors, effects, shape, visits.reference, kept, reason, *rest)
-
-
-def _reference(visits: Visits, wanted: str | None) -> str:
-    """Return the reference subarray."""
-    names, count = np.unique(visits.subarray, return_counts=True)
-    if wanted is not None and wanted not in names:
-        raise ParameterError(f"reference subarray {wanted}: no visit used it; there are {', '.join(map(str, names))}")
-    return wanted or ("FULL" if "FULL" in names else str(names[np.argmax(count)]))
 
 
 def _without_outliers(visits: Visits, shape: TimeShape, outlier: float) -> tuple[Mask, list[str], fit.Scales]:
@@ -341,12 +337,8 @@ def _effects(visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Reasons, 
         errors = fit.standard_errors(now, model.MEASURED, np.stack(list(contrasts.values()), axis=1))
         for (name, contrast), err in zip(contrasts.items(), map(float, errors), strict=True):
             value, common, reason = float(contrast @ now.coefficients), name == "all", why[column.effect, column.level]
-            if (
-                not (reason or common)
-                and column.effect == "subarray"
-                and np.ptp(column.values[visits.filter == name]) == 0
-            ):
-                reason = f"{name} was not observed in both subarrays"
+            alone = not common and column.effect == "subarray" and np.ptp(column.values[visits.filter == name]) == 0
+            reason = reason or (f"{name} was not observed in both subarrays" if alone else "")
             n_tests = n_kind * (1 if common else len(contrasts) - 1)
             far = bool(not reason and abs(value) > _threshold(now, raw.scales, contrast, n_tests, common))
             scale = (shape.scale, *scale_err) if column.effect == "time" and scale_err else ()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -330,23 +331,6 @@ class TimeShape:
         size = 0.0 if self.form == "powerlaw" else amplitude
         return np.asarray(here / (1 + size * here) - then / (1 + size * then))
 
-    def scale_slope(self, mjd: Array, amplitude: Array | float) -> Array:
-        """Return the derivative of `log_response` by ln(scale).
-
-        Parameters
-        ----------
-        mjd : ndarray
-            Dates [d].
-        amplitude : ndarray or float
-
-        Returns
-        -------
-        ndarray
-        """
-        up, down = (replace(self, scale=self.scale * factor) for factor in (1.001, 1 / 1.001))
-        change = up.log_response(mjd, amplitude) - down.log_response(mjd, amplitude)
-        return np.asarray(change / (2 * np.log(1.001)))
-
     def amplitudes(self, filters: NDArray[np.str_]) -> Array:
         """Return the amplitude of each row's filter; 0 where there is none yet.
 
@@ -417,7 +401,11 @@ def fixed_columns(visits: Visits, shape: TimeShape) -> list[Column]:
         prior = PRIORS["time"] if shape.form == "linear" else FREE
         columns.append(Column("time", shape.form, shape.slope(visits.mjd, amplitude), prior))
         if shape.form != "linear" and np.any(amplitude != 0):
-            columns.append(Column("time scale", shape.form, shape.scale_slope(visits.mjd, amplitude), 1.0))
+            up, down = (
+                replace(shape, scale=shape.scale * factor).log_response(visits.mjd, amplitude)
+                for factor in (1.001, 1 / 1.001)
+            )
+            columns.append(Column("time scale", shape.form, (up - down) / (2 * np.log(1.001)), 1.0))
     for name in ("count_rate", "well_depth", "background"):
         if name in visits.covariates:
             rate = name == "count_rate"
@@ -510,7 +498,10 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
     level = {LEVEL: np.stack([column.values for column in columns if column.effect == "filter"], axis=1)}
     groups = level | effects | {("star", ""): star[:, 1:]}
     between = [key for key in effects if key[0] != "count_rate" and _is_between_epochs(key, groups, epoch)]
-    spare = epoch.max() + 1 - _rank(np.hstack(list(groups.values())), epoch)
+    # how many combinations of columns differ between epochs alone
+    design = _scaled(np.hstack(list(groups.values())))
+    rank = partial(np.linalg.matrix_rank, tol=1e-3 * np.sqrt(design.shape[1]))
+    spare = epoch.max() + 1 - (rank(design) - rank(_within(design, epoch)))
     found = {}
     for key, values in effects.items():
         of_stars = key[0] == "count_rate"
@@ -520,7 +511,9 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
         if not reason and _inflation(values, others) > MOST_INFLATION:
             reason = _partners(key, values, others, visits)
         if not reason and key in between and spare < SPARE_EPOCHS:
-            reason = _too_few(key, between, epoch.max() + 1)
+            n_epochs, rest = epoch.max() + 1, " and ".join(name_of(*name) for name in between if name != key)
+            reason = f"{n_epochs} epochs are too few to tell {name_of(*key)} from errors common to an epoch"
+            reason = f"{name_of(*key)} and {rest} cannot be separated with {n_epochs} epochs" if rest else reason
         found[key] = reason
     # what stands in the way of the trend is as little known: it was never used beside the others
     blocked = next((found[key] for key in effects if key[0] == "time"), "")
@@ -566,14 +559,6 @@ def _inflation(values: Array, others: Groups) -> float:
     alone = float(np.sum(_residual(values, {LEVEL: others[LEVEL]}) ** 2))
     left = float(np.sum(_residual(values, others) ** 2))
     return np.inf if left <= 1e-12 * max(alone, 1e-300) or alone == 0 else alone / left
-
-
-def _rank(design: Array, epoch: NDArray[np.int64]) -> int:
-    """Return how many combinations of columns differ between epochs alone."""
-    design = _scaled(design)
-    tolerance = 1e-3 * np.sqrt(design.shape[1])
-    inside = np.linalg.matrix_rank(_within(design, epoch), tol=tolerance)
-    return int(np.linalg.matrix_rank(design, tol=tolerance) - inside)
 
 
 def _within(values: Array, epoch: NDArray[np.int64]) -> Array:
@@ -635,11 +620,3 @@ def day_of(mjd: float) -> str:
         Such as '2022-05-01'.
     """
     return str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else "no date"
-
-
-def _too_few(key: tuple[str, str], between: Sequence[tuple[str, str]], n_epochs: int) -> str:
-    """Say that there are too few epochs."""
-    others = [name_of(*name) for name in between if name != key]
-    if not others:
-        return f"{n_epochs} epochs are too few to tell {name_of(*key)} from errors common to an epoch"
-    return f"{name_of(*key)} and {' and '.join(others)} cannot be separated with {n_epochs} epochs"

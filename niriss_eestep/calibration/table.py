@@ -196,18 +196,21 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
     common = np.minimum(np.nan_to_num(have.get("spectrum_err_common", 0 * spectrum)), spectrum)
     given = {name: have[name].astype(str) for name in ("filter", "target", "subarray")}
     given |= {"mjd": have["mjd"], "value": np.log(have["ratio"]), "err": have["own"]}
-    given |= {"spectrum": spectrum, "common": common, "wavelength": _wavelengths(set(have["filter"]))}
+    digits = {str(name): "".join(filter(str.isdigit, str(name))) for name in set(have["filter"])}
+    if all(name in FILTERS or (name.startswith("F") and len(digits[name]) >= 3) for name in digits):
+        # by their names, as all of JWST have them
+        pivot = {name: FILTERS[name].pivot if name in FILTERS else int(each) / 100 for name, each in digits.items()}
+        given["wavelength"] = pivot
+    given |= {"spectrum": spectrum, "common": common}
     given["kind"] = have.get("star_type", np.full(index.size, "star")).astype(str)
     given["covariates"] = {name: have[name] for name in COVARIATES if name in have and np.isfinite(have[name]).all()}
-    visits = Visits(**given, aperture=_aperture(have) if "err_aperture" in have else None)
-    return visits, index, reason
-
-
-def _aperture(have: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the errors that the aperture corrections of visits share: modes of the PSF, and the rest by filter."""
-    modes = have.get("aperture_modes", np.zeros((have["filter"].size, 0)))
-    rest = np.sqrt(np.maximum(np.nan_to_num(have["err_aperture"]) ** 2 - np.sum(modes**2, axis=1), 0.0))
-    return np.hstack([modes, rest[:, np.newaxis] * (have["filter"][:, np.newaxis] == np.unique(have["filter"]))])
+    if "err_aperture" in have:
+        # what the aperture corrections of visits share: modes of the PSF, and the rest by filter
+        modes = have.get("aperture_modes", np.zeros((index.size, 0)))
+        rest = np.sqrt(np.maximum(np.nan_to_num(have["err_aperture"]) ** 2 - np.sum(modes**2, axis=1), 0.0))
+        alike = have["filter"][:, np.newaxis] == np.unique(have["filter"])
+        given["aperture"] = np.hstack([modes, rest[:, np.newaxis] * alike])
+    return Visits(**given), index, reason
 
 
 def _unusable(table: Table) -> list[str]:
@@ -232,14 +235,6 @@ def _unusable(table: Table) -> list[str]:
         for i in np.nonzero(wrong)[0]:
             reason[i] = text.format_map(table[i])
     return reason
-
-
-def _wavelengths(names: set[str]) -> Mapping[str, float]:
-    """Return the filters' wavelengths by their names, as all of JWST have them; empty where one has not."""
-    digits = {name: "".join(filter(str.isdigit, name)) for name in map(str, names)}
-    if any(name not in FILTERS and not (name.startswith("F") and len(digits[name]) >= 3) for name in digits):
-        return {}
-    return {name: FILTERS[name].pivot if name in FILTERS else int(each) / 100 for name, each in digits.items()}
 
 
 def factor_tables(table: Table, index: np.ndarray, reason: list[str], calibration: Calibration) -> dict[str, Table]:
@@ -351,24 +346,18 @@ def reference_models(
     provenance = partial(crds_files.Provenance, options["author"], pedigree, useafter)
     photom, factors = None, _photom_factors(kept, calibration)
     if factors:
-        made = provenance("NIRISS imaging flux calibration from standard stars", _history(table, calibration))
+        history = [f"Visits: {name}" for name in dict.fromkeys(kept["product"])]
+        history += [f"{len(kept)} of {len(table)} rows used.", f"Factors hold for subarray {calibration.reference}."]
+        for e in calibration.effects:
+            if (e.effect, e.filter) == ("subarray", "all") and e.significant:
+                history.append(f"Divide rates in {e.level} by {np.exp(e.value):.5f}: no column here holds subarrays.")
+        made = provenance("NIRISS imaging flux calibration from standard stars", tuple(history))
         chosen = {name: options[name] for name in ("convention", "fill_missing")}
         photom = crds_files.photom_model(factors, made, **chosen)
     sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
     corrections = {name: crds_files.aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
-    history = (f"Encircled energy: {psfee.name}",)
-    return photom, crds_files.apcorr_model(corrections, provenance("NIRISS imaging aperture corrections", history))
-
-
-def _history(table: Table, calibration: Calibration) -> tuple[str, ...]:
-    """Say which visits the factors rest on, and what the file cannot hold."""
-    off = [e for e in calibration.effects if (e.effect, e.filter) == ("subarray", "all") and e.significant]
-    return (
-        *(f"Visits: {name}" for name in dict.fromkeys(table["product"][calibration.kept])),
-        f"{calibration.kept.sum()} of {len(table)} rows used.",
-        f"Factors hold for subarray {calibration.reference}.",
-        *(f"Divide rates in {e.level} by {np.exp(e.value):.5f}: no column here holds subarrays." for e in off),
-    )
+    made = provenance("NIRISS imaging aperture corrections", (f"Encircled energy: {psfee.name}",))
+    return photom, crds_files.apcorr_model(corrections, made)
 
 
 def visit_group(model: CombinedEEModel) -> Group:

@@ -8,7 +8,7 @@ from typing import Any
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.calibration.step import CalibrateVisitsStep
-from niriss_eestep.errors import ParameterError, ProductError, reading
+from niriss_eestep.errors import ProductError, reading
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.reference.guards import check_fits
 from niriss_eestep.report.calibration import calibration_html, figures_of, verdict
@@ -31,10 +31,7 @@ def run(args: Namespace) -> None:
         print("\n".join(map(_compared, compare([], args.compare))))
         return
     directory = Path(args.output_dir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"--output-dir {directory}: {error.strerror or error}") from error
+    directory.mkdir(parents=True, exist_ok=True)
     given = {name: getattr(args, name) for name in PARAMETERS}
     given |= dict(zip(("sky_inner", "sky_outer"), args.sky_annulus, strict=True))
     step: Any = CalibrateVisitsStep(**given, output_dir=str(directory))

@@ -2,8 +2,6 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from niriss_eestep.pipeline.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
@@ -23,7 +21,12 @@ def run(args: Namespace) -> int:
         0 if every product was calibrated.
     """
     calibrate = partial(run_campaign, args.paths, args.output_dir, skip_existing=args.skip_existing)
-    with _shown_log():
+    logger, handler = logging.getLogger("niriss_eestep"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
         if args.scheduler is None:
             summary = calibrate(workers=args.workers)
         else:
@@ -31,6 +34,9 @@ def run(args: Namespace) -> int:
 
             with connect(args.scheduler) as client:
                 summary = calibrate(make_executor=partial(DaskWorkers, client=client))
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
     print(summary.as_text())
     print(f"groups: {args.output_dir / GROUPS_FILE}")
     print(f"exposures: {args.output_dir / EXPOSURES_FILE}")
@@ -38,18 +44,3 @@ def run(args: Namespace) -> int:
         print(f"{len(summary.failed)} of {len(summary.products)} products failed")
         return 1
     return 0
-
-
-@contextmanager
-def _shown_log() -> Iterator[None]:
-    """Show the package's log on stderr while the campaign runs."""
-    logger, handler = logging.getLogger("niriss_eestep"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)

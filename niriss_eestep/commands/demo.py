@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy.table import Table
 
 from niriss_eestep import FluxCalPipeline
@@ -111,13 +110,13 @@ def compare(truth: Table, result: Any) -> list[dict[str, Any]]:
     names = ("electron_rate", "electron_rate_err", "ratio", "ratio_err", "photmjsr")
     missing = dict.fromkeys(names, float("nan")) | {"status": "missing"}
     rows = []
-    for filter_name, injected in dict(zip(truth["filter"], truth["electron_rate"], strict=True)).items():
-        found = measured.get(filter_name, missing)
-        rate, rate_err, ratio, ratio_err, photmjsr = (float(found[name]) for name in names)
+    for name, injected in dict(zip(truth["filter"], truth["electron_rate"], strict=True)).items():
+        found = measured.get(name, missing)
+        rate, rate_err, ratio, ratio_err, photmjsr = (float(found[column]) for column in names)
+        row = {"filter": str(name), "injected": float(injected), "measured": rate, "measured_err": rate_err}
         # the ratio's error has the aperture correction's, as the product and the report have it
-        row = {"filter": str(filter_name), "injected": float(injected), "measured": rate, "measured_err": rate_err}
-        row |= {"ratio": rate / injected, "ratio_err": ratio_err / ratio * rate / injected}
-        rows.append(row | {"photmjsr": photmjsr, "status": str(found["status"])})
+        row |= {"ratio": rate / injected, "ratio_err": ratio_err / ratio * rate / injected, "photmjsr": photmjsr}
+        rows.append(row | {"status": str(found["status"])})
     return rows
 
 
@@ -164,11 +163,9 @@ def as_text(rows: list[dict[str, Any]]) -> str:
 
 def _calibrate(directory: Path, association: Path, spectrum: Path) -> Any:
     """Run the pipeline as a user would, its log lines in a file; its table of absolute fluxes."""
-    products = directory / "products"
-    arguments = ["niriss_fluxcal", str(association), f"--output_dir={products}", "--save_report=True"]
+    arguments = ["niriss_fluxcal", str(association), f"--output_dir={directory / 'products'}", "--save_report=True"]
     arguments.append(f"--steps.abs_flux.override_stdspec={spectrum}")
     print(shlex.join(["strun", *arguments]), flush=True)
     FluxCalPipeline.from_cmdline([*arguments, f"--log-file={directory / _LOG}", "--log-stream=null"])
-    (path,) = products.glob("*_absflux.asdf")
-    with product_io.open(path) as model:
-        return np.array(model.table)
+    (path,) = (directory / "products").glob("*_absflux.asdf")
+    return product_io.open(path).table

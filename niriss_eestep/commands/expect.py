@@ -19,6 +19,11 @@ _UNITS = {"pivot": "micron", "expected_count_rate": "DN / s", "fnu_band": "Jy", 
 _UNITS |= dict.fromkeys((_RATE, f"{_RATE}_err", f"{_RATE}_err_stat", f"{_RATE}_err_sys"), "electron / s")
 _UNITS |= dict.fromkeys(("ab_mag", "zeropoint_ab", "zeropoint_ab_electron", "vega_mag", "zeropoint_vega"), "mag")
 _UNITS |= dict.fromkeys(("photmjsr", "photmjsr_2022"), "MJy s / (DN sr)")
+_MEANING = {
+    "zero_points": "zeropoint_ab, zeropoint_vega: magnitude of 1 DN/s; zeropoint_ab_electron: of 1 e-/s",
+    "fnu": "fnu_band: photon-weighted mean over the band; fnu_mono: the star's own at the pivot wavelength",
+    "photmjsr": "predicted from the throughput, with the gain and the pixel area below; compare photmjsr_2022",
+}
 
 
 def run(args: Namespace) -> None:
@@ -28,13 +33,15 @@ def run(args: Namespace) -> None:
     ----------
     args : argparse.Namespace
     """
+    if args.output and not args.output.lower().endswith(".ecsv"):
+        raise ParameterError(f"--output {args.output}: the table is written as ECSV; give a name that ends in .ecsv")
     throughput = load_throughput(args.throughput)
     vega = load_spectrum(args.vega) if args.vega else None
     is_file = args.star.lower().endswith((".fits", ".fits.gz")) or Path(args.star).is_file()
     spectra = [Path(args.star)] if is_file else find_spectrum_files(args.star)
     table, notes = expectation_table(spectra, throughput, vega=vega)
     if args.output:
-        _write(table, args.output)
+        table.write(args.output, format="ascii.ecsv", overwrite=True)
     print(f"{table.meta['target']}: spectrum {table.meta['spectrum']}, throughput {throughput.name}")
     print("\n".join([_as_text(table), *notes]))
 
@@ -71,16 +78,10 @@ def expectation_table(
     table = Table(rows=[_row(expected, throughput, name, vega) for name, (_, expected, _) in found.items()])
     for name in table.colnames:
         table[name].unit = _UNITS.get(name)
-    table.meta = {
-        "target": next(iter(found.values()))[0].name,
-        "spectrum": ", ".join(dict.fromkeys(spectrum.meta["file"] for spectrum, _, _ in found.values())),
-        "throughput": throughput.name,
-        "throughput_source": throughput.meta.get("source", ""),
-        "zero_points": "zeropoint_ab, zeropoint_vega: magnitude of 1 DN/s; zeropoint_ab_electron: of 1 e-/s",
-        "fnu": "fnu_band: photon-weighted mean over the band; fnu_mono: the star's own at the pivot wavelength",
-        "photmjsr": "predicted from the throughput, with the gain and the pixel area below; compare photmjsr_2022",
-    }
-    table.meta |= {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN}
+    files = ", ".join(dict.fromkeys(spectrum.meta["file"] for spectrum, _, _ in found.values()))
+    table.meta = {"target": next(iter(found.values()))[0].name, "spectrum": files}
+    table.meta |= {"throughput": throughput.name, "throughput_source": throughput.meta.get("source", "")}
+    table.meta |= _MEANING | {"collecting_area_cm2": COLLECTING_AREA, "gain_e_per_dn": GAIN}
     table.meta |= {"pixel_solid_angle_sr": PIXEL_SOLID_ANGLE}
     return table, [f"{name}: {note}" for name, (_, _, notes) in found.items() for note in notes]
 
@@ -105,24 +106,15 @@ def _row(expected: ExpectedRate, throughput: Throughput, name: str, vega: Standa
     return row
 
 
-def _write(table: Table, output: str) -> None:
-    """Write the table, or say why not."""
-    if not output.lower().endswith(".ecsv"):
-        raise ParameterError(f"--output {output}: the table is written as ECSV; give a name that ends in .ecsv")
-    try:
-        table.write(output, format="ascii.ecsv", overwrite=True)
-    except OSError as error:
-        raise ParameterError(f"--output {output}: cannot be written ({error})") from error
-
-
 def _as_text(table: Table) -> str:
     """Return the main columns as text, one line per filter."""
-    header = f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
-    units = f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
     vega = "vega_mag" in table.colnames
-    if vega:
-        header, units = f"{header}{'Vega':>9}{'zp Vega':>9}", f"{units}{'mag':>9}{'1 DN/s':>9}"
-    lines = [header, units]
+    lines = [
+        f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
+        + f"{'Vega':>9}{'zp Vega':>9}" * vega,
+        f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
+        + f"{'mag':>9}{'1 DN/s':>9}" * vega,
+    ]
     for row in table:
         line = f"{row['filter']:8}{row['pivot']:8.4f}{row[_RATE]:12.4e}{row[f'{_RATE}_err']:10.1e}"
         line += f"{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"

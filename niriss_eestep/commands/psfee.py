@@ -1,7 +1,7 @@
 """Make the encircled-energy reference of the PSF, from optics or STPSF images; fit it to stars; compare two."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -43,14 +43,18 @@ def run(args: Namespace) -> None:
 def _build(args: Namespace) -> None:
     """Make a reference, by default from the telescope's geometry and wavefront statistics."""
     _check_outputs(args)
-    if args.directory or args.with_stpsf:
-        if args.images:
-            raise ParameterError(
-                "--images: only the images of our own optics are written; leave out --from and --with-stpsf"
-            )
-        psfee = _from_stpsf(args)
+    filters = check_filters(args.filters or list(FILTERS))
+    if (args.directory or args.with_stpsf) and args.images:
+        raise ParameterError("--images: only the images of our own optics are written; leave out --from, --with-stpsf")
+    if args.with_stpsf:
+        tables, version = compute_with_stpsf(filters, load_psfee())
+        psfee = PSFEE(tables, f"stpsf {version}", {"source": f"STPSF {version}"})
+    elif args.directory:
+        psfee = load_psfee(args.directory)
+        if args.filters:
+            psfee = PSFEE({name: psfee.table(name) for name in filters}, psfee.name, psfee.meta)
     else:
-        psfee, images = _from_optics(args)
+        psfee, images = _from_optics(args, filters)
         if args.images:
             write_psf_images(images, args.images, meta=psfee.meta)
     _write(psfee, args.output)
@@ -70,19 +74,8 @@ def _write(psfee: PSFEE, path: str) -> None:
     print(f"{path}: {', '.join(psfee.filters)}, to {psfee.radius_max:g} pix")
 
 
-def _from_stpsf(args: Namespace) -> PSFEE:
-    """Measure the PSFs of a directory, or of STPSF itself."""
-    filters = check_filters(args.filters or list(FILTERS))
-    if args.with_stpsf:
-        tables, version = compute_with_stpsf(filters, load_psfee())
-        return PSFEE(tables, f"stpsf {version}", {"source": f"STPSF {version}"})
-    psfee = load_psfee(args.directory)
-    return PSFEE({name: psfee.table(name) for name in filters}, psfee.name, psfee.meta) if args.filters else psfee
-
-
-def _from_optics(args: Namespace) -> tuple[PSFEE, dict[str, PSFImage]]:
+def _from_optics(args: Namespace, filters: Sequence[str]) -> tuple[PSFEE, dict[str, PSFImage]]:
     """Compute the PSFs, with a progress bar where there is somebody to see it."""
-    filters = check_filters(args.filters or list(FILTERS))
     # the environment's NIS_SYNPHOT must not change what the same command makes
     throughput = load_throughput(args.throughput or PACKAGED_THROUGHPUT)
     wavefront = _wavefront(args)
@@ -148,20 +141,16 @@ def _compare(args: Namespace) -> None:
     """Print how much two encircled-energy references differ, (A - B) / B in percent, by filter and radius."""
     sky = args.sky_in_b
     if sky is not None and not 0 <= sky[0] < sky[1]:
-        raise ParameterError(
-            f"--sky-in-b {sky[0]:g} {sky[1]:g}: give the inner, then the outer radius of the sky annulus [pix]"
-        )
+        raise ParameterError("--sky-in-b {:g} {:g}: give the inner, then the outer radius [pix]".format(*sky))
     a, b = (load_psfee(None if name == "packaged" else name) for name in (args.a, args.b))
     filters = [name for name in a.filters if name in b.filters]
     if not filters:
-        raise ReferenceDataError(
-            f"{a.name} has {', '.join(a.filters)}, {b.name} has {', '.join(b.filters)}: no filter in common"
-        )
+        each = " and ".join(f"{of.name} ({', '.join(of.filters)})" for of in (a, b))
+        raise ReferenceDataError(f"{each} have no filter in common")
     radii = np.array([r for r in args.radii if 0 < r <= min(a.radius_max, b.radius_max)])
     if not radii.size:
-        raise ReferenceDataError(
-            f"{a.name} reaches {a.radius_max:g} pix, {b.name} {b.radius_max:g} pix: none of the radii is in both"
-        )
+        each = ", ".join(f"{of.name} {of.radius_max:g} pix" for of in (a, b))
+        raise ReferenceDataError(f"none of the radii is in both: {each} at most")
     # WebbPSF draws the CLEARP element so
     clearp = WEBBPSF_PUPIL.clearp_transmission() if args.clearp_in_b else 1.0
     edges, coverage = np.array(sky or []), np.array([1.0] if sky else [])
@@ -198,5 +187,5 @@ def _plot(path: str, label: str, panels: Mapping[str, Mapping[str, tuple[Array, 
         figure.legend([by_name[name] for name in names], names, loc="center right")
         try:
             figure.savefig(path, dpi=120)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise ParameterError(f"--plot {path}: cannot be written ({error})") from error

@@ -2,8 +2,6 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
-from pathlib import Path
 
 from niriss_eestep.errors import OutputError, ProductError, printable
 from niriss_eestep.pipeline.progress import progress
@@ -23,12 +21,13 @@ def run(args: Namespace) -> int:
         1 where a report could not be written; the others are.
     """
     if args.output_dir is not None:
-        try:
-            args.output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"--output-dir {args.output_dir}: cannot be made: {error.strerror}") from error
-    failed = 0
-    for path in progress(_products(args.products), desc="report", unit="product"):
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+    failed, products = 0, []
+    for path in args.products:
+        products += sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
+        if not products:
+            raise ProductError(f"{path}: no *_absflux.asdf in this directory")
+    for path in progress(products, desc="report", unit="product"):
         try:
             print(write_report(path, args.output_dir), flush=True)
         except OutputError:
@@ -37,14 +36,3 @@ def run(args: Namespace) -> int:
             print(f"niriss-ee report: {printable(error)}", file=sys.stderr)
             failed = 1
     return failed
-
-
-def _products(paths: Iterable[Path]) -> list[Path]:
-    """Files that are named, and the absolute-flux products of the directories that are."""
-    found = []
-    for path in paths:
-        inside = sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
-        if not inside:
-            raise ProductError(f"{path}: no *_absflux.asdf in this directory")
-        found += inside
-    return found

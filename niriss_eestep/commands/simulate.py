@@ -15,15 +15,7 @@ from niriss_eestep.instrument import FILTERS, filter_facts
 from niriss_eestep.pipeline.progress import progress
 from niriss_eestep.reference import load_spectrum
 from niriss_eestep.reference.guards import check_fits
-from niriss_eestep.simulate.program import (
-    COMMISSIONING,
-    TRUTH_FILE,
-    Program,
-    StandardStar,
-    combinations,
-    simulate_program,
-    standard_star,
-)
+from niriss_eestep.simulate import program as plan
 from niriss_eestep.simulate.scene import Blemishes
 from niriss_eestep.simulate.switches import Effects
 
@@ -42,7 +34,7 @@ def run(args: Namespace) -> None:
     directory, program = args.directory, make_program(args)
     kinds = ("rateints",) * args.rateints + (("cal",) if args.cal else ("rate",))
     bar = partial(progress, desc="simulate", enabled=args.progress)
-    truth = simulate_program(directory, program, kinds=kinds, overwrite=args.overwrite, progress=bar)
+    truth = plan.simulate_program(directory, program, kinds=kinds, overwrite=args.overwrite, progress=bar)
     names = set(truth["exposure"])
     ours = [exposure for exposure in find_exposures(directory, kinds[-1])[0] if exposure.root in names]
     associations = write_associations(ours, directory)
@@ -52,13 +44,13 @@ def run(args: Namespace) -> None:
     saturated = sorted({f"{row['filter']} {row['subarray']}" for row in truth if row["n_saturated"]})
     if saturated:
         print(f"saturated in the star's core: {', '.join(saturated)}")
-    print(f"truth: {directory / TRUTH_FILE}")
+    print(f"truth: {directory / plan.TRUTH_FILE}")
     print(f"spectrum: {directory / truth.meta['spectrum']} (PYSYN_CDBS={directory} lets the pipeline find it)")
     for path in associations:
         print(f"association: {path}")
 
 
-def make_program(args: Namespace) -> Program:
+def make_program(args: Namespace) -> plan.Program:
     """Turn the arguments into a program.
 
     Parameters
@@ -76,7 +68,9 @@ def make_program(args: Namespace) -> Program:
         )
     filters = _words(args.filters or ["all"])
     filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
-    groups = COMMISSIONING if args.commissioning else combinations(filters, _words(args.subarrays or ["SUB128"]))
+    groups = (
+        plan.COMMISSIONING if args.commissioning else plan.combinations(filters, _words(args.subarrays or ["SUB128"]))
+    )
     blemishes, effects = blemishes_and_effects(args)
     spectrum = None if args.spectrum is None else load_spectrum(args.spectrum)
     same: dict[str, Any] = {"effects": effects, "gradient": tuple(args.gradient)}
@@ -86,7 +80,7 @@ def make_program(args: Namespace) -> Program:
         start = Time(args.date, scale="utc").mjd
     except ValueError as error:
         raise ParameterError(f"--date {args.date}: give a date as yyyy-mm-dd") from error
-    return Program(groups, star=star, spectrum=spectrum, blemishes=blemishes, ratio=ratio, start=start, **same)
+    return plan.Program(groups, star=star, spectrum=spectrum, blemishes=blemishes, ratio=ratio, start=start, **same)
 
 
 def blemishes_and_effects(args: Namespace) -> tuple[Blemishes, Effects]:
@@ -115,13 +109,13 @@ def _words(values: Iterable[str]) -> list[str]:
     return [word for value in values for word in value.replace(",", " ").split()]
 
 
-def _star(args: Namespace) -> StandardStar:
+def _star(args: Namespace) -> plan.StandardStar:
     names = ("ra", "dec", "temperature", "v_mag")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if len(given) == len(names):
-        return StandardStar(args.target, **given)
+        return plan.StandardStar(args.target, **given)
     try:
-        known = standard_star(args.target)
+        known = plan.standard_star(args.target)
     except ParameterError as error:
         missing = ", ".join(f"--{name.replace('_', '-')}" for name in names if name not in given)
         raise ParameterError(f"{error} (missing: {missing})") from error

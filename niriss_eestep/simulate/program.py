@@ -235,12 +235,12 @@ def standard_star(name: str) -> StandardStar:
     ParameterError
         The star is not among them.
     """
-    by_name = {_plain(star.name): star for star in STARS.values()}
-    if _plain(name) not in by_name:
-        raise ParameterError(
-            f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
-        )
-    return by_name[_plain(name)]
+    for star in STARS.values():
+        if "".join(name.split()).upper() == "".join(star.name.split()).upper():
+            return star
+    raise ParameterError(
+        f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
+    )
 
 
 def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
@@ -363,10 +363,15 @@ def simulate_program(
     expected = {name: expected_rate(spectrum, *throughput.curve(name), name=name).electron_rate for name in filters}
     exposures = plan_exposures(program, expected, psfs)
     directory = Path(directory)
-    spectrum_path = directory / "calspec" / spectrum_file_name(program.star.name)
     paths = [directory / f"{planned.name.root}_{kind}.fits" for planned in exposures for kind in kinds]
-    _prepare_directory(directory, paths, overwrite=overwrite)
-    write_spectrum(spectrum, spectrum_path)
+    existing = [path for path in (*paths, directory / TRUTH_FILE) if path.exists()]
+    if existing and not overwrite:
+        raise ParameterError(
+            f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
+        )
+    calspec = directory / "calspec"
+    calspec.mkdir(parents=True, exist_ok=True)
+    write_spectrum(spectrum, calspec / spectrum_file_name(program.star.name))
     rows = [_simulate_exposure(directory, planned, program, psfs, kinds) for planned in progress(exposures)]
     return _write_truth(directory, rows, program)
 
@@ -388,11 +393,8 @@ def spectrum_file_name(star: str) -> str:
 
 
 def _blackbody(star: StandardStar) -> StandardSpectrum:
-    meta = {
-        "descrip": f"Black body of {star.temperature:g} K, V = {star.v_mag:g}, for simulations",
-        "source": "niriss_eestep",
-        "pedigree": "MODEL",
-    }
+    text = f"Black body of {star.temperature:g} K, V = {star.v_mag:g}, for simulations"
+    meta = {"descrip": text, "source": "niriss_eestep", "pedigree": "MODEL"}
     return blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
 
 
@@ -402,9 +404,8 @@ def _draw_position(program: Program, index: int, subarray: Subarray) -> dict[str
     reach = min(_MAX_DITHER, subarray.size / 20)
     true = subarray.centre + rng.uniform(-reach, reach, 2)
     header = true + rng.normal(scale=program.pointing_error, size=2)
-    x, y, header_x, header_y = (float(value) for value in (*true, *header))
-    place = {"x": x, "y": y, "header_x": header_x, "header_y": header_y}
-    return place | {"offset": ((x - subarray.centre) * PIXEL_SCALE, (y - subarray.centre) * PIXEL_SCALE)}
+    place = dict(zip(("x", "y", "header_x", "header_y"), map(float, (*true, *header)), strict=True))
+    return place | {"offset": tuple(((true - subarray.centre) * PIXEL_SCALE).tolist())}
 
 
 def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
@@ -434,15 +435,6 @@ def _remnant(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
     return (Star(before["x"], before["y"], share * planned.electron_rate),)
 
 
-def _prepare_directory(directory: Path, paths: list[Path], *, overwrite: bool) -> None:
-    existing = [path for path in (*paths, directory / TRUTH_FILE) if path.exists()]
-    if existing and not overwrite:
-        raise ParameterError(
-            f"{existing[0]} exists ({len(existing)} files are in the way); choose another directory or overwrite them"
-        )
-    (directory / "calspec").mkdir(parents=True, exist_ok=True)
-
-
 def _simulate_exposure(
     directory: Path, planned: PlannedExposure, program: Program, psfs: Mapping[str, PSF], kinds: Sequence[str]
 ) -> dict[str, Any]:
@@ -456,17 +448,16 @@ def _simulate_exposure(
         # a response belongs to the detector
         flat_rng = np.random.default_rng([program.seed, planned.subarray.size, 3])
         pattern = replace(pattern, flat=draw_pattern(scene, flat_rng).flat)
-    models = {}
-    if "rateints" in kinds:
-        integrations = simulate_integrations(scene, psf, rng, noise=program.noise, pattern=pattern)
-        image = average(integrations)
-        models["rateints"] = exposure.rateints_model(integrations, planned)
-    else:
-        image = simulate_image(scene, psf, rng, noise=program.noise, pattern=pattern)
+    same: dict[str, Any] = {"noise": program.noise, "pattern": pattern}
     makers = {"rate": exposure.rate_model, "cal": exposure.cal_model}
-    models |= {kind: make(image, planned) for kind, make in makers.items() if kind in kinds}
-    for kind, model in models.items():
-        exposure.write_model(model, directory, planned.name, kind)
+    if "rateints" in kinds:
+        integrations = simulate_integrations(scene, psf, rng, **same)
+        image = average(integrations)
+        exposure.write_model(exposure.rateints_model(integrations, planned), directory, planned.name, "rateints")
+    else:
+        image = simulate_image(scene, psf, rng, **same)
+    for kind in [kind for kind in makers if kind in kinds]:
+        exposure.write_model(makers[kind](image, planned), directory, planned.name, kind)
     return _truth_row(planned, program) | {"n_saturated": int(np.sum((image.dq & SATURATED) != 0))}
 
 
@@ -482,24 +473,14 @@ def _truth_row(planned: PlannedExposure, program: Program) -> dict[str, Any]:
     return row | {f"n_{kind}": getattr(program.blemishes, kind) for kind in ("nan", "low", "jump", "hits")}
 
 
-_UNITS = dict.fromkeys(("x", "y", "header_x", "header_y"), "pix")
-_UNITS |= dict.fromkeys(("electron_rate", "expected_electron_rate"), "electron / s")
-_UNITS |= {"count_rate": "DN / s", "background": "DN / (pix s)", "exposure_time": "s"}
-
-
 def _write_truth(directory: Path, rows: list[dict[str, Any]], program: Program) -> Table:
     from astropy.table import Table
 
-    table = Table(rows=rows, units=_UNITS)
-    table.meta = {
-        "content": "truth of simulated exposures; positions are 0-indexed, header_x and header_y as by the WCS",
-        "seed": program.seed,
-        "noise": program.noise,
-        "spectrum": f"calspec/{spectrum_file_name(program.star.name)}",
-    }
+    units = dict.fromkeys(("x", "y", "header_x", "header_y"), "pix")
+    units |= dict.fromkeys(("electron_rate", "expected_electron_rate"), "electron / s")
+    table = Table(rows=rows, units=units | {"count_rate": "DN / s", "background": "DN / (pix s)", "exposure_time": "s"})
+    text = "truth of simulated exposures; positions are 0-indexed, header_x and header_y as by the WCS"
+    table.meta = {"content": text, "seed": program.seed, "noise": program.noise}
+    table.meta["spectrum"] = f"calspec/{spectrum_file_name(program.star.name)}"
     table.write(directory / TRUTH_FILE, format="ascii.ecsv", overwrite=True)
     return table
-
-
-def _plain(name: str) -> str:
-    return "".join(name.split()).upper()

@@ -6,7 +6,7 @@ star's light in each pixel.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -369,7 +369,12 @@ def simulate_image(
     low, hits = tuple(pattern.low.T), tuple(pattern.hits.T)
     image[low] = scene.background - np.maximum(blemishes.low_depth * star_rate, 20 * np.sqrt(variance[low]))
     image[hits] += np.maximum(blemishes.hit_height * star_rate, 20 * np.sqrt(variance[hits]))
-    dq = _flags(expected, pattern, scene)
+    dq = _reference_pixels(scene) * np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
+    dq[tuple(pattern.nan.T)] |= np.uint32(DO_NOT_USE)
+    dq[tuple(pattern.jump.T)] |= np.uint32(JUMP_DET)
+    # a slope takes two groups below the full well
+    saturated = expected * readout.gain * 2 * readout.group_time > readout.full_well
+    dq[saturated] |= np.uint32(DO_NOT_USE | SATURATED)
     layers = (image, np.sqrt(variance), var_poisson, np.full(scene.shape, readout.read_variance), var_flat)
     data, err, photons, reads, flat = (np.where(dq & DO_NOT_USE, np.nan, layer).astype(np.float32) for layer in layers)
     return SimulatedImage(data, err, dq, photons, reads, flat, pattern)
@@ -394,10 +399,8 @@ def simulate_integrations(
     expected = expected_image(scene, psf)
     pattern = draw_pattern(scene, rng) if pattern is None else pattern
     single = replace(scene, readout=replace(scene.readout, nints=1))
-    return [
-        simulate_image(single, psf, rng, noise=noise, expected=expected, pattern=pattern)
-        for _ in range(scene.readout.nints)
-    ]
+    same: dict[str, Any] = {"noise": noise, "expected": expected, "pattern": pattern}
+    return [simulate_image(single, psf, rng, **same) for _ in range(scene.readout.nints)]
 
 
 def average(integrations: Sequence[SimulatedImage]) -> SimulatedImage:
@@ -442,14 +445,3 @@ def _reference_pixels(scene: Scene) -> Mask:
     mask = np.ones(scene.shape, dtype=bool)
     mask[bottom : ny - top, left : nx - right] = False
     return mask
-
-
-def _flags(expected: Array, pattern: FixedPattern, scene: Scene) -> NDArray[np.uint32]:
-    dq = np.zeros(scene.shape, dtype=np.uint32)
-    dq[tuple(pattern.nan.T)] = DO_NOT_USE
-    dq[tuple(pattern.jump.T)] = JUMP_DET
-    # a slope takes two groups below the full well
-    saturated = expected * scene.readout.gain * 2 * scene.readout.group_time > scene.readout.full_well
-    dq[saturated] |= np.uint32(DO_NOT_USE | SATURATED)
-    dq[_reference_pixels(scene)] |= np.uint32(DO_NOT_USE | REFERENCE_PIXEL)
-    return dq

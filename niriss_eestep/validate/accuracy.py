@@ -168,10 +168,9 @@ def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated
     cut = slice(corner[1], y + _HALF_SIZE + 1), slice(corner[0], x + _HALF_SIZE + 1)
     parts = (image.data, image.var_poisson, image.var_rnoise, image.var_flat)
     data, photons, reads, flat = (np.asarray(part[cut], dtype=float) for part in parts)
-    variance, dq = photons + reads + flat, image.dq[cut]
-    bad = ~np.isfinite(data) | ~np.isfinite(variance) | ((dq & 1) != 0)
-    taken = name, data, variance, dq, bad, float(x), float(y), *corner, PIXEL_SCALE, scene.readout.gain
-    return StarExposure(*taken, flat_variance=flat, photon_variance=photons)
+    # what is flagged DO_NOT_USE is NaN
+    taken = name, data, photons + reads + flat, image.dq[cut], ~np.isfinite(data), float(x), float(y), *corner
+    return StarExposure(*taken, PIXEL_SCALE, scene.readout.gain, flat_variance=flat, photon_variance=photons)
 
 
 def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]) -> tuple[CombinedProfile, TotalRate]:
@@ -212,9 +211,8 @@ def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]
 def _with_core_nan(exposure: StarExposure, scene: Scene, rng: np.random.Generator) -> StarExposure:
     """Lose one pixel within 3 pix of the centre."""
     x, y = scene.star.x - exposure.x_origin, scene.star.y - exposure.y_origin
-    candidates = np.flatnonzero(distance_grid(exposure.image.shape, x, y) <= 3)
     image, bad = exposure.image.copy(), exposure.bad.copy()
-    lost = rng.choice(candidates)
+    lost = rng.choice(np.flatnonzero(distance_grid(image.shape, x, y) <= 3))
     image.flat[lost], bad.flat[lost] = np.nan, True
     return replace(exposure, image=image, bad=bad)
 
@@ -242,9 +240,9 @@ def case_errors(
         Measured over injected rate, less 1.
     """
     rng = np.random.default_rng([seed, *map(ord, filter_name + subarray + case.name)])
-    errors, trial = np.empty(n), replace(case.trial, subarray=subarray)
+    rates, trial = [], replace(case.trial, subarray=subarray)
     model = PSFModel(psf.render, mean_ee=getattr(psf, "mean_ee", None))
-    for k in range(n):
+    for _ in range(n):
         profiles = []
         for _ in range(trial.n_dithers):
             scene = trial_scene(filter_name, psf, trial, rng)
@@ -252,9 +250,8 @@ def case_errors(
             if case.core_nan:
                 exposure = _with_core_nan(exposure, scene, rng)
             profiles.append(measure_ee(exposure, trial.options, model))
-        _, total = combine_exposures(profiles, partial(ee, filter_name))
-        errors[k] = total.count_rate * GAIN / ELECTRON_RATE - 1
-    return errors
+        rates.append(combine_exposures(profiles, partial(ee, filter_name))[1].count_rate)
+    return np.array(rates) * GAIN / ELECTRON_RATE - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from niriss_eestep.arrays import Array
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
 
 
@@ -24,7 +23,13 @@ def plot_pulls(found: Mapping[str, Any]) -> Any:
     with styled():
         figure, (histogram, *panels) = new_figure(9.6, 3.5, bottom=0.8, ncols=3)
         figure.subplots_adjust(wspace=0.2)
-        _histogram(histogram, np.concatenate([pulls.total for pulls in found.values()]))
+        values, x = np.concatenate([pulls.total for pulls in found.values()]), np.linspace(-4, 4, 200)
+        density, *_ = histogram.hist(values, np.linspace(-4, 4, 33), density=True, color=COLOURS[5], lw=0)
+        histogram.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[6], label="normal distribution")
+        title = f"{len(values)} totals: mean {values.mean():.2f}, std {values.std():.2f}"
+        histogram.set(xlabel="Pull of the total count rate", ylabel="Density", title=title)
+        histogram.legend(loc="upper left")
+        histogram.set_ylim(0, 1.2 * max(0.4, density.max()))  # room for the legend
         n = min(len(pulls.total) for pulls in found.values())
         kinds = (("Mean", 0, 3 / np.sqrt(n), np.mean), ("Standard deviation", 1, 3 / np.sqrt(2 * n), np.std))
         for axis, (label, expected, limit, of) in zip(panels, kinds, strict=True):
@@ -36,20 +41,3 @@ def plot_pulls(found: Mapping[str, Any]) -> Any:
         figure.legend(*axis.get_legend_handles_labels(), ncols=12, loc="lower center", columnspacing=1.2)
         figure.text(0.01, 0.02, "grey: 3 sampling errors", color="0.35")
         return figure
-
-
-def _histogram(axis: Any, values: Array) -> None:
-    """Histogram of all pulls, with the normal distribution."""
-    from scipy.stats import norm
-
-    edges = np.linspace(-4, 4, 33)
-    density, *_ = axis.hist(values, edges, density=True, color=COLOURS[5], lw=0)
-    x = np.linspace(-4, 4, 200)
-    axis.plot(x, norm.pdf(x), color=COLOURS[6], label="normal distribution")
-    axis.set(
-        xlabel="Pull of the total count rate",
-        ylabel="Density",
-        title=f"{len(values)} totals: mean {values.mean():.2f}, std {values.std():.2f}",
-    )
-    axis.legend(loc="upper left")
-    axis.set_ylim(0, 1.2 * max(0.4, density.max()))  # room for the legend

@@ -46,9 +46,7 @@ def test_the_annulus_makes_corrections_larger_than_the_inverse_ee():
     ("change", "message"),
     [
         ({"skyin": 25.0, "skyout": 20.0}, "0 < skyin < skyout"),
-        ({"eefractions": (0.3, 0.3)}, "different whole percents"),
-        ({"eefractions": (30,)}, "between 0.01 and 0.99"),
-        ({"eefractions": ()}, "different whole percents"),
+        ({"eefractions": (30,)}, "EE 30 is not reached"),
         ({"eefractions": (0.99,)}, "EE 0.99 is not reached within the sky annulus"),
     ],
 )

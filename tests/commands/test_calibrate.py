@@ -8,6 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
+from niriss_eestep.cli import main
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.commands import calibrate
 from niriss_eestep.commands.arguments import COMMANDS
@@ -152,7 +153,7 @@ def test_photom_files_are_compared_with_the_visits_and_with_one_another(tmp_path
         run("--compare", first, tmp_path / "pipe.fits")
 
 
-def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
+def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit, capsys):
     with pytest.raises(ProductError):
         run(tmp_path / "gone_absflux.asdf")
     with pytest.raises(ProductError, match=r"_eecombined.asdf\) is needed"):
@@ -168,5 +169,5 @@ def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
     with datamodels.NisImgPhotomModel(tmp_path / "dated" / "niriss_photom.fits") as model:
         assert (model.meta.pedigree, model.meta.useafter) == ("SIMULATION", "2022-08-01T00:00:00")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(NirissEEError, match="--output-dir"):
-        run(*visits, "--output-dir", tmp_path / "file" / "out")
+    assert main(["calibrate", *map(str, visits), "--output-dir", str(tmp_path / "file" / "out")]) == 1
+    assert f"calibrate: {tmp_path / 'file' / 'out'}: Not a directory" in capsys.readouterr().err

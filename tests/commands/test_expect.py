@@ -69,7 +69,7 @@ def test_throughput_is_chosen(calspec, capsys):
         (["gone.fits"], "no such file"),
         (["WD1057+719", "--throughput", "gone"], "no such file or directory"),
         (["WD1057+719", "--output", "table.txt"], "ends in .ecsv"),
-        (["WD1057+719", "--output", "gone/table.ecsv"], "cannot be written"),
+        (["WD1057+719", "--output", "gone/table.ecsv"], "gone/table.ecsv: No such file or directory"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(calspec, capsys, arguments, message):

@@ -58,4 +58,4 @@ def test_directory_without_products(tmp_path, capsys):
 def test_directory_that_cannot_be_written(absflux, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["report", str(absflux), "--output-dir", str(tmp_path / "file")]) == 1
-    assert "cannot be made" in capsys.readouterr().err
+    assert f"report: {tmp_path / 'file'}: File exists" in capsys.readouterr().err
