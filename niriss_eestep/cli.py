@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,6 +10,14 @@ from typing import Any
 
 from niriss_eestep.commands.arguments import COMMANDS
 from niriss_eestep.errors import NirissEEError
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser, and those of its commands, that takes -5e-4 for a number, where argparse's own sees options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
 
 class _Version(argparse.Action):
@@ -31,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     -------
     argparse.ArgumentParser
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="niriss-ee", description="Absolute flux calibration of JWST NIRISS imaging from standard-star exposures."
     )
     parser.add_argument("--version", action=_Version)

@@ -304,7 +304,8 @@ def _fitted(visits: Visits, shape: TimeShape, start: fit.Scales) -> tuple[fit.So
         for i in problem.index("time scale"):
             shape = replace(shape, scale=shape.scale * float(np.exp(np.clip(now.coefficients[i], -0.7, 0.7))))
         if problem.index("time"):
-            shape = replace(shape, amplitude=_amplitudes(now, visits.filters))
+            # with its prior: one that the design leaves open would be any number
+            shape = replace(shape, amplitude=_amplitudes(fit.solve(problem, now.scales, model.ALL), visits.filters))
     return now, shape
 
 
@@ -342,6 +343,8 @@ def _effects(visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Reasons, 
             n_tests = n_kind * (1 if common else len(contrasts) - 1)
             far = bool(not reason and abs(value) > _threshold(now, raw.scales, contrast, n_tests, common))
             scale = (shape.scale, *scale_err) if column.effect == "time" and scale_err else ()
+            if column.effect != "time":  # whose amplitude is no logarithm
+                value, err = np.expm1(value), err * np.exp(value)
             found.append(Effect(column.effect, name, column.level, value, err, far, not reason, reason, *scale))
     return (*found, *_of_stars(visits, now, why), _of_epochs(raw))
 
@@ -382,6 +385,7 @@ def _of_stars(visits: Visits, now: fit.Solution, why: Reasons) -> list[Effect]:
     size = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
     sizes = np.array([np.mean(size[visits.target == name]) for name in names])
     values, errors = now.coefficients[mine] * sizes, np.sqrt(np.diagonal(now.covariance)[mine]) * sizes
+    values, errors = np.expm1(values), errors * np.exp(values)
     for name, value, err, off in zip(names, values.tolist(), errors.tolist(), far.tolist(), strict=True):
         reason = why["star", name]
         found.append(Effect("star", "all", name, value, err, off and not reason, not reason, reason))

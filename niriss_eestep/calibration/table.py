@@ -350,7 +350,7 @@ def reference_models(
         history += [f"{len(kept)} of {len(table)} rows used.", f"Factors hold for subarray {calibration.reference}."]
         for e in calibration.effects:
             if (e.effect, e.filter) == ("subarray", "all") and e.significant:
-                history.append(f"Divide rates in {e.level} by {np.exp(e.value):.5f}: no column here holds subarrays.")
+                history.append(f"Divide rates in {e.level} by {1 + e.value:.5f}: no column here holds subarrays.")
         made = provenance("NIRISS imaging flux calibration from standard stars", tuple(history))
         chosen = {name: options[name] for name in ("convention", "fill_missing")}
         photom = crds_files.photom_model(factors, made, **chosen)

@@ -127,7 +127,7 @@ def run(case, n_runs, n_filters, seed=0):
             pulls["time"].append((trend.value - case.trend / scale) / trend.err)
         if result.effect("subarray").constrained:
             at = result.effect("subarray", "SUB64")
-            pulls["subarray"].append((at.value + case.full) / at.err)
+            pulls["subarray"].append((at.value - np.expm1(-case.full)) / at.err)
         pulls["factor"].append((np.log(result.factor) - truth) / (result.factor_err / result.factor))
     text = f"false {false:3d}  trend {found['time']:3d}  subarray {found['subarray']:3d}  epoch {epochs:3d}  "
     text += f"named {named:3d}  left out too many {lost:3d} "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from niriss_eestep.cli import main
+from niriss_eestep.cli import main, make_parser
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ def test_numbers_that_make_no_sense(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert " is not " in capsys.readouterr().err
+
+
+def test_negative_numbers_with_an_exponent_are_numbers():
+    args = make_parser().parse_args(["simulate", "x", "--curvature", "-5e-4", "--gradient", "1e-3", "-2.5E-03"])
+    assert (args.curvature, args.gradient) == (-5e-4, [1e-3, -2.5e-3])
+    args = make_parser().parse_args(["psfee", "compare", "a", "b", "--radii", "2", "-.5e1"])
+    assert args.radii == [2, -5]
 
 
 @pytest.mark.parametrize(
