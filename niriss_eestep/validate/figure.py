@@ -31,7 +31,7 @@ def plot_pulls(found: Mapping[str, Any]) -> Any:
         histogram.legend(loc="upper left")
         histogram.set_ylim(0, 1.2 * max(0.4, density.max()))  # room for the legend
         n = min(len(pulls.total) for pulls in found.values())
-        kinds = (("Mean", 0, 3 / np.sqrt(n), np.mean), ("Standard deviation", 1, 3 / np.sqrt(2 * n), np.std))
+        kinds: Any = (("Mean", 0, 3 / np.sqrt(n), np.mean), ("Standard deviation", 1, 3 / np.sqrt(2 * n), np.std))
         for axis, (label, expected, limit, of) in zip(panels, kinds, strict=True):
             axis.axhspan(expected - limit, expected + limit, color="0.9", lw=0)
             for index, (name, pulls) in enumerate(found.items()):
