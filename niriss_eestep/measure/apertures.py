@@ -7,7 +7,7 @@ import numpy as np
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky, given_covariance
 from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
-from niriss_eestep.measure.noise import UNSURE, Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
+from niriss_eestep.measure.noise import Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
@@ -119,7 +119,7 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surrounding
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
         covariance += covariance_of_sums(seen_through_ipc(reach).reshape(n, -1), photons.ravel())
     if around is not None:
-        covariance += UNSURE * correlated_covariance(reach, around.correlation)
+        covariance += correlated_covariance(reach, around.correlation)
     if flat.any() and exposure.flat_scale > 0:
         covariance += flat_covariance(reach, np.sqrt(flat), exposure.flat_scale) - flat_covariance(reach, np.sqrt(flat))
     return covariance

@@ -47,10 +47,6 @@ _OUTLIER_SIGMA = 5.0
 _DRIFT_LEFT = 0.5
 #: shares of the capacitance below this do not matter: those left out sum to 2e-4
 _IPC_LEAST = 1e-4
-#: the covariance of sums that one image tells scatters by 40 % (71 columns, of which some ten waves are as long as an
-#: aperture is wide); with this factor pulls that average 1/covariance have a mean square of 1. Of 1, 1.1, 1.2 and 1.25
-#: the third has 0.9-1.15 for powers of f^-0.7 to f^-1.5, in SUB64 to SUB256, along rows and columns, by 1 and 4 outputs
-UNSURE = 1.2
 #: a shape of the sky must stand out of so many times that covariance: by chance 3 % of exposures with 1/f noise have
 #: one then; with 1, 11 %, which lose with it what they know of their noise
 _DOUBT = 3.0
