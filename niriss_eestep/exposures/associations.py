@@ -4,10 +4,12 @@ import itertools
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from niriss_eestep.errors import AssociationError, ExposureError, OutputError, ParameterError, regular_file
 from niriss_eestep.products.files import write_atomically
@@ -49,7 +51,11 @@ class ExposureHeader:
     problem: str = ""
 
 
-def find_exposures(directory, suffix=None):
+#: exposures by program and target
+Groups = dict[tuple[str, str], list[ExposureHeader]]
+
+
+def find_exposures(directory: str | Path, suffix: str | None = None) -> tuple[list[ExposureHeader], ...]:
     """Find the exposures of a directory by their names, and read their primary headers.
 
     Parameters
@@ -85,7 +91,8 @@ def find_exposures(directory, suffix=None):
         )
     if suffix is not None and suffix not in SUFFIXES:
         raise ParameterError(f"suffix {suffix!r} is not among {', '.join(SUFFIXES)}")
-    wanted, best = SUFFIXES if suffix is None else (suffix,), {}
+    wanted = SUFFIXES if suffix is None else (suffix,)
+    best: dict[str, tuple[int, Path]] = {}
     for path in sorted(directory.iterdir()):
         match = re.fullmatch(rf"(.+)_({'|'.join(wanted)})\.fits", path.name)
         if match:
@@ -103,7 +110,7 @@ def find_exposures(directory, suffix=None):
     return exposures, left_out
 
 
-def read_header(path):
+def read_header(path: Path) -> ExposureHeader:
     """Read what matters of an exposure's primary header; nothing else of the file is read.
 
     Parameters
@@ -142,7 +149,7 @@ def read_header(path):
     return ExposureHeader(path, root, suffix, program.zfill(5), observation, target, is_background, problem)
 
 
-def group_exposures(exposures):
+def group_exposures(exposures: Iterable[ExposureHeader]) -> Groups:
     """Group exposures by program and target.
 
     Parameters
@@ -173,7 +180,7 @@ def group_exposures(exposures):
     return {(program, groups[program, key][0].target): groups[program, key] for program, key in sorted(groups)}
 
 
-def product_names(groups):
+def product_names(groups: Groups) -> list[str]:
     """Name the products of groups by the archive's convention.
 
     Parameters
@@ -187,7 +194,9 @@ def product_names(groups):
         jw<program>-o<observation>_t<number>_niriss, or -c<number> where a group spans several observations, or none is
         known; targets and combinations are numbered within their program.
     """
-    names, targets, combinations = [], defaultdict(int), defaultdict(int)
+    names: list[str] = []
+    targets: Counter[str] = Counter()
+    combinations: Counter[str] = Counter()
     for (program, _), members in groups.items():
         targets[program] += 1
         observations = {member.observation for member in members}
@@ -200,7 +209,7 @@ def product_names(groups):
     return names
 
 
-def write_associations(exposures, output, *, single=False):
+def write_associations(exposures: Iterable[ExposureHeader], output: Path, *, single: bool = False) -> dict[Path, Any]:
     """Write the associations of exposures.
 
     Parameters
@@ -254,7 +263,7 @@ def write_associations(exposures, output, *, single=False):
     return written
 
 
-def _association(products, directory):
+def _association(products: list[tuple[str, Any]], directory: Path) -> dict[str, Any]:
     """Put products, each a name, (program, target) and members, into the form of a JWST association in a directory."""
     entries = []
     for name, (_, members) in products:

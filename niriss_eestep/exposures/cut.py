@@ -5,16 +5,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stdatamodels.jwst.datamodels import dqflags
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError, reading
 from niriss_eestep.exposures.inputs import ARRAYS
-from niriss_eestep.exposures.wcs import image_wcs, pixel_size, relative_area, target_positions
+from niriss_eestep.exposures.wcs import Places, Told, image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
-from niriss_eestep.measure.position import FAR, find_sources, find_star, source_at, the_star
-from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.position import FAR, Source, find_sources, find_star, source_at, the_star
+from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import flat_region
@@ -38,6 +41,16 @@ BRIGHTER = 3.0
 REACH = 150
 #: a source this near to the one measured is the same [pix]
 SAME = 3.0
+
+
+#: an image's arrays, each of shape (ny, nx), by their names in the data model
+Layers = dict[str, Any]
+#: rows and columns
+Cut = tuple[slice, slice]
+#: path of a reference
+Given = str | Path | None
+#: EE of the PSF at radii [pix], and the count rate that a star should give, where it is known [DN/s]
+Known = tuple[Callable[[Array], Array], float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,21 +84,21 @@ class Field:
         Where the header says that the target may be; see `niriss_eestep.exposures.wcs.target_positions`.
     """
 
-    images: list[dict[str, np.ndarray]]
+    images: list[Layers]
     bad_dq: int
     x: float
     y: float
-    to_sky: Callable | None
+    to_sky: Callable[..., Any] | None
     scale: float
     ratio: float
     resampled: bool
     pixar_sr: float | None
-    warnings: tuple[str, ...]
+    warnings: Told
     outside: str = ""
     places: Sequence[tuple[float, float, str]] = ()
 
 
-def bad_dq_mask(mnemonics):
+def bad_dq_mask(mnemonics: str | Sequence[str]) -> int:
     """Translate DQ mnemonics to bits.
 
     Parameters
@@ -113,7 +126,7 @@ def bad_dq_mask(mnemonics):
     return sum({bits[name] for name in names})
 
 
-def check_exposure(name, meta, *, allow_nrm=False):
+def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
     """Refuse an exposure that is not NIRISS imaging of a star.
 
     Parameters
@@ -136,7 +149,7 @@ def check_exposure(name, meta, *, allow_nrm=False):
         Naming the exposure, the keyword and its value.
     """
     instrument, kind, wheels = meta.instrument.name, meta.exposure.type, (meta.instrument.filter, meta.instrument.pupil)
-    found = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
+    found: Any = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
     is_nrm = wheels[1] == "NRM"
     if is_nrm and allow_nrm and wheels[0] in FILTERS:
         found = wheels[0]
@@ -156,7 +169,7 @@ def check_exposure(name, meta, *, allow_nrm=False):
     return found
 
 
-def is_flat_fielded(unit, state):
+def is_flat_fielded(unit: str | None, state: str | None) -> bool:
     """Tell whether an image has been divided by a flat field.
 
     Parameters
@@ -173,7 +186,7 @@ def is_flat_fielded(unit, state):
 
 # a damaged number of any kind becomes NaN or infinite, and its pixel bad
 @np.errstate(invalid="ignore", over="ignore")
-def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
+def star_field(name: str, model: Any, *, bad_dq: int, position: Any = None, allow_nrm: bool = False) -> Field:
     """Find the star in an exposure.
 
     Parameters
@@ -226,7 +239,7 @@ def star_field(name, model, *, bad_dq, position=None, allow_nrm=False):
     return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside, places=places)
 
 
-def image_layers(name, model):
+def image_layers(name: str, model: Any) -> list[Layers]:
     """Take an exposure's arrays apart.
 
     Parameters
@@ -272,7 +285,7 @@ def image_layers(name, model):
     return [{key: array if array.ndim == 2 else array[k] for key, array in found.items()} for k in range(len(data))]
 
 
-def bad_pixels(image, bad_dq, cut=...):
+def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
     """Tell which pixels cannot be used: a chosen flag, a reference pixel, no value, or no weight.
 
     Parameters
@@ -299,11 +312,11 @@ def bad_pixels(image, bad_dq, cut=...):
     return bad
 
 
-def _first_position(name, image, bad_dq, positions):
+def _first_position(name: str, image: Layers, bad_dq: int, positions: Places) -> tuple[float, float, Told]:
     """First position of the star, and what is odd about it: the target's, else the brightest compact source's."""
     if not positions:
-        x, y = find_star(np.asarray(image["data"], dtype=float), bad_pixels(image, bad_dq))
-        return x, y, ("no WCS or target coordinates: the star is the brightest compact source",)
+        place = find_star(np.asarray(image["data"], dtype=float), bad_pixels(image, bad_dq))
+        return (*place, ("no WCS or target coordinates: the star is the brightest compact source",))
     ny, nx = image["data"].shape
     inside = [place for place in positions if -0.5 <= place[0] <= nx - 0.5 and -0.5 <= place[1] <= ny - 0.5]
     if not inside:
@@ -315,22 +328,23 @@ def _first_position(name, image, bad_dq, positions):
     if len(positions) == 1:
         return (*positions[0][:2], ())
     # of several positions where the target may be, the one where a star is; the header's own if both have one
-    own, found, bad = positions[0], [], bad_pixels(image, bad_dq)
+    own, bad = positions[0], bad_pixels(image, bad_dq)
+    found: list[tuple[float, float, float, tuple[float, float, str]]] = []
     data = np.where(bad, np.nan, np.asarray(image["data"], dtype=float))
-    for place in inside:
+    for there in inside:
         try:
-            i, j = find_star(data, bad, near=place[:2], radius=SEARCH_RADIUS)
+            i, j = find_star(data, bad, near=there[:2], radius=SEARCH_RADIUS)
         except ExposureError:
-            found.append((0.0, *place[:2], place))
+            found.append((0.0, *there[:2], there))
             continue
         around, box = (data[max(0, j - n) : j + n + 1, max(0, i - n) : i + n + 1] for n in (10, 1))
-        found.append((max(0.0, float(np.nanmean(box) - np.nanmedian(around))), i, j, place))
+        found.append((max(0.0, float(np.nanmean(box) - np.nanmedian(around))), i, j, there))
     best = max(found, key=lambda source: source[0])
     if inside[0] is own and best[0] <= BRIGHTER * found[0][0]:
         best = found[0]
-    light, i, j, (x, y, how) = best
+    light, at_x, at_y, (x, y, how) = best
     # the same source may stand near several of the positions
-    apart = [s for s in found if np.hypot(s[1] - i, s[2] - j) > SAME and light > 0 and s[0] >= light / BRIGHTER]
+    apart = [s for s in found if np.hypot(s[1] - at_x, s[2] - at_y) > SAME and light > 0 and s[0] >= light / BRIGHTER]
     warnings = tuple(
         f"two places for the star: a source is also at x={s[1]}, y={s[2]}, where {s[3][2]} puts it; set source_x and "
         "source_y if that is the star"
@@ -343,7 +357,9 @@ def _first_position(name, image, bad_dq, positions):
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def star_exposures(name, model, field, *, half_size, gain, references=None):
+def star_exposures(
+    name: str, model: Any, field: Field, *, half_size: int, gain: float, references: dict[str, Any] | None = None
+) -> list[Stamp]:
     """Cut the stamp around the star out of an exposure.
 
     Parameters
@@ -361,7 +377,7 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
 
     Returns
     -------
-    list of StarExposure
+    list of Stamp
         One for an image; one for each integration of a cube, all with the same stamp.
 
     Raises
@@ -371,7 +387,7 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
     """
     meta, n_images = model.meta, len(field.images)
     unit, said = meta.bunit_data, meta.photometry.conversion_megajanskys
-    photmjsr = said if said is not None and np.isfinite(said) and said > 0 else None
+    photmjsr: Any = said if said is not None and np.isfinite(said) and said > 0 else None
     if unit in SB_UNITS and photmjsr is None:
         raise ExposureError(f"{name}: image in {unit} without a usable PHOTMJSR ({said})")
     if unit not in RATE_UNITS + SB_UNITS:
@@ -402,7 +418,7 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
         # neither a value nor an error, where others have one
         bad |= (image["data"][cut] == 0) & (variance == 0) & np.any(variance > 0)
         dq = image["dq"][cut].astype(np.uint32) if "dq" in image else np.zeros(bad.shape, np.uint32)
-        stamps.append(StarExposure(
+        stamps.append(Stamp(
             name=name if n_images == 1 else f"{name} integration {k}", image=rates, variance=variance, dq=dq, bad=bad,
             x=field.x, y=field.y, x_origin=i0, y_origin=j0, pixel_scale=field.scale, gain=gain, photmjsr=photmjsr,
             warnings=field.warnings + more, flat_variance=flat_variance, photon_variance=photon_variance,
@@ -411,7 +427,7 @@ def star_exposures(name, model, field, *, half_size, gain, references=None):
     return stamps
 
 
-def _variance(image, cut, scale, exposed):
+def _variance(image: Layers, cut: Cut, scale: Any, exposed: float) -> tuple[Array, Any, Any, Told]:
     """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
 
     A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
@@ -429,7 +445,8 @@ def _variance(image, cut, scale, exposed):
     if by_err is not None and not (total > 0).any():
         usable[:] = False  # arrays that nobody filled
     parts = {key: np.where(usable, term, 0.0) * scale**2 for key, term in terms.items()}
-    warnings, other = (), np.nan if by_err is None else by_err
+    warnings: Told = ()
+    other = np.nan if by_err is None else by_err
     total = np.where(usable, total, other)
     if usable.mean() < 0.5 and by_err is not None:
         lost = 100 * (1 - usable.mean())
@@ -445,7 +462,7 @@ def _variance(image, cut, scale, exposed):
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), warnings
 
 
-def _response(meta, field, cut, flat_path, area_path):
+def _response(meta: Any, field: Field, cut: Cut, flat_path: Given, area_path: Given) -> tuple[Any, Array | None]:
     """What a star's counts are divided by, and its relative error where a reference says it: flat over pixel area.
 
     A flat field makes the sky even, so that a star's counts want the pixels' areas, each over the nominal one.
@@ -465,7 +482,7 @@ def _response(meta, field, cut, flat_path, area_path):
     return flat / area, None if err is None else err / flat
 
 
-def known_star(model, gain, psfee=None, spectrum=None, throughput=None):
+def known_star(model: Any, gain: float, psfee: Given = None, spectrum: Given = None, throughput: Given = None) -> Known:
     """Say what is known of an exposure's star beforehand.
 
     Parameters
@@ -490,7 +507,7 @@ def known_star(model, gain, psfee=None, spectrum=None, throughput=None):
 
 
 @lru_cache(maxsize=64)
-def _electron_rate(target, name, spectrum, throughput, environment):
+def _electron_rate(target: str, name: str, spectrum: Given, throughput: Given, environment: Any) -> float | None:
     """Expected rate [e-/s] of a star in a filter, as long as the environment stays; None where it is not known."""
     try:
         paths = find_spectrum_files(target) if spectrum is None else [spectrum]
@@ -499,12 +516,14 @@ def _electron_rate(target, name, spectrum, throughput, environment):
         return None
 
 
-def second_look(exposures, centre, field, known, cut, *, is_given):
+def second_look(
+    exposures: list[Stamp], centre: Any, field: Field, known: Known, cut: Any, *, is_given: bool
+) -> Field | str | None:
     """Look at what was measured, and elsewhere where that cannot be the star.
 
     Parameters
     ----------
-    exposures : list of StarExposure
+    exposures : list of Stamp
         The stamps that were measured.
     centre : Centroid
         Where; the first position where the measurement failed.
@@ -539,7 +558,7 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
         return _no_star(first, others, field.outside, expected)
     if star is first:
         return None
-    told = []
+    told: list[str] = []
     if expected is None:
         # nothing tells of several which it is: the header's positions do, else the brightness
         alike = [source for source in others if source.is_star and source.rate >= star.rate / BRIGHTER]
@@ -556,11 +575,11 @@ def second_look(exposures, centre, field, known, cut, *, is_given):
         if first.is_significant
         else f"no star at x={first.x:.1f}, y={first.y:.1f}"
     )
-    told = (f"{place}; the star is the one at {_brightness(star, expected)}", *told)
-    return replace(field, x=star.x, y=star.y, warnings=field.warnings + told, outside="")
+    warnings = (*field.warnings, f"{place}; the star is the one at {_brightness(star, expected)}", *told)
+    return replace(field, x=star.x, y=star.y, warnings=warnings, outside="")
 
 
-def _mean(exposures):
+def _mean(exposures: list[Stamp]) -> Stamp:
     """The mean of integrations, as one stamp."""
     if len(exposures) == 1:
         return exposures[0]
@@ -569,13 +588,13 @@ def _mean(exposures):
     return replace(exposures[0], image=image, variance=variance, bad=np.any([e.bad for e in exposures], axis=0))
 
 
-def _brightness(source, expected):
+def _brightness(source: Source, expected: float | None) -> str:
     """Where a source is, and how bright."""
     share = f", {source.rate / expected:.2g} of the expected rate" if expected is not None else ""
     return f"x={source.x:.1f}, y={source.y:.1f} ({source.rate:.3g} DN/s{share})"
 
 
-def _no_star(first, others, outside, expected):
+def _no_star(first: Source, others: list[Source], outside: str, expected: float | None) -> str:
     """Say that there is no star, and what there is."""
     told = outside or f"no star at x={first.x:.1f}, y={first.y:.1f}: {first.rate:.2g} +- {first.err:.2g} DN/s"
     brightest = next((source for source in others if source.is_star), others[0] if others else None)

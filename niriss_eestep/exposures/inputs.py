@@ -11,17 +11,19 @@ import logging
 import re
 import warnings
 from collections import Counter, namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import asdf
 import numpy as np
 from jwst.lib.suffix import remove_suffix
+from numpy.typing import NDArray
 from stdatamodels.jwst import datamodels
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
@@ -30,7 +32,15 @@ from niriss_eestep.errors import AssociationError, ExposureError, printable, rea
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.metadata import group_names, group_of
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.guards import ASDF_MAX, FITS_MAX, UNSIGNED_ZERO, check_fits, primary_header, read_once
+from niriss_eestep.reference.guards import (
+    ASDF_MAX,
+    FITS_MAX,
+    UNSIGNED_ZERO,
+    Extension,
+    check_fits,
+    primary_header,
+    read_once,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +80,10 @@ class Member:
     """
 
     name: str
-    source: object
+    source: Any
 
     @property
-    def filename(self):
+    def filename(self) -> str:
         """The file's name; that of the model where it is in memory."""
         name = self.source.name if isinstance(self.source, Path) else self.source.meta.filename
         return printable(name or self.name)
@@ -83,7 +93,7 @@ class Member:
 Product = namedtuple("Product", ("name", "members"))
 
 
-def exposure_root(filename):
+def exposure_root(filename: str | Path) -> str:
     """Return the root of a file name: no directory, extension or product suffix, nothing unprintable.
 
     Parameters
@@ -100,7 +110,7 @@ def exposure_root(filename):
     return ours if ours != stem else remove_suffix(stem)[0]
 
 
-def safe_name(name):
+def safe_name(name: str) -> str:
     """Make text safe as a part of a file name.
 
     Parameters
@@ -115,7 +125,7 @@ def safe_name(name):
     return re.sub(r"[^a-z0-9+.-]+", "-", str(name).lower()).strip("-.") or "unnamed"
 
 
-def _association(path, association=None):
+def _association(path: Path, association: Mapping[str, Any] | None = None) -> list[Product]:
     """Products of an association, a file's or a mapping; its members' paths are relative to ``path``'s directory."""
     if association is None:
         regular_file(path, "association", AssociationError)
@@ -129,7 +139,7 @@ def _association(path, association=None):
         raise AssociationError(
             f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
         )
-    found, other = [], Counter()
+    found, other = [], Counter[str]()
     for product in products:
         if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
             raise AssociationError(f"{path}: a product without members")
@@ -160,7 +170,7 @@ def _association(path, association=None):
     return found
 
 
-def _products(item, input_dir):
+def _products(item: Any, input_dir: str | None) -> list[Product]:
     """Products of one input: named ones, of associations; one without name for anything else."""
     if isinstance(item, Mapping):
         return _association(Path("association in memory"), item)
@@ -197,13 +207,14 @@ def _products(item, input_dir):
         raise ExposureError(
             f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
         )
-    names = [s if isinstance(s, (Member, Path)) else s.meta.filename or "exposure" for s in sources]
-    pairs = zip(names, sources, strict=True)
-    members = tuple(s if isinstance(s, Member) else Member(exposure_root(file), s) for file, s in pairs)
-    return [*found, Product(name, members)]
+    members = [s for s in sources if isinstance(s, Member)]
+    for source in (s for s in sources if not isinstance(s, Member)):
+        file = source if isinstance(source, Path) else source.meta.filename or "exposure"
+        members.append(Member(exposure_root(file), source))
+    return [*found, Product(name, tuple(members))]
 
 
-def gather(inputs, *, input_dir=None, distinct=True):
+def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: bool = True) -> list[Product]:
     """Find the exposures in what a step is given.
 
     Parameters
@@ -231,7 +242,7 @@ def gather(inputs, *, input_dir=None, distinct=True):
     loose = tuple(member for product in found if product.name is None for member in product.members)
     if loose:
         products.append(Product(None, loose))
-    sources = {}
+    sources: dict[tuple[str, str], Any] = {}
     for product in products if distinct else ():
         inside = set()
         for member in product.members:
@@ -257,7 +268,7 @@ def gather(inputs, *, input_dir=None, distinct=True):
     return products
 
 
-def group_members(members):
+def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Member]]:
     """Sort exposures into the groups that are averaged, by what their primary headers say.
 
     Measured group by group, no more exposures than those of one group need be in memory.
@@ -272,7 +283,7 @@ def group_members(members):
         By target, filter, pupil and subarray, in the order of their first members; all empty for those whose header
         cannot be read.
     """
-    groups = {}
+    groups: dict[tuple[str, ...], list[Member]] = {}
     for member in members:
         source, key, header = member.source, ("", "", "", ""), None
         try:
@@ -297,7 +308,7 @@ def group_members(members):
     return groups
 
 
-def science_metadata(dataset):
+def science_metadata(dataset: Any) -> dict[str, Any]:
     """Read the flat metadata of the first science exposure, for looking up parameters and references.
 
     Parameters
@@ -334,7 +345,7 @@ def science_metadata(dataset):
     return {}
 
 
-def nothing_in(inputs):
+def nothing_in(inputs: Sequence[Any]) -> str:
     """Say that inputs hold no exposure.
 
     Parameters
@@ -351,7 +362,7 @@ def nothing_in(inputs):
     return f"no science exposure in {', '.join(str(entry) for entry in inputs)}"
 
 
-def open_exposure(source, max_size=FITS_MAX, *, whole=False):
+def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = False) -> Any:
     """Open an exposure's file as a JWST data model.
 
     Parameters
@@ -398,7 +409,7 @@ def open_exposure(source, max_size=FITS_MAX, *, whole=False):
 
 
 @partial(read_once, remembered=HEADERS_KEPT, packed=True)
-def exposure_extensions(path, max_size):
+def exposure_extensions(path: Path, max_size: float) -> list[Extension]:
     """Extensions of an exposure's file, with what the data model takes from their headers.
 
     Parameters
@@ -454,7 +465,7 @@ class Pixels:
     dtype: np.dtype
     ndim = 2
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read ``[...]``, or a rectangle ``[y0:y1, x0:x1]``: whole rows lie one after the other."""
         rows, columns = (slice(None), slice(None)) if key is Ellipsis else key
         first, last, _ = rows.indices(self.shape[0])
@@ -469,7 +480,7 @@ class Pixels:
             piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO) if self.dtype.kind == "u" else piece.astype(self.dtype)
         )
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
 
 
@@ -477,22 +488,22 @@ class FitsImage(datamodels.ImageModel):
     """An `ImageModel` for measuring only, from `fits_image`: its arrays are `Pixels`; it cannot be changed or saved."""
 
     #: by the array's name in the data model
-    _pixels = MappingProxyType({})
+    _pixels: Mapping[str, Pixels] = MappingProxyType({})
 
-    def hasattr(self, attr):
+    def hasattr(self, attr: str) -> bool:
         """Tell whether the exposure has an array or metadata of a name."""
         return attr in self._pixels if attr in ARRAYS else super().hasattr(attr)
 
-    def save(self, path, *args, **kwargs):
+    def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse: this is a view of a file."""
         raise NotImplementedError(f"{path}: an exposure that was opened for measuring is not written")
 
 
 for _name in ARRAYS:  # the base class looks names up in the metadata only
-    setattr(FitsImage, _name, property(lambda self, name=_name: self._pixels.get(name)))
+    setattr(FitsImage, _name, property(lambda self, name=_name: self._pixels.get(name)))  # type: ignore[misc]
 
 
-def fits_image(path, extensions):
+def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     """Make the model of an exposure, if it is an image as the pipeline writes them.
 
     Parameters
@@ -549,7 +560,7 @@ def fits_image(path, extensions):
     return model
 
 
-def check_metadata(path, tree, headers=MappingProxyType({})):
+def check_metadata(path: Path, tree: dict[str, Any], headers: Mapping[str, Any] = MappingProxyType({})) -> None:
     """See that metadata from a file's ASDF extension are of the data model's kinds, and fill in the headers' values.
 
     Parameters

@@ -2,14 +2,17 @@
 
 import re
 import warnings as python_warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
 from astropy.time import Time
 from astropy.wcs import WCS, NoConvergence
 
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARCSEC2
 from niriss_eestep.reference.stdspec import standard_star
@@ -36,8 +39,15 @@ SAME_WCS = 10.0
 
 DAYS_OF_YEAR, MJD_OF_2000 = 365.25, 51544.5
 
+#: 'gwcs' or 'keywords'; ``to_pixel(ra, dec)`` gives x, y [pix, 0-indexed]; ``to_sky(x, y)`` gives ra, dec [deg]
+Wcs = tuple[str, Callable[..., Any], Callable[..., Any]]
+#: x, y [pix, 0-indexed] where the target may be, and how each was found
+Places = list[tuple[float, float, str]]
+#: warnings
+Told = tuple[str, ...]
 
-def image_wcs(name, model, shape):
+
+def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs], Told]:
     """Find the WCS of an image: its gwcs, if that belongs to an image of this size, else the header's.
 
     Tools that cut out a part of an image move the header's reference pixel, and leave the gwcs as it was
@@ -89,7 +99,7 @@ def image_wcs(name, model, shape):
     return header, (f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",)
 
 
-def _invert(name, wcs, ra, dec):
+def _invert(name: str, wcs: Any, ra: float, dec: float) -> tuple[float, float]:
     """Position of a point of the sky by the gwcs."""
     try:
         x, y = wcs.invert(ra, dec, with_bounding_box=False)
@@ -101,7 +111,7 @@ def _invert(name, wcs, ra, dec):
         ) from error
 
 
-def _header_wcs(name, info):
+def _header_wcs(name: str, info: Any) -> list[Wcs]:
     """WCS by the FITS keywords in meta.wcsinfo, distortion included; none where they are not all there."""
     keys = {key: value for key, value in info.instance.items() if value is not None and WCS_KEYWORDS.fullmatch(key)}
     by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
@@ -124,7 +134,7 @@ def _header_wcs(name, info):
             "give source_x and source_y"
         ) from error
 
-    def to_pixel(ra, dec):
+    def to_pixel(ra: float, dec: float) -> tuple[float, float]:
         try:
             x, y = wcs.all_world2pix(ra, dec, 0)
         except NoConvergence:  # far outside, where the distortion is not defined
@@ -135,7 +145,7 @@ def _header_wcs(name, info):
 
 
 @lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
-def _wcs_of(*cards):
+def _wcs_of(*cards: Any) -> Any:
     """Make the WCS of a header."""
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
@@ -144,7 +154,7 @@ def _wcs_of(*cards):
     return wcs
 
 
-def target_positions(meta, wcs):
+def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
     """List the positions where the target may be.
 
     TARG_RA and TARG_DEC lacked the proper motion until 23 May 2023, and had 0.365 of it until the end of that year
@@ -203,12 +213,12 @@ def target_positions(meta, wcs):
     return found
 
 
-def _apart(place, places):
+def _apart(place: tuple[float, float], places: Places) -> float:
     """Distance to the nearest of some places [pix]."""
     return min(float(np.hypot(place[0] - x, place[1] - y)) for x, y, *_ in places)
 
 
-def pixel_size(name, meta, to_sky, x, y, *, given=False):
+def pixel_size(name: str, meta: Any, to_sky: Any, x: float, y: float, *, given: bool = False) -> tuple[Any, Told]:
     """Find the size of an image's pixels at a position: by its WCS, else by the keywords.
 
     Parameters
@@ -240,7 +250,8 @@ def pixel_size(name, meta, to_sky, x, y, *, given=False):
     area = meta.photometry.pixelarea_steradians
     stated = {"PXSCLRT": meta.resample.pixel_scale_ratio}
     stated["PIXAR_SR"] = float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area and 0 < area < np.inf else None
-    ratio, warnings = _area_at(to_sky, x, y) ** 0.5 / NOMINAL_SIDE if to_sky is not None else np.nan, ()
+    ratio = _area_at(to_sky, x, y) ** 0.5 / NOMINAL_SIDE if to_sky is not None else np.nan
+    warnings: Told = ()
     is_known, scale = 0 < ratio < np.inf, ratio * NOMINAL_SIDE
     told = f"its WCS has {scale:.4g} arcsec/pix, NIRISS's pixels {NOMINAL_SIDE:.4g}"
     if resampled:
@@ -271,7 +282,7 @@ def pixel_size(name, meta, to_sky, x, y, *, given=False):
     return {"scale": scale, "ratio": ratio, "resampled": resampled, "pixar_sr": area}, warnings
 
 
-def _stated_ratio(name, stated):
+def _stated_ratio(name: str, stated: dict[str, float | None]) -> float:
     """Ratio of the pixels' sides that the keywords of a resampled image state, if they agree."""
     told, values = f"{name}: a resampled image without WCS", [v for v in stated.values() if v and 0 < v < np.inf]
     if not values:
@@ -287,7 +298,7 @@ def _stated_ratio(name, stated):
     return values[0]
 
 
-def _area_at(to_sky, x, y):
+def _area_at(to_sky: Callable[..., Any], x: float, y: float) -> float:
     """Area of a pixel on the sky [arcsec2]."""
     ra, dec = to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     right = (np.asarray(ra[1:] - ra[0]) + 180) % 360 - 180
@@ -295,7 +306,7 @@ def _area_at(to_sky, x, y):
     return float(abs(u[0] * v[1] - u[1] * v[0]))
 
 
-def relative_area(to_sky, subarray, cut):
+def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, slice]) -> Array:
     """Areas of pixels on the sky over that of the detector's central one, by the distortion in the gwcs.
 
     Parameters
