@@ -336,14 +336,9 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
 
 
 def combine_profiles(
-    names: Sequence[str],
-    radius: Array,
-    values: Sequence[Array],
-    covariances: Sequence[Array],
-    *,
-    common: Array | float = 0.0,
-    flags: NDArray[np.int64] | None = None,
-) -> CombinedProfile:
+    names: Sequence[str], radius: Array, values: Sequence[Array], covariances: Sequence[Array], *,
+    common: Array | float = 0.0, flags: NDArray[np.int64] | None = None,
+) -> CombinedProfile:  # fmt: skip
     """Average the profiles of a group.
 
     Parameters
@@ -405,13 +400,9 @@ def combine_profiles(
 
 
 def with_shared_errors(
-    combined: CombinedProfile,
-    covariances: Sequence[Array],
-    common: Array,
-    skies: Sequence[Array | None],
-    flats: Sequence[tuple[Array, tuple[float, float], tuple[int, int], float] | None],
-    phases: Sequence[Array | None],
-) -> CombinedProfile:
+    combined: CombinedProfile, covariances: Sequence[Array], common: Array, skies: Sequence[Array | None],
+    flats: Sequence[tuple[Array, tuple[float, float], tuple[int, int], float] | None], phases: Sequence[Array | None],
+) -> CombinedProfile:  # fmt: skip
     """Give a group's mean the covariance that the flat field makes between exposures, and its budget.
 
     Parameters

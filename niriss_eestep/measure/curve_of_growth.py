@@ -84,9 +84,7 @@ class CurveOfGrowth:
         flags = np.zeros(image.shape, dtype=bool) if mask is None else np.asarray(mask)
         bad = flags if flags.dtype == bool else (flags & DO_NOT_USE) != 0
         if not image.shape == noise.shape == bad.shape:
-            raise ParameterError(
-                f"data, error and mask must have one shape, got {image.shape}, {noise.shape} and {bad.shape}"
-            )
+            raise ParameterError(f"data, error and mask: one shape, not {image.shape}, {noise.shape} and {bad.shape}")
         bad = bad | ~np.isfinite(image) | ~np.isfinite(noise)
         stamp = Stamp("data", image, noise, np.zeros(image.shape, np.uint32), bad, x, y, 0, 0, 1.0, 1.0)
         nothing = Sky(fixed_background(0.0, method="none"), np.zeros(image.shape))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 
-#: a ring's area, on the image or not [pix]; flat indices of the pixels that it touches; the area of each within it
-Ring = tuple[float, NDArray[np.int64], Array]
+#: rings: the area of each, on the image or not [pix]; flat indices of the pixels that it touches; their areas within it
+Annulus = list[tuple[float, NDArray[np.int64], Array]]
 
 
 def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -> Array:
@@ -144,9 +144,7 @@ _MIN_COVERAGE = 0.1
 _SECTORS = 12
 
 
-def annuli_about(
-    shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array
-) -> tuple[Array, list[list[Ring]]]:
+def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer: Array) -> tuple[Array, list[Annulus]]:
     """Lay annuli on an image, and divide them into rings.
 
     Parameters
@@ -169,7 +167,7 @@ def annuli_about(
     # where a ring begins the one before ends; all circles of a wide annulus together would fill the memory
     circle = lru_cache(maxsize=2)(lambda radius: aperture_weights(shape, x, y, np.array([radius]))[0].ravel())
     overlap = np.zeros((len(inner), shape[0] * shape[1]))
-    annuli: list[list[Ring]] = [[] for _ in overlap]
+    annuli: list[Annulus] = [[] for _ in overlap]
     for annulus, rings, first, last in zip(overlap, annuli, inner, outer, strict=True):
         for low, high in pairwise(np.linspace(first, last, int(np.ceil((last - first) / _RING)) + 1).tolist()):
             within = circle(low)
@@ -180,7 +178,7 @@ def annuli_about(
     return overlap.reshape(-1, *shape), annuli
 
 
-def mean_weights(rings: list[Ring], available: Mask) -> Array:
+def mean_weights(rings: Annulus, available: Mask) -> Array:
     """Weights of the pixels in the mean over a whole annulus, each ring of which counts by its area.
 
     Parameters
@@ -204,7 +202,7 @@ def mean_weights(rings: list[Ring], available: Mask) -> Array:
 
 
 def unseen_variance(
-    overlap: Array, rings: list[Ring], available: Mask, x: float, y: float, residual: Array, variance: Array
+    overlap: Array, rings: Annulus, available: Mask, x: float, y: float, residual: Array, variance: Array
 ) -> float:
     """Variance of the mean over a whole annulus for want of the part that has no value.
 

@@ -101,10 +101,8 @@ def centre_of_mass(
         x, y = float(new_x), float(new_y)
         if settled:
             noise, errs = variance[rows, columns], []
-            for centre, middle, profile in (
-                (x, middle_x, np.sum(weight_y[:, None] * image[rows], axis=0)),
-                (y, middle_y[:, None], np.sum(weight_x * image[:, columns], axis=1)),
-            ):
+            profiles = np.sum(weight_y[:, None] * image[rows], axis=0), np.sum(weight_x * image[:, columns], axis=1)
+            for centre, middle, profile in zip((x, y), (middle_x, middle_y[:, None]), profiles, strict=True):
                 err = float(np.sqrt(np.sum((weight * (middle - centre)) ** 2 * noise)) / flux)
                 # a step of a window that follows the light moves the centre of mass by k of that step, by the light at
                 # its two edges; all steps together go 1 + k + k^2 + ... = 1 / (1 - k) as far as the first
@@ -218,9 +216,7 @@ def find_star(image: Array, bad: Mask, *, near: Point | None = None, radius: flo
     return ip + i0, jp + j0
 
 
-def fit_psf(
-    image: Array, bad: Mask, x: float, y: float, render: Render, *, radius: float = 5.0
-) -> tuple[float, float, float]:
+def fit_psf(image: Array, bad: Mask, x: float, y: float, render: Render, *, radius: float = 5.0) -> tuple[float, ...]:
     """Position and flux of a model PSF, by least squares on the good pixels around the star.
 
     Pixels are weighted by the inverse square root of the model's light, so that neither the peak, where a foreign
@@ -257,9 +253,7 @@ def fit_psf(
     use = (distance_grid(image.shape, x, y) <= radius) & ~bad
     data = image[use]
     if data.size < 10:
-        raise ExposureError(
-            f"only {data.size} good pixels within {radius:g} pix of the star: no model PSF can be fitted"
-        )
+        raise ExposureError(f"{data.size} good pixels within {radius:g} pix of the star are too few to fit a model PSF")
     weight = 1 / np.sqrt(np.maximum(render(x, y, image.shape)[use], 1e-6))
 
     def flux_of(model: Array) -> float:
@@ -274,10 +268,7 @@ def fit_psf(
     if not fit.success:
         raise ExposureError(f"the model PSF cannot be fitted: {fit.message}")
     if np.any(np.abs(fit.x) > 0.99 * _FIT_REACH):
-        raise ExposureError(
-            f"the model PSF cannot be fitted: its centre runs {_FIT_REACH:g} pix off x={x + i0:.1f}, y={y + j0:.1f} of "
-            "the stamp"
-        )
+        raise ExposureError(f"the model PSF runs {_FIT_REACH:g} pix off x={x + i0:.1f}, y={y + j0:.1f} of the stamp")
     best_x, best_y = x + float(fit.x[0]), y + float(fit.x[1])
     return best_x + i0, best_y + j0, flux_of(render(best_x, best_y, image.shape)[use])
 
@@ -322,8 +313,7 @@ def measure_centroid(
     shift = float(np.hypot(new_x - first[0], new_y - first[1]))
     if shift > radius + box / 2:
         raise ExposureError(
-            f"no star within search_radius={radius:g} pix of the first position: the centroid moved by "
-            f"{shift:.0f} pix; give source_x and source_y, or a larger search_radius"
+            f"no star within search_radius={radius:g} pix: the centroid is {shift:.0f} pix off; give source_x, source_y"
         )
     return Centroid(new_x, new_y, x_err, y_err, shift, method)
 

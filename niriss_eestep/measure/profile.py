@@ -104,6 +104,11 @@ class Profile:
         """One of 'measured', 'measured with warnings: ...', 'failed: ...'."""
         return status_text(self.failure, self.warnings)
 
+    @property
+    def err(self) -> Array:
+        """Standard error of the measured quantity, in its unit, shape (n_radii,)."""
+        return np.sqrt(np.diagonal(self.covariance))
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class EEProfile(Profile):
@@ -134,6 +139,8 @@ class EEProfile(Profile):
         Gradient and curvature of the sky; None where they were not sought.
     phase : ndarray, shape (n_radii,), optional
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
+    count_rate_err : ndarray, shape (n_radii,)
+        Standard error of ``count_rate`` [DN/s].
     """
 
     count_rate: Array
@@ -149,10 +156,7 @@ class EEProfile(Profile):
     sky_shape: SkyShape | None = None
     phase: Array | None = None
 
-    @property
-    def count_rate_err(self) -> Array:
-        """Standard error of ``count_rate`` [DN/s]."""
-        return np.sqrt(np.diagonal(self.covariance))
+    count_rate_err = Profile.err
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -169,6 +173,8 @@ class SBProfile(Profile):
         Pixels used, and pixels left out as low outliers.
     photmjsr : float or None
         [MJy/sr per DN/s/pix].
+    surface_brightness_err : ndarray, shape (n_radii,)
+        Standard error of ``surface_brightness`` [DN/s/pix].
     """
 
     half_width: float
@@ -177,10 +183,7 @@ class SBProfile(Profile):
     n_clipped: NDArray[np.int64]
     photmjsr: float | None
 
-    @property
-    def surface_brightness_err(self) -> Array:
-        """Standard error of ``surface_brightness`` [DN/s/pix]."""
-        return np.sqrt(np.diagonal(self.covariance))
+    surface_brightness_err = Profile.err
 
 
 #: options that are lengths in pixels
@@ -215,9 +218,7 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     changes["radii"] = tuple(radius / scale for radius in options.radii)
     if isinstance(options, EEOptions):
         if options.bad_pixel_method == "psf":
-            raise ParameterError(
-                "the model PSF has detector pixels: repair a resampled image by bad_pixel_method=surface or median"
-            )
+            raise ParameterError("the model PSF has detector pixels, not this image's: use bad_pixel_method=surface")
         # the model PSF has detector pixels; other values are given per detector pixel
         changes["repair_core"] = False
         changes["background_value"] = options.background_value * scale**2

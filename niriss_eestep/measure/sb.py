@@ -8,7 +8,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
-from niriss_eestep.measure.geometry import Ring, annuli_about, mean_weights, unseen_variance
+from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import low_pixels, radial_trend, repair_surrounded
@@ -143,7 +143,7 @@ def kept_noise(expected: Array, variance: Array, level: float, skewness: Array |
 
 
 def _means(
-    exposure: Stamp, missing: Mask, overlap: Array, rings: list[list[Ring]], star: Star, trend: Array
+    exposure: Stamp, missing: Mask, overlap: Array, rings: list[Annulus], star: Star, trend: Array
 ) -> tuple[Array, Array, Array]:
     """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
 

@@ -132,9 +132,7 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> Array:
     if np.any(np.diff(values) <= 0):
         raise ParameterError(f"{name} must increase strictly [pix], got {radii!r}")
     if values[-1] > REACH_MAX:
-        raise ParameterError(
-            f"{name} must not reach beyond {REACH_MAX:g} pix, the diagonal of the detector; got {radii!r}"
-        )
+        raise ParameterError(f"{name} must not reach beyond {REACH_MAX:g} pix, the detector's diagonal; got {radii!r}")
     return values
 
 
@@ -224,15 +222,11 @@ class EEOptions:
         check_radii([self.search_radius], "search_radius")
         check_radii([outer], "the sky annulus")
         if self.repair_low and self.background_method != "annulus":
-            raise ParameterError(
-                "repair_low needs a sky annulus, whose scatter says how low is low; use background_method='annulus'"
-            )
+            raise ParameterError("repair_low needs the scatter of a sky annulus: use background_method='annulus'")
         if not np.isfinite(self.background_value):
             raise ParameterError(f"background_value must be finite [DN/s/pix], got {self.background_value}")
         if self.centroid_box > 2 * inner:
-            raise ParameterError(
-                f"centroid_box must end before the sky annulus at {inner:g} pix, got {self.centroid_box}"
-            )
+            raise ParameterError(f"centroid_box must end before the annulus at {inner:g} pix, got {self.centroid_box}")
         object.__setattr__(self, "sky_radii", (inner, outer))
         object.__setattr__(self, "half_size", int(outer + self.search_radius + BOX // 2) + 2)
 
@@ -296,7 +290,7 @@ class SBOptions:
         object.__setattr__(self, "radii", tuple(float(r) for r in radii))
         if not 0 < self.half_width <= radii[0]:
             raise ParameterError(
-                f"half_width must be positive and at most the smallest radius {radii[0]:g} pix, got {self.half_width}"
+                f"half_width must be positive and at most radii[0]={radii[0]:g} pix, got {self.half_width}"
             )
         check_radii([self.background_inner], "background_inner")
         shared = {name: getattr(self, name) for name in _SHARED}
