@@ -595,8 +595,8 @@ def _when(key: tuple[str, str], visits: Visits) -> str:
     stars = sorted(set(map(str, visits.target[mine])))
     if len(stars) < len(set(visits.target)):
         return f": {key[1]} was used on {', '.join(stars)} alone"
-    days, rest = visits.mjd[mine], visits.mjd[~mine]
-    if not rest.size or not np.isfinite(visits.mjd).all():
+    days, rest, epoch = visits.mjd[mine], visits.mjd[~mine], epochs_of(visits.mjd)
+    if not rest.size or not np.isfinite(visits.mjd).all() or np.isin(epoch[mine], epoch[~mine]).all():
         return ""
     when = "not used together with the others"
     if days.min() > rest.max():

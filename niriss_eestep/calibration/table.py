@@ -30,7 +30,11 @@ NEEDED = ("filter", "target", "subarray", *NUMBERS)
 COVARIATES = ("count_rate", "well_depth", "background")
 OPTIONAL = (*COVARIATES[1:], "spectrum_err_common", "err_aperture")
 GROUP = ("target", "filter", "pupil", "subarray")
+#: of columns that may have another unit, which is then converted; fractions have none, or percent
+UNITS = {"mjd": "d", "count_rate": "DN / s", "count_rate_err": "DN / s"}
+UNITS |= dict.fromkeys(("ratio", "ratio_err", "spectrum_err", "spectrum_err_common", "err_aperture"), "")
 VISIT_KEYS = ("target", "filter", "subarray", "mjd")
+LATEST = 1e5  # [MJD] the year 2132: beyond it stands a Julian date
 LEAST = 5.0  # total over its error: below, it may be no star
 
 
@@ -81,16 +85,19 @@ def _read_table(source: str | Path) -> Table:
     missing = [name for name in NEEDED if name not in table.colnames]
     if missing:
         raise ProductError(f"{source}: no column {', '.join(missing)}; a table of visits has {', '.join(NEEDED)}")
-    for name in ("filter", "target", "subarray"):
-        table[name] = np.array([str(value) for value in table[name]])
+    for name in NEEDED[:3]:
+        text = ["" if value is np.ma.masked else str(value) for value in table[name]]
+        table[name] = np.array([each or "-" * (name == "subarray") for each in text], dtype=np.str_)
     try:
-        for name in table.colnames:
-            if name in NUMBERS + OPTIONAL:
-                table[name] = table[name].astype(np.float64)
+        for name in [name for name in table.colnames if name in NUMBERS + OPTIONAL]:
+            table[name] = table[name].astype(np.float64)
+            if name in UNITS and table[name].unit is not None:
+                table[name].convert_unit_to(UNITS[name])
     except (ValueError, TypeError) as error:
-        raise ProductError(f"{source}: column {name} has a value that is not a number: {error}") from error
+        wanted = f" in {UNITS[name]}" if UNITS.get(name) else ""
+        raise ProductError(f"{source}: column {name} must be numbers{wanted}: {error}") from error
     with np.errstate(divide="ignore", invalid="ignore"):
-        table["own"] = np.abs(table["ratio_err"] / table["ratio"])
+        table["own"] = table["ratio_err"] / table["ratio"]
     table["product"] = Path(source).name
     return table
 
@@ -216,18 +223,22 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
 def _unusable(table: Table) -> list[str]:
     """Say why rows cannot be used; empty where they can."""
     status = table["status"].tolist() if "status" in table.colnames else [""] * len(table)
-    _, rate, err, ratio, _, spectrum, own = (table[name] for name in (*NUMBERS, "own"))
+    mjd, rate, err, ratio, _, spectrum, own = (np.asarray(table[name]) for name in (*NUMBERS, "own"))
     checks = (
         ([str(each).startswith("failed") for each in status], "{status}"),
+        (table["filter"] == "", "it names no filter"),
+        (table["target"] == "", "it names no target"),
+        (mjd > LATEST, "its mjd is a Julian date: give it less 2400000.5"),
+        (np.isnan(mjd) & np.isfinite(mjd).any(), "it has no date, as others have: give mjd"),
         (~np.isfinite(rate), "count rate is {count_rate:g}"),
         (~(err > 0), "its count rate has no error"),
         (
             rate < LEAST * err,
             f"total of {{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s: below {LEAST:g} sigma, no star",
         ),
-        (~np.isfinite(ratio), "no expected rate: the spectrum of {target} is not known"),
-        (~(ratio > 0), "ratio is {ratio:g}"),
-        (~(np.isfinite(own) & (own > 0)), "no error of its own"),
+        (np.isnan(ratio), "no expected rate: the spectrum of {target} is not known"),
+        (~(np.isfinite(ratio) & (ratio > 0)), "ratio is {ratio:g}"),
+        (~(np.isfinite(own) & (own > 0)), "no error of its own: ratio_err must be above 0"),
         (~(np.isfinite(spectrum) & (spectrum >= 0)), "spectrum of {target} has no error: give spectrum_err"),
     )
     reason = [""] * len(table)

@@ -85,6 +85,14 @@ def test_rows_that_cannot_be_used_are_told_why(tmp_path):
     assert reason[0] == "no expected rate: the spectrum of A is not known"
     assert reason[1].endswith("DN/s: below 5 sigma, no star")
     assert len(visits.value) == 4
+    mjd, err = 59800.0 + 30 * np.arange(6), np.full(6, 0.002)
+    mjd[0], mjd[1], err[2], err[3] = np.nan, mjd[1] + 2400000.5, 0.0, -0.002
+    table_of(tmp_path, mjd=mjd, ratio_err=err, filter=["F200W"] * 4 + ["", "F200W"])
+    _, index, reason = usable_visits(read_visits([tmp_path / "visits.ecsv"]))
+    assert list(index) == [5]
+    assert [
+        next(word for word in ("Julian date", "date", "ratio_err", "filter") if word in text) for text in reason[:5]
+    ] == ["date", "Julian date", "ratio_err", "ratio_err", "filter"]
     table_of(tmp_path)
     Table.read(tmp_path / "visits.ecsv")[:0].write(tmp_path / "empty.ecsv")
     with pytest.raises(ProductError, match=r"empty.ecsv: without rows"):
@@ -133,3 +141,21 @@ def test_products_and_tables_are_calibrated_together(tmp_path, visits):
     # a table has no n_exposures, and a product no star_type: both are filled
     table = read_visits([*visits, table_of(tmp_path, mjd=60800.0 + np.arange(6.0), star_type=["A"] * 6)])
     assert len(usable_visits(table)[0].value) == 16 + 6
+
+
+def test_units_of_a_table_are_honoured(tmp_path):
+    table = Table.read(table_of(tmp_path), format="ascii.ecsv")
+    plain = read_visits([tmp_path / "visits.ecsv"])
+    for name, unit, factor in (("ratio", "percent", 100), ("ratio_err", "percent", 100), ("spectrum_err", "%", 100)):
+        table[name] *= factor
+        table[name].unit = unit
+    table["count_rate"] /= 1000
+    table["count_rate"].unit = "DN / ms"
+    table.write(tmp_path / "units.ecsv", format="ascii.ecsv")
+    found = read_visits([tmp_path / "units.ecsv"])
+    for name in ("ratio", "own", "spectrum_err", "count_rate"):
+        assert np.asarray(found[name]) == pytest.approx(np.asarray(plain[name]), rel=1e-12)
+    table["count_rate"].unit = "electron / s"
+    table.write(tmp_path / "units.ecsv", format="ascii.ecsv", overwrite=True)
+    with pytest.raises(ProductError, match="column count_rate must be numbers in DN / s"):
+        read_visits([tmp_path / "units.ecsv"])
