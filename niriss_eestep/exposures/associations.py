@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -102,11 +103,9 @@ def find_exposures(directory: str | Path, suffix: str | None = None) -> tuple[li
     exposures = [header for header in headers if not header.problem]
     left_out = [header for header in headers if header.problem]
     if not exposures:
-        reasons = "; ".join(f"{header.path.name}: {header.problem}" for header in left_out[:3])
+        reasons = "".join(f"; {header.path.name}: {header.problem}" for header in left_out[:3])
         files = ", ".join(f"*_{kind}.fits" for kind in wanted)
-        raise AssociationError(
-            f"{directory}: no NIRISS imaging exposure ({files})" + (f"; {reasons}" if reasons else "")
-        )
+        raise AssociationError(f"{directory}: no NIRISS imaging exposure ({files}){reasons}")
     return exposures, left_out
 
 
@@ -172,11 +171,9 @@ def group_exposures(exposures: Iterable[ExposureHeader]) -> Groups:
     for exposure in sorted(exposures, key=lambda exposure: exposure.path.name):
         groups[exposure.program, "".join(exposure.target.split()).upper()].append(exposure)
     for members in groups.values():
-        for first, second in itertools.pairwise(members):
-            if first.root == second.root:
-                raise AssociationError(
-                    f"two exposures named {first.root}: {first.path} and {second.path}; keep one of them"
-                )
+        for one, two in itertools.pairwise(members):
+            if one.root == two.root:
+                raise AssociationError(f"two exposures named {one.root}: {one.path} and {two.path}; keep one of them")
     return {(program, groups[program, key][0].target): groups[program, key] for program, key in sorted(groups)}
 
 
@@ -243,16 +240,12 @@ def write_associations(exposures: Iterable[ExposureHeader], output: Path, *, sin
     else:
         files = {output / f"{product[0]}_asn.json": [product] for product in named}
     for path in files:
+        with suppress(AssociationError, OSError, ValueError, AttributeError):
+            regular_file(path, "association", AssociationError)
+            if json.loads(path.read_text(encoding="utf-8")).get("asn_pool") == ASN_POOL:
+                continue
         if path.exists():
-            try:
-                regular_file(path, "association", AssociationError)
-                is_ours = json.loads(path.read_text(encoding="utf-8")).get("asn_pool") == ASN_POOL
-            except (AssociationError, OSError, ValueError, AttributeError):
-                is_ours = False
-            if not is_ours:
-                raise AssociationError(
-                    f"{path} exists and was not written by niriss-ee; move it or choose another output"
-                )
+            raise AssociationError(f"{path} exists and was not written by niriss-ee; move it or choose another output")
     written = {path: _association(products, path.parent) for path, products in files.items()}
     for path, association in written.items():
         try:

@@ -118,11 +118,9 @@ def bad_dq_mask(mnemonics: str | Sequence[str]) -> int:
     entries = [mnemonics] if isinstance(mnemonics, str) else map(str, mnemonics)
     names = [name.strip().upper() for name in ",".join(entries).replace("+", ",").split(",")]
     bits = {"": 0, "NONE": 0, **dqflags.pixel}
-    unknown = [name for name in names if name not in bits]
-    if unknown:
-        raise ParameterError(
-            f"bad_dq: {unknown[0]!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}"
-        )
+    odd = next((name for name in names if name not in bits), None)
+    if odd is not None:
+        raise ParameterError(f"bad_dq: {odd!r} is not a JWST data-quality flag; these are {', '.join(dqflags.pixel)}")
     return sum({bits[name] for name in names})
 
 

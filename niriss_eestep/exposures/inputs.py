@@ -32,15 +32,8 @@ from niriss_eestep.errors import AssociationError, ExposureError, printable, rea
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.metadata import group_names, group_of
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.guards import (
-    ASDF_MAX,
-    FITS_MAX,
-    UNSIGNED_ZERO,
-    Extension,
-    check_fits,
-    primary_header,
-    read_once,
-)
+from niriss_eestep.reference import guards
+from niriss_eestep.reference.guards import FITS_MAX, UNSIGNED_ZERO, Extension, read_once
 
 log = logging.getLogger(__name__)
 
@@ -143,17 +136,13 @@ def _association(path: Path, association: Mapping[str, Any] | None = None) -> li
     for product in products:
         if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):
             raise AssociationError(f"{path}: a product without members")
-        name, members = product.get("name"), []
+        name, members, of = product.get("name"), [], f"{path}: product name"
         if not isinstance(name, str) or not name or name != Path(name).name or name in (".", "..") or "\0" in name:
-            raise AssociationError(
-                f"{path}: product name {name!r} is not a plain file name; products are written into output_dir only"
-            )
+            raise AssociationError(f"{of} {name!r} is not a plain file name; products are written into output_dir only")
         if len(name.encode(errors="replace")) > NAME_MAX:
-            raise AssociationError(
-                f"{path}: product name {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}"
-            )
+            raise AssociationError(f"{of} {name[:20]!r}... has {len(name)} characters; it may have {NAME_MAX}")
         if not name.isprintable():
-            raise AssociationError(f"{path}: product name {name!r} has characters that cannot be printed")
+            raise AssociationError(f"{of} {name!r} has characters that cannot be printed")
         for entry in product["members"]:
             expname = entry.get("expname") if isinstance(entry, Mapping) else None
             if not isinstance(expname, str) or not expname or "\0" in expname:
@@ -260,11 +249,9 @@ def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: boo
                     "the other; rename one, or run them apart, with output directories of their own"
                 )
             inside.add(key)
-    several = [(name, n) for name, n in Counter(product.name for product in products).items() if n > 1]
-    if several and distinct:
-        raise AssociationError(
-            f"{several[0][1]} products are called {several[0][0]}: one would overwrite the other; rename them"
-        )
+    for name, n in Counter(product.name for product in products).items():
+        if n > 1 and distinct:
+            raise AssociationError(f"{n} products are called {name}: one would overwrite the other; rename them")
     return products
 
 
@@ -292,7 +279,7 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
                     # of a truncated file the first may be whole: the file is missed in its group
                     with suppress(ExposureError):
                         header = exposure_extensions(source, FITS_MAX)[0].header
-                    header = header or primary_header(source, "exposure", ExposureError)
+                    header = header or guards.primary_header(source, "exposure", ExposureError)
                     names = [header.get("TARGPROP") or header.get("TARGNAME")]
                     names += map(header.get, ("FILTER", "PUPIL", "SUBARRAY"))
                 if not all(isinstance(value, str) for value in names):
@@ -430,7 +417,7 @@ def exposure_extensions(path: Path, max_size: float) -> list[Extension]:
     """
     wanted = frozenset(keyword for _, keyword, _ in keywords(datamodels.ImageModel.schema_url))
     what = "FITS image of the JWST pipeline"
-    extensions = check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
+    extensions = guards.check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
     forms = {extension.name: extension.header.get("BITPIX", 8) for extension in extensions}
     if "SCI" not in forms:
         raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
@@ -476,9 +463,9 @@ class Pixels:
         if len(data) < n_rows * row:
             raise ExposureError(f"{self.path}: has become shorter while it was read ({self.name})")
         piece = np.frombuffer(data, self.stored).reshape(n_rows, self.shape[1])[:, columns]
-        return (
-            piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO) if self.dtype.kind == "u" else piece.astype(self.dtype)
-        )
+        if self.dtype.kind == "u":
+            return piece.astype(np.uint32) ^ np.uint32(UNSIGNED_ZERO)
+        return piece.astype(self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
@@ -522,7 +509,7 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     if not (
         extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
         and "ASDF" in by_name
-        and by_name["ASDF"].length <= ASDF_MAX
+        and by_name["ASDF"].length <= guards.ASDF_MAX
         and "data" in found
         and len(by_name) == len(extensions)
         and extensions[0].offset is not None
@@ -592,8 +579,7 @@ def check_metadata(path: Path, tree: dict[str, Any], headers: Mapping[str, Any] 
             del node[key]
         full = node.get(key)
         # a number that is there in full is not replaced by the header's rounded one
-        is_rounded = (
-            isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full)
-        )
-        if value is not None and not is_rounded:
+        if isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full):
+            continue
+        if value is not None:
             node[key] = value

@@ -18,9 +18,7 @@ from niriss_eestep.instrument import DETECTOR_SIZE, PIXEL_SOLID_ANGLE, SR_TO_ARC
 from niriss_eestep.reference.stdspec import standard_star
 
 #: keywords of a celestial WCS with SIP distortion (FITS standard 4.0, section 8; Shupe et al. 2005, ASPC 347, 491)
-WCS_KEYWORDS = re.compile(
-    r"(crpix|crval|cdelt|ctype|cunit)[12]|(pc|cd)[12]_[12]|[ab]_(order|\d_\d)|lonpole|latpole|radesys"
-)
+CARDS = re.compile(r"(crpix|crval|cdelt|ctype|cunit)[12]|(pc|cd)[12]_[12]|[ab]_(order|\d_\d)|lonpole|latpole|radesys")
 
 #: side of the nominal pixel [arcsec]
 NOMINAL_SIDE = float(np.sqrt(PIXEL_SOLID_ANGLE * SR_TO_ARCSEC2))
@@ -113,7 +111,7 @@ def _invert(name: str, wcs: Any, ra: float, dec: float) -> tuple[float, float]:
 
 def _header_wcs(name: str, info: Any) -> list[Wcs]:
     """WCS by the FITS keywords in meta.wcsinfo, distortion included; none where they are not all there."""
-    keys = {key: value for key, value in info.instance.items() if value is not None and WCS_KEYWORDS.fullmatch(key)}
+    keys = {key: value for key, value in info.instance.items() if value is not None and CARDS.fullmatch(key)}
     by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
     needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
     if not all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
@@ -272,13 +270,11 @@ def pixel_size(name: str, meta: Any, to_sky: Any, x: float, y: float, *, given: 
     else:
         scale, ratio = NOMINAL_SIDE, 1.0
         warnings = (f"{told}: taken as the detector's own pixels; correct CDELT, PC or CD",)
-    wrong = [key for key, value in stated.items() if value and not abs(value / ratio - 1) <= SCALE_TOLERANCE]
-    if wrong:
-        says = ", ".join(f"{key} says {stated[key] * NOMINAL_SIDE:.4g} arcsec/pix" for key in wrong)
-        warnings += (
-            f"{says}, and the image has {ratio * NOMINAL_SIDE:.4g}, which is used; correct {', '.join(wrong)}",
-        )
-    area = PIXEL_SOLID_ANGLE if wrong or ratio != 1 else None
+    odd = [key for key, value in stated.items() if value and not abs(value / ratio - 1) <= SCALE_TOLERANCE]
+    if odd:
+        says = ", ".join(f"{key} says {stated[key] * NOMINAL_SIDE:.4g} arcsec/pix" for key in odd)
+        warnings += (f"{says}, and the image has {ratio * NOMINAL_SIDE:.4g}, which is used; correct {', '.join(odd)}",)
+    area = PIXEL_SOLID_ANGLE if odd or ratio != 1 else None
     return {"scale": scale, "ratio": ratio, "resampled": resampled, "pixar_sr": area}, warnings
 
 

@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
+from niriss_eestep.flux import total_rate as rates
 from niriss_eestep.flux.fitted import fitted_totals
-from niriss_eestep.flux.total_rate import (
-    SIGNIFICANCE_MIN,
-    calibrate_rate,
-    common_scatter,
-    rate_warnings,
-    total_rate,
-    used_radii,
-)
 from niriss_eestep.instrument import FULL_WELL
 from niriss_eestep.measure.profile import status_text
 from niriss_eestep.pipeline.base import FluxStep
@@ -103,11 +96,9 @@ class AbsFluxStep(FluxStep):
     def check_parameters(self, parameters):
         """Refuse radii in the wrong order, and negative errors."""
         for low, high in (("radius_min", "radius_max"), ("fit_radius_min", "fit_radius_max")):
-            r_min, r_max = parameters[low], parameters[high]
-            if not 0 < r_min <= r_max < np.inf:
-                raise ParameterError(
-                    f"{low}={r_min:g}, {high}={r_max:g}: must be positive radii [pix], the larger one last"
-                )
+            r0, r1 = parameters[low], parameters[high]
+            if not 0 < r0 <= r1 < np.inf:
+                raise ParameterError(f"{low}={r0:g}, {high}={r1:g}: must be positive radii [pix], the larger one last")
         for name in ("gain_err", "throughput_err"):
             if not 0 <= parameters[name] < np.inf:
                 raise ParameterError(f"{name}={parameters[name]}: a standard error must be 0 or more")
@@ -216,8 +207,10 @@ class AbsFluxStep(FluxStep):
                 raise total
             expected, more = self._expected(model, names)
             errors = {key: self.parameters_for(model)[key] for key in ("gain_err", "throughput_err")}
-            row |= calibrate_rate(total, expected, gain=row["gain"], pixar_sr=row["pixar_sr"], **errors)
-            notes = total.warnings + rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
+            row |= rates.calibrate_rate(total, expected, gain=row["gain"], pixar_sr=row["pixar_sr"], **errors)
+            notes = (
+                total.warnings + rates.rate_warnings(total, model.exposure_names, row["ratio"], row["ratio_err"]) + more
+            )
             arrays = {"radius_used": total.used, "total_count_rate": total.total, "ee_effective": total.ee_effective}
             arrays |= {"total_count_rate_err": total.total_err, **total.arrays}
         except NirissEEError as error:
@@ -229,7 +222,7 @@ class AbsFluxStep(FluxStep):
     def _totals(self, models):
         """Total count rates of the groups of a product, by the PSF fitted to them where that is wanted; or why not."""
         profiles = [combined_profile(model) for model in models]
-        scatter, found, to_fit = common_scatter(profiles), [None] * len(models), {}
+        scatter, found, to_fit = rates.common_scatter(profiles), [None] * len(models), {}
         # in one order, so that that of the inputs changes no bit
         for k in sorted(range(len(models)), key=lambda k: [getattr(models[k].meta.group, key) for key in GROUP_KEYS]):
             model, parameters = models[k], self.parameters_for(models[k])
@@ -254,10 +247,10 @@ class AbsFluxStep(FluxStep):
                     correction["rings"] = exposure_backgrounds(model)
                     correction["radii"] = parameters["radius_min"], parameters["radius_max"]
                 correction["area"] = model.exposure_area
-                found[k] = total_rate(combined, **correction)
-                if kind == "fitted" and found[k].modes is not None and found[k].significance >= SIGNIFICANCE_MIN:
+                found[k] = rates.total_rate(combined, **correction)
+                if kind == "fitted" and found[k].modes is not None and found[k].significance >= rates.SIGNIFICANCE_MIN:
                     fit_radii = (parameters["fit_radius_min"], parameters["fit_radius_max"])
-                    used = used_radii(combined, *fit_radii, "fit_radius")
+                    used = rates.used_radii(combined, *fit_radii, "fit_radius")
                     if np.isfinite(combined.covariance[np.ix_(used, used)]).all():
                         to_fit[k] = (found[k], combined, used, correction)
             except NirissEEError as error:

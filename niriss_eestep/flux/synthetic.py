@@ -63,24 +63,21 @@ class StandardSpectrum:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        of = f"spectrum of {self.name}"
         for column in ("wavelength", "flux", "staterr", "syserr"):
             given = getattr(self, column)
             values = np.zeros(np.shape(self.flux)) if given is None else np.array(given, dtype=np.float64)
             object.__setattr__(self, column, values)
             if values.ndim != 1 or values.shape != self.wavelength.shape or values.size < 2:
-                raise ReferenceDataError(
-                    f"spectrum of {self.name}: {column} has shape {values.shape}; one value per wavelength is needed"
-                )
+                raise ReferenceDataError(f"{of}: {column} has shape {values.shape}; one value per wavelength is needed")
             if not np.all(np.isfinite(values)):
-                raise ReferenceDataError(
-                    f"spectrum of {self.name}: {np.sum(~np.isfinite(values))} values of {column} are not finite"
-                )
+                raise ReferenceDataError(f"{of}: {np.sum(~np.isfinite(values))} values of {column} are not finite")
             # readers hand one spectrum to many users
             values.setflags(write=False)
         if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
-            raise ReferenceDataError(f"spectrum of {self.name}: the wavelengths must be positive and increase")
+            raise ReferenceDataError(f"{of}: the wavelengths must be positive and increase")
         if np.any(self.staterr < 0) or np.any(self.syserr < 0):  # type: ignore[operator]
-            raise ReferenceDataError(f"spectrum of {self.name}: an error is negative")
+            raise ReferenceDataError(f"{of}: an error is negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ def expected_rate(
     ReferenceDataError
         Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
     """
-    wave, response = checked_band(wavelength, pce, name)
+    wave, response, of = *checked_band(wavelength, pce, name), f"spectrum of {spectrum.name}"
     pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))) / MICRON
     unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
     seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
@@ -156,13 +153,9 @@ def expected_rate(
     grid, flux = spectrum.wavelength[inside], spectrum.flux[inside]
     staterr, syserr = spectrum.staterr[inside], spectrum.syserr[inside]  # type: ignore[index]
     if flux.min() < 0:
-        raise ReferenceDataError(
-            f"spectrum of {spectrum.name}: flux is negative ({flux.min():g} erg/s/cm2/Angstrom) within {name}"
-        )
+        raise ReferenceDataError(f"{of}: flux is negative ({flux.min():g} erg/s/cm2/Angstrom) within {name}")
     if not np.any(flux > 0):
-        raise ReferenceDataError(
-            f"spectrum of {spectrum.name}: no flux in {name}, so that nothing can be calibrated with it"
-        )
+        raise ReferenceDataError(f"{of}: no flux in {name}, so that nothing can be calibrated with it")
     rate = _count_rate(grid, flux, wave, response)
     weight = _rate_weights(grid, wave, response)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
@@ -310,19 +303,16 @@ def checked_band(wavelength: ArrayLike, pce: ArrayLike, name: str = "the band") 
     ReferenceDataError
         Where it is no curve, or not between 0 and 1, or 0 everywhere.
     """
+    of = f"throughput of {name}"
     wave, response = np.asarray(wavelength, dtype=np.float64), np.asarray(pce, dtype=np.float64)
     if wave.ndim != 1 or wave.shape != response.shape or wave.size < 2:
-        raise ReferenceDataError(
-            f"throughput of {name}: wavelength {wave.shape} and efficiency {response.shape} must be of one length"
-        )
+        raise ReferenceDataError(f"{of}: wavelength {wave.shape} and efficiency {response.shape} must be of one length")
     if not np.all(np.isfinite(wave)) or not np.all(np.isfinite(response)):
-        raise ReferenceDataError(f"throughput of {name}: not all values are finite")
+        raise ReferenceDataError(f"{of}: not all values are finite")
     if wave[0] <= 0 or np.any(np.diff(wave) <= 0):
-        raise ReferenceDataError(f"throughput of {name}: the wavelengths must be positive and increase")
+        raise ReferenceDataError(f"{of}: the wavelengths must be positive and increase")
     if np.any(response < 0) or np.any(response > 1) or not np.any(response > 0):
-        raise ReferenceDataError(
-            f"throughput of {name}: efficiencies outside 0 to 1 ({response.min():g} to {response.max():g})"
-        )
+        raise ReferenceDataError(f"{of}: efficiencies outside 0 to 1 ({response.min():g} to {response.max():g})")
     (used,) = np.nonzero(response)
     cut = slice(max(used[0] - 1, 0), used[-1] + 2)
     return wave[cut] * MICRON, response[cut]

@@ -107,10 +107,8 @@ class Apcorr:
         facts = filter_facts(filter_name)
         rows = self.rows.get((facts.header_filter, facts.header_pupil))
         if rows is None:
-            known = ", ".join(sorted("/".join(key) for key in self.rows))
-            raise ReferenceDataError(
-                f"{self.name}: no aperture correction of {filter_name}; it has FILTER/PUPIL {known}"
-            )
+            has = ", ".join(sorted("/".join(key) for key in self.rows))
+            raise ReferenceDataError(f"{self.name}: no aperture correction of {filter_name}; it has FILTER/PUPIL {has}")
         same = (np.abs(rows["skyin"] - r_in) < SAME_ANNULUS) & (np.abs(rows["skyout"] - r_out) < SAME_ANNULUS)
         radius, first = np.unique(rows["radius"][same], return_index=True)
         if radius.size < 2:

@@ -278,17 +278,15 @@ def check_fits(
                     f"{path}: with extension {name} it has {total / 1e6:.0f} MB when unpacked; "
                     f"the limit is max_size={max_size:g} [MB]"
                 )
-            there = min(length, size - position)
+            got = min(length, size - position)
             if name == "ASDF" and length <= ASDF_MAX:
                 data = file.read(length)
-                there = len(data)
+                got = len(data)
                 check_asdf(path, data, what, error, foreign=True, size_max=ASDF_MAX)
             elif packed:  # nothing is kept
-                there = sum(len(file.read(min(2**20, length - start))) for start in range(0, length, 2**20))
-            if there < length:
-                raise error(
-                    f"{path}: truncated: extension {name} has {max(0, there)} of {length} bytes; fetch it again"
-                )
+                got = sum(len(file.read(min(2**20, length - start))) for start in range(0, length, 2**20))
+            if got < length:
+                raise error(f"{path}: truncated: extension {name} has {max(0, got)} of {length} bytes; fetch it again")
             found.append(Extension(name, header, None if packed else position, length))
             position += -(-length // BLOCK) * BLOCK
             file.seek(position)
