@@ -369,6 +369,13 @@ def combine_profiles(
     -----
     The error is the formal one unless the scatter between the exposures is larger than chance allows; see
     `scatter_factor`. Neither the weights nor chi-squared know what all share: it moves all alike.
+
+    Examples
+    --------
+    >>> rates = [np.array([100.0, 120.0]), np.array([101.0, 122.0])]  # of two exposures, at two radii
+    >>> mean = combine_profiles(["first", "second"], np.array([5.0, 10.0]), rates, [np.eye(2), np.eye(2)])
+    >>> mean.value, mean.err.round(2)
+    (array([100.5, 121. ]), array([0.71, 0.71]))
     """
     shapes = [np.shape(value) for value in values]
     if not len(names) == len(values) == len(covariances) or set(shapes) != {np.shape(radius)}:

@@ -19,7 +19,14 @@ SUFFIXES = {EEProfileModel: "eecombined", SBProfileModel: "sbcombined"}
 
 
 class CombineProfilesStep(FluxStep):
-    """Average the EE and SB profiles of the exposures of each group: (target, filter, pupil, subarray)."""
+    """Average the EE and SB profiles of the exposures of each group: (target, filter, pupil, subarray).
+
+    Examples
+    --------
+    >>> from niriss_eestep.steps import CombineProfilesStep, EEPhotometryStep
+    >>> profiles = EEPhotometryStep.call(["dither1_rate.fits", "dither2_rate.fits"])  # doctest: +SKIP
+    >>> (combined,) = CombineProfilesStep.call(profiles)                             # doctest: +SKIP
+    """
 
     class_alias = "combine_profiles"
 

@@ -60,7 +60,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
 
     Examples
     --------
-    >>>     >>> from niriss_eestep.reference import load_psf_images
+    >>> from niriss_eestep.measure.stamp import Stamp
+    >>> from niriss_eestep.reference import load_psf_images
     >>> light = 5000 * load_psf_images()["F444W"].render(35.2, 34.9, (71, 71)) + 0.5  # a star and its sky [DN/s]
     >>> noise = np.sqrt(light) / 10
     >>> data = light + noise * np.random.default_rng(1).standard_normal(light.shape)
@@ -204,6 +205,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     exposure : Stamp
     options : EEOptions
     reason : str
+        Why it could not be, for the status.
 
     Returns
     -------

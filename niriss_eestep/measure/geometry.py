@@ -38,6 +38,12 @@ def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -
     -------
     ndarray, shape (n_radii, ny, nx)
         Area of overlap [pix], 0 to 1.
+
+    Examples
+    --------
+    >>> circles = aperture_weights((9, 9), 4.2, 3.9, np.array([1.0, 3.0]))
+    >>> (circles.sum(axis=(1, 2)) / np.pi).round(12)
+    array([1., 9.])
     """
     # importing photutils takes 0.2 s, which `--help` need not
     from photutils.geometry import circular_overlap_grid
@@ -121,10 +127,12 @@ def covariance_of_sums(weights: Array, variance: Array) -> Array:
     ----------
     weights : ndarray, shape (n_sums, n_pixels)
     variance : ndarray, shape (n_pixels,)
+        Of each pixel.
 
     Returns
     -------
     ndarray, shape (n_sums, n_sums)
+        In the unit of ``variance``.
     """
     covariance = np.empty((len(weights), len(weights)))
     for k, row in enumerate(weights * variance):

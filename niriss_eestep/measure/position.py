@@ -148,6 +148,7 @@ def fill_for_search(image: Array, bad: Mask) -> Array:
     ----------
     image : ndarray, shape (ny, nx)
     bad : ndarray of bool, shape (ny, nx)
+        Pixels not to trust, whatever their values.
 
     Returns
     -------
@@ -176,7 +177,9 @@ def find_star(image: Array, bad: Mask, *, near: Point | None = None, radius: flo
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
+        Of any unit; what is bad may have any value.
     bad : ndarray of bool, shape (ny, nx)
+        Pixels not to trust.
     near : (float, float), optional
         Search about this position only, (x, y) [pix].
     radius : float
@@ -301,6 +304,15 @@ def measure_centroid(
     ------
     ExposureError
         If there is no star.
+
+    Examples
+    --------
+    >>> j, i = np.indices((41, 41))
+    >>> star = 1000 * np.exp(-((i - 20.3) ** 2 + (j - 19.1) ** 2) / 4)
+    >>> nothing = np.zeros(star.shape)
+    >>> found = measure_centroid(star, nothing, nothing > 0, first=(22, 18))
+    >>> round(found.x, 2), round(found.y, 2)
+    (20.3, 19.1)
     """
     peak_x, peak_y = find_star(image, bad, near=first, radius=radius)
     filled = fill_for_search(image, bad)
@@ -374,6 +386,7 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
     Parameters
     ----------
     exposure : Stamp
+        What is around it, 12 pix or more.
     x, y : float
         Its position [pix of the exposure].
     ee : callable
@@ -384,6 +397,7 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
     Returns
     -------
     Source
+        Its rate is that of the light within 3 pix (5 where less than 80 % of it lies on good pixels) over the PSF's.
     """
     radii, sky_radii = np.array(RADII) / pixel, np.array(SKY) / pixel
     i, j = x - exposure.x_origin, y - exposure.y_origin

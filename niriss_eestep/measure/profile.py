@@ -206,6 +206,7 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     Returns
     -------
     EEOptions or SBOptions
+        In the image's pixels; without the repair by the model PSF, which has the detector's.
 
     Raises
     ------

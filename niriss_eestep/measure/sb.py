@@ -44,6 +44,16 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     ------
     ExposureError
         If there is no star, or too little sky.
+
+    Examples
+    --------
+    >>> from niriss_eestep.measure.stamp import Stamp
+    >>> from niriss_eestep.reference import load_psf_images
+    >>> light = 5000 * load_psf_images()["F444W"].render(35.2, 34.9, (71, 71)) + 0.5  # a star and its sky [DN/s]
+    >>> bad = np.zeros(light.shape, dtype=bool)
+    >>> stamp = Stamp("star", light, light / 100, bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61)
+    >>> measure_sb(stamp).surface_brightness[:3].round(1)  # 5, 9 and 13 pix from it
+    array([8.3, 0.9, 0.5])
     """
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
@@ -173,6 +183,7 @@ def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:
     exposure : Stamp
     options : SBOptions
     reason : str
+        Why it could not be, for the status.
 
     Returns
     -------

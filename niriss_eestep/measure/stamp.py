@@ -66,6 +66,11 @@ class Stamp:
         Whether the pixels are not the detector's: what they share is then the resampling's, not the detector's noise.
     unexplained : ndarray of bool, shape (ny, nx), optional
         Pixels of ``bad`` that no flag tells and no star explains; None where there are none.
+
+    Raises
+    ------
+    ParameterError
+        If arrays differ in shape, or gain or pixel scale is not positive.
     """
 
     name: str
@@ -155,15 +160,17 @@ class EEOptions:
     repair_low : bool
         Treat pixels below background - ``low_sigma`` standard deviations as bad; 'median' does so by itself.
     low_sigma : float
+        How low that is [standard deviations of the annulus's pixels].
     repair_core : bool
         Allow the model PSF to replace bad pixels in the core.
     repair_core_max : float
         ... where they hold this share of the star's light at most.
     core_radius : float
-        [pix].
+        Bad pixels within it are replaced by the model PSF, or by nothing [pix].
     centroid_method : {'com', 'quadratic', '1dg', '2dg'}
+        Centre of mass, or photutils' ``centroid_*`` of that name.
     centroid_box : int
-        [pix].
+        Side of the box that the centroid is measured in, an odd number [pix].
     search_radius : float
         The star is looked for within this distance of the first position [pix].
     max_shift : float
@@ -181,6 +188,16 @@ class EEOptions:
         Of the sky annulus [pix].
     half_size : int
         Half the size of the stamp: the annulus, the search for the star, and the repair of its edge [pix].
+
+    Raises
+    ------
+    ParameterError
+        Naming the option, if a value is impossible or two of them do not go together.
+
+    Examples
+    --------
+    >>> EEOptions(radii=(2, 5, 10), background_skip=10).sky_radii
+    (20.0, 25.0)
     """
 
     radii: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
@@ -254,15 +271,13 @@ class SBOptions:
     clip_low : bool
         Leave out pixels outside the core that lie below background - ``low_sigma`` standard deviations.
     low_sigma : float
+        How low that is [standard deviations of the sky annulus's pixels].
     core_radius : float
         Pixels within it are never left out as low [pix].
     background_inner, background_width : float
         Inner radius and width of the sky annulus [pix]; by default that of the EE profile.
-    centroid_method : {'com', 'quadratic', '1dg', '2dg'}
-    centroid_box : int
-        [pix].
-    search_radius : float
-        [pix].
+    centroid_method, centroid_box, search_radius
+        As for `EEOptions`.
 
     Attributes
     ----------
@@ -270,6 +285,11 @@ class SBOptions:
         What finding the star and its sky needs, as for an EE profile.
     half_size : int
         Half the size of the stamp: the outermost annulus and the search for the star [pix].
+
+    Raises
+    ------
+    ParameterError
+        Naming the option, if a value is impossible or two of them do not go together.
     """
 
     radii: tuple[float, ...] = (5, 9, 13, 17, 21, 25)

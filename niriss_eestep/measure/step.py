@@ -347,7 +347,14 @@ def _model_psf(name, model, field, references):
 
 
 class EEPhotometryStep(ExposureStep):
-    """Measure the encircled energy of a star in one or more exposures."""
+    """Measure the encircled energy of a star in one or more exposures.
+
+    Examples
+    --------
+    >>> from niriss_eestep.steps import EEPhotometryStep
+    >>> product = EEPhotometryStep.call("jw01094001001_02101_00001_nis_rate.fits", radii=[3, 5, 10])  # doctest: +SKIP
+    >>> product.count_rate, product.count_rate_err  # [DN/s]                                          # doctest: +SKIP
+    """
 
     class_alias = "ee_photometry"
     measure_stamp, failed_profile = staticmethod(measure_ee), staticmethod(failed_ee)
@@ -385,6 +392,12 @@ class SBProfileStep(ExposureStep):
     -----
     Of an exposure given as integrations each is measured, and they are averaged. ``clip_low`` then clips by the noise
     of one integration, and what that moves the mean by is known less well: a `_rate` image is measured better.
+
+    Examples
+    --------
+    >>> from niriss_eestep.steps import SBProfileStep
+    >>> product = SBProfileStep.call("jw01094001001_02101_00001_nis_rate.fits", clip_low=False)  # doctest: +SKIP
+    >>> product.surface_brightness  # [DN/s/pix]                                                # doctest: +SKIP
     """
 
     class_alias = "sb_profile"

@@ -1,0 +1,23 @@
+"""The examples in the docstrings of the measurement and of the averages."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+MODULES = [
+    "measure.ee",
+    "measure.geometry",
+    "measure.noise",
+    "measure.position",
+    "measure.sb",
+    "measure.stamp",
+    "combine.mean",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    found = doctest.testmod(import_module(f"niriss_eestep.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
