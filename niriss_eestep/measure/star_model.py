@@ -59,6 +59,10 @@ _ROUNDS, _MOST = 12, 60
 _STAR_LIKE, _STAR_FROM = 0.95, 1.5
 
 
+#: so many pixels side by side that have this share of what stands out, 2.4 standard deviations, and one at least that
+#: does, are a snowball
+_WIDE, _FAINT, _AROUND = 9, 0.4, np.ones((3, 3), dtype=bool)
+
 #: half a pixel's diagonal: what an aperture touches lies up to this far beyond its radius [pix]
 REACH = 0.7
 
@@ -362,6 +366,11 @@ def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, 
         worst = float(np.max(ratio, where=~out, initial=0.0))
         if rate > 0 and worst <= 1:
             bad = of_bad_pixels(out & (ratio > 1), residual, star)
+            # a snowball is wider than what stands out of the noise
+            faint = (residual > 0) & (ratio > _FAINT)
+            groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
+            wide = np.flatnonzero(np.bincount(groups.ravel())[1:] >= _WIDE) + 1
+            bad |= scipy.ndimage.binary_dilation(np.isin(groups, wide), _AROUND, 2) & (star.distance > _BOX / 2)
             # the very value of several dead pixels no measurement repeats
             values, count = np.unique(exposure.image[bad & (residual < 0)], return_counts=True)
             return bad | (near & ~exposure.bad & np.isin(exposure.image, values[count > 1]))
