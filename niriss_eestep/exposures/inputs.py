@@ -28,11 +28,11 @@ from stdatamodels.jwst import datamodels
 from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
+import niriss_eestep.reference.guards as guards
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
 from niriss_eestep.products.columns import keywords, merged_schema
 from niriss_eestep.products.metadata import group_names, group_of
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference import guards
 from niriss_eestep.reference.guards import FITS_MAX, UNSIGNED_ZERO, Extension, read_once
 
 log = logging.getLogger(__name__)

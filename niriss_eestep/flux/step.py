@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+import niriss_eestep.reference.stdspec as stdspec
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
 from niriss_eestep.flux import total_rate as rates
 from niriss_eestep.flux.fitted import fitted_totals
@@ -17,7 +18,6 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
 from niriss_eestep.products.metadata import copy_metadata, exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
-from niriss_eestep.reference import stdspec
 from niriss_eestep.reference.psfee import load_psfee
 
 log = logging.getLogger(__name__)
@@ -184,14 +184,13 @@ class AbsFluxStep(FluxStep):
         statuses = [str(status) for status in model.exposure_status]
         n_measured = sum(not status.startswith("failed") for status in statuses)
         n_exposures = len(statuses) + sum(all(entry.get(k) == names[k] for k in GROUP_KEYS) for entry in lost)
+        group, mjd = model.meta.group, model.exposure_mjd
         row = names | {
-            "n_measured": n_measured,
-            "gain": model.meta.group.gain,
-            "pixar_sr": model.meta.group.pixar_sr,
-            "mjd": float(np.nanmean(model.exposure_mjd)) if np.isfinite(model.exposure_mjd).any() else np.nan,
+            "n_measured": n_measured, "gain": group.gain, "pixar_sr": group.pixar_sr,
+            "mjd": float(np.nanmean(mjd)) if np.isfinite(mjd).any() else np.nan,
             "star_type": stdspec.standard_star(names["target"])["kind"],
-            "integration_time": getattr(model.meta.group, "integration_time", None) or np.nan,
-        }
+            "integration_time": getattr(group, "integration_time", None) or np.nan,
+        }  # fmt: skip
         density = float(model.count_rate[0]) / (np.pi * float(model.radius[0]) ** 2)  # [DN/s/pix]
         row["well_depth"] = density * row["integration_time"] * (row["gain"] or np.nan) / FULL_WELL
         n_warned = sum(status.startswith("measured with warnings") for status in statuses)
@@ -302,9 +301,8 @@ class AbsFluxStep(FluxStep):
                 load(given)  # one given by hand must be readable
         try:
             paths = [path] if path is not None else stdspec.find_spectrum_files(group["target"])
-            found = stdspec.expected_of_first(
-                paths, *stdspec.load_throughput(where).curve(group["filter"]), group["filter"]
-            )
+            band = stdspec.load_throughput(where).curve(group["filter"])
+            found = stdspec.expected_of_first(paths, *band, group["filter"])
         except ReferenceDataError as error:
             return None, (f"no expected rate: {error}",)
         if path is None:

@@ -392,12 +392,9 @@ class Throughput:
         ReferenceDataError
             Where the reference has no such filter.
         """
-        try:
-            return self.curves[filter_name.upper()]
-        except KeyError:
-            raise ReferenceDataError(
-                f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}"
-            ) from None
+        if filter_name.upper() not in self.curves:
+            raise ReferenceDataError(f"{self.name}: no throughput of {filter_name}; it has {', '.join(self.filters)}")
+        return self.curves[filter_name.upper()]
 
 
 @partial(read_once, default=lambda: os.environ.get("NIS_SYNPHOT") or PACKAGED_THROUGHPUT)
