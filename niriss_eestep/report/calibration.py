@@ -29,7 +29,7 @@ QUANTITIES = {
 }
 
 
-def figures_of(tables, calibration):
+def figures_of(tables, calibration, *, split=False):
     """Yield the name and figure of each quantity that the visits have.
 
     Parameters
@@ -37,6 +37,9 @@ def figures_of(tables, calibration):
     tables : dict of str to astropy.table.Table
         From `niriss_eestep.calibration.table.factor_tables`.
     calibration : Calibration
+    split : bool, optional
+        Three figures of one column in the place of one of three columns: a page puts them side by side, or below each
+        other on a phone.
 
     Yields
     ------
@@ -49,10 +52,13 @@ def figures_of(tables, calibration):
         if quantity in table.colnames and np.any(
             table[quantity] != "" if table[quantity].dtype.kind in "UO" else np.isfinite(table[quantity])
         ):
-            yield quantity, plot_against(table, calibration, quantity)
+            n = -(-len(calibration.filters) // N_COLUMNS) if split else len(calibration.filters)
+            for first in range(0, len(calibration.filters), n):
+                filters = calibration.filters[first : first + n]
+                yield quantity, plot_against(table, calibration, quantity, filters, 1 if split else N_COLUMNS)
 
 
-def plot_against(table, calibration, quantity):
+def plot_against(table, calibration, quantity, names, most_columns):
     """Plot measured over expected response, relative to each filter's factor, against one quantity.
 
     Parameters
@@ -62,6 +68,10 @@ def plot_against(table, calibration, quantity):
     calibration : Calibration
     quantity : str
         One of `QUANTITIES`. All of the model's other effects are taken off.
+    names : list of str
+        Filters.
+    most_columns : int
+        Of panels.
 
     Returns
     -------
@@ -76,17 +86,20 @@ def plot_against(table, calibration, quantity):
     at, scale, room = _places(table[quantity], quantity)
     timed = quantity == "mjd" and calibration.shape.form != "constant"
     days = np.linspace(np.min(table["mjd"]), np.max(table["mjd"]), 100) if timed else None
-    names = calibration.filters
-    n_columns = min(len(names), N_COLUMNS)
+    n_columns = min(len(names), most_columns)
     n_rows = -(-len(names) // n_columns)
     stars = sorted(set(map(str, table["target"])))
-    legend = 0.25 + 0.2 * -(-len(stars) // 5) if len(stars) <= 15 else 0.2
+    # the first figure has the legend of all
+    shown = len(stars) <= 15 and names[0] == calibration.filters[0]
+    width = 0.8 + 2.8 * n_columns
+    n_labels = _labels_across(width, stars)
+    legend = 0.25 + 0.2 * -(-len(stars) // n_labels) if shown else 0.2
     # room for a panel's title and the tick labels below it, and for the axis label below all
     gap, below, above = 0.36 + room, 0.42 + room, legend + 0.2
     height = above + n_rows * PANEL + (n_rows - 1) * gap + below
     with styled():
         grid = {"nrows": n_rows, "ncols": n_columns, "squeeze": False}
-        figure, axes = new_figure(0.8 + 2.8 * n_columns, height, left=0.75, bottom=below, top=above, **grid)
+        figure, axes = new_figure(width, height, left=0.75, bottom=below, top=above, **grid)
         figure.subplots_adjust(hspace=gap / PANEL, wspace=0.24)
         for axis, name in zip(axes.flat, names, strict=False):
             chosen = np.array(table["filter"]) == name
@@ -103,9 +116,14 @@ def plot_against(table, calibration, quantity):
             axis.set_axis_off()
         figure.supxlabel(label, fontsize=9, y=0.08 / height, va="bottom")
         figure.supylabel("From the factor [%]", fontsize=9, x=0.01)
-        if len(stars) <= 15:
-            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=5, fontsize=8)
+        if shown:
+            figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=n_labels, fontsize=8)
         return figure
+
+
+def _labels_across(width, names):
+    """How many names of a legend fit beside each other into a width [inch]."""
+    return max(1, int(width / (0.45 + 0.075 * max(map(len, names), default=0))))
 
 
 def _places(column, quantity):
@@ -188,7 +206,11 @@ def plot_stars(tables):
     stars = tables["stars"]
     names = list(dict.fromkeys(map(str, stars["target"])))
     with styled():
-        figure, axis = new_figure(3.2 + 0.45 * max(len(filters), 5), 3.4, bottom=0.7, right=1.5, left=0.75)
+        width = 0.9 + 0.3 * max(len(filters), 9)
+        n_labels = _labels_across(width, names)
+        above = 0.2 + (0.2 * -(-len(names) // n_labels) if len(names) <= 16 else 0.0)
+        below = 0.7 if len(filters) > 6 else 0.35
+        figure, axis = new_figure(width, 2.6 + above, bottom=below, left=0.75, top=above)
         for i, star in enumerate(names):
             mine = stars[stars["target"] == star]
             at = np.array([filters.index(str(name)) for name in mine["filter"]]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
@@ -205,7 +227,7 @@ def plot_stars(tables):
         axis.set_xticks(range(len(filters)), [plain(name) for name in filters], rotation=90 if len(filters) > 6 else 0)
         axis.set_ylabel("Star's residual [%]")
         if len(names) <= 16:
-            figure.legend(loc="center right", fontsize=7)
+            figure.legend(loc="upper center", ncols=n_labels, fontsize=8)
         return figure
 
 
@@ -227,10 +249,10 @@ def calibration_html(tables, calibration, comparison, files):
     """
     many = len(tables["visits"]) > MOST_ROWS
     captions = {name: label for name, (label, _) in QUANTITIES.items()} | {"stars": "Residual of each star by filter"}
-    figures = [
-        (image(figure, f"Residuals: {captions[name]}", "png" if many else "svg"), captions[name])
-        for name, figure in figures_of(tables, calibration)
-    ]
+    figures = {}
+    for name, figure in figures_of(tables, calibration, split=True):
+        drawn = image(figure, f"Residuals: {captions[name]}", "png" if many else "svg")
+        figures.setdefault(captions[name], []).append(drawn)
     visits = tables["visits"]
     return (
         environment()
