@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.background import Background, Sky, given_covariance
+from niriss_eestep.measure.background import Background, Sky
 from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import Surroundings, correlated_covariance, flat_covariance, seen_through_ipc
 from niriss_eestep.measure.position import Centroid
@@ -72,7 +72,8 @@ def sum_apertures(
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
     background, sky_weights = sky.background, sky.weights.reshape(1, -1)
-    given = given_covariance(background, area)
+    # a background from elsewhere errs in all apertures alike; the annulus's error is that of its pixels
+    given = np.outer(area, area) * (0.0 if background.method == "annulus" else background.err**2)
     covariance, common, sky_covariance = given.copy(), given.copy(), given.copy()
     values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * background.value
     # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,

@@ -43,10 +43,8 @@ class SkyShape:
         ``coefficient`` is the sum of weights times residual.
     coefficient : ndarray, shape (n_terms,)
         [DN/s/pix].
-    covariance : ndarray, shape (n_terms, n_terms)
-        Of the coefficients: of the pixels' noise, and of the star's wing [(DN/s/pix)^2].
     wing : ndarray, shape (n_terms,)
-        What an error of the star's wing adds to the coefficients: part of ``covariance`` [DN/s/pix].
+        What an error of the star's wing adds to the coefficients [DN/s/pix].
     image : ndarray, shape (ny, nx)
         The fitted sky [DN/s/pix].
     chance : float
@@ -60,7 +58,6 @@ class SkyShape:
     terms: Array
     weights: Array
     coefficient: Array
-    covariance: Array
     wing: Array
     image: Array
     chance: float = 1.0
@@ -98,7 +95,7 @@ def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> Sky
     weights = np.einsum("ij,jyx->iyx", np.linalg.inv(matrix), seen)
     coefficient = np.einsum("kyx,yx->k", weights, residual)
     image = np.einsum("k,kyx->yx", coefficient, terms)
-    return SkyShape(terms, weights, coefficient, np.zeros((N_TERMS, N_TERMS)), np.zeros(N_TERMS), image)
+    return SkyShape(terms, weights, coefficient, np.zeros(N_TERMS), image)
 
 
 def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
@@ -121,7 +118,7 @@ def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
     wing = _WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
     covariance = noise + np.outer(wing, wing)
     curvature = float(shape.coefficient[3]) / _UNIT**2, float(np.sqrt(covariance[3, 3])) / _UNIT**2
-    shape = replace(shape, covariance=covariance, wing=wing, curvature=curvature)
+    shape = replace(shape, wing=wing, curvature=curvature)
     asked, variance = shape.coefficient[1:], np.diagonal(covariance)[1:]
     if not np.all(variance > 0):
         return shape
@@ -240,24 +237,6 @@ def fixed_background(value: float, err: float = 0.0, *, method: str = "constant"
     Background
     """
     return Background(value, err, np.nan, 0, 0, 0.0, 0.0, np.zeros(0), np.zeros(0), method)
-
-
-def given_covariance(background: Background, area: Array) -> Array:
-    """Covariance that the error of a background given from elsewhere brings to apertures.
-
-    Parameters
-    ----------
-    background : Background
-    area : ndarray, shape (n_radii,)
-        Areas of the apertures [pix].
-
-    Returns
-    -------
-    ndarray, shape (n_radii, n_radii)
-        [(DN/s)^2]; zero where the background was measured, whose error is that of the annulus's pixels.
-    """
-    err = 0.0 if background.method == "annulus" else background.err
-    return np.outer(area, area) * err**2
 
 
 def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:

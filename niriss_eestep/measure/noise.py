@@ -8,7 +8,7 @@ none of them below zero; the shapes then give the covariance of any sums.
 What the pixels without star tell of an exposure: how its noise is correlated, and whether its sky is flat.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -52,25 +52,6 @@ _IPC_LEAST = 1e-4
 _DOUBT = 3.0
 #: a line with fewer sky pixels than this has no mean to speak of
 _MIN_LINE = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PixelCorrelation:
-    """Covariance of the noise of two pixels, by their separation, beyond the stated variance of each.
-
-    Parameters
-    ----------
-    amplitude : ndarray, shape (8,)
-        Of each of `SHAPES`, zero or more [(DN/s)^2].
-    variance : float
-        Mean stated variance of the sky pixels [(DN/s)^2].
-    n_pixels : int
-        Sky pixels that it was measured on.
-    """
-
-    amplitude: Array
-    variance: float = 0.0
-    n_pixels: int = 0
 
 
 def shapes_at(dy: NDArray[Any], dx: NDArray[Any]) -> Array:
@@ -146,7 +127,7 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
     return sky & ~scipy.ndimage.binary_dilation(hit, np.ones((3, 3), dtype=bool)) if hit.any() else sky
 
 
-def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_removed: bool = False) -> PixelCorrelation:
+def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_removed: bool = False) -> Array:
     """Measure how the noise of pixels is correlated.
 
     Parameters
@@ -160,8 +141,9 @@ def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_remo
 
     Returns
     -------
-    PixelCorrelation
-        All zero where fewer than a hundred pixels can be used, or they have no noise.
+    ndarray, shape (8,)
+        Covariance of two pixels, beyond the stated variance of each: the amplitude of each of `SHAPES`, zero or more
+        [(DN/s)^2]; all zero where fewer than a hundred pixels can be used, or they have no noise.
 
     Notes
     -----
@@ -175,12 +157,12 @@ def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_remo
     >>> rng = np.random.default_rng(1)
     >>> noise = rng.normal(size=(71, 71)) + rng.normal(scale=0.3, size=71)  # each column has an offset
     >>> found = estimate_correlation(noise, np.ones((71, 71)), np.ones((71, 71), dtype=bool))
-    >>> bool(0.04 < found.amplitude[0] < 0.14)
+    >>> bool(0.04 < found[0] < 0.14)
     True
     """
     n = int(use.sum())
     if n < 100 or not np.any(variance[use] > 0):
-        return PixelCorrelation(np.zeros(len(SHAPES)), n_pixels=n)
+        return np.zeros(len(SHAPES))
     level = float(variance[use].mean())
     values = np.where(use, residual - residual[use].mean(), 0.0)
     # sums of the products of all pairs of pixels, and their numbers, by separation
@@ -204,28 +186,29 @@ def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_remo
     amplitude = np.append(amplitude, max(excess, 0.0))
     if shape_removed:
         amplitude[[SHAPES.index("columns_drift"), SHAPES.index("rows_drift")]] /= _DRIFT_LEFT
-    return PixelCorrelation(amplitude, level, n)
+    return np.asarray(amplitude)
 
 
-def correlated_covariance(reach: Array, correlation: PixelCorrelation) -> Array:
+def correlated_covariance(reach: Array, correlation: Array) -> Array:
     """Covariance that correlated noise adds to weighted sums of pixels.
 
     Parameters
     ----------
     reach : ndarray, shape (n_sums, ny, nx)
         How each sum depends on each pixel.
-    correlation : PixelCorrelation
+    correlation : ndarray, shape (8,)
+        Amplitude of each of `SHAPES`, from `estimate_correlation`.
 
     Returns
     -------
     ndarray, shape (n_sums, n_sums)
         The sum of reach_i(p) C(p - q) reach_j(q), to be added to that of independent pixels [(DN/s)^2].
     """
-    if not correlation.amplitude.any():
+    if not correlation.any():
         return np.zeros((len(reach), len(reach)))
     cut = reach[:, *bounding_box(np.any(reach != 0, axis=0))]
     ny, nx = (scipy.fft.next_fast_len(2 * n - 1, real=True) for n in cut.shape[1:])
-    power = np.einsum("k,kp->p", correlation.amplitude, _shape_waves(ny, nx).reshape(len(SHAPES), -1))
+    power = np.einsum("k,kp->p", correlation, _shape_waves(ny, nx).reshape(len(SHAPES), -1))
     waves = scipy.fft.rfft2(cut, (ny, nx), axes=(1, 2)).reshape(len(reach), -1)
     # real and imaginary parts one after the other
     return covariance_of_sums(waves.view(np.float64), np.repeat(power, 2))
@@ -323,7 +306,8 @@ class Surroundings:
         Count rates less the background and a model of the star [DN/s]; zero in bad pixels.
     use : ndarray of bool, shape (ny, nx)
         Pixels that hold sky and noise alone.
-    correlation : PixelCorrelation
+    correlation : ndarray, shape (8,)
+        Of the pixels' noise, from `estimate_correlation`.
     shape : SkyShape, optional
         Gradient and curvature of the sky; None where they were not sought.
     destripe : {'none', 'rows', 'columns', 'both'}
@@ -331,7 +315,7 @@ class Surroundings:
 
     residual: Array
     use: Mask
-    correlation: PixelCorrelation
+    correlation: Array
     shape: SkyShape | None = None
     destripe: str = "none"
 
@@ -396,7 +380,7 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # the wing's fall is no noise
         residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    correlation, shape = PixelCorrelation(np.zeros(len(SHAPES))), None
+    correlation, shape = np.zeros(len(SHAPES)), None
     # without a model of the wing its fall looks like a curvature of the sky
     if model is not None and options.background_method == "annulus" and not stamp.resampled:
         shape = fit_sky(residual, use, star.x, star.y, options.sky_radii[0])
@@ -406,9 +390,7 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # what independent pixels explain needs no dearer test
         if shape.is_needed:
             correlation = estimate_correlation(residual - shape.image, variance, use, shape_removed=True)
-            more = correlated_covariance(shape.weights, correlation)
-            needed = judged(shape, light, independent + _DOUBT * more).is_needed
-            shape = replace(judged(shape, light, independent + more), is_needed=needed)
+            shape = judged(shape, light, independent + _DOUBT * correlated_covariance(shape.weights, correlation))
     # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
     if not stamp.resampled and (shape is None or not shape.is_needed):
         correlation = estimate_correlation(residual, variance, use)

@@ -12,7 +12,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.noise import PixelCorrelation, Surroundings, correlated_covariance
+from niriss_eestep.measure.noise import Surroundings, correlated_covariance
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.stamp import EEOptions, Stamp
@@ -301,7 +301,7 @@ def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) ->
 
 
 def sector_asymmetry(
-    image: Array, variance: Array, use: Mask, x: float, y: float, noise: PixelCorrelation | None = None
+    image: Array, variance: Array, use: Mask, x: float, y: float, noise: Array | None = None
 ) -> tuple[float, float]:
     """Largest difference between a sector of the annulus and its mirror: a sign of a neighbour or of a gradient.
 
@@ -312,7 +312,7 @@ def sector_asymmetry(
         Pixels to compare.
     x, y : float
         The star [pix].
-    noise : PixelCorrelation, optional
+    noise : ndarray, shape (8,), optional
         What the pixels' noise has in common, which 1/f noise makes much of in a sector.
 
     Returns
@@ -336,7 +336,7 @@ def sector_asymmetry(
         return 0.0, 0.0
     share = min(count[worst], count[worst + half]) / len(jj)
     squared = var[worst] + var[worst + half]
-    if noise is not None and noise.amplitude.any():
+    if noise is not None and noise.any():
         reach = np.zeros((1, *use.shape))
         for k, sign in ((worst, 1), (worst + half, -1)):
             reach[0, jj[sector == k], ii[sector == k]] = sign / count[k]

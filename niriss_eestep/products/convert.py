@@ -19,7 +19,7 @@ _PLACES = {
     "x_center": "centroid.x", "y_center": "centroid.y", "x_center_err": "centroid.x_err",
     "y_center_err": "centroid.y_err", "shift": "centroid.shift", "centroid_method": "centroid.method",
     "background": "background.value", "stamp": "pixels.image", "stamp_x0": "pixels.x_origin",
-    "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "noise.amplitude",
+    "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "noise",
 }  # fmt: skip
 _PLACES |= {f"core_{each.name}": f"core.{each.name}" for each in fields(CoreReport)}
 _PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}

@@ -9,7 +9,7 @@ from niriss_eestep.flux.total_rate import formal_errors
 from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fit_sky, fixed_background
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.noise import SHAPES, UNSURE, PixelCorrelation, Surroundings, shapes_at
+from niriss_eestep.measure.noise import SHAPES, Surroundings, shapes_at
 from niriss_eestep.measure.stamp import Stamp
 
 SIZE, MIDDLE, RADII, RING = 27, 13.0, np.array([2.0, 4.0, 6.0]), (8.0, 12.0)
@@ -49,9 +49,8 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
     use, shape = np.hypot(U, V) > RING[0], None
     if with_shape:
         shape = replace(fit_sky(exposure.image, use, MIDDLE, MIDDLE, RING[0]), is_needed=True)
-        # so that what is in it already cannot count
-        shape = replace(shape, covariance=np.full((6, 6), np.nan), wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
-    around = Surroundings(exposure.image, use, PixelCorrelation(amplitude, 1.0, 900), shape)
+        shape = replace(shape, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
+    around = Surroundings(exposure.image, use, amplitude, shape)
     sky = Sky(replace(fixed_background(0.0), method="annulus"), ring)
     sums = sum_apertures(exposure, apertures, sky, [], exposure.bad, around)
 
@@ -64,7 +63,7 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
         for_sky = for_sky + (own - for_sky) @ terms.T @ fit
         wing = 0.02 / 25**2 * (own - area[:, None] * ring.ravel()) @ terms[3]
     alone, flat = np.diag(exposure.variance.ravel()), np.diag(exposure.flat_variance.ravel())
-    together = UNSURE * correlated(amplitude)
+    together = correlated(amplitude)
     mean = np.full(len(RADII), 1 / len(RADII))
     photon, sky_only = mean @ own, mean @ for_sky
     expected = {

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import fixed_background, given_covariance, measure_background
+from niriss_eestep.measure.apertures import sum_apertures
+from niriss_eestep.measure.background import Sky, fixed_background, measure_background
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.noise import PixelCorrelation
 from niriss_eestep.measure.quality import sector_asymmetry
+from niriss_eestep.measure.stamp import Stamp
 
 SHAPE = (64, 64)
 CENTRE = 31.3, 32.2
@@ -68,10 +69,13 @@ def test_too_little_of_the_annulus():
 
 
 def test_a_given_background_errs_in_all_apertures_together():
-    area = np.array([10.0, 20.0])
-    found = given_covariance(fixed_background(3.0, 0.1), area)
+    nothing, weights = np.zeros(SHAPE), np.zeros((2, *SHAPE))
+    weights[0, 30, :10] = weights[1, 31, :20] = 1.0
+    stamp = Stamp("", nothing, nothing, nothing.astype("u4"), NONE, *CENTRE, 0, 0, 0.0656, 1.61)
+    found = sum_apertures(stamp, weights, Sky(fixed_background(3.0, 0.1), nothing), [], NONE)
     # 0.1 DN/s/pix over 10 and 20 pix: 1 and 2 DN/s, fully correlated
-    np.testing.assert_allclose(found, [[1.0, 2.0], [2.0, 4.0]])
+    for part in (found.covariance, found.common, found.sky_covariance):
+        np.testing.assert_allclose(part, [[1.0, 2.0], [2.0, 4.0]])
 
 
 @pytest.mark.parametrize("sector", range(8))
@@ -95,7 +99,7 @@ def test_columns_with_an_offset_are_no_gradient():
     """1/f noise makes one side brighter: what columns have in common is in the error of the difference."""
     distance = distance_grid(SHAPE, *CENTRE)
     use, variance = (distance > 15) & (distance < 20), np.full(SHAPE, 0.04)
-    columns = PixelCorrelation(np.array([0.09, 0, 0, 0, 0, 0, 0, 0]), 0.04, 1000)
+    columns = np.array([0.09, 0, 0, 0, 0, 0, 0, 0])
     pulls = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
