@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import scipy
@@ -13,7 +13,7 @@ from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
-from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile
 
 #: the error honours the scatter where chance alone would give such a scatter this rarely; the rarer, the more real
 #: scatter is missed. Pulls of two dithers with white noise are 0.99, 0.98, 0.97, 0.95 for 0.0027, 0.02, 0.05, 0.1
@@ -336,7 +336,7 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
 
 
 def combine_profiles(
-    names: Sequence[str], radius: Array, values: Sequence[Array], covariances: Sequence[Array], *,
+    names: Sequence[str], radius: Array, values: Sequence[Array] | Array, covariances: Sequence[Array], *,
     common: Array | float = 0.0, flags: NDArray[np.int64] | None = None,
 ) -> CombinedProfile:  # fmt: skip
     """Average the profiles of a group.
@@ -466,26 +466,19 @@ def with_shared_errors(
         flat = flat_covariance(together, np.ones(together.shape[1:]), scale)
         # as if it were the same for any two, less what an exposure's own noise cannot be less than
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
-        names, value, flags = combined.names, list(combined.exposure_value), combined.exposure_flag
+        names, value, flags = combined.names, combined.exposure_value, combined.exposure_flag
         combined = combine_profiles(names, combined.radius, value, covariances, common=common + extra, flags=flags)
     found = np.array([np.zeros(n) if phase is None else phase for phase in phases])
     return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=found)
 
 
-def _err_of_mean(errs: Array, axis: int) -> Array:
-    """Standard error of a mean of independent numbers."""
-    return np.asarray(np.sqrt(np.sum(errs**2, axis=axis)) / len(errs))
-
-
 #: how the fields of a profile, its centroid and its background become those of the mean; the others are the first's
 _MEANS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("x", "y", "shift", "value", "std", "ring_coverage"), np.mean),
-    **dict.fromkeys(("x_err", "y_err", "err"), _err_of_mean),
+    **dict.fromkeys(("x_err", "y_err", "err"), lambda errs, axis: np.sqrt(np.sum(errs**2, axis=axis)) / len(errs)),
     **dict.fromkeys(("n_bad", "n_repaired", "n_clipped", "n_rejected"), np.max),
     **dict.fromkeys(("n_used", "npix"), np.min),
 }
-
-Profile = TypeVar("Profile", EEProfile, SBProfile)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -506,7 +499,7 @@ class Integrations:
     scatter: Array
 
 
-def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrations]:
+def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, Integrations]:
     """Average the profiles of an exposure's integrations.
 
     Parameters
@@ -545,21 +538,19 @@ def combine_integrations(profiles: Sequence[Profile]) -> tuple[Profile, Integrat
     common = np.einsum("ik,k,jk->ij", axes, np.maximum(variance, 0.0), axes)
     covariance = np.mean([profile.covariance for profile in used], axis=0)
     name = "count_rate" if isinstance(used[0], EEProfile) else "surface_brightness"
-    values = [getattr(profile, name) for profile in used]
+    each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
     names = [f"{k:06d}" for k in good]
-    combined = combine_profiles(names, used[0].radius, values, [covariance] * len(used), common=common)
+    combined = combine_profiles(names, used[0].radius, each[good], [covariance] * len(used), common=common)
     warnings = _collected((profile.warnings for profile in used), len(profiles))
     if len(good) < len(profiles):
         lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
         warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
-    each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
     parts = {part: _mean([getattr(profile, part) for profile in used]) for part in ("centroid", "background")}
     parts |= {name: combined.value, "covariance": combined.covariance, "common": common, "warnings": warnings}
     if name == "count_rate":
         # the area of the integrations that the mean of a radius is of, and the flagged pixels of the worst
-        curves: Sequence[Any] = used
-        parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in curves]))
-        parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in curves], axis=0).tolist())
+        parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
+        parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in used], axis=0).tolist())
     return replace(_mean(used), **parts), Integrations(each, errs, combined.scatter)
 
 

@@ -120,25 +120,19 @@ def _photutils_centroid(image: Array, x: float, y: float, box: int, method: str)
     from astropy.utils.exceptions import AstropyUserWarning
     from photutils import centroids
 
-    function: Callable[..., Array] = getattr(centroids, f"centroid_{method}")
-    half = box // 2
-    for _ in range(3):
-        i0, j0 = max(0, round(x) - half), max(0, round(y) - half)
-        try:
-            with warnings.catch_warnings():
-                # a fit that does not converge is no centroid; one that divides by zero gives none, as is seen below
-                warnings.simplefilter("error", AstropyUserWarning)
-                warnings.simplefilter("ignore", RuntimeWarning)
-                dx, dy = function(image[j0 : round(y) + half + 1, i0 : round(x) + half + 1])
-        except (AstropyUserWarning, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-            raise ExposureError(f"photutils' centroid_{method} fails near the first position: {error}") from error
-        if not (np.isfinite(dx) and np.isfinite(dy)):
-            raise ExposureError(f"photutils' centroid_{method} finds no star near the first position")
-        moved = (round(x), round(y)) != (round(i0 + dx), round(j0 + dy))
-        x, y = float(i0 + dx), float(j0 + dy)
-        if not moved:
-            break
-    return x, y
+    try:
+        with warnings.catch_warnings():
+            # a fit that does not converge is no centroid; one that divides by zero gives none, as is seen below
+            warnings.simplefilter("error", AstropyUserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            function = getattr(centroids, f"centroid_{method}")
+            for _ in range(3):
+                (x,), (y,) = centroids.centroid_sources(image, x, y, box_size=box, centroid_func=function)
+    except (AstropyUserWarning, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise ExposureError(f"photutils' centroid_{method} fails near the first position: {error}") from error
+    if not np.isfinite([x, y]).all():
+        raise ExposureError(f"photutils' centroid_{method} finds no star near the first position")
+    return float(x), float(y)
 
 
 def fill_for_search(image: Array, bad: Mask) -> Array:
