@@ -31,6 +31,7 @@ from niriss_eestep.exposures.inputs import (
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.products.metadata import made_of
 from niriss_eestep.products.models import ProductModel
+from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference.guards import state_of
 
 log = logging.getLogger(__name__)
@@ -158,12 +159,12 @@ class FluxStep(JwstStep):
             config = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
             config = config["steps"].get(self.name, {}) if self.in_pipeline else config
             current = self.get_pars()
-            given = current if self.given is None else self.given
-            known = {name: config[name] for name in config if name in current and name not in given}
+            open_to = {name for name in current if self.given is not None and name not in self.given}
+            known = {name: config[name] for name in config if name in open_to}
             looked_up = config_parser.config_from_dict(known, _spec(type(self)))
             found[key] = {
                 name: value
-                for name, value in (current | {k: v for k, v in looked_up.items() if k not in given}).items()
+                for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
                 # of stpipe's own parameters, hooks decide what a product holds, where there are some
                 if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))
             }
@@ -288,9 +289,7 @@ class FluxStep(JwstStep):
     @classmethod
     def _datamodels_open(cls, init, **kwargs):
         if isinstance(init, (str, Path)) and str(init).endswith(".asdf"):
-            from niriss_eestep import products
-
-            return products.open(init)
+            return open_product(init)
         return super()._datamodels_open(init, **kwargs)
 
     def set_primary_input(self, obj, exclusive=True):
@@ -314,15 +313,12 @@ class FluxStep(JwstStep):
         list of Product
         """
         products = gather(inputs, input_dir=self.search_attr("input_dir"))
-        if self.output_file is None:
-            return products
-        if len(products) > 1:
-            given = Path(self.output_file).name
-            log.warning(
-                "output_file=%s is not used: there are %d products, which keep their own names", given, len(products)
-            )
-            return products
-        return [product._replace(name=exposure_root(self.output_file)) for product in products]
+        if self.output_file is not None and len(products) == 1:
+            return [products[0]._replace(name=exposure_root(self.output_file))]
+        if self.output_file is not None and products:
+            text = "output_file=%s is not used: there are %d products, which keep their own names"
+            log.warning(text, Path(self.output_file).name, len(products))
+        return products
 
     def open_member(self, member):
         """Open a member's file; a model in memory is handed back, but a profile from elsewhere is completed.
@@ -379,14 +375,13 @@ class FluxStep(JwstStep):
             One of the standard pipeline, as a hook sees it, is not ours to mark.
         reference_files_used : list of (str, str)
         """
-        if not isinstance(result, ProductModel):
-            return
-        result._instance["meta"]["calibration_software_version"] = jwst_version
-        if any(name.startswith("crds://") for _, name in reference_files_used):
+        if isinstance(result, ProductModel):
+            result._instance["meta"]["calibration_software_version"] = jwst_version
+        if isinstance(result, ProductModel) and any(name.startswith("crds://") for _, name in reference_files_used):
             from stpipe import crds_client
 
             result.meta.ref_file.crds.sw_version = crds_client.get_svn_version()
-            result.meta.ref_file.crds.context_used = parameters.crds_context()
+            result.meta.ref_file.crds.context_used = crds_client.get_context_used("jwst")
 
     @classmethod
     def get_stpipe_loggers(cls):

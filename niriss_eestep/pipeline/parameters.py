@@ -90,21 +90,6 @@ def _cache_suffices(path):
     return Path(mapping).is_file()
 
 
-def crds_context():
-    """Name the CRDS context in use.
-
-    Returns
-    -------
-    str
-        Name of the pipeline mapping; 'N/A' where CRDS is not asked.
-    """
-    if crds_state() != ON:
-        return "N/A"
-    from stpipe import crds_client
-
-    return crds_client.get_context_used("jwst")
-
-
 def best_reference(parameters, reference_type, *, allow_packaged=False):
     """Ask CRDS, which is on, for a reference.
 

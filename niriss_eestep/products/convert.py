@@ -84,12 +84,8 @@ def add_integrations(model, integrations):
     integrations : Integrations
         From `niriss_eestep.combine.mean.combine_integrations`.
     """
-    found = {
-        f"integration_{model.y_name}": integrations.value,
-        f"integration_{model.y_name}_err": integrations.err,
-        "integration_scatter": integrations.scatter,
-    }
-    model._instance.update({name: np.array(value, dtype=np.float64) for name, value in found.items()})
+    for name, part in ((model.y_name, "value"), (f"{model.y_name}_err", "err"), ("scatter", "scatter")):
+        model._instance[f"integration_{name}"] = np.array(getattr(integrations, part), dtype=np.float64)
 
 
 def combined_model(combined, members, *, product=""):
@@ -130,7 +126,7 @@ def combined_model(combined, members, *, product=""):
     if all(seconds):
         group["integration_time"] = float(np.mean(seconds))
     tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _MEAN_PLACES[kind.y_name])
-    times = [(exposure.mid_time, exposure.start_time) for exposure in (member.meta.exposure for member in members)]
+    times = [(member.meta.exposure.mid_time, member.meta.exposure.start_time) for member in members]
     made_of = [
         member._instance["meta"].get("eestep", {}).get("input") or [{"filename": member.meta.filename or "in memory"}]
         for member in members

@@ -125,17 +125,6 @@ def read_tree(path, *, model_type=None):
     path = Path(path)
     load_asdf_plugins()
     tree = read_asdf(path, "product", ProductError)
-    url = _check_kind(path, tree, model_type)
-    if not tree.get("history"):
-        tree.pop("history", None)
-    fill_new_columns(tree, url)
-    check_tree(tree, url, path)
-    check_sense(tree, path)
-    return tree
-
-
-def _check_kind(path, tree, model_type):
-    """Find the schema of the product, by the class and the version that the file names."""
     meta = tree.get("meta") if isinstance(tree, dict) else None
     found = meta.get("model_type") if isinstance(meta, dict) else None
     if found not in KINDS or not isinstance(meta.get("eestep"), dict):
@@ -143,18 +132,20 @@ def _check_kind(path, tree, model_type):
     if model_type not in (None, found, "ProductModel"):
         raise ProductError(f"{path}: holds {found}, expected {model_type}")
     url, written = SCHEMAS[KINDS[found]], str(meta["eestep"].get("schema"))
-    if written == url:
-        return url
-    remedy, versions = (
-        "the file is damaged or not ours",
-        [name.rpartition("-")[2].split(".") for name in (written, url)],
-    )
-    if re.fullmatch(re.escape(url.rpartition("-")[0]) + r"-\d+\.\d+\.\d+", written):
-        newer, ours = (tuple(map(int, version)) for version in versions)
-        remedy = "upgrade niriss_eestep" if newer > ours else "make the product again"
-    raise ProductError(
-        f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; {remedy}"
-    )
+    if written != url:
+        remedy = "the file is damaged or not ours"
+        if re.fullmatch(re.escape(url.rpartition("-")[0]) + r"-\d+\.\d+\.\d+", written):
+            newer, ours = (tuple(map(int, name.rpartition("-")[2].split("."))) for name in (written, url))
+            remedy = "upgrade niriss_eestep" if newer > ours else "make the product again"
+        raise ProductError(
+            f"{path}: written by schema {written[:100]}, this version of niriss_eestep reads {url}; {remedy}"
+        )
+    if not tree.get("history"):
+        tree.pop("history", None)
+    fill_new_columns(tree, url)
+    check_tree(tree, url, path)
+    check_sense(tree, path)
+    return tree
 
 
 def write_atomically(path, data):

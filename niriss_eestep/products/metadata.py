@@ -34,12 +34,8 @@ def group_of(model):
         ``target``, ``filter`` (the science filter, whichever wheel holds it), ``pupil`` and ``subarray``.
     """
     meta = model.meta
-    return group_names(
-        meta.target.proposer_name or meta.target.catalog_name,
-        meta.instrument.filter,
-        meta.instrument.pupil,
-        meta.subarray.name,
-    )
+    target, wheels = meta.target.proposer_name or meta.target.catalog_name, meta.instrument
+    return group_names(target, wheels.filter, wheels.pupil, meta.subarray.name)
 
 
 def group_names(target, filter_wheel, pupil_wheel, subarray):
@@ -181,8 +177,12 @@ def made_of(parameters, inputs, references_used):
             found = source._instance["meta"].get("eestep", {}).get("fingerprint")
             entry |= {"fingerprint": found} if found else {}
         described.append(entry)
-    record = {"version": SOFTWARE["niriss_eestep"], "input": described[: len(inputs)]}
-    record["parameters"] = json.loads(json.dumps(parameters, default=_plain))
+    as_text = json.dumps(parameters, default=lambda value: getattr(value, "tolist", value.__str__)())
+    record = {
+        "version": SOFTWARE["niriss_eestep"],
+        "input": described[: len(inputs)],
+        "parameters": json.loads(as_text),
+    }
     content = record | {"references": dict(zip(references, described[len(inputs) :], strict=True))}
     record["fingerprint"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return record | {"jwst_version": SOFTWARE["jwst"]}, references
@@ -232,11 +232,6 @@ def file_sha256(path):
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _plain(value):
-    """Give what JSON and YAML do not know as what they do."""
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
 
 
 #: a ratio agrees with 1 within so many of its standard errors
@@ -330,12 +325,7 @@ def verdict(model):
     sigma = np.abs(off) / known["ratio_err"]
     agree = int(np.sum(sigma <= _AGREES))
     k = int(np.argmax(sigma if agree < len(known) else np.abs(off)))
-    terms = {
-        name: float(np.mean(np.square(np.nan_to_num(known[name]))))
-        for name in error_terms()
-        if name in known.dtype.names
-    }
-    largest = error_terms()[max(terms, key=terms.get)]
+    largest = error_terms()[max(error_terms(), key=lambda name: np.mean(np.square(np.nan_to_num(known[name]))))]
     what = "filters" if len(set(known["filter"].tolist())) == len(known) else "groups"
     where = " ".join(str(known[name][k]) for name in ("filter", "subarray"))
     return (

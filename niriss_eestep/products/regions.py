@@ -8,13 +8,9 @@ from niriss_eestep.errors import ProductError
 
 #: colour of each kind of bad pixel; `PIXEL_KINDS` has their bits
 _COLOURS = {
-    "flagged": "red",
-    "no value": "red",
-    "low": "magenta",
-    "unexplained": "magenta",
-    "sky outlier": "yellow",
+    "flagged": "red", "no value": "red", "low": "magenta", "unexplained": "magenta", "sky outlier": "yellow",
     "saturated": "orange",
-}
+}  # fmt: skip
 
 
 def ds9_regions(model):

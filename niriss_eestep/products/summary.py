@@ -64,9 +64,16 @@ def summary(model):
     lines += ["", *(f"  {label:{width}}  {printable(value)}" for label, value in entries)] if entries else []
     if model.kind == "abs_flux":
         lines += ["", f"  {printable(verdict(model))}."]
-    lines += ["", *_table(model)]
+    table = model.to_table()
+    details = ("inflation", f"{model.y_name}_err_formal")  # in the product and its tables, too much for a screen
+    names = [name for name in table.shown().colnames if name not in details]
+    lines += ["", *aligned(table.shown()[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else names])]
     if model.kind == "abs_flux":
-        lines += ["", *_budget(model)]
+        budget, missing = Table(table["target", "filter", "subarray"]), not_included(model)
+        for name, label in (error_terms() | {"ratio_err": "all"}).items():
+            budget[label] = Column(100 * model.table[name], unit="%", format=partial(in_digits, style=".2g"))
+        lines += ["", "  Error budget of the ratio", *aligned(budget)]
+        lines += [f"  Not included: {', '.join(missing)}."] if missing else []
     return "\n".join(lines)
 
 
@@ -94,14 +101,12 @@ def _measurement(model):
             ("exposure", ": ".join(pair)) for pair in zip(tree["exposure_names"], tree["exposure_status"], strict=True)
         ]
     record = tree["meta"].get(model.meta_key, {})
-    return (_star_entries(record) if record else []) + (_core_entries(record) if model.meta_key == "ee" else [])
-
-
-def _star_entries(record):
+    if not record:
+        return []
     shift = f"{record.get('shift', np.nan):.2f} pix from the first position"
     annulus = f"annulus {record['background_r_in']:g}-{record['background_r_out']:g} pix"
     pixels = f"{record.get('background_npix', 0)} pixels, {record.get('background_n_rejected', 0)} rejected"
-    return [
+    entries = [
         ("status", record["status"]),
         (
             "position",
@@ -114,13 +119,11 @@ def _star_entries(record):
         ),
         ("pixel scale", f"{record['pixel_scale']:.5g} arcsec/pix"),
     ]
-
-
-def _core_entries(record):
-    core = (
-        f"{record['core_saturated']} saturated, {record['core_do_not_use']} do-not-use, {record['core_flagged']} others"
-    )
-    return [("gain", f"{record['gain']:g} e-/DN"), ("core", core), ("bad pixels", record["bad_pixel_method"])]
+    if model.meta_key == "ee":
+        core = (("saturated", "saturated"), ("do_not_use", "do-not-use"), ("flagged", "others"))
+        flags = ", ".join(f"{record[f'core_{name}']} {words}" for name, words in core)
+        entries += [("gain", f"{record['gain']:g} e-/DN"), ("core", flags), ("bad pixels", record["bad_pixel_method"])]
+    return entries
 
 
 def _origin(model):
@@ -134,24 +137,6 @@ def _origin(model):
         ("references", ", ".join(references)),
         ("made by", f"{software}, {tree.get('date')}" if software else ""),
     ]
-
-
-def _table(model):
-    """The numbers in columns."""
-    table = model.to_table().shown()
-    details = ("inflation", f"{model.y_name}_err_formal")  # in the product and its tables, too much for a screen
-    profile = [name for name in table.colnames if name not in details]
-    return aligned(table[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else profile])
-
-
-def _budget(model):
-    """The errors of the ratio by their origin, and what they leave out."""
-    table = Table(model.to_table()["target", "filter", "subarray"])
-    for name, label in (error_terms() | {"ratio_err": "all"}).items():
-        table[label] = Column(100 * model.table[name], unit="%", format=partial(in_digits, style=".2g"))
-    missing = not_included(model)
-    left_out = [f"  Not included: {', '.join(missing)}."] if missing else []
-    return ["  Error budget of the ratio", *aligned(table), *left_out]
 
 
 def aligned(table):

@@ -90,7 +90,11 @@ def product_table(model, name="table"):
     ProductError
         The product has no such table.
     """
-    table = ProductTable(meta=_metadata(model))
+    meta = {"product": printable(model.meta.filename or ""), "title": merged_schema(model.schema_url)["title"]}
+    record = model._instance["meta"].get(model.meta_key, {})
+    meta |= {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
+    meta.pop("warnings", None)  # the status has them
+    table = ProductTable(meta=meta)
     for field, values in _columns(model, name):
         column = field.name if name == "table" else field.name.removeprefix("exposure_")
         if values.dtype.kind == "U":
@@ -104,7 +108,7 @@ def _columns(model, name):
     """Fields and values of a table's columns."""
     fields = array_fields(model.schema_url)
     if name in fields:
-        return [(field, model[name][column]) for column, field in array_fields(model.schema_url)[name].columns.items()]
+        return [(field, model[name][column]) for column, field in fields[name].columns.items()]
     if name == "table":
         first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
         ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
@@ -116,16 +120,6 @@ def _columns(model, name):
         arrays.sort(key=lambda field: field.datatype != "str")
         return [(field, np.array(model._instance[field.name])) for field in arrays]
     raise ProductError(f"{model.meta.filename}: {type(model).__name__} has no table of {name}")
-
-
-def _metadata(model):
-    """What a table's header says about its product."""
-    tree = model._instance["meta"]
-    meta = {"product": printable(model.meta.filename or ""), "title": merged_schema(model.schema_url)["title"]}
-    record = tree.get(model.meta_key, {})
-    meta |= {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
-    meta.pop("warnings", None)  # the status has them
-    return meta
 
 
 def export(model, form, *, table="table", columns=None, target=None, subarray=None):
@@ -206,12 +200,11 @@ def _csv(table):
 
 def _fits(table):
     """One binary table."""
-    plain = Table(meta={key.upper(): _card(value) for key, value in table.meta.items()})
-    for name in table.colnames:
-        values = table[name]
-        text = values.dtype.kind == "U"
-        plain[name] = [_card(value, 500) for value in values] if text else np.asarray(getattr(values, "value", values))
-        plain[name].unit = _standard_unit(values)
+    plain = _with_standard_units(table)
+    plain.meta = {key.upper(): _card(value) for key, value in table.meta.items()}
+    for name in plain.colnames:
+        if plain[name].dtype.kind == "U":
+            plain[name] = [_card(value, 500) for value in plain[name]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # keys of more than 8 letters become HIERARCH cards
         hdu = fits.table_to_hdu(plain, name="TABLE")
@@ -223,9 +216,7 @@ def _fits(table):
 
 def _votable(table):
     """A table of the Virtual Observatory, with descriptions and units."""
-    plain = Table(table)
-    for name in plain.colnames:
-        plain[name].unit = _standard_unit(plain[name])
+    plain = _with_standard_units(table)
     plain.meta = {"description": f"{table.meta['title']}: {table.meta['product']}. {_UNITS}"}
     buffer = io.BytesIO()
     plain.write(buffer, format="votable")
@@ -235,10 +226,13 @@ def _votable(table):
 _UNITS = "Of the units, adu stands for DN and ct for electrons: the standard has neither."
 
 
-def _standard_unit(column):
-    """The unit as FITS and the Virtual Observatory have it; None without one."""
-    unit = getattr(column, "unit", None)
-    return Unit(str(unit).replace("DN", "adu").replace("electron", "ct")) if unit else None
+def _with_standard_units(table):
+    """A plain table with units as FITS and the Virtual Observatory have them."""
+    plain = Table(table)
+    for column in plain.itercols():
+        unit = str(column.unit or "").replace("DN", "adu").replace("electron", "ct")
+        column.unit = Unit(unit) if unit else None
+    return plain
 
 
 def _card(value, length=40):
