@@ -1,6 +1,5 @@
 """Many associations in one go: the exposures of all of them are shared out to workers, here or on a cluster."""
 
-import io
 import logging
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from niriss_eestep.products.columns import array_fields, make_table
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.products.summary import aligned
+from niriss_eestep.products.tables import as_bytes
 
 log = logging.getLogger(__name__)
 
@@ -81,21 +81,24 @@ class Summary:
         counts |= {"measured": measured, "warnings": kinds.total() - measured - failed, "failed": failed}
         self.products.append(name | counts | {"status": status})
 
-    def write(self, directory: Path) -> list[Path]:
-        """Write the tables of groups and of exposures.
+    def write(self, directory: Path) -> None:
+        """Write the tables of groups and of exposures as ECSV: a row that lacks a column has NaN, 0 or nothing there.
 
         Parameters
         ----------
         directory : pathlib.Path
-
-        Returns
-        -------
-        list of pathlib.Path
         """
-        return [
-            _write_table(directory / GROUPS_FILE, self.groups, GROUP_COLUMNS, "table"),
-            _write_table(directory / EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
-        ]
+        tables = (
+            (GROUPS_FILE, self.groups, GROUP_COLUMNS, "table"),
+            (EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
+        )
+        for file, rows, columns, name in tables:
+            fields = array_fields(AbsFluxModel.schema_url)[name].columns
+            product = {"product": replace(fields["status"], name="product", title="")}
+            table = Table(make_table(product | {column: fields[column] for column in columns}, rows))
+            for column in columns:
+                table[column].unit, table[column].description = fields[column].unit or None, fields[column].title
+            write_atomically(directory / file, as_bytes(table, format="ascii.ecsv"))
 
     def as_text(self) -> str:
         """Set the table of products as text.
@@ -105,18 +108,6 @@ class Summary:
         str
         """
         return "\n".join(aligned(Table(self.products)))
-
-
-def _write_table(path, rows, columns, name):
-    """Write rows as ECSV: one that lacks a column has NaN, 0 or nothing there."""
-    fields = array_fields(AbsFluxModel.schema_url)[name].columns
-    chosen = {"product": replace(fields["status"], name="product", title="")} | {name: fields[name] for name in columns}
-    table, text = Table(make_table(chosen, rows)), io.StringIO()
-    for name in columns:
-        table[name].unit, table[name].description = fields[name].unit or None, fields[name].title
-    table.write(text, format="ascii.ecsv")
-    write_atomically(path, text.getvalue().encode())
-    return path
 
 
 class CampaignPipeline(FluxCalPipeline):

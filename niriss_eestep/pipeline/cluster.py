@@ -6,10 +6,10 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
-from importlib.metadata import version
+from functools import lru_cache, partial
 
 from niriss_eestep.errors import ClusterError
+from niriss_eestep.products.metadata import SOFTWARE
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class DaskWorkers:
     def __init__(self, measurement, client):
         self.client, self.executor = client, client.get_executor(pure=False)
         # as bytes, which a process unpacks once: 20 kB with each exposure
-        self.task = partial(_measure, pickle.dumps(measurement), _version())
+        self.task = partial(_measure, pickle.dumps(measurement), SOFTWARE["niriss_eestep"])
 
     @property
     def n_workers(self):
@@ -138,19 +138,13 @@ class DaskWorkers:
 _one_at_a_time = threading.Lock()
 
 
-@cache
-def _version():
-    return version("niriss_eestep")
-
-
-@lru_cache(maxsize=2)
-def _unpack(packed):
-    # from the client, as is this function itself
-    return pickle.loads(packed)
+#: from the client, as is what uses it
+_unpack = lru_cache(maxsize=2)(pickle.loads)
 
 
 def _measure(packed, client_version, member):
-    if _version() != client_version:
-        raise ClusterError(f"a worker has niriss_eestep {_version()}, the client {client_version}; install the same")
+    own = SOFTWARE["niriss_eestep"]
+    if own != client_version:
+        raise ClusterError(f"a worker has niriss_eestep {own}, the client {client_version}; install the same")
     with _one_at_a_time:
         return _unpack(packed)(member)

@@ -11,16 +11,8 @@ from pathlib import Path
 import numpy as np
 from jwst.stpipe import Pipeline as JwstPipeline
 
+from niriss_eestep import errors
 from niriss_eestep.combine.step import CombineProfilesStep
-from niriss_eestep.errors import (
-    ClusterError,
-    ExposureError,
-    NirissEEError,
-    OutputError,
-    ParameterError,
-    ProductError,
-    ReferenceDataError,
-)  # fmt: skip
 from niriss_eestep.exposures.inputs import group_members, nothing_in, science_metadata
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
@@ -82,17 +74,19 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         """
         products = [product for product in self.gather_products(inputs) if product.members]
         if not products:
-            raise ExposureError(nothing_in(inputs))
+            raise errors.ExposureError(nothing_in(inputs))
         results = []
         for product, result in self.calibrated(products):
-            if isinstance(result, NirissEEError):
+            if isinstance(result, errors.NirissEEError):
                 if len(products) == 1:
                     raise result
                 log.error("product %s: failed: %s", product.name, result)
             else:
                 results.append(result)
         if not results:
-            raise ExposureError(f"none of {len(products)} products could be calibrated; the log says why for each")
+            raise errors.ExposureError(
+                f"none of {len(products)} products could be calibrated; the log says why for each"
+            )
         # the last line says how many exposures were measured; those with warnings have had lines of their own
         for result in results:
             found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
@@ -106,7 +100,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         without = [result for result in results if np.isnan(result.table["ratio"]).all()]
         if self.require_expected and without:
             notes = dict.fromkeys(str(status) for result in without for status in result.table["status"])
-            raise ReferenceDataError(
+            raise errors.ReferenceDataError(
                 f"require_expected: {', '.join(result.meta.filename for result in without)}: no group has an expected "
                 f"rate: {'; '.join(notes)}; set PYSYN_CDBS or give steps.abs_flux.override_stdspec"
             )
@@ -140,9 +134,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 # a pre-hook may do with its model what it likes
                 given = [step.open_member(member) if step._pre_hooks else model for step in steps]
                 products = [step.run(model) for step, model in zip(steps, given, strict=True)]
-        except OutputError:
+        except errors.OutputError:
             raise
-        except NirissEEError as error:
+        except errors.NirissEEError as error:
             if self.on_error == "raise":
                 raise
             log.error("%s: failed: %s", member.filename, error)
@@ -200,7 +194,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         if not combined:
             reasons = [entry["status"] for entry in lost]
             reasons += [f"failed: {failure_of(model)}" for profiles in failed for model in profiles]
-            raise ExposureError(
+            raise errors.ExposureError(
                 f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
                 + "; ".join(dict.fromkeys(reasons))
             )
@@ -211,7 +205,11 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         self._check_replaced(product.members)  # again: another run may have ended meanwhile
         if self.save_report:
-            self._write_report(result, combined, shown + [model for profiles in failed for model in profiles])
+            from niriss_eestep.report.page import write_report_of_models  # matplotlib is not imported otherwise
+
+            shown += [model for profiles in failed for model in profiles]
+            path = Path(self.make_output_path(basepath=result.meta.filename, suffix=False))
+            log.info("Saved %s", write_report_of_models(path.parent, result, combined, shown))
         return result
 
     def calibrated(self, products):
@@ -239,7 +237,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         # what is wrong with the settings is told before anything is measured
         for name in ("ee_photometry", "combine_profiles", "abs_flux"):
             if getattr(self, name).skip:
-                raise ParameterError(
+                raise errors.ParameterError(
                     f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
                 )
         members = [member for product in products for member in product.members]
@@ -256,9 +254,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 self.several_targets = len({target for target, *_ in groups if target}) > 1
                 try:
                     result = self.calibrate(product, groups, own)
-                except (OutputError, ClusterError):
+                except (errors.OutputError, errors.ClusterError):
                     raise
-                except NirissEEError as error:
+                except errors.NirissEEError as error:
                     if self.on_error == "raise":
                         raise
                     result = error
@@ -276,13 +274,13 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             return
         try:
             before = set(AbsFluxModel(path).exposures["exposure"].tolist())
-        except ProductError as error:
+        except errors.ProductError as error:
             log.warning("%s: replaced: %s", path.name, error)
             return
         now = {member.name for member in members}
         left_out, text = sorted(before - now), f"{path}: was made of {_some(before)}, and this run is of {_some(now)}"
         if left_out and now - before:
-            raise ParameterError(f"{text}: not replaced; give another output_dir, or product name (output_file)")
+            raise errors.ParameterError(f"{text}: not replaced; give another output_dir, or product name (output_file)")
         if left_out:
             log.warning("%s: replaced, without %s", text, _some(left_out))
 
@@ -290,9 +288,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         """Measure exposures, here or by workers, and give the outcomes in order."""
         measured, executor, n_workers = map(self.measure, members), None, min(self.workers, len(members))
         if n_workers > 1 and multiprocessing.current_process().daemon:
-            log.warning(
-                "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here", n_workers
-            )
+            text = "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here"
+            log.warning(text, n_workers)
             n_workers = 1
         in_files = all(isinstance(member.source, Path) for member in members)
         if in_files and (self.make_executor or n_workers > 1):
@@ -310,13 +307,6 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         finally:
             if executor is not None:
                 executor.shutdown()
-
-    def _write_report(self, result, combined, profiles):
-        """Write the HTML report where the absolute-flux product goes; matplotlib is not imported otherwise."""
-        from niriss_eestep.report.page import write_report_of_models
-
-        directory = Path(self.make_output_path(basepath=result.meta.filename, suffix=False)).parent
-        log.info("Saved %s", write_report_of_models(directory, result, combined, profiles))
 
 
 def _some(names):

@@ -282,7 +282,10 @@ def check_sense(tree, label):
         raise ProductError(f"{label}: radius: the radii must be finite, positive and rising")
     for name in ("count_rate", "electron_rate", "surface_brightness", "exposure_count_rate"):
         if name in tree:
-            _check_errors(tree[name], tree.get(f"{name}_err"), f"{label}: {name}")
+            value, err = tree[name], tree.get(f"{name}_err")
+            good = np.isfinite(value)
+            if np.any(np.isinf(value)) or (err is not None and not np.all(np.isfinite(err[good]) & (err[good] >= 0))):
+                raise ProductError(f"{label}: {name}: infinite values, or values without a finite, positive error")
     if {"count_rate", "electron_rate"} <= set(tree):
         # denormal numbers have few digits
         usable = np.isfinite(tree["count_rate"]) & (np.abs(tree["count_rate"]) > np.finfo(float).tiny)
@@ -295,13 +298,6 @@ def check_sense(tree, label):
         raise ProductError(f"{label}: {name}: nothing was measured, though the product does not say that it failed")
     if name and "covariance" in tree:
         _check_covariance(tree["covariance"], tree[f"{name}_err"], f"{label}: covariance")
-
-
-def _check_errors(value, err, label):
-    """Every finite value has a finite error that is not negative."""
-    good = np.isfinite(value)
-    if np.any(np.isinf(value)) or (err is not None and not np.all(np.isfinite(err[good]) & (err[good] >= 0))):
-        raise ProductError(f"{label}: infinite values, or values without a finite, positive error")
 
 
 def _check_covariance(covariance, err, label):

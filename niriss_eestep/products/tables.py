@@ -183,7 +183,7 @@ def _rows(table, **wanted):
 
 def _ecsv(table):
     # plain columns with units: what reads ECSV need not know astropy's quantities
-    return _text(Table(table), format="ascii.ecsv")
+    return as_bytes(Table(table), format="ascii.ecsv")
 
 
 def _csv(table):
@@ -195,7 +195,7 @@ def _csv(table):
             table[name] = [
                 f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text for text in table[name]
             ]
-    return _text(table, format="ascii.csv")
+    return as_bytes(table, format="ascii.csv")
 
 
 def _fits(table):
@@ -253,7 +253,7 @@ def _latex(table):
     cells = {_latex_text(name): [_latex_cell(row, name) for row in table] for name in wanted}
     style = {"tabletype": None, "units": dict(zip(cells, units, strict=True)), "col_align": "l" * len(wanted)}
     style |= dict.fromkeys(("header_start", "header_end", "data_end"), r"\hline")
-    return _text(Table(cells), format="ascii.latex", latexdict=style)
+    return as_bytes(Table(cells), format="ascii.latex", latexdict=style)
 
 
 def _latex_cell(row, name):
@@ -279,7 +279,19 @@ def _latex_text(text):
     return "".join(special.get(c, c) for c in text)
 
 
-def _text(table, **kwargs):
+def as_bytes(table, **kwargs):
+    """Write a table as text.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+    **kwargs
+        Of `astropy.table.Table.write`.
+
+    Returns
+    -------
+    bytes
+    """
     buffer = io.StringIO()
     table.write(buffer, **kwargs)
     return buffer.getvalue().encode()
@@ -298,7 +310,7 @@ def _old_table(model, form, found):
     for name, style, values in makers[model.kind](model, found):
         table[name] = values
         table[name].info.format = style
-    return _text(table, format="ascii.fixed_width", delimiter=None)
+    return as_bytes(table, format="ascii.fixed_width", delimiter=None)
 
 
 def _radtab(model, _):

@@ -7,7 +7,7 @@ import pytest
 from lab import GOOD
 
 from niriss_eestep import products
-from niriss_eestep.products import provenance
+from niriss_eestep.products import metadata
 
 EE = GOOD.replace("_rate.fits", "_eeprofile.asdf")
 SB = GOOD.replace("_rate.fits", "_sbprofile.asdf")
@@ -100,7 +100,7 @@ def test_another_reference(done):
 
 
 def test_another_version(done, monkeypatch):
-    monkeypatch.setitem(provenance.SOFTWARE, "niriss_eestep", "99")
+    monkeypatch.setitem(metadata.SOFTWARE, "niriss_eestep", "99")
     assert again(done) == {EE, SB}
 
 
