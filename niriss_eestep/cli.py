@@ -6,18 +6,21 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from niriss_eestep.commands.arguments import COMMANDS
 from niriss_eestep.errors import NirissEEError
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, and those of its commands, that takes -5e-4 for a number, where argparse's own sees options."""
+    """A parser, and those of its commands, that ends in one line, and takes -5e-4 for a number, not an option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = re.compile(r"-\.?\d")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class _Version(argparse.Action):
@@ -77,10 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.prog
     try:
         try:
-            args = parser.parse_args(argv)
+            args, unknown = parser.parse_known_args(argv)
         finally:  # after --help
             _flush()
         command = f"{parser.prog} {args.command}"
+        if unknown:
+            parser.exit(2, f"{command}: there is no argument {' '.join(unknown)}; see {command} --help\n")
         code = import_module(f"niriss_eestep.commands.{args.command}").run(args) or 0
         _flush()
         return code

@@ -113,7 +113,7 @@ def _fit(args: Namespace) -> None:
     for path in args.files:
         models.append(products.open(path))
         if not isinstance(models[-1], CombinedEEModel):
-            raise ProductError(f"{path}: is a {type(models[-1]).__name__}; the PSF is fitted to combined EE profiles")
+            raise ProductError(f"{path}: holds {type(models[-1]).__name__}; the PSF is fitted to combined EE profiles")
     fitted, fit, curves = fit_visit(psfee, [visit_group(model) for model in models], *args.radii)
     if args.images:
         images = {name: image for name, image in load_psf_images().items() if name in fitted.filters}

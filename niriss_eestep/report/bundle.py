@@ -86,7 +86,7 @@ def read_bundle(path):
     abs_flux = products.open(path)
     if abs_flux.kind != "abs_flux":
         raise ProductError(
-            f"{path}: is a {type(abs_flux).__name__}; a report is made of an absolute-flux product (*_absflux.asdf)"
+            f"{path}: holds {type(abs_flux).__name__}; a report is made of an absolute-flux product (*_absflux.asdf)"
         )
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):

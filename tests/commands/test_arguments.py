@@ -51,3 +51,29 @@ def test_a_file_that_cannot_be_written_is_named(capsys, tmp_path):
     (tmp_path / "file").touch()
     assert main(["psfee", "compare", "packaged", "packaged", "--plot", str(tmp_path / "file" / "x.png")]) == 1
     assert "file/x.png" in capsys.readouterr().err
+
+
+SLIPS = (
+    [],
+    ["shw", "x.asdf"],
+    ["show"],
+    ["export", "x.asdf", "--format", "xls"],
+    ["psfee"],
+    ["psfee", "fit", "x.asdf"],
+    ["simulate"],
+    ["simulate", "d", "--dithers", "0"],
+    ["accuracy", "--trials", "3"],
+    ["demo", "--output", "d"],
+)
+
+
+@pytest.mark.parametrize("given", SLIPS, ids=" ".join)
+def test_a_slip_ends_in_one_line(given, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(given)
+    told = capsys.readouterr()
+    assert (end.value.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert told.err.startswith(
+        " ".join(["niriss-ee", *[word for word in given[:2] if word in ("show", "psfee", "fit")]])
+    )
+    assert told.err.endswith("--help\n")

@@ -187,7 +187,7 @@ def test_a_name_in_a_product_leads_to_no_other_directory(program, tmp_path):
 
 def test_another_kind_of_product_is_refused(program, tmp_path):
     program.save(tmp_path)
-    with pytest.raises(ProductError, match="is a EEProfileModel"):
+    with pytest.raises(ProductError, match="holds EEProfileModel"):
         write_report(tmp_path / program.ee[0].meta.filename)
 
 
