@@ -47,80 +47,6 @@ _LABEL_WIDTH = 0.14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _ModelCurve:
-    """The model PSF of a filter as the exposures of a product should show it.
-
-    Parameters
-    ----------
-    radius : ndarray, shape (n_radii,)
-        The apertures' radii [pix].
-    effective : ndarray, shape (n_exposures, n_radii)
-        Fraction of the star's light left in each aperture after the sky is subtracted; NaN for failed exposures.
-    fine_radius, fine_effective : ndarray, shape (n_fine,)
-        The same on a fine grid, for the mean of the exposures.
-    """
-
-    radius: np.ndarray
-    effective: np.ndarray
-    fine_radius: np.ndarray
-    fine_effective: np.ndarray
-
-    def total(self, count_rate, weight):
-        """Total count rate that scales the curve to the data.
-
-        Parameters
-        ----------
-        count_rate, weight : ndarray, shape (n_exposures, n_radii)
-
-        Returns
-        -------
-        float
-            Weighted mean over the exposures and the radii from 5 to 10 pix, or all if there are none; NaN without data.
-        """
-        inside = (self.radius >= TOTAL_RADII[0]) & (self.radius <= TOTAL_RADII[1])
-        weight = np.where(np.isfinite(count_rate), np.maximum(weight, 0.0), 0.0)
-        weight = weight * (inside if np.any(weight[:, inside] > 0) else 1.0)
-        with np.errstate(invalid="ignore"):
-            return float(np.nansum(weight * count_rate / self.effective) / np.sum(weight))
-
-
-def _model_curve(psfee, filter_name, rings, area, radius):
-    """Make the model curve of a product, where the reference allows it.
-
-    Parameters
-    ----------
-    psfee : PSFEE or None
-        The packaged one by default.
-    filter_name : str
-    rings : list of (ndarray, ndarray)
-        Edges [pix] and coverage of the rings of each exposure's sky annulus.
-    area : ndarray, shape (n_exposures, n_radii)
-        Areas of the apertures [pix]; NaN for failed exposures.
-    radius : ndarray, shape (n_radii,)
-        [pix].
-
-    Returns
-    -------
-    curve : _ModelCurve or None
-    reason : str
-        Why there is none.
-    """
-    measured = np.flatnonzero(np.isfinite(area).all(axis=1))
-    if not measured.size:
-        return None, "nothing was measured"
-    fine = np.linspace(0.0, radius[-1], N_FINE)
-    curve = partial((psfee or load_psfee()).ee, filter_name)
-    effective = np.full(area.shape, np.nan)
-    try:
-        for i in measured:
-            effective[i] = effective_ee(curve, radius, area[i], *rings[i])
-        smooth = np.mean([effective_ee(curve, fine, np.pi * fine**2, *rings[i]) for i in measured], axis=0)
-    except NirissEEError as error:
-        return None, f"no model PSF: {error}"
-    return _ModelCurve(radius, effective, fine, smooth), ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Series:
     """What is plotted against radius, one row per series; points that are not good are open."""
 
@@ -175,11 +101,8 @@ def plot_ee_profile(model, *, psfee=None, total=None):
         Residuals from the model in percent below.
     """
     rings = [(model.background_ring_edges, model.background_ring_coverage)]
-    curve, reason = _model_curve(psfee, group_of(model)["filter"], rings, model.area[None], model.radius)
-    if total is None and curve is not None:
-        total = curve.total(model.count_rate[None], np.ones((1, len(model.radius))))
-    series = _single(model.count_rate, model.count_rate_err)
-    return _ee_figure(model, series, curve, total, title=_title(model), reason=_failure(model) or reason)
+    exposures = model.count_rate[None], np.ones((1, len(model.radius))), model.area[None], rings
+    return _ee_figure(model, _single(model.count_rate, model.count_rate_err), exposures, psfee=psfee, total=total)
 
 
 def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True):
@@ -203,36 +126,37 @@ def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True
         Residuals from the model in percent below: level where the total does not depend on the radius. Radii at which
         an exposure is flagged have open symbols.
     """
-    rates, weight = model.exposure_count_rate, model.exposure_weight
-    rings = exposure_backgrounds(model)
-    curve, reason = _model_curve(psfee, model.meta.group.filter, rings, model.exposure_area, model.radius)
-    if curve is not None:
-        total = curve.total(rates, weight) if total is None else total
-        shares = np.where(weight > 0, weight, 0.0)
-        with np.errstate(invalid="ignore"):  # a radius that nobody measured has no weights
-            mean = np.nansum(shares * curve.effective, axis=0) / shares.sum(axis=0)
-        curve = replace(curve, effective=np.vstack([curve.effective, mean]))
+    rates = model.exposure_count_rate
+    exposures = rates, model.exposure_weight, model.exposure_area, exposure_backgrounds(model)
     series = _dithers(model, rates, model.exposure_count_rate_err, model.count_rate, model.count_rate_err)
-    title = _title(model) if title else ""
-    return _ee_figure(model, series, curve, total, title=title, reason=reason, averaged=averaged)
+    return _ee_figure(model, series, exposures, psfee=psfee, total=total, averaged=averaged, title=title)
 
 
-def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
+def _ee_figure(model, series, exposures, *, psfee, total, averaged=None, title=True):
+    """Plot count rates, weights, aperture areas and sky rings of some exposures, with the model PSF that they see."""
+    rates, weight, area, rings = exposures
+    radius, light = model.radius, None
+    reason = _failure(model) or ("" if np.isfinite(area).all(axis=1).any() else "nothing was measured")
+    try:
+        if not reason:
+            light, fine, smooth = _model_light(psfee, model, area, rings)
+            total = _total(radius, rates / light, weight) if total is None else total
+    except NirissEEError as error:
+        reason = f"no model PSF: {error}"
     with styled():
         size = {"right": 0.7, "top": 0.45, "nrows": 2, "sharex": True, "height_ratios": (3, 2)}
-        figure, (top, below) = new_figure(5.2, 4.1, title=title, **size)
-        radius = model.radius
-        scaled = curve is not None and np.isfinite(total) and total != 0
+        figure, (top, below) = new_figure(5.2, 4.1, title=_title(model) if title else "", **size)
         series.draw(top, radius, 0.06)
-        if scaled:
-            fine = total * curve.fine_effective
-            top.plot(curve.fine_radius, fine, color=MODEL, zorder=1, label="model PSF, sky subtracted")
-            _residuals(below, radius, series, total * curve.effective)
+        if scaled := light is not None and np.isfinite(total) and total != 0:
+            top.plot(fine, total * smooth, color=MODEL, zorder=1, label="model PSF, sky subtracted")
+            shares = np.where(weight > 0, weight, 0.0)
+            with np.errstate(invalid="ignore"):  # a radius that nobody measured has no weights
+                mean = np.nansum(shares * light, axis=0) / shares.sum(axis=0)
+            _residuals(below, radius, series, total * np.vstack([light, mean])[: len(series.value)])
             if averaged is not None and len(averaged[0]):
                 (first, *_, last), err = averaged
-                below.fill_between(
-                    [first - 0.3, last + 0.3], -100 * err, 100 * err, color=COLOURS[4], alpha=0.35, lw=0, zorder=0
-                )
+                ends, band = [first - 0.3, last + 0.3], {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
+                below.fill_between(ends, -100 * err, 100 * err, **band)
                 text = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
                 below.text(0.98, 0.04, text, transform=below.transAxes, ha="right", fontsize=8)
         else:
@@ -248,6 +172,32 @@ def _ee_figure(model, series, curve, total, *, title, reason, averaged=None):
         if scaled:
             second_scale(top, "right", 1 / total, "Fraction of the total")
         return figure
+
+
+def _model_light(psfee, model, area, rings):
+    """Fraction of the model star's light that apertures hold after the sky is subtracted.
+
+    Returns
+    -------
+    light : ndarray, shape (n_exposures, n_radii)
+        NaN for failed exposures.
+    fine, smooth : ndarray, shape (n_fine,)
+        Radii [pix], and the mean of the exposures there.
+    """
+    curve, fine = partial((psfee or load_psfee()).ee, _setup(model)["filter"]), np.linspace(0, model.radius[-1], N_FINE)
+    measured, light = np.flatnonzero(np.isfinite(area).all(axis=1)), np.full(area.shape, np.nan)
+    for i in measured:
+        light[i] = effective_ee(curve, model.radius, area[i], *rings[i])
+    return light, fine, np.mean([effective_ee(curve, fine, np.pi * fine**2, *rings[i]) for i in measured], axis=0)
+
+
+def _total(radius, total, weight):
+    """Weighted mean over the exposures and the radii from 5 to 10 pix, or all if there are none; NaN without data."""
+    inside = (radius >= TOTAL_RADII[0]) & (radius <= TOTAL_RADII[1])
+    weight = np.where(np.isfinite(total), np.maximum(weight, 0.0), 0.0)
+    weight = weight * (inside if np.any(weight[:, inside] > 0) else 1.0)
+    with np.errstate(invalid="ignore"):
+        return float(np.nansum(weight * total) / np.sum(weight))
 
 
 def _arcseconds(axis, model):
@@ -374,11 +324,16 @@ def _short(name):
     return plain("_".join(parts[1:3]) if standard else name)[:40]
 
 
+def _setup(model):
+    """The group that an exposure belongs to, or the group itself."""
+    return model._instance["meta"].get("group") or group_of(model)
+
+
 def _title(model):
     """Target, filter and subarray; of one exposure also the file's name."""
-    group = model._instance["meta"].get("group")
-    setup = "  ".join(str((group or group_of(model)).get(key) or "") for key in ("target", "filter", "subarray"))
-    return plain(setup) + ("" if group else f"\n{plain(model.meta.filename or 'in memory')}")
+    setup = "  ".join(str(_setup(model).get(key) or "") for key in ("target", "filter", "subarray"))
+    single = "group" not in model._instance["meta"]
+    return plain(setup) + f"\n{plain(model.meta.filename or 'in memory')}" * single
 
 
 def _failure(model):
