@@ -10,7 +10,7 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS, PHOTMJSR_2022_ERR
 from niriss_eestep.products.metadata import exposure_backgrounds, group_of
 from niriss_eestep.reference import load_psfee
-from niriss_eestep.report.pixels import plot_stamp, plot_stamps  # noqa: F401  (one place for all figures)
+from niriss_eestep.report.pixels import plot_stamps  # noqa: F401  (one place for all figures)
 from niriss_eestep.report.style import (
     COLOURS,
     new_figure,

@@ -59,19 +59,9 @@ class _Panel:
         (left, below), (right, above) = low + corner - 0.5, high + corner - 0.5
         shown = np.ma.masked_invalid(image[low[1] : high[1], low[0] : high[0]])
         cmap = colormaps[colours].with_extremes(bad="#dbe9f6")
-        place = {
-            "extent": (left, right, below, above),
-            "origin": "lower",
-            "aspect": "auto",
-            "transform": self.transform,
-        }
-        drawn = self.axis.imshow(shown, cmap=cmap, norm=stretch, interpolation="none", **place)
+        place = {"extent": (left, right, below, above), "origin": "lower", "transform": self.transform}
+        drawn = self.axis.imshow(shown, cmap=cmap, norm=stretch, interpolation="none", aspect="auto", **place)
         drawn.set_clip_box(self.box)
-
-
-def plot_stamp(model):
-    """Plot one exposure's stamp; see `plot_stamps`."""
-    return plot_stamps([model])
 
 
 def plot_stamps(models, images=None):

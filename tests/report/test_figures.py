@@ -26,7 +26,7 @@ def every_figure(program):
     for model in (*program.ee, *program.sb, *program.combined, program.abs_flux):
         yield model.plot()
     for model in program.ee:
-        yield figures.plot_stamp(model)
+        yield figures.plot_stamps([model])
     yield figures.plot_background(program.abs_flux)
 
 
@@ -142,7 +142,7 @@ def test_the_radii_averaged_are_marked_with_their_mean(program):
 
 def test_stamp_marks_pixels_by_kind(program):
     model = program.ee[0]
-    text = draw(figures.plot_stamp(model))
+    text = draw(figures.plot_stamps([model]))
     for kind in ("repaired", "no value", "sky outlier"):
         number = np.count_nonzero(model.stamp_kind & PIXEL_KINDS[kind])
         assert number > 0
@@ -153,13 +153,13 @@ def test_profile_without_stamp(program):
     model = program.ee[0].copy()
     for name in ("stamp", "stamp_repaired", "stamp_kind"):
         del model._instance[name]
-    assert "holds no stamp" in draw(figures.plot_stamp(model))
+    assert "holds no stamp" in draw(figures.plot_stamps([model]))
 
 
 def test_stamp_without_a_value(single):
     model = single.ee[0].copy()
     model.stamp = np.full_like(model.stamp, np.nan)
-    assert "no pixel" in draw(figures.plot_stamp(model))
+    assert "no pixel" in draw(figures.plot_stamps([model]))
 
 
 def test_names_from_headers_are_text(single):
