@@ -76,6 +76,25 @@ def test_source_of_constant_fnu_is_its_own_band_average(bell):
     )
 
 
+@pytest.mark.parametrize("cut", [slice(None), slice(100, 200)])
+def test_rate_is_synphots(bell, cut):
+    """A spectrum and a band on wavelengths of their own; the band's ends at zero, and at full response."""
+    from astropy import units as u
+    from synphot import Empirical1D, Observation, SourceSpectrum, SpectralElement
+    from synphot.units import FLAM
+
+    rng = np.random.default_rng(20261127)
+    wave = np.sort(rng.uniform(1.0e4, 3.0e4, 3000))
+    star = StandardSpectrum("lines", wave, 1e-15 * (wave / 2e4) ** -4 * rng.uniform(0.5, 1.5, wave.size))
+    source = SourceSpectrum(Empirical1D, points=star.wavelength * u.AA, lookup_table=star.flux * FLAM)
+    # beyond the table there is nothing; synphot would carry an end value other than zero on
+    at, pce = bell[0][cut] * 1e4, bell[1][cut]
+    points = np.concatenate([at[:1], at[:1] * (1 + 1e-9), at[1:-1], at[-1:] * (1 - 1e-9), at[-1:]])
+    band = SpectralElement(Empirical1D, points=points * u.AA, lookup_table=np.pad(pce, 1))
+    rate = Observation(source, band, binset=points).countrate(area=COLLECTING_AREA, binned=False).value
+    assert expected_rate(star, at / 1e4, pce).electron_rate == pytest.approx(rate, rel=1e-8)
+
+
 def test_band_average_agrees_with_synphots_effective_stimulus(bell):
     from astropy import units as u
     from synphot import Empirical1D, Observation, SourceSpectrum, SpectralElement
