@@ -324,7 +324,8 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
         if len(k) < 2 or not 0 < j < outer < len(radius) - 1:
             continue
         total = values[k, outer]
-        share, variance = 1 - values[k, j] / total, _growth_variance(pair[k])[:, 1] / total**2
+        share, by_each = 1 - values[k, j] / total, np.array([-1 / total, values[k, j] / total**2]).T
+        variance = np.einsum("ei,eij,ej->e", by_each, pair[k], by_each)
         level, level_variance = share[::-1], variance[::-1]
         if len(k) > 2:
             level, level_variance = np.median(share), 1.57 * np.mean(variance) / len(k)

@@ -18,6 +18,7 @@ from niriss_eestep.exposures.wcs import Places, Told, image_wcs, pixel_size, rel
 from niriss_eestep.instrument import FILTERS, REFERENCE_PIXEL, SATURATED
 from niriss_eestep.measure.position import FAR, Source, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import without_dead
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.reference.psfee import load_psfee
 from niriss_eestep.reference.region import flat_region
@@ -578,12 +579,13 @@ def second_look(
 
 
 def _mean(exposures: list[Stamp]) -> Stamp:
-    """The mean of integrations, as one stamp."""
+    """The mean of integrations, as one stamp without dead pixels."""
     if len(exposures) == 1:
-        return exposures[0]
+        return without_dead(exposures[0])
     image = np.mean([exposure.image for exposure in exposures], axis=0)
     variance = np.mean([exposure.variance for exposure in exposures], axis=0) / len(exposures)
-    return replace(exposures[0], image=image, variance=variance, bad=np.any([e.bad for e in exposures], axis=0))
+    bad = np.any([exposure.bad for exposure in exposures], axis=0)
+    return without_dead(replace(exposures[0], image=image, variance=variance, bad=bad))
 
 
 def _brightness(source: Source, expected: float | None) -> str:

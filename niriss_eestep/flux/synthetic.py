@@ -23,9 +23,10 @@ LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
 UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
 GAP_MIN, GAP_STEPS = 0.01, 5.0  # a gap: step in ln(wavelength), and in steps of the grid beside it
-# of 4,571 values of CALSPEC's bd60d1753 and p330e beyond 0.65 micron none is over 1.05 times both beside it, or below
-# 1 / 1.05; one of 1.2 times is 0.2 % of a band of a hundred values
-SPIKE = 1.2
+# of 6,274 values of CALSPEC's bd60d1753, p330e and wd1057_719 beyond 0.65 micron none is over 1.05 times both beside
+# it or the median of the 11 about it, or below 1 / 1.05 of both; one of 1.2 times is 0.2 % of a band of a hundred
+# values. Over more than a tenth of the wavelength a continuum bends by as much
+SPIKE, SPIKE_WINDOW, SPIKE_SPAN = 1.2, 11, 0.1
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
@@ -346,7 +347,7 @@ def _covered_band(spectrum: StandardSpectrum, wave: Array, response: Array, name
 
 
 def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
-    """Find single values of a spectrum that stand out in a band: a line of a star is resolved or shallower.
+    """Find values of a spectrum that stand out in a band: a line of a star is resolved or shallower.
 
     Parameters
     ----------
@@ -357,13 +358,22 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     Returns
     -------
     ndarray
-        Wavelengths [micron] of those over `SPIKE` times the larger of the two beside, or as far below the smaller.
+        Wavelengths [micron] of those over `SPIKE` times the larger of the two beside, or the median about them, which
+        up to five side by side do not move; or as far below the smaller of the two.
     """
     band = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON
-    flux, beside = spectrum.flux[1:-1], np.array([spectrum.flux[:-2], spectrum.flux[2:]])
-    odd = (flux > SPIKE * beside.max(axis=0)) | (SPIKE * flux < beside.min(axis=0))
-    at = spectrum.wavelength[1:-1]
+    at, flux = spectrum.wavelength[1:-1], spectrum.flux[1:-1]
+    beside = np.array([spectrum.flux[:-2], spectrum.flux[2:]])
+    about = np.where(np.ptp(_windows(at), axis=1) < SPIKE_SPAN * at, np.median(_windows(flux), axis=1), np.inf)
+    about[about == 0] = np.inf
+    odd = (flux > SPIKE * np.minimum(beside.max(axis=0), about)) | (SPIKE * flux < beside.min(axis=0))
     return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
+
+
+def _windows(values: Array) -> Array:
+    """Return the values about each value, shape (n, `SPIKE_WINDOW`)."""
+    padded = np.pad(values, SPIKE_WINDOW // 2, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, SPIKE_WINDOW)
 
 
 def _rate_weights(spectrum_wave: Array, wave: Array, response: Array) -> Array:

@@ -122,8 +122,9 @@ def _placed(exposure: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Stamp, 
     for _ in range(_MOST_UNLIKELY):
         if not (odd := unlikely_pixels(exposure, star)).any():
             break
-        exposure, star, centroid = place_star(taken_as_bad(exposure, odd), options, psf, reach)
-        if np.sum(exposure.bad & ~first[0].bad) > _MOST_ODD:
+        without = taken_as_bad(exposure, odd)
+        exposure, star, centroid = place_star(without, options, psf, reach)
+        if np.sum(exposure.bad & ~without.bad) > _MOST_ODD:
             return first
     return exposure, star, centroid
 

@@ -28,6 +28,8 @@ _SECTORS = 8
 _SKY_CHANCE = 1e-4
 #: centroids in boxes of 3.5 and 7 pix agree within 0.1 pix for every filter and pixel phase
 _CORE_OFFSET = 0.3
+#: an error of repaired pixels of the core that is worth telling, as a fraction of the count rate
+_CORE_WORTH = 0.005
 #: a larger share of the annulus than a few cosmic rays take
 _MANY_REJECTED = 0.03
 #: the scatter of sky pixels and their stated errors agree within this factor: simulated ones have 0.98-1.05 (66 of a
@@ -113,6 +115,14 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
             f"charge migration: {profile.core.charge_loss} pixel(s) in the core flagged CHARGELOSS"
             + (beside if np.isfinite(profile.core.peak) else "")
         )
+    fixed = exposure.bad & ~seen.bad & (star.distance <= options.core_radius)
+    if star.model is not None and not profile.failure and fixed.any():
+        worth = np.sqrt(np.sum(seen.variance[fixed])) / np.nanmax(profile.count_rate)
+        if worth > _CORE_WORTH:
+            found.append(
+                f"{fixed.sum()} bad pixel(s) in the core hold {100 * star.model[fixed].sum():.2g} % of the star's "
+                f"light, which is the model PSF's: worth {100 * worth:.2g} % of the count rate"
+            )
     lost = profile.radius[profile.area < np.pi * profile.radius**2 * (1 - 1e-9)]
     if lost.size:
         found.append(f"apertures from {lost[0]:g} pix extend beyond the image")

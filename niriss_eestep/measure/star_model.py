@@ -51,6 +51,14 @@ _BOX = 5.0
 _CIRCLE, _CIRCLE_FROM = 1.5, 3.0
 _CIRCLE_LOCAL, _CIRCLE_FLOOR = 0.6, 4e-4
 
+#: a pixel this many standard errors below the sky is not lit; what is less dark is found beside the star's model
+_DEEP = 100.0
+#: a value of so many pixels is none, where those are less than this share of all: of 1e4 numbers of 24 bits with normal
+#: noise 0.1 to 5 pairs are equal, and one group of four in 1e9 images
+_REPEATED, _FEW = 4, 0.1
+#: a row or column with this share of unexplained pixels is bad, if it is that long [pix]
+_MOSTLY, _LINE = 0.6, 11
+
 #: rounds of fitting the star without the pixels that no star explains; more of those are no star's bad pixels
 _ROUNDS, _MOST = 12, 60
 
@@ -171,7 +179,7 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: fl
     ExposureError
         If there is no star, or too little sky.
     """
-    stamp, psf = with_sound_errors(stamp, options), psf or PSFModel()
+    stamp, psf = with_sound_errors(without_dead(stamp), options), psf or PSFModel()
     while True:
         centroid, star = _star_and_sky(stamp, options, psf)
         explained = without_unexplained(stamp, star, reach)
@@ -324,6 +332,42 @@ def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
     return exposure if odd is None or not odd.any() else taken_as_bad(exposure, odd)
 
 
+def without_dead(exposure: Stamp) -> Stamp:
+    """Take unflagged pixels as bad that no measurement gives, and say so.
+
+    They lie as far below the sky as the star is above it, or share one value along a row or column: noise does not
+    repeat itself.
+
+    Parameters
+    ----------
+    exposure : Stamp
+
+    Returns
+    -------
+    Stamp
+    """
+    if exposure.bad.all():
+        return exposure
+    image, seen = exposure.image, ~exposure.bad
+    level = float(np.median(image[seen]))
+    noise = np.sqrt(np.where(seen, exposure.variance, 0.0)) + float(np.median(np.abs(image[seen] - level)))
+    dead = level - image > np.maximum(_DEEP * noise, image[seen].max() - level)
+    value, count = np.unique(image[seen], return_counts=True)
+    same = np.isin(image, value[count >= _REPEATED]) & seen
+    lines = same & _full_lines(same, seen)
+    # of whole numbers, and of a scene without noise, others are repeated too; a model's image ends in such a line
+    if lines.sum() < _FEW * seen.sum() and not np.any(same & ~lines):
+        dead[1:-1, 1:-1] |= lines[1:-1, 1:-1]
+    dead &= seen
+    return taken_as_bad(exposure, dead) if dead.any() else exposure
+
+
+def _full_lines(part: Mask, whole: Mask) -> Mask:
+    """The rows and columns of which a part is most of the pixels."""
+    full = (part.sum(k, keepdims=True) > _MOSTLY * whole.sum(k, keepdims=True).clip(_LINE) for k in (0, 1))
+    return np.logical_or(*full)
+
+
 def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
     """Take unflagged pixels as bad, and say so.
 
@@ -366,14 +410,14 @@ def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, 
         worst = float(np.max(ratio, where=~out, initial=0.0))
         if rate > 0 and worst <= 1:
             bad = of_bad_pixels(out & (ratio > 1), residual, star)
+            # of a row or column that is bad for the most part the rest is too
+            lines = _full_lines(bad & near, near)
             # a snowball is wider than what stands out of the noise
-            faint = (residual > 0) & (ratio > _FAINT)
+            faint = (residual > 0) & (ratio > _FAINT) & ~lines
             groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
             wide = np.flatnonzero(np.bincount(groups.ravel())[1:] >= _WIDE) + 1
             bad |= scipy.ndimage.binary_dilation(np.isin(groups, wide), _AROUND, 2) & (star.distance > _BOX / 2)
-            # the very value of several dead pixels no measurement repeats
-            values, count = np.unique(exposure.image[bad & (residual < 0)], return_counts=True)
-            return bad | (near & ~exposure.bad & np.isin(exposure.image, values[count > 1]))
+            return (bad | lines) & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
         if not rate > 0 or out.sum() > _MOST or star.psf.render is None:
             return None

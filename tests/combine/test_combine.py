@@ -193,6 +193,10 @@ def test_light_that_one_has_and_the_others_have_not(n_dithers):
         moved = np.array(with_a_spot(n_dithers, 0.0, 5.5, seed, 1e-6)[1])
         moved[0] = np.interp(radius - 0.02, radius, moved[0])
         assert not extra_light(radius, moved, covariances * 1e-4).any()
+    # a core that is known to 2 % is no light of others, whose share of the total it moves by 0.1 %
+    radius, values, covariances = with_a_spot(n_dithers, 0.0, 5.5, 1)
+    values[0], covariances[0] = values[0] - 30.0, covariances[0] + 20.0**2
+    assert not extra_light(radius, values, covariances).any()
     # what was not measured says nothing
     values[0] = values[0] * np.nan
     assert not extra_light(radius, values, covariances)[0].any()

@@ -11,6 +11,7 @@ from niriss_eestep.flux.synthetic import (
     electron_rate_of_unit_fnu,
     expected_rate,
     predicted_photmjsr,
+    spikes,
     zeropoint_vega,
 )
 
@@ -277,3 +278,20 @@ def test_zeros_and_gaps_inside_a_band_are_not_covered(kind):
     one = np.where(np.arange(wave.size) == np.argmin(np.abs(wave - 2e4)), 0.0, flux)
     whole = expected_rate(StandardSpectrum("a", wave, flux), *band).electron_rate
     assert expected_rate(StandardSpectrum("a", wave, one), *band).electron_rate == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "n"), [(10.0, 1), (1.3, 1), (1.3, 3), (2.0, 5), (0.5, 1)])
+def test_values_that_stand_out_are_found_side_by_side_too(factor, n):
+    wave = np.geomspace(8000.0, 50000.0, 2000)
+    flux = wave**-4.0 * (1 - 0.3 * np.exp(-0.5 * ((wave - 18751.0) / 60) ** 2))
+    band = np.array([1.7, 2.3])
+    assert spikes(StandardSpectrum("star", wave, flux), band).size == 0
+    odd = flux.copy()
+    k = int(np.searchsorted(wave, 20000.0))
+    odd[k : k + n] *= factor
+    np.testing.assert_allclose(spikes(StandardSpectrum("star", wave, odd), band), wave[k : k + n] / 1e4)
+    # neither is a coarse grid's continuum, nor what lies beyond the band
+    coarse = np.geomspace(8000.0, 50000.0, 20)
+    black = coarse**-5.0 / np.expm1(1.4388e8 / coarse / 1500)
+    assert spikes(StandardSpectrum("star", coarse, black), np.array([0.9, 4.9])).size == 0
+    assert spikes(StandardSpectrum("star", wave, odd), np.array([2.5, 3.0])).size == 0
