@@ -421,7 +421,7 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
     dict of str to float
         ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. The sky's part is the
         noise that each pixel of the sky has for itself; what pixels have in common counts with the photons' and read
-        noise, since aperture and annulus share most of it; see `niriss_eestep.measure.apertures.sum_apertures`.
+        noise, since aperture and annulus share most of it; see `niriss_eestep.measure.ee.sum_apertures`.
     """
     formal, flat, sky = (0.0 if part is None else max(0.0, float(weights @ part @ weights)) for part in parts)
     flat = min(flat, formal)

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE
-from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background
+from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.repair import by_surface, repair_pixels
 from niriss_eestep.measure.stamp import EEOptions, Stamp, check_radii

@@ -6,8 +6,8 @@ import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
+from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile

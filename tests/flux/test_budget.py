@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from niriss_eestep.flux.total_rate import formal_errors
-from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fit_sky, fixed_background
+from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import SHAPES, Surroundings, shapes_at
 from niriss_eestep.measure.stamp import Stamp

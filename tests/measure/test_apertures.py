@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.apertures import repaired_stamp, sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background
+from niriss_eestep.measure.ee import repaired_stamp, sum_apertures
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.apertures import sum_apertures
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background
+from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.quality import sector_asymmetry
 from niriss_eestep.measure.stamp import Stamp
