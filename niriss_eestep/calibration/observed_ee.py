@@ -10,7 +10,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, growth_curve
 from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, total_rate, used_radii
-from niriss_eestep.reference.psfee import PSFEE, EETable
+from niriss_eestep.reference.psf import PSFEE, EETable
 
 Curve = Callable[[Array], Array]
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli

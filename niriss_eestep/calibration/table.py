@@ -21,7 +21,7 @@ from niriss_eestep.products.metadata import exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference import load_psfee, write_psfee
-from niriss_eestep.reference.psfee import PSFEE
+from niriss_eestep.reference.psf import PSFEE
 
 MODES = "modes of the PSF"  # columns of this name, until all tables are together
 OWN_TERMS = ("err_photon", "err_scatter", "err_radii", "err_flat", "err_sky")  # independent from visit to visit

@@ -24,7 +24,7 @@ from niriss_eestep.psf.pupil import WEBBPSF_PUPIL
 from niriss_eestep.psf.stpsf import compute_with_stpsf
 from niriss_eestep.psf.wavefront import WavefrontModel, inflight, measured
 from niriss_eestep.reference import PSFEE, load_psf_images, load_psfee, write_psf_images, write_psfee
-from niriss_eestep.reference.psf_images import PSFImage, reshaped
+from niriss_eestep.reference.psf import PSFImage, reshaped
 from niriss_eestep.reference.region import read_opd
 from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT, load_throughput
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled

@@ -20,7 +20,7 @@ from niriss_eestep.measure.position import FAR, Source, find_sources, find_star,
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_dead
 from niriss_eestep.products.metadata import group_of
-from niriss_eestep.reference.psfee import load_psfee
+from niriss_eestep.reference.psf import load_psfee
 from niriss_eestep.reference.region import flat_region
 from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_throughput
 

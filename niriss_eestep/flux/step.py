@@ -18,7 +18,7 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
 from niriss_eestep.products.metadata import copy_metadata, exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
-from niriss_eestep.reference.psfee import load_psfee
+from niriss_eestep.reference.psf import load_psfee
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,7 @@ from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.metadata import exposure_record, made_of
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.psf_images import load_psf_images
-from niriss_eestep.reference.psfee import load_psfee
+from niriss_eestep.reference.psf import load_psf_images, load_psfee
 from niriss_eestep.reference.region import mean_gain
 
 log = logging.getLogger(__name__)

@@ -51,8 +51,7 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
     """
     path = Path(path)
     image, header, extension = _read(path)
-    name = _filter(path, header)
-    oversample = _oversample(path, header)
+    name, oversample = _filter(path, header), _oversample(path, header)
     _check_image(path, image)
     n_reach = image.shape[0] / (2 * oversample)
     # one pixel of the field is left for a star that stands off the centre
@@ -67,8 +66,7 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
         raise ReferenceDataError(f"{path}: the star is not in the middle of the image ({error})") from error
     keyword = str(header.get("NORMALIZ", "")).lower()
     scale, how = _normalisation(model, name, keyword, image.sum(), radius, light)
-    note = f"{extension}, {oversample} per pixel, normalisation {how}"
-    return name, radius, light * scale, note
+    return name, radius, light * scale, f"{extension}, {oversample} per pixel, normalisation {how}"
 
 
 def compute_with_stpsf(filters: Sequence[str], model: Any) -> tuple[dict[str, tuple[Array, Array, Array]], str]:
@@ -185,7 +183,11 @@ def _normalisation(model: Any, name: str, keyword: str, total: float, radius: Ar
     """
     packaged = model.ee(name, np.array([0.5 * radius[-1], radius[-1]]))
     transmission = WEBBPSF_PUPIL.clearp_transmission() if name in CLEARP_FILTERS else 1.0
-    factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": _with_what_is_beyond(packaged, radius, light)}
+    # the light beyond the image: the packaged PSF's, as much stronger as the image's wing is, compared over the outer
+    # half of the image; a round spot without wing has nothing beyond
+    wing = 1 - float(np.interp(0.5 * radius[-1], radius, light)) / light[-1]
+    beyond = (1 / packaged[1] - 1) * wing / (1 - packaged[0] / packaged[1])
+    factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": float(1 / (light[-1] * (1 + beyond)))}
     if keyword.startswith("first"):
         how = "first"
     elif keyword in factors:
@@ -198,17 +200,6 @@ def _normalisation(model: Any, name: str, keyword: str, total: float, radius: Ar
         # more light than the element lets through: it was not in the calculation, or is divided out already
         how = "exit_pupil"
     return factors[how], how
-
-
-def _with_what_is_beyond(packaged: Array, radius: Array, light: Array) -> float:
-    """Factor that counts the light beyond the image: the packaged PSF's, as much stronger as the image's wing is.
-
-    The wings are compared over the outer half of the image. A round spot without wing has nothing beyond.
-    """
-    wing = 1 - float(np.interp(0.5 * radius[-1], radius, light)) / light[-1]
-    packaged_wing = 1 - packaged[0] / packaged[1]
-    beyond = (1 / packaged[1] - 1) * wing / packaged_wing
-    return float(1 / (light[-1] * (1 + beyond)))
 
 
 def image_encircled_energy(image: Array, oversample: int, radius: Array) -> Array:

@@ -26,8 +26,9 @@ from niriss_eestep.psf.pupil import (
     pixel_centres,
 )
 
-#: Gaussian sigma of the charge diffusion, per axis [arcsec] (STPSF 2.2, constants; fitted there to effective PSFs)
-CHARGE_DIFFUSION = 0.0202
+#: Gaussian sigma of the charge diffusion, per axis [arcsec]: STPSF 2.2 has 0.0202 and had 0.021, amigo 0.0214 with the
+#: jitter; this one gives, with the wavefront in flight, the FWHM of STPSF's images within 1 % in each filter
+CHARGE_DIFFUSION = 0.02065
 #: Zernike terms (n, m) of a segment: piston, tip, tilt, then the shapes up to the third order
 SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3))
 #: terms of the whole pupil: defocus to third order and spherical; piston, tip and tilt move the image only
@@ -94,11 +95,8 @@ class WavefrontModel:
 
     def __post_init__(self) -> None:
         for field in (*_RMS, "jitter", "diffusion"):
-            value = getattr(self, field)
-            if not (np.isfinite(value) and value >= 0):
-                raise ParameterError(
-                    f"{field} of the wavefront model {self.name!r} must be finite and not negative, got {value}"
-                )
+            if not 0 <= (value := getattr(self, field)) < np.inf:
+                raise ParameterError(f"{field} of the wavefront {self.name!r} must be finite and not negative: {value}")
 
     @property
     def total_rms(self) -> float:
@@ -155,9 +153,10 @@ class WavefrontModel:
             Optical path difference [m], without the pupil's mean tip and tilt.
         """
         rng = np.random.default_rng((seed, index))
-        basis = _basis(geometry, n_pixels)
-        coefficients = (self.global_rms * _balanced(seed, index)).astype(np.float32)
-        opd = np.tensordot(coefficients, basis.global_terms, axes=1)
+        basis, n = _basis(geometry, n_pixels), len(GLOBAL_TERMS)
+        # one row of a random orthogonal matrix, which eight members share
+        balanced = ortho_group.rvs(n, random_state=np.random.default_rng((seed, index // n, n)))[index % n]
+        opd = np.tensordot((self.global_rms * balanced).astype(np.float32), basis.global_terms, axes=1)
         opd += basis.scaled(basis.segments(rng.standard_normal((18, len(SEGMENT_TERMS)))), self.segment_rms)
         opd += basis.scaled(_screen(n_pixels, self.screen_index, self.screen_min_frequency, rng), self.screen_rms)
         if self.c3_rms:
@@ -234,14 +233,9 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
 
 @lru_cache(maxsize=2)
 def _hypercube(seed: int, n_draws: int) -> Array:
-    """Normal deviates, shape (n_draws, 5), each column evenly spread."""
-    return np.asarray(ndtri(LatinHypercube(5, rng=np.random.default_rng((seed, n_draws))).random(n_draws)))
-
-
-def _balanced(seed: int, index: int) -> Array:
-    """Coefficients of the global terms, of unit norm: one row of a random orthogonal matrix."""
-    n = len(GLOBAL_TERMS)
-    return ortho_group.rvs(n, random_state=np.random.default_rng((seed, index // n, n)))[index % n]
+    """Normal deviates, shape (n_draws, 5), each column evenly spread, and no two correlated."""
+    cube = LatinHypercube(5, optimization="random-cd", rng=np.random.default_rng((seed, n_draws)))
+    return np.asarray(ndtri(cube.random(n_draws)))
 
 
 def _zernikes(terms: tuple[tuple[int, int], ...], x: Array, y: Array) -> Array:
@@ -297,10 +291,8 @@ PRELAUNCH = WavefrontModel(
 #: STPSF's documentation): nearest to SUB64, SUB128 and SUB256; in the middle of the detector
 INSTRUMENT_RMS = {"subarray": 47.9, "center": 59.6}
 #: C3's own error [nm] before and after the hit of May 2022: 56 and, corrected, 178 (commissioning report, quoted
-#: second-hand); taken as 125 +- 45, for what was quoted is not confirmed and part of it is aligned away
-C3_RMS_BEFORE, C3_RMS_AFTER, C3_HIT_DATE = 56.0, 125.0, "2022-05-23"
-#: alignment of the telescope [nm], with which the telescope has 66 nm of the published 60 to 80
-ALIGNMENT_RMS = 25.0
+#: second-hand, not confirmed); taken as 70 +- 42, for with 178 the telescope alone would have the 68 nm of all optics
+C3_RMS_BEFORE, C3_RMS_AFTER, C3_HIT_DATE = 56.0, 70.0, "2022-05-23"
 #: highest frequency that a map of the wavefront sensing resolves [cycles/m]: three over a segment
 MAP_MAX_FREQUENCY = 2.3
 
@@ -324,19 +316,19 @@ def inflight(field: str = "subarray", date: str | None = None) -> WavefrontModel
     c3 = C3_RMS_BEFORE if date is not None and date < C3_HIT_DATE else C3_RMS_AFTER
     return WavefrontModel(
         name="inflight",
-        segment_rms=20.0,
+        segment_rms=16.0,
         c3_rms=c3 / np.sqrt(18),
-        global_rms=float(np.hypot(INSTRUMENT_RMS[field], ALIGNMENT_RMS)),
+        global_rms=INSTRUMENT_RMS[field],
         screen_rms=50.0,
         screen_index=3.76,
         screen_min_frequency=0.79,
         jitter=0.0008,
         diffusion=CHARGE_DIFFUSION,
-        scatter=(0.3, 0.36, 0.3, 0.2, 0.3),
+        scatter=(0.3, 0.6, 0.3, 0.2, 0.15),
         source=(
-            "telescope 60 to 80 nm (JDox), of which C3 56 to 178 nm over the segment (Rigby et al. 2022, quoted); "
-            "NIRISS's own 47.9 nm at the subarrays, 59.6 nm in the middle (ISIM CV3); mid frequencies 50 +- 10 nm, not "
-            "published; jitter 0.8 mas and charge diffusion 20.2 mas (STPSF 2.2)"
+            "68 +- 12 nm in all (quoted from Rigby et al. 2023): NIRISS's own 47.9 nm at the subarrays, 59.6 nm in the "
+            "middle (ISIM CV3); C3 28 to 112 nm over the segment; mid frequencies 50 +- 10 nm, not published; "
+            "jitter 0.8 mas (STPSF 2.2) and charge diffusion 20.65 mas (STPSF: 20.2 to 21)"
         ),
     )
 

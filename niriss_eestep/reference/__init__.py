@@ -6,8 +6,8 @@ from typing import Any
 # name: module that has it; imported on first use, because readers bring asdf and astropy
 _EXPORTS = {
     "Apcorr": "apcorr", "load_apcorr": "apcorr",
-    "PSFEE": "psfee", "EETable": "psfee", "load_psfee": "psfee", "write_psfee": "psfee",
-    "load_psf_images": "psf_images", "write_psf_images": "psf_images",
+    "PSFEE": "psf", "EETable": "psf", "load_psfee": "psf", "write_psfee": "psf",
+    "load_psf_images": "psf", "write_psf_images": "psf",
     "Throughput": "stdspec", "load_throughput": "stdspec", "write_throughput": "stdspec",
     "find_spectrum": "stdspec", "load_spectrum": "stdspec", "write_spectrum": "stdspec",
 }  # fmt: skip

@@ -26,7 +26,7 @@ from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import inflight
 from niriss_eestep.reference import load_psf_images, load_psfee
-from niriss_eestep.reference.psf_images import PSFImage
+from niriss_eestep.reference.psf import PSFImage
 from niriss_eestep.reference.stdspec import load_throughput
 from niriss_eestep.simulate.detector import choose_readout, get_subarray, sky_background
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image

@@ -5,7 +5,8 @@
 Each star has one wavefront, of other seeds than the reference's, seen by all filters. Its curve of growth at 2 to 15
 pix is measured with the sky from 20 to 25 pix, the noise of 1e6 to 1e8 electrons and the scatter between the pixel
 phases of 4 dithers (of the packaged images). The sets: wavefronts drawn from the reference's stated prior; of 56 to 80
-nm in all, with a screen of 50 +- 10 nm; other optics without any screen. Some minutes.
+nm in all, with a screen of 50 +- 10 nm; screens of an index far below the prior's; other optics without any screen.
+Some minutes.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from niriss_eestep.psf.diffraction import encircled_energy
 from niriss_eestep.psf.pupil import INFLIGHT_PUPIL
 from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference import load_psfee, load_throughput
-from niriss_eestep.reference.psf_images import load_psf_images
+from niriss_eestep.reference.psf import load_psf_images
 
 RADIUS = np.array([2.0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 AREA, AVERAGED = np.pi * RADIUS**2, slice(3, 9)
@@ -49,7 +50,9 @@ def sets(n_stars):
     """Wavefront models of the stars, by set."""
     rng = np.random.default_rng(7)
     rest = np.sqrt(INFLIGHT.total_rms**2 - INFLIGHT.screen_rms**2)
-    total, screen = rng.uniform(56, 80, n_stars), np.clip(rng.normal(50, 10, n_stars), 25, 55)
+    total, screen = rng.uniform(56, 80, 4 * n_stars), rng.normal(50, 10, 4 * n_stars)
+    # a screen of more than all is no wavefront
+    total, screen = (values[screen < total - 2][:n_stars] for values in (total, screen))
     scale = np.sqrt(total**2 - screen**2) / rest
     names = ("segment_rms", "c3_rms", "global_rms")
     smaller = [
@@ -57,9 +60,12 @@ def sets(n_stars):
         for s, k in zip(screen, scale, strict=True)
     ]
     without = [replace(INFLIGHT, screen_rms=1e-3, global_rms=float(g)) for g in rng.uniform(40, 70, n_stars)]
+    drawn = [INFLIGHT.drawn(777, index, n_stars) for index in range(n_stars)]
     return {
-        "drawn from the prior": [INFLIGHT.drawn(777, index, n_stars) for index in range(n_stars)],
+        "drawn from the prior": drawn,
         "56 to 80 nm, screen 50 +- 10": smaller,
+        "index 3.2": [replace(model, screen_index=3.2) for model in drawn],
+        "index 2.8": [replace(model, screen_index=2.8) for model in drawn],
         "without a screen": without,
     }
 

@@ -30,8 +30,7 @@ from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.flux.synthetic import expected_rate
 from niriss_eestep.psf.stpsf import read_psf_image, read_radtab
 from niriss_eestep.reference import load_apcorr, load_psf_images, load_psfee, load_spectrum, load_throughput
-from niriss_eestep.reference.psf_images import PACKAGED_PSF_IMAGES
-from niriss_eestep.reference.psfee import PACKAGED_PSFEE
+from niriss_eestep.reference.psf import PACKAGED_PSF_IMAGES, PACKAGED_PSFEE
 from niriss_eestep.reference.region import mean_gain, read_opd
 from niriss_eestep.reference.stdspec import PACKAGED_THROUGHPUT
 from niriss_eestep.simulate.program import Program, simulate_program

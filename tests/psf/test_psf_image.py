@@ -10,7 +10,7 @@ from scipy.special import erf
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.psf.stpsf import image_encircled_energy
 from niriss_eestep.reference import load_psf_images, load_psfee
-from niriss_eestep.reference.psf_images import PSFImage
+from niriss_eestep.reference.psf import PSFImage
 
 SIGMA, OVERSAMPLE, HALF = 0.8, 4, 12
 phases = st.floats(-0.5, 0.5)
@@ -152,5 +152,5 @@ def test_image_ee_beyond_the_image_is_refused():
 
 
 def test_importing_the_image_brings_no_optics():
-    code = "import sys, niriss_eestep.reference.psf_images; sys.exit('poppy' in sys.modules or 'asdf' in sys.modules)"
+    code = "import sys, niriss_eestep.reference.psf; sys.exit('poppy' in sys.modules or 'asdf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
