@@ -1,14 +1,21 @@
 """The page and the figures of a calibration from many visits."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+from astropy.table import Table
+from astropy.time import Time
 
+from niriss_eestep.arrays import Array
+from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import day_of
 from niriss_eestep.report.numbers import measured
 from niriss_eestep.report.page import environment, image
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
 
+Tables = Mapping[str, Table]  #: from `niriss_eestep.calibration.table.factor_tables`
 N_COLUMNS = 3
 PANEL = 1.4  # height [inch]
 MOST_POINTS = 300  # in a panel that are drawn with their errors
@@ -29,7 +36,7 @@ QUANTITIES = {
 }
 
 
-def figures_of(tables, calibration, *, split=False):
+def figures_of(tables: Tables, calibration: Calibration, *, split: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield the name and figure of each quantity that the visits have.
 
     Parameters
@@ -58,7 +65,7 @@ def figures_of(tables, calibration, *, split=False):
                 yield quantity, plot_against(table, calibration, quantity, filters, 1 if split else N_COLUMNS)
 
 
-def plot_against(table, calibration, quantity, names, most_columns):
+def plot_against(table: Table, calibration: Calibration, quantity: str, names: Sequence[str], most_columns: int) -> Any:
     """Plot measured over expected response, relative to each filter's factor, against one quantity.
 
     Parameters
@@ -80,9 +87,8 @@ def plot_against(table, calibration, quantity, names, most_columns):
         error; a line with a band is the change in time that is claimed, with its standard error.
     """
     label, part = QUANTITIES[quantity]
-    value = 100 * sum(
-        np.array(table[f"part_{each}"]) for each in (part, "residual", quantity == "mjd" and "epoch") if each
-    )
+    parts = [each for each in (part, "residual", quantity == "mjd" and "epoch") if each]
+    value = 100 * np.sum([table[f"part_{each}"] for each in parts], axis=0)
     at, scale, room = _places(table[quantity], quantity)
     timed = quantity == "mjd" and calibration.shape.form != "constant"
     days = np.linspace(np.min(table["mjd"]), np.max(table["mjd"]), 100) if timed else None
@@ -121,12 +127,12 @@ def plot_against(table, calibration, quantity, names, most_columns):
         return figure
 
 
-def _labels_across(width, names):
+def _labels_across(width: float, names: Iterable[str]) -> int:
     """How many names of a legend fit beside each other into a width [inch]."""
     return max(1, int(width / (0.45 + 0.075 * max(map(len, names), default=0))))
 
 
-def _places(column, quantity):
+def _places(column: Any, quantity: str) -> tuple[Array, Callable[[Any], Any], float]:
     """Where visits stand, what sets the ticks so that all are labelled, and the room that the labels take [inch]."""
     if column.dtype.kind in "UO":
         levels = sorted(set(map(str, column)))
@@ -146,7 +152,7 @@ def _places(column, quantity):
     return at, partial(_numbers, at=at, log=quantity == "count_rate"), 0.1
 
 
-def _numbers(axis, at, log):
+def _numbers(axis: Any, at: Array, log: bool) -> None:
     """Give an axis of numbers three to five ticks."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -166,13 +172,11 @@ def _numbers(axis, at, log):
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def _years(mjd):
-    from astropy.time import Time
-
+def _years(mjd: Array) -> Array:
     return Time(np.asarray(mjd, dtype=float), format="mjd").decimalyear
 
 
-def _band(axis, calibration, name, days):
+def _band(axis: Any, calibration: Calibration, name: str, days: Array | None) -> None:
     """Draw the factor's error, and the change in time that is claimed; the data alone set the scale."""
     i = calibration.filters.index(name)
     limits = axis.get_ylim()
@@ -191,7 +195,7 @@ def _band(axis, calibration, name, days):
     axis.set_title(plain(f"{name}: {measured(calibration.factor[i], calibration.factor_err[i])}"), fontsize=8)
 
 
-def plot_stars(tables):
+def plot_stars(tables: Tables) -> Any:
     """Plot each star's mean residual by filter.
 
     Parameters
@@ -231,7 +235,9 @@ def plot_stars(tables):
         return figure
 
 
-def calibration_html(tables, calibration, comparison, files):
+def calibration_html(
+    tables: Tables, calibration: Calibration, comparison: Sequence[Mapping], files: Sequence[str]
+) -> str:
     """Make the page of a calibration: verdict, factors, effects, figures, files and how to deliver them.
 
     Parameters
@@ -249,7 +255,7 @@ def calibration_html(tables, calibration, comparison, files):
     """
     many = len(tables["visits"]) > MOST_ROWS
     captions = {name: label for name, (label, _) in QUANTITIES.items()} | {"stars": "Residual of each star by filter"}
-    figures = {}
+    figures: dict[str, list] = {}
     for name, figure in figures_of(tables, calibration, split=True):
         drawn = image(figure, f"Residuals: {captions[name]}", "png" if many else "svg")
         figures.setdefault(captions[name], []).append(drawn)
@@ -269,7 +275,7 @@ def calibration_html(tables, calibration, comparison, files):
     )
 
 
-def verdict(tables, calibration):
+def verdict(tables: Tables, calibration: Calibration) -> list[str]:
     """Say what was reached, the most important first.
 
     Parameters
