@@ -391,11 +391,9 @@ def fixed_columns(visits: Visits, shape: TimeShape) -> list[Column]:
     -------
     list of Column
     """
-    levels = [("filter", visits.filter, visits.filters)]
-    levels.append(("subarray", visits.subarray, sorted(set(map(str, visits.subarray)) - {visits.reference})))
-    columns = []
-    for effect, of, names in levels:
-        columns += [Column(effect, name, (of == name).astype(float), PRIORS[effect]) for name in names]
+    columns = [Column("filter", name, 1.0 * (visits.filter == name), PRIORS["filter"]) for name in visits.filters]
+    for name in sorted(set(map(str, visits.subarray)) - {visits.reference}):
+        columns.append(Column("subarray", name, 1.0 * (visits.subarray == name), PRIORS["subarray"]))
     if shape.form != "constant" and np.isfinite(visits.mjd).all() and np.ptp(visits.mjd) > EPOCH_GAP:
         amplitude = shape.amplitudes(visits.filter)
         prior = PRIORS["time"] if shape.form == "linear" else FREE

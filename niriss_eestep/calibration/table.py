@@ -61,7 +61,14 @@ def read_visits(sources: Sequence) -> Table:
         raise ProductError("no visits: give at least one absolute-flux product (*_absflux.asdf), or a table (*.ecsv)")
     tables = [_read_table(source) if str(source).endswith(".ecsv") else _read_product(source) for source in sources]
     for table in tables:
-        _name_modes(table)
+        # modes of the PSF of one reference are common to visits, those of two are not; what a fit of the PSF adds to
+        # the reference's modes, and its noise, is the product's own
+        if "aperture_modes" in table.colnames:
+            given = np.asarray(table["aperture_modes"], dtype=np.float64)
+            common = table.meta.get("n_modes", given.shape[1])
+            table[f"{MODES} {table.meta.get('psfee', '')} {common}"] = given[:, :common]
+            table[f"{MODES} {id(table)}"] = given[:, common:]
+            table.remove_column("aperture_modes")
     table = vstack(tables, metadata_conflicts="silent")
     if not len(table):
         raise ProductError(f"no visits: {', '.join(map(str, sources))}: without rows")
@@ -100,19 +107,6 @@ def _read_table(source: str | Path) -> Table:
         table["own"] = table["ratio_err"] / table["ratio"]
     table["product"] = Path(source).name
     return table
-
-
-def _name_modes(table: Table) -> None:
-    """Name the modes of the PSF by their reference: those of one are common to visits, those of two are not.
-
-    What a fit of the PSF adds to the reference's modes, and its noise, is the product's own.
-    """
-    if "aperture_modes" in table.colnames:
-        modes = np.asarray(table["aperture_modes"], dtype=np.float64)
-        common = table.meta.get("n_modes", modes.shape[1])
-        table[f"{MODES} {table.meta.get('psfee', '')} {common}"] = modes[:, :common]
-        table[f"{MODES} {id(table)}"] = modes[:, common:]
-        table.remove_column("aperture_modes")
 
 
 def _read_product(source: Any) -> Table:

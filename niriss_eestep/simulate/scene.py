@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
@@ -40,52 +39,6 @@ class PSF(Protocol):
         -------
         ndarray, shape (ny, nx)
         """
-
-
-@dataclass(frozen=True, slots=True)
-class GaussianPSF:
-    """A round Gaussian, whose encircled energy is known in closed form.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation along each axis [pix].
-    """
-
-    sigma: float = 1.5
-
-    def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
-        """Integrate over each pixel, exactly.
-
-        Parameters
-        ----------
-        x, y : float
-            Position of the star, 0-indexed [pix].
-        shape : tuple of int
-            (ny, nx)
-
-        Returns
-        -------
-        ndarray, shape (ny, nx)
-            Fraction of the light.
-        """
-        at = ((np.arange(n + 1) - 0.5 - centre) / self.sigma for centre, n in zip((y, x), shape, strict=True))
-        return np.outer(*(np.diff(ndtr(edges)) for edges in at))
-
-    def ee(self, radius: Array | float) -> Array:
-        """Fraction of the light within a radius [pix].
-
-        Parameters
-        ----------
-        radius : ndarray or float
-            [pix].
-
-        Returns
-        -------
-        ndarray
-            0 to 1.
-        """
-        return -np.expm1(-np.square(np.asarray(radius) / self.sigma) / 2)
 
 
 @dataclass(frozen=True, slots=True)

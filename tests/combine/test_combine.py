@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from niriss_eestep.combine.mean import (
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.simulate.scene import GaussianPSF
 
 RADIUS = np.array([5.0, 6.0, 7.0])
 COVARIANCE = np.array([[4.0, 3.0, 3.0], [3.0, 5.0, 4.0], [3.0, 4.0, 6.0]])

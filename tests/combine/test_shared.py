@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 
 from niriss_eestep.combine.mean import combine_profiles, with_shared_errors
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.simulate.detector import Readout
-from niriss_eestep.simulate.scene import GaussianPSF, Scene, Star, simulate_image
+from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 from niriss_eestep.validate.accuracy import star_exposure_of
 
 

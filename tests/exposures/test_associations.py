@@ -200,9 +200,10 @@ def test_only_our_own_associations_are_replaced(tmp_path):
 
 @pytest.fixture
 def simulated(tmp_path):
+    from gaussian import GaussianPSF
+
     from niriss_eestep.instrument import FILTERS
     from niriss_eestep.simulate.program import Program, simulate_program
-    from niriss_eestep.simulate.scene import GaussianPSF
 
     program = Program((("F090W", "SUB64"),), electrons=1e5)
     simulate_program(tmp_path, program, psfs=dict.fromkeys(FILTERS, GaussianPSF(2.0)))

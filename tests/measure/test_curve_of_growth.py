@@ -4,12 +4,12 @@ import doctest
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 from photutils import profiles
 
 from niriss_eestep import CurveOfGrowth
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure import curve_of_growth
-from niriss_eestep.simulate.scene import GaussianPSF
 
 SHAPE, RADII = (61, 61), [2, 4, 6, 9, 12]
 STAR = 1e4 * GaussianPSF(2.0).render(30.3, 31.2, SHAPE)

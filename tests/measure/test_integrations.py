@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 
 from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError
@@ -11,7 +12,6 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.simulate.scene import GaussianPSF
 
 OPTIONS = EEOptions(radii=(1, 2, 3))
 RATE, SKY, VARIANCE = 5000.0, 1.0, 4.0

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.ee import measure_ee
@@ -11,7 +12,6 @@ from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.repair import by_median, by_psf, by_surface, radial_trend, repair_pixels, repair_surrounded
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.reference import load_psf_images
-from niriss_eestep.simulate.scene import GaussianPSF
 
 SIZE = 64
 CENTRE = 31.3, 32.2

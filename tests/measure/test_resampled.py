@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.profile import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, measure_sb
 from niriss_eestep.measure.stamp import Stamp
-from niriss_eestep.simulate.scene import GaussianPSF
 
 SIZE, RATE, SKY, VARIANCE = 71, 1e5, 2.0, 0.5
 SCALE = 0.5

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 from scipy.stats import truncnorm
 
 from niriss_eestep.errors import ExposureError
@@ -12,7 +13,6 @@ from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, meas
 from niriss_eestep.measure.stamp import EEOptions, StarExposure
 from niriss_eestep.measure.star_model import PSFModel, locate_star
 from niriss_eestep.reference import load_psf_images
-from niriss_eestep.simulate.scene import GaussianPSF
 
 RADII = (5, 9, 13, 17, 21, 25)
 GAIN = 1.61

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 
 from niriss_eestep.flux.total_rate import total_rate
 from niriss_eestep.instrument import GAIN
@@ -13,7 +14,7 @@ from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.simulate.effects import Effects
-from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
+from niriss_eestep.simulate.scene import Blemishes
 from niriss_eestep.validate.accuracy import (
     CASES,
     Trial,

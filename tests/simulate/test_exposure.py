@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from gaussian import GaussianPSF
 from stcal.ramp_fitting.ramp_fit import ramp_fit
 from stdatamodels.jwst import datamodels
 from stdatamodels.jwst.datamodels.dqflags import pixel
@@ -22,7 +23,6 @@ from niriss_eestep.simulate.effects import Effects
 from niriss_eestep.simulate.exposure import cal_model, rate_model, rateints_model, sky_wcs, write_model
 from niriss_eestep.simulate.scene import (
     Blemishes,
-    GaussianPSF,
     Scene,
     Star,
     average,

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table
+from gaussian import GaussianPSF
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ParameterError
@@ -19,7 +20,7 @@ from niriss_eestep.simulate.program import (
     simulate_program,
     standard_star,
 )
-from niriss_eestep.simulate.scene import Blemishes, GaussianPSF
+from niriss_eestep.simulate.scene import Blemishes
 
 # sums to 1 within the smallest subarray, and is broad enough not to saturate
 PSFS = dict.fromkeys(FILTERS, GaussianPSF(2.5))

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gaussian import GaussianPSF
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from niriss_eestep.errors import ParameterError
@@ -15,7 +16,6 @@ from niriss_eestep.simulate.scene import (
     REFERENCE_PIXEL,
     SATURATED,
     Blemishes,
-    GaussianPSF,
     Scene,
     Star,
     average,
