@@ -82,8 +82,8 @@ def find_exposures(directory: str | Path, suffix: str | None = None) -> tuple[li
 
     Examples
     --------
-    >>> exposures, left_out = find_exposures("visit1")
-    >>> write_associations(exposures, "visit1")  # one for each program and target
+    >>> exposures, left_out = find_exposures("visit1")  # doctest: +SKIP
+    >>> write_associations(exposures, "visit1")  # one for each program and target  # doctest: +SKIP
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -206,14 +206,16 @@ def product_names(groups: Groups) -> list[str]:
     return names
 
 
-def write_associations(exposures: Iterable[ExposureHeader], output: Path, *, single: bool = False) -> dict[Path, Any]:
+def write_associations(
+    exposures: Iterable[ExposureHeader], output: str | Path, *, single: bool = False
+) -> dict[Path, Any]:
     """Write the associations of exposures.
 
     Parameters
     ----------
     exposures : iterable of ExposureHeader
         As from `find_exposures`.
-    output : pathlib.Path
+    output : path
         Directory for one file per program and target, ``<product name>_asn.json``; or, with ``single``, the file.
     single : bool
         Write one file with a product for each target; all exposures must be of one program.
@@ -228,7 +230,7 @@ def write_associations(exposures: Iterable[ExposureHeader], output: Path, *, sin
     AssociationError
         Several programs for a single file, or a file of another making stands in the way.
     """
-    groups = group_exposures(exposures)
+    groups, output = group_exposures(exposures), Path(output)
     named = list(zip(product_names(groups), groups.items(), strict=True))
     if single:
         programs = sorted({program for program, _ in groups})

@@ -115,6 +115,11 @@ def bad_dq_mask(mnemonics: str | Sequence[str]) -> int:
     ------
     ParameterError
         If one is not a JWST pixel flag.
+
+    Examples
+    --------
+    >>> bad_dq_mask("DO_NOT_USE, SATURATED")
+    3
     """
     entries = [mnemonics] if isinstance(mnemonics, str) else map(str, mnemonics)
     names = [name.strip().upper() for name in ",".join(entries).replace("+", ",").split(",")]
@@ -126,7 +131,7 @@ def bad_dq_mask(mnemonics: str | Sequence[str]) -> int:
 
 
 def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
-    """Refuse an exposure that is not NIRISS imaging of a star.
+    """Reject an exposure that is not NIRISS imaging of a star.
 
     Parameters
     ----------
@@ -169,7 +174,7 @@ def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
 
 
 def is_flat_fielded(unit: str | None, state: str | None) -> bool:
-    """Tell whether an image has been divided by a flat field.
+    """Return whether an image has been divided by a flat field.
 
     Parameters
     ----------
@@ -285,7 +290,7 @@ def image_layers(name: str, model: Any) -> list[Layers]:
 
 
 def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
-    """Tell which pixels cannot be used: a chosen flag, a reference pixel, no value, or no weight.
+    """Find the pixels that cannot be used: a chosen flag, a reference pixel, no value, or no weight.
 
     Parameters
     ----------
@@ -383,6 +388,11 @@ def star_exposures(
     ------
     ExposureError
         Naming the exposure and what is wrong with it.
+
+    Examples
+    --------
+    >>> field = star_field("star", model, bad_dq=bad_dq_mask("DO_NOT_USE"))  # doctest: +SKIP
+    >>> (stamp,) = star_exposures("star", model, field, half_size=35, gain=1.61)  # doctest: +SKIP
     """
     meta, n_images = model.meta, len(field.images)
     unit, said = meta.bunit_data, meta.photometry.conversion_megajanskys
@@ -482,7 +492,7 @@ def _response(meta: Any, field: Field, cut: Cut, flat_path: Given, area_path: Gi
 
 
 def known_star(model: Any, gain: float, psfee: Given = None, spectrum: Given = None, throughput: Given = None) -> Known:
-    """Say what is known of an exposure's star beforehand.
+    """Return what is known of an exposure's star before it is measured.
 
     Parameters
     ----------

@@ -96,6 +96,11 @@ def exposure_root(filename: str | Path) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> exposure_root("visit1/jw01094001001_02101_00001_nis_rate.fits")
+    'jw01094001001_02101_00001_nis'
     """
     stem = printable(Path(str(filename)).name)
     stem = re.sub(r"\.(fits|asdf|json)(\.gz)?$", "", stem)
@@ -114,6 +119,11 @@ def safe_name(name: str) -> str:
     -------
     str
         Lower case; letters, digits, ``+-.`` are kept, runs of anything else become one ``-``.
+
+    Examples
+    --------
+    >>> safe_name("WD 1057+719")
+    'wd-1057+719'
     """
     return re.sub(r"[^a-z0-9+.-]+", "-", str(name).lower()).strip("-.") or "unnamed"
 
@@ -213,7 +223,7 @@ def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: boo
     input_dir : str, optional
         Directory of bare file names.
     distinct : bool, optional
-        Refuse inputs whose results would have the same name; of no concern to a step that makes one result of all.
+        Reject inputs whose results would have the same name; of no concern to a step that makes one result of all.
 
     Returns
     -------
@@ -225,6 +235,12 @@ def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: boo
         If an association cannot be read, or an exposure's name occurs twice in a product.
     ExposureError
         If an input is of no use.
+
+    Examples
+    --------
+    >>> products = gather(["jw01094_asn.json", "visit2/*_rate.fits"])  # doctest: +SKIP
+    >>> [(product.name, len(product.members)) for product in products]  # doctest: +SKIP
+    [('jw01094-o001_t001_niriss', 4), (None, 2)]
     """
     found = [product for item in inputs for product in _products(item, input_dir)]
     products = [product for product in found if product.name is not None]
@@ -371,6 +387,11 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
         If the file is missing or no JWST data model, or a keyword of the set-up is no value of JWST's: stdatamodels
         drops such a value with a warning, and falls back on what the ASDF extension says; an exposure behind an unknown
         filter would be measured as one behind another.
+
+    Examples
+    --------
+    >>> model = open_exposure(Path("jw01094001001_02101_00001_nis_rate.fits"))  # doctest: +SKIP
+    >>> model.data[100:110, 100:110]  # of which no more is read  # doctest: +SKIP
     """
     if not isinstance(source, Path):
         return source
@@ -478,11 +499,11 @@ class FitsImage(datamodels.ImageModel):
     _pixels: Mapping[str, Pixels] = MappingProxyType({})
 
     def hasattr(self, attr: str) -> bool:
-        """Tell whether the exposure has an array or metadata of a name."""
+        """Return whether the exposure has an array or metadata of a name."""
         return attr in self._pixels if attr in ARRAYS else super().hasattr(attr)
 
     def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Refuse: this is a view of a file."""
+        """Raise NotImplementedError: this is a view of a file."""
         raise NotImplementedError(f"{path}: an exposure that was opened for measuring is not written")
 
 
@@ -503,6 +524,11 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     -------
     FitsImage or None
         None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
+
+    Raises
+    ------
+    ExposureError
+        If the ASDF extension holds no metadata.
     """
     by_name, pixels = {extension.name: extension for extension in extensions}, {}
     found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}

@@ -28,7 +28,13 @@ OPTIONAL = {"aperture_modes": 0.0, "psf_modes": 0.0, "psf_residual": np.nan, "ps
 
 
 class AbsFluxStep(FluxStep):
-    """Correct combined EE profiles to infinity, and compare them with what the star's spectrum predicts."""
+    """Correct combined EE profiles to infinity, and compare them with what the star's spectrum predicts.
+
+    Examples
+    --------
+    >>> result = AbsFluxStep.call("jw01094_f200w_sub64_eecombined.asdf")     # doctest: +SKIP
+    >>> result.table["count_rate"], result.table["ratio"]                    # doctest: +SKIP
+    """
 
     class_alias = "abs_flux"
 
@@ -94,7 +100,7 @@ class AbsFluxStep(FluxStep):
         return results if len(results) > 1 else results[0]
 
     def check_parameters(self, parameters):
-        """Refuse radii in the wrong order, and negative errors."""
+        """Raise ParameterError for radii in the wrong order, and for negative errors."""
         for low, high in (("radius_min", "radius_max"), ("fit_radius_min", "fit_radius_max")):
             r0, r1 = parameters[low], parameters[high]
             if not 0 < r0 <= r1 < np.inf:

@@ -140,6 +140,14 @@ def expected_rate(
     ------
     ReferenceDataError
         Where the spectrum does not cover the band, its flux there is negative, or the throughput is not a curve.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_throughput
+    >>> star = blackbody_spectrum("hot", temperature=40000, v_mag=14.7)
+    >>> expected = expected_rate(star, *load_throughput().curve("F200W"))
+    >>> round(expected.electron_rate), round(expected.pivot, 3)  # [e-/s], [micron]
+    (28214, 1.987)
     """
     wave, response, of = *checked_band(wavelength, pce, name), f"spectrum of {spectrum.name}"
     pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))) / MICRON
@@ -186,6 +194,12 @@ def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:
     ------
     ReferenceDataError
         Where the throughput is no throughput.
+
+    Examples
+    --------
+    >>> wavelength, pce = np.linspace(1.8, 2.2, 5), np.full(5, 0.6)
+    >>> f"{electron_rate_of_unit_fnu(wavelength, pce):.4g}"
+    '4.618e+07'
     """
     wave, response = checked_band(wavelength, pce)
     # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)

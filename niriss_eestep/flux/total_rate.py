@@ -46,6 +46,14 @@ def effective_ee(curve: Curve, radius: Array, area: Array, ring_edges: Array, ri
     ------
     ParameterError
         If no part of the annulus was used.
+
+    Examples
+    --------
+    >>> def ee(radius):
+    ...     return radius**2 / (radius**2 + 1)
+    >>> radius = np.array([5.0, 10.0])
+    >>> effective_ee(ee, radius, np.pi * radius**2, np.array([20.0, 25.0]), np.ones(1)).round(4)
+    array([0.9614, 0.9897])
     """
     if len(ring_edges) == 0:
         return curve(radius)
@@ -336,6 +344,19 @@ def total_rate(
     -----
     The radii share pixels: the error of their mean is that of fully covariant sums, which the profile's covariance
     gives, and is not smaller for more radii.
+
+    Examples
+    --------
+    >>> from niriss_eestep.combine.mean import combine_profiles
+    >>> radius = np.array([3.0, 6.0, 10.0])
+    >>> def ee(radius):
+    ...     return radius**2 / (radius**2 + 1)
+    >>> light = [100 * ee(radius), 101 * ee(radius)]  # of two exposures, without a sky
+    >>> group = combine_profiles(["a", "b"], radius, light, [np.eye(3), np.eye(3)])
+    >>> area, rings = np.tile(np.pi * radius**2, (2, 1)), [(np.zeros(0), np.zeros(0))] * 2
+    >>> total = total_rate(group, ee, np.zeros_like, area=area, rings=rings)
+    >>> round(total.count_rate, 3), total.used.tolist()
+    (100.5, [False, True, True])
     """
     used, radius, weight = used_radii(combined, *radii), combined.radius, combined.exposure_weight
     annuli = [(radius, a, *ring) for a, ring in zip(np.nan_to_num(area), rings, strict=True)]
@@ -422,6 +443,12 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
         ``err_photon``, ``err_flat`` and ``err_sky``; their squares add up to the formal variance. The sky's part is the
         noise that each pixel of the sky has for itself; what pixels have in common counts with the photons' and read
         noise, since aperture and annulus share most of it; see `niriss_eestep.measure.ee.sum_apertures`.
+
+    Examples
+    --------
+    >>> formal, flat = np.full((2, 2), 25.0), np.full((2, 2), 9.0)  # of two radii that share all their noise
+    >>> formal_errors([formal, flat, None], np.array([0.5, 0.5]))
+    {'err_photon': 4.0, 'err_flat': 3.0, 'err_sky': 0.0}
     """
     formal, flat, sky = (0.0 if part is None else max(0.0, float(weights @ part @ weights)) for part in parts)
     flat = min(flat, formal)
@@ -431,7 +458,7 @@ def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, fl
 
 
 def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, names: str = "radius") -> Mask:
-    """Radii of a range that the group does not flag; errors as of `total_rate`, by the names of the parameters.
+    """Find the radii of a range that the group does not flag.
 
     Parameters
     ----------
@@ -444,6 +471,13 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, 
     Returns
     -------
     ndarray of bool, shape (n_radii,)
+
+    Raises
+    ------
+    ParameterError
+        If no radius lies in the range.
+    ExposureError
+        If the group flags every radius of the range.
     """
     radius = combined.radius
     in_range = (radius >= radius_min) & (radius <= radius_max)

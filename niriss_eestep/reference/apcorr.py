@@ -139,6 +139,11 @@ def load_apcorr(path: str | Path) -> Apcorr:
     ------
     ReferenceDataError
         If the file is not such a reference.
+
+    Examples
+    --------
+    >>> effective = load_apcorr("jwst_niriss_apcorr.fits").effective("F200W", 20.0, 25.0)  # doctest: +SKIP
+    >>> effective.curve(5.0)  # of a star's light, with this sky annulus  # doctest: +SKIP
     """
     path = Path(path)
     what = "apcorr reference of NIRISS imaging"

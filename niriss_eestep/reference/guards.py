@@ -509,7 +509,7 @@ def read_once(
 
 
 def state_of(path: Path) -> tuple:
-    """Tell files from what they were before.
+    """Return what shows whether files have changed.
 
     Parameters
     ----------

@@ -77,6 +77,11 @@ def name_key(name: str) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> name_key("BD+60 1753") == name_key("bd60d1753")
+    True
     """
     key = re.sub(r"[^A-Z0-9]", "", name.upper())
     key = re.sub(r"^(BD|AGK|GRW|CD)(\d+)D(\d+)$", r"\1\2\3", key)  # CALSPEC writes BD+60 1753 as bd60d1753
@@ -169,6 +174,11 @@ def find_spectrum(target: str, directory: str | Path | None = None) -> StandardS
     ------
     ReferenceDataError
         Where there is no such directory, or no such star in it; the message then names those of the nearest names.
+
+    Examples
+    --------
+    >>> star = find_spectrum("WD 1057+719", "calspec")  # doctest: +SKIP
+    >>> star.wavelength, star.flux  # [Angstrom], [erg/s/cm2/Angstrom]  # doctest: +SKIP
     """
     return load_spectrum(find_spectrum_files(target, directory)[0])
 
@@ -480,6 +490,11 @@ def synphot_file_name(filter_name: str) -> str:
     str
         ``jwst_nis_f090w_clear.fits`` for a filter of the pupil wheel, ``jwst_nis_clearp_f277w.fits`` for one of the
         filter wheel.
+
+    Examples
+    --------
+    >>> synphot_file_name("F090W"), synphot_file_name("F277W")
+    ('jwst_nis_f090w_clear.fits', 'jwst_nis_clearp_f277w.fits')
     """
     name, in_pupil = filter_name.lower(), FILTERS[filter_name.upper()].wheel == "pupil"
     return f"jwst_nis_{name}_clear.fits" if in_pupil else f"jwst_nis_clearp_{name}.fits"

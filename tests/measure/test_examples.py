@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the measurement and of the averages."""
+"""The examples in the docstrings."""
 
 import doctest
 from importlib import import_module
@@ -13,6 +13,13 @@ MODULES = [
     "measure.sb",
     "measure.stamp",
     "combine.mean",
+    "exposures.cut",
+    "exposures.inputs",
+    "flux.fitted",
+    "flux.synthetic",
+    "flux.total_rate",
+    "reference.psf",
+    "reference.stdspec",
 ]
 
 
