@@ -68,7 +68,7 @@ _STAR_LIKE, _STAR_FROM = 0.95, 1.5
 
 
 #: so many pixels side by side that have this share of what stands out, 2.4 standard deviations, and one at least that
-#: does, are a snowball
+#: does, are a snowball; it is taken twice as wide, as jwst's jump step does (expand_factor)
 _WIDE, _FAINT, _AROUND = 9, 0.4, np.ones((3, 3), dtype=bool)
 
 #: half a pixel's diagonal: what an aperture touches lies up to this far beyond its radius [pix]
@@ -415,8 +415,9 @@ def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, 
             # a snowball is wider than what stands out of the noise
             faint = (residual > 0) & (ratio > _FAINT) & ~lines
             groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
-            wide = np.flatnonzero(np.bincount(groups.ravel())[1:] >= _WIDE) + 1
-            bad |= scipy.ndimage.binary_dilation(np.isin(groups, wide), _AROUND, 2) & (star.distance > _BOX / 2)
+            size = np.bincount(groups.ravel())[1:]
+            wide, radius = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max(initial=1) / np.pi)
+            bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
             return (bad | lines) & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
         if not rate > 0 or out.sum() > _MOST or star.psf.render is None:
