@@ -191,9 +191,7 @@ def product_names(groups: Groups) -> list[str]:
         jw<program>-o<observation>_t<number>_niriss, or -c<number> where a group spans several observations, or none is
         known; targets and combinations are numbered within their program.
     """
-    names: list[str] = []
-    targets: Counter[str] = Counter()
-    combinations: Counter[str] = Counter()
+    names, targets, combinations = [], Counter[str](), Counter[str]()
     for (program, _), members in groups.items():
         targets[program] += 1
         observations = {member.observation for member in members}
@@ -206,9 +204,7 @@ def product_names(groups: Groups) -> list[str]:
     return names
 
 
-def write_associations(
-    exposures: Iterable[ExposureHeader], output: str | Path, *, single: bool = False
-) -> dict[Path, Any]:
+def write_associations(exposures: Iterable[ExposureHeader], output: Any, *, single: bool = False) -> dict[Path, Any]:
     """Write the associations of exposures.
 
     Parameters

@@ -154,8 +154,7 @@ def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
     """
     instrument, kind, wheels = meta.instrument.name, meta.exposure.type, (meta.instrument.filter, meta.instrument.pupil)
     found: Any = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
-    is_nrm = wheels[1] == "NRM"
-    if is_nrm and allow_nrm and wheels[0] in FILTERS:
+    if wheels[1] == "NRM" and allow_nrm and wheels[0] in FILTERS:
         found = wheels[0]
     mask = "the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
     problems = {
@@ -163,7 +162,7 @@ def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
         f"EXP_TYPE is {kind}; this pipeline measures {', '.join(EXP_TYPES)}; if a star was imaged through a filter, "
         "set EXP_TYPE to NIS_IMAGE": kind not in EXP_TYPES,
         "TARGTYPE is MOVING; a flux standard does not move": meta.target.type == "MOVING",
-        mask: is_nrm and found is None,
+        mask: wheels[1] == "NRM" and found is None,
         f"FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up (None: missing, or not a value that "
         "JWST uses)": found is None,
     }

@@ -269,20 +269,16 @@ class AbsFluxStep(FluxStep):
         """What `total_rate` takes for the apcorr reference, which allows for the light in its own annulus already."""
         from niriss_eestep.reference.apcorr import load_apcorr
 
-        path = self.get_reference_file(model, "apcorr")
+        path, asked = self.get_reference_file(model, "apcorr"), "aperture_correction=apcorr"
         if path is None:
             raise ReferenceDataError(
-                "aperture_correction=apcorr: CRDS is not configured or has no apcorr reference; give override_apcorr"
+                f"{asked}: CRDS is not configured or has no apcorr reference; give override_apcorr"
             )
         apcorr = load_apcorr(path)
-        annuli = {
-            (round(float(edges[0]), 3), round(float(edges[-1]), 3)) if len(edges) else (0.0, 0.0)
-            for edges, _ in exposure_backgrounds(model)
-        }
+        annuli = [edges[[0, -1]] if len(edges) else np.zeros(2) for edges, _ in exposure_backgrounds(model)]
+        annuli = {tuple(np.round(ends, 3).tolist()) for ends in annuli}
         if len(annuli) > 1:
-            raise ParameterError(
-                f"aperture_correction=apcorr: the exposures have different sky annuli: {sorted(annuli)} pix"
-            )
+            raise ParameterError(f"{asked}: the exposures have different sky annuli: {sorted(annuli)} pix")
         effective = apcorr.effective(group["filter"], *annuli.pop())
         first, last = (float(r) for r in effective.radius[[0, -1]])
         r_min, r_max = max(parameters["radius_min"], first), min(parameters["radius_max"], last)

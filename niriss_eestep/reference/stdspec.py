@@ -206,14 +206,13 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
     ReferenceDataError
         Where there is no such directory, or no such star in it.
     """
-    if directory is None:
-        if not os.environ.get("PYSYN_CDBS"):
-            raise ReferenceDataError(
-                "the CALSPEC spectra were not found: give a spectrum file, or set the environment variable "
-                "PYSYN_CDBS to the directory that holds calspec/"
-            )
-        directory = Path(os.environ["PYSYN_CDBS"]) / "calspec"
-    folder = Path(directory)
+    above = os.environ.get("PYSYN_CDBS")
+    if directory is None and not above:
+        raise ReferenceDataError(
+            "the CALSPEC spectra were not found: give a spectrum file, or set the environment variable PYSYN_CDBS to "
+            "the directory that holds calspec/"
+        )
+    folder = Path(above or "", "calspec") if directory is None else Path(directory)
     if not folder.is_dir():
         raise ReferenceDataError(
             f"{folder}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
@@ -228,9 +227,10 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
                 found.append(path)
     if not found:
         stars = {name_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
-        near = get_close_matches(name_key(target), list(stars), n=5, cutoff=0.0)
-        names = ", ".join(stars[name] for name in near) or "none at all"
-        raise ReferenceDataError(f"no spectrum of {target!r} in {folder}; the nearest names there: {names}")
+        near = [stars[name] for name in get_close_matches(name_key(target), list(stars), n=5, cutoff=0.0)]
+        raise ReferenceDataError(
+            f"no spectrum of {target!r} in {folder}; the nearest names there: {', '.join(near) or 'none at all'}"
+        )
     return sorted(found, key=lambda path: _file_parts(path)[1:], reverse=True)
 
 
