@@ -187,8 +187,8 @@ def test_a_snowball_is_taken_out_with_its_rim(away):
         hit, clean = (measured(replace(stamp, image=stamp.image + k * ball), "F200W") for k in (1, 0))
         assert "do not fit the star were treated as bad" in hit.status
         off.append((hit.count_rate - clean.count_rate) / hit.count_rate_err)
-    # it holds 4 % of the star's light, 12 standard errors; its pixels' own noise is changed, too
-    assert np.sqrt(np.mean(np.square(off), axis=0))[1:].max() < 1.5
+    # it holds 8 % of the star's light; a hundred pixels are replaced, with their noise: before, 4.1 and 7.5
+    assert np.sqrt(np.mean(np.square(off), axis=0))[1:].max() < 2
 
 
 def test_the_rate_is_not_moved_by_bad_pixels():
