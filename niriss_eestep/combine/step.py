@@ -59,9 +59,7 @@ class CombineProfilesStep(FluxStep):
             for member in product.members:
                 model = self.open_member(member)
                 if type(model) not in SUFFIXES:
-                    raise ProductError(
-                        f"{member.filename}: not a profile ({type(model).__name__}); run ee_photometry first"
-                    )
+                    raise ProductError(f"{member.filename}: a {type(model).__name__}, not a profile; run ee_photometry")
                 first, key = first or model, (type(model).__name__, *group_of(model).values())
                 # a product may have a suffix of the user's: then the exposure is what it was made of
                 name = model.meta.filename or member.name
@@ -111,9 +109,8 @@ class CombineProfilesStep(FluxStep):
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             skies, phases = ([model._instance.get(name) for model in models] for name in ("sky_covariance", "phase"))
-            combined = mean.with_shared_errors(
-                combined, covariances, common, skies, [*map(_flat_error, models)], phases
-            )
+            flats = [_flat_error(model) for model in models]
+            combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -445,13 +446,11 @@ def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) 
         j, i = divmod(int(peak), smooth.shape[1])
         cut = box_about(i, j, 2 * _APART)
         image, i0, j0 = exposure.image[cut] - level, cut[1].start, cut[0].start
-        try:
+        with suppress(ExposureError):
             at, noise, bad = (i - i0, j - j0), exposure.variance[cut], exposure.bad[cut]
             centre = measure_centroid(image, noise, bad, at, box=5, radius=_APART / 2)
-        except ExposureError:
-            continue
-        x, y = centre.x + i0 + exposure.x_origin, centre.y + j0 + exposure.y_origin
-        found.append(source_at(exposure, x, y, ee, pixel))
+            x, y = centre.x + i0 + exposure.x_origin, centre.y + j0 + exposure.y_origin
+            found.append(source_at(exposure, x, y, ee, pixel))
     return sorted((source for source in found if source.is_significant), key=lambda source: -source.rate)
 
 

@@ -310,7 +310,7 @@ class SBOptions:
         object.__setattr__(self, "radii", tuple(float(r) for r in radii))
         if not 0 < self.half_width <= radii[0]:
             raise ParameterError(
-                f"half_width must be positive and at most radii[0]={radii[0]:g} pix, got {self.half_width}"
+                f"half_width must be positive, at most radii[0]={radii[0]:g} pix, got {self.half_width}"
             )
         check_radii([self.background_inner], "background_inner")
         shared = {name: getattr(self, name) for name in _SHARED}

@@ -65,8 +65,7 @@ class ExposureStep(FluxStep):
         NirissEEError
             If the only exposure, or every one of several, fails.
         """
-        products = gather(inputs, input_dir=self.search_attr("input_dir"))
-        members = [member for product in products for member in product.members]
+        members = [m for product in gather(inputs, input_dir=self.search_attr("input_dir")) for m in product.members]
         if not members:
             raise ExposureError(nothing_in(inputs))
         if not self.in_pipeline:  # which has done so for all exposures
@@ -119,10 +118,9 @@ class ExposureStep(FluxStep):
             cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
             exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(member.name, model, field, references)
             record = exposure_record(member.filename, metadata, exposures)
-            if self.save_results and self.search_attr("skip_existing"):
-                kept = self._existing(member, parameters, record)
-                if kept is not None:
-                    return kept
+            again = self.save_results and self.search_attr("skip_existing")
+            if again and (kept := self._existing(member, parameters, record)) is not None:
+                return kept
             profile, integrations = self._profile_of(exposures, in_image, psf)
             # inside the pipeline the flux calibration has the star's spectrum
             given = getattr(self.parent, "abs_flux", self)
@@ -133,8 +131,7 @@ class ExposureStep(FluxStep):
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
-                elsewhere = cut(found, half_size=in_image.half_size)
-                profile, integrations = self._profile_of(elsewhere, in_image, psf)
+                profile, integrations = self._profile_of(cut(found, half_size=in_image.half_size), in_image, psf)
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
             result = profile_model(profile, model)
