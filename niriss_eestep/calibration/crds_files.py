@@ -22,6 +22,8 @@ from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.reference.psf import PSFImage
 
 Curve = Callable[[Array], Array]
 
@@ -282,6 +284,35 @@ def aperture_corrections(
         effective = effective_ee(curve, np.array([radius]), np.array([np.pi * radius**2]), *sky)
         rows.append(ApertureCorrection(each, radius, float(1.0 / effective[0]), skyin, skyout))
     return tuple(rows)
+
+
+def phase_scatter(image: PSFImage, radius: Array, n_phases: int = 6) -> Array:
+    """Scatter of the light within apertures over the places that a star has among the pixels.
+
+    Parameters
+    ----------
+    image : PSFImage
+    radius : ndarray, shape (n_radii,)
+        [pix].
+    n_phases : int
+        Along each axis.
+
+    Returns
+    -------
+    ndarray, shape (n_radii,)
+        Standard deviation, as a fraction of the mean.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_psf_images
+    >>> bool(0.01 < phase_scatter(load_psf_images()["F090W"], np.array([1.0]))[0] < 0.02)
+    True
+    """
+    half = int(max(radius)) + 2
+    shape, at = (2 * half + 1, 2 * half + 1), half + (np.arange(n_phases) + 0.5) / n_phases - 0.5
+    stars = [(aperture_weights(shape, x, y, radius), image.render(x, y, shape)) for y in at for x in at]
+    light = np.array([np.einsum("iyx,yx->i", *star) for star in stars])
+    return np.asarray(light.std(axis=0) / light.mean(axis=0))
 
 
 def apcorr_model(corrections: Mapping[str, Sequence[ApertureCorrection]], provenance: Provenance) -> NisImgApcorrModel:

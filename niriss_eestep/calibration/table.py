@@ -20,7 +20,7 @@ from niriss_eestep.products.convert import combined_profile
 from niriss_eestep.products.metadata import exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference import load_psfee, write_psfee
+from niriss_eestep.reference import load_psf_images, load_psfee, write_psfee
 from niriss_eestep.reference.psf import PSFEE
 
 MODES = "modes of the PSF"  # columns of this name, until all tables are together
@@ -361,7 +361,14 @@ def reference_models(
         photom = crds_files.photom_model(factors, made, **chosen)
     sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
     corrections = {name: crds_files.aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
-    made = provenance("NIRISS imaging aperture corrections", (f"Encircled energy: {psfee.name}",))
+    history, images = (
+        [f"Encircled energy: {psfee.name}", "Scatter of apcorr over pixel phases [%], in this order:"],
+        load_psf_images(),
+    )
+    for name in (name for name in corrections if name in images):
+        scatter = crds_files.phase_scatter(images[name], np.array([row.radius for row in corrections[name]]))
+        history.append(f"{name}: {', '.join(f'{100 * each:.2g}' for each in scatter)}.")
+    made = provenance("NIRISS imaging aperture corrections", tuple(history))
     return photom, crds_files.apcorr_model(corrections, made)
 
 

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.calibration.crds_files import EE_FRACTIONS, aperture_corrections
+from niriss_eestep.calibration.crds_files import EE_FRACTIONS, aperture_corrections, phase_scatter
 from niriss_eestep.errors import ParameterError
+from niriss_eestep.measure.geometry import aperture_weights
+from niriss_eestep.reference import load_psf_images
+from niriss_eestep.reference.psf import PSFImage
 
 
 def moffat(radius, width=1.5, beta=1.6):
@@ -53,3 +56,22 @@ def test_the_annulus_makes_corrections_larger_than_the_inverse_ee():
 def test_what_cannot_be_is_refused(change, message):
     with pytest.raises(ParameterError, match=message):
         aperture_corrections(moffat, **change)
+
+
+def test_pixel_phases_scatter_small_apertures():
+    images = load_psf_images()
+    # a star on one pixel: an aperture of half a pixel's radius holds pi / 4 of it, and next to nothing at the corner
+    narrow = np.zeros((8, 8))
+    narrow[3:5, 3:5] = 0.25
+    star = PSFImage(narrow, 2, np.array([0.0, 3.0]), np.array([0.0, 1.0]))
+    places = [(x, y) for x in (0.25, 0.75) for y in (0.25, 0.75)]
+    by_hand = [
+        np.sum(aperture_weights((5, 5), 2 + x, 2 + y, np.array([1.0]))[0] * star.render(2 + x, 2 + y, (5, 5)))
+        for x, y in places
+    ]
+    assert phase_scatter(star, np.array([1.0]), 2)[0] == pytest.approx(np.std(by_hand) / np.mean(by_hand), abs=1e-12)
+    # the wider the aperture and the redder the filter, the less
+    blue, red = (phase_scatter(images[name], np.array([1.0, 2.0, 5.0])) for name in ("F090W", "F480M"))
+    assert 0.01 < blue[0] < 0.03
+    assert np.all(np.diff(blue) < 0)
+    assert red[1] < 0.01

@@ -127,6 +127,11 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits") as model:
         row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
     assert observed.ee("F277W", row["radius"]) == pytest.approx(0.5, abs=1e-5)
+    told = [line for line in fits.getheader(out / "niriss_apcorr.fits")["HISTORY"] if line.startswith("F277W: ")]
+    # EE of 0.2 to 0.8: 5 % and more at the smallest radius, next to nothing at the largest
+    scatter = [float(each) for each in told[0].removesuffix(".").split(": ")[1].split(", ")]
+    assert len(scatter) == 7
+    assert scatter[0] > 1 > 5 * scatter[-1]
 
 
 def test_photom_files_are_compared_with_the_visits_and_with_one_another(tmp_path, visits, capsys):
