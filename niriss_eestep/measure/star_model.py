@@ -188,8 +188,9 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: fl
         stamp = explained
 
 
-#: what `_star_and_sky` found last: an exposure's EE and SB look at the same stamp, before its odd pixels are taken as
-#: bad and after
+#: what `_star_and_sky` found last, of stamps of so many pixels at most (1 MB each): an exposure's EE and SB look at the
+#: same stamp, before its odd pixels are taken as bad and after
+_KEPT = 20_000
 _LAST: deque[tuple[tuple[Any, ...], Centroid, Star]] = deque(maxlen=3)
 
 
@@ -210,7 +211,8 @@ def _star_and_sky(stamp: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Cent
         value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
         sky = Sky(fixed_background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
     star = star_at(centroid.x, centroid.y, sky, psf)
-    _LAST.append((asked, centroid, star))
+    if stamp.image.size <= _KEPT:
+        _LAST.append((asked, centroid, star))
     return centroid, star
 
 
