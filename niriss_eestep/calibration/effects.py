@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from astropy.stats import biweight_scale
 from scipy.stats import norm, t
 
 from niriss_eestep.arrays import Array, Mask
@@ -19,6 +20,7 @@ FALSE_ALARM_OF_FEW = 0.02
 #: a visit is left out that lies further off than the furthest of all would once in this many calibrations
 OUTLIER = 0.002
 MOST_OUTLIERS = 0.2
+LEAST_BULK = 8  # visits of a filter, of which the bulk tells the scatter
 FORMS = ("exponential", "powerlaw")
 #: time scales that are tried, over the time that the visits span
 SCALES = np.geomspace(1 / 30, 3, 13)
@@ -211,12 +213,19 @@ def _without_outliers(visits: Visits, shape: TimeShape, outlier: float) -> tuple
     while outlier > 0:
         # each row against what all others predict of it: the residual's own weight is in its variance
         weighted = now.apply(now.residual)
-        pull = np.abs(weighted) / np.sqrt(np.maximum(fit.levels(now)[0][1], 1e-300)) * used
+        signed = weighted / np.sqrt(np.maximum(fit.levels(now)[0][1], 1e-300)) * used
+        pull = np.abs(signed)
         dof = np.maximum(now.scales.visit_dof[problem.filter], 1.5)
         estimated = now.scales.visit[problem.filter] > 0.05 * problem.own
         # a scatter that holds the outlier itself: Student's t of what is left without it
         outside = np.where(pull**2 < 0.99 * dof, pull * np.sqrt((dof - 1) / np.maximum(dof - pull**2, 1e-6)), np.inf)
         chance = np.where(estimated, 2 * t.sf(outside, np.maximum(dof - 1, 1)), 2 * norm.sf(pull))
+        # one that holds several: against the bulk of the filter's visits
+        for i in np.unique(problem.filter[estimated]):
+            mine = used & (problem.filter == i)
+            if mine.sum() >= LEAST_BULK:
+                near = t.sf(pull[mine] / biweight_scale(signed[mine]), np.maximum(0.9 * dof[mine], 1))
+                chance[mine] = np.minimum(chance[mine], 2 * near)
         far = (chance < outlier / used.sum()) & (pull > 0.7 * pull.max())
         if not far.any() or (~used).sum() + 1 > MOST_OUTLIERS * used.size:
             break

@@ -228,3 +228,11 @@ def test_a_subarray_to_an_epoch_is_calibrated():
         result = calibrate(visits)
         assert np.isfinite(result.factor_err).all()
         assert not result.effect("time").constrained
+
+
+def test_bad_visits_do_not_hide_each_other():
+    # three of 10 sigma in one filter: its scatter, which holds them, is three times too large
+    visits = program(4)
+    rows = np.nonzero(visits.filter == "F1")[0][[3, 17, 30]]
+    visits.value[rows] += [0.03, 0.03, -0.03]
+    assert list(np.nonzero(~calibrate(visits).kept)[0]) == list(rows)
