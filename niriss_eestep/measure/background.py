@@ -23,8 +23,9 @@ from niriss_eestep.measure.stamp import EEOptions, Stamp
 #: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
 #: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm
 _PROBABILITY = 0.0124
-#: relative error of a model PSF's wing, which a fit takes for curvature
-_WING_ERROR = 0.2
+#: relative error of a model PSF's wing, which a fit takes for curvature; where it is more than half of a pixel's noise
+#: the pixel is not sky
+WING_ERROR = 0.2
 #: length in which the fit is done [pix]; of no effect
 _UNIT = 25.0
 #: 1, x, y, r^2, x^2 - y^2, xy
@@ -115,7 +116,7 @@ def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
     SkyShape
         With errors and verdict.
     """
-    wing = _WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
+    wing = WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
     covariance = noise + np.outer(wing, wing)
     curvature = float(shape.coefficient[3]) / _UNIT**2, float(np.sqrt(covariance[3, 3])) / _UNIT**2
     shape = replace(shape, wing=wing, curvature=curvature)
@@ -133,7 +134,7 @@ def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
 #: which the aperture correction averages over, is no longer sampled
 MIN_COVERAGE = 0.1
 #: outliers stand out by this many standard deviations; of 1,000 Gaussian pixels 0.0006 are lost
-_OUTLIER_SIGMA = 5.0
+OUTLIER_SIGMA = 5.0
 #: ... beyond this multiple of what the star shows at the mirrored place
 _MIRROR_FACTOR = 2.0
 #: ... and of the brightest of its eight neighbours
@@ -276,7 +277,7 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     high = scipy.ndimage.maximum_filter(bright, 3, mode="constant", cval=-np.inf)[place]
     low = scipy.ndimage.minimum_filter(faint, 3, mode="constant", cval=np.inf)[place]
     high, low = np.where(inside & np.isfinite(high), high, np.inf), np.where(inside & np.isfinite(low), low, -np.inf)
-    margin = _OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
+    margin = OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
     beside = scipy.ndimage.maximum_filter(bright, footprint=_BESIDE, mode="constant", cval=-np.inf)
     excused = np.minimum(_MIRROR_FACTOR * (high - level), _BESIDE_FACTOR * (beside - level))
     above = image - level > margin + np.maximum(excused, 0.0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.background import N_TERMS, SkyShape, fit_sky, judged
+from niriss_eestep.measure.background import N_TERMS, OUTLIER_SIGMA, WING_ERROR, SkyShape, fit_sky, judged
 from niriss_eestep.measure.geometry import bounding_box, covariance_of_sums
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star
@@ -38,10 +38,6 @@ _NEAR = 6.0
 _SHRINK = 0.5
 #: share of the four diagonal neighbours, from the published kernel of the inter-pixel capacitance
 _DIAGONAL = 0.06
-#: relative error of a model PSF's wing; where it is more than half of a pixel's noise the pixel is not sky
-_WING_ERROR = 0.2
-#: pixels this far beyond their noise are hits or other stars
-_OUTLIER_SIGMA = 5.0
 #: a plane and a curvature taken out of the image leave half of what changes slowly from line to line: 0.47 to 0.54 on
 #: 51, 64 and 71 pixels, with noise along rows or columns
 _DRIFT_LEFT = 0.5
@@ -85,9 +81,8 @@ def _lag_shapes() -> tuple[Array, Array]:
     dy, dx = np.arange(-_REACH, _REACH + 1)[:, None], np.arange(_REACH + 1)[None, :]
     shapes = shapes_at(dy, dx)
     weight = 1 / (1 + (dy**2 + dx**2) / _NEAR**2)
-    weight[:_REACH, 0] = 0.0
     # the products of pixels with themselves hold their own noise, and are looked at apart
-    weight[_REACH, 0] = 0.0
+    weight[: _REACH + 1, 0] = 0.0
     return np.concatenate([shapes[:-1], np.ones((1, *shapes.shape[1:]))]), weight
 
 
@@ -118,12 +113,12 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
         True where the model's error is below half the noise, no hit or other star is near, and the pixel is good.
     """
     noise = np.sqrt(np.where(bad, 1.0, variance))
-    sky = ~bad & (_WING_ERROR * light < 0.5 * noise)
+    sky = ~bad & (WING_ERROR * light < 0.5 * noise)
     if not sky.any():
         return sky
     centred = np.abs(residual - np.median(residual[sky]))
     scatter = 1.4826 * np.median(centred[sky])
-    hit = sky & (centred > _OUTLIER_SIGMA * np.maximum(noise, scatter))
+    hit = sky & (centred > OUTLIER_SIGMA * np.maximum(noise, scatter))
     return sky & ~scipy.ndimage.binary_dilation(hit, np.ones((3, 3), dtype=bool)) if hit.any() else sky
 
 
@@ -212,34 +207,6 @@ def correlated_covariance(reach: Array, correlation: Array) -> Array:
     waves = scipy.fft.fft(scipy.fft.rfft(cut, nx), ny, axis=1).reshape(len(reach), -1)
     # real and imaginary parts one after the other
     return covariance_of_sums(waves.view(np.float64), np.repeat(power, 2))
-
-
-def destriped(reach: Array, residual: Array, use: Mask, direction: str) -> tuple[Array, Array]:
-    """Take the mean of the sky pixels of each row or column out of weighted sums.
-
-    Parameters
-    ----------
-    reach : ndarray, shape (n_sums, ny, nx)
-        How each sum depends on each pixel.
-    residual : ndarray, shape (ny, nx)
-        Count rates without sky and star [DN/s].
-    use : ndarray of bool, shape (ny, nx)
-        Sky pixels, from `sky_pixels`.
-    direction : {'rows', 'columns', 'both'}
-
-    Returns
-    -------
-    reach : ndarray, shape (n_sums, ny, nx)
-        With what the lines' means, that are noisy too, take away.
-    change : ndarray, shape (n_sums,)
-        To be added to the sums [DN/s].
-    """
-    before = reach
-    for axis in {"columns": (0,), "rows": (1,), "both": (0, 1)}[direction]:
-        count = use.sum(axis=axis, keepdims=True)
-        share = np.where(use & (count >= _MIN_LINE), 1 / np.maximum(count, 1), 0.0)
-        reach = reach - reach.sum(axis=1 + axis, keepdims=True) * share
-    return reach, np.einsum("iyx,yx->i", reach - before, np.where(use, residual, 0.0))
 
 
 def seen_through_ipc(reach: Array) -> Array:
@@ -343,8 +310,13 @@ class Surroundings:
             change -= slope @ self.shape.coefficient
             reach = reach - np.einsum("ik,kyx->iyx", slope, self.shape.weights)
         if self.destripe != "none":
-            reach, more = destriped(reach, residual, self.use, self.destripe)
-            change += more
+            before = reach
+            for axis in {"columns": (0,), "rows": (1,), "both": (0, 1)}[self.destripe]:
+                count = self.use.sum(axis=axis, keepdims=True)
+                share = np.where(self.use & (count >= _MIN_LINE), 1 / np.maximum(count, 1), 0.0)
+                # the lines' means are noisy too
+                reach = reach - reach.sum(axis=1 + axis, keepdims=True) * share
+            change += np.einsum("iyx,yx->i", reach - before, np.where(self.use, residual, 0.0))
         return reach, change, slope
 
 

@@ -9,8 +9,8 @@ from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.noise import (
     SHAPES,
+    Surroundings,
     correlated_covariance,
-    destriped,
     estimate_correlation,
     flat_covariance,
     seen_through_ipc,
@@ -110,7 +110,7 @@ def test_destriping_removes_offsets_of_columns_and_leaves_constant_sums():
     rng = np.random.default_rng(10)
     offsets = np.broadcast_to(rng.normal(size=N), SHAPE)
     reach, use = sums_of_circles(), distance_grid(SHAPE, 31.3, 31.8) > 12
-    after, change = destriped(reach, offsets, use, "columns")
+    after, change, _ = Surroundings(offsets, use, np.zeros(len(SHAPES)), None, "columns").corrected(reach)
     np.testing.assert_allclose(np.einsum("iyx,yx->i", reach, offsets) + change, 0, atol=1e-9)
     # the sums are linear: what is added is what the new weights say of any noise
     np.testing.assert_allclose(np.einsum("iyx,yx->i", after - reach, offsets), change, atol=1e-9)
