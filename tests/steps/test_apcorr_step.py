@@ -49,7 +49,7 @@ def run(program, monkeypatch, **options):
 
 
 def test_it_gives_what_the_ee_gives_that_it_was_made_of(program, apcorr, monkeypatch):
-    by_psfee = run(program, monkeypatch, radius_min=5.0, radius_max=8.0)
+    by_psfee = run(program, monkeypatch, radius_min=5.0, radius_max=8.0, aperture_correction="psfee")
     path = apcorr()
     result = run(
         program, monkeypatch, radius_min=5.0, radius_max=8.0, aperture_correction="apcorr", override_apcorr=str(path)
