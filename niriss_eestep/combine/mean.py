@@ -325,7 +325,8 @@ def extra_light(radius: Array, values: Array, covariances: Array) -> Array:
             continue
         total = values[k, outer]
         share, by_each = 1 - values[k, j] / total, np.array([-1 / total, values[k, j] / total**2]).T
-        variance = np.einsum("ei,eij,ej->e", by_each, pair[k], by_each)
+        # radii that share all their noise leave nothing but rounding
+        variance = np.maximum(np.einsum("ei,eij,ej->e", by_each, pair[k], by_each), 0.0)
         level, level_variance = share[::-1], variance[::-1]
         if len(k) > 2:
             level, level_variance = np.median(share), 1.57 * np.mean(variance) / len(k)
