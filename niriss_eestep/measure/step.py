@@ -72,7 +72,7 @@ class ExposureStep(FluxStep):
             self.check_settings(science_metadata(members))
             self.tell_unknown_names(members)
         several, results = len(members) > 1, []
-        self.output_use_model = self.in_pipeline or several
+        self.output_use_model = self.in_pipeline or several or self.output_file is None
         for member in members:
             try:
                 results.append(self.measure(member))

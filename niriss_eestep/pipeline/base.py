@@ -152,12 +152,14 @@ class FluxStep(JwstStep):
         # what the user gave can be changed between two exposures, and his files while a session runs
         own = os.environ.get("NIRISS_EESTEP_PARS")
         selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
+        files = repr((selected, own, own and state_of(Path(own))))
         current = {name: getattr(self, name, None) for name in _spec(type(self))}
-        key = repr((selected, own, own and state_of(Path(own)), self.given, current))
-        found = self.__dict__.setdefault("_parameters_found", {})
+        key = repr((files, self.given, current))
+        found, configs = (vars(of).setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
         if by_crds or key not in found:
-            config = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
-            config = config["steps"].get(self.name, {}) if self.in_pipeline else config
+            if by_crds or files not in configs:  # the steps of a pipeline look into the same files
+                configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
+            config = configs[files]["steps"].get(self.name, {}) if self.in_pipeline else configs[files]
             current = self.get_pars()
             open_to = {name for name in current if self.given is not None and name not in self.given}
             known = {name: config[name] for name in config if name in open_to}
@@ -291,14 +293,6 @@ class FluxStep(JwstStep):
         if isinstance(init, (str, Path)) and str(init).endswith(".asdf"):
             return open_product(init)
         return super()._datamodels_open(init, **kwargs)
-
-    def set_primary_input(self, obj, exclusive=True):
-        """Remember the first input, from which default names are made; in a pipeline, that of the pipeline."""
-        if self.in_pipeline:
-            return
-        if isinstance(obj, (list, tuple)) and obj:
-            obj = obj[0]
-        super().set_primary_input(obj, exclusive=exclusive)
 
     def gather_products(self, inputs):
         """Find the association's products in the arguments of ``process``; ``output_file`` names a single one.

@@ -16,7 +16,6 @@ import re
 import socket
 import struct
 import threading
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +101,9 @@ def _plain(value, blocks):
 #: names this machine in temporary files, since others may share the directory
 HOST = socket.gethostname()[:40]
 
+#: directories without leftovers of writers that were killed
+_tidied: set[Path] = set()
+
 
 def read_tree(path, *, model_type=None):
     """Read a product's tree.
@@ -168,7 +170,13 @@ def write_atomically(path, data):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        _remove_leftovers(path.parent.absolute())
+        # temporary files whose writers were killed; once for each directory, which may hold many thousand files
+        directory = path.parent.absolute()
+        for leftover in () if directory in _tidied else directory.glob(".*.tmp"):
+            found = re.search(r"-(\d+)-\d+\.tmp$", leftover.name)
+            if found and f".{HOST}-{found[1]}-" in leftover.name and not _is_running(int(found[1])):
+                leftover.unlink(missing_ok=True)
+        _tidied.add(directory)
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
@@ -177,15 +185,6 @@ def write_atomically(path, data):
         # gone already where the replacement went well; else nothing is left behind, an interrupt included
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-@cache
-def _remove_leftovers(directory):
-    """Remove temporary files whose writers were killed; once for each directory, which may hold many thousand files."""
-    for leftover in directory.glob(".*.tmp"):
-        found = re.search(r"-(\d+)-\d+\.tmp$", leftover.name)
-        if found and f".{HOST}-{found[1]}-" in leftover.name and not _is_running(int(found[1])):
-            leftover.unlink(missing_ok=True)
 
 
 def _is_running(pid):
