@@ -152,13 +152,11 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     noise, used = block_diag(*(curve.covariance for curve in curves)), np.ix_(fits, fits)
     phases = [np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves]
     average = member.T * averages / (member.T @ averages)[:, None]
-    total, coefficients = average @ observed, np.zeros((len(curves), modes.shape[1]))
+    coefficients, shared = np.zeros((len(curves), modes.shape[1])), np.zeros(modes.shape[1])
     common, own_share, inverse = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise)
-    shared = np.zeros(modes.shape[1])
     for _ in range(N_ITERATIONS):
-        shape = 1 + np.sum(modes * coefficients[group], axis=1)
-        width = np.maximum(1.0, np.abs(shared) / WIDENED)
-        level, change = total[group] * shape, modes * width / shape[:, None]
+        shape, width = 1 + np.sum(modes * coefficients[group], axis=1), np.maximum(1, np.abs(shared) / WIDENED)
+        level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         psf = change @ change.T * (common + own_share * member @ member.T)
         prior = psf + np.diag(np.concatenate(phases))
         inverse[used] = np.linalg.inv((noise / np.outer(level, level) + prior)[used])
@@ -168,8 +166,8 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         shapes = inverse - inverse @ member @ np.linalg.inv(member.T @ inverse @ member) @ member.T @ inverse
         shared = width * (common * change.T @ shapes @ z)
         coefficients = shared + own_share * width * (member.T @ (change * (shapes @ z)[:, None]))
-        fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
-        total = average @ fitted
+    fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
+    total = average @ fitted
     weights = average - average @ psf @ shapes
     sensitivity = -np.sqrt(common) * weights @ change
     own = weights @ prior @ weights.T - sensitivity @ sensitivity.T

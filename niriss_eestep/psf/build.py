@@ -85,7 +85,8 @@ class Sampling:
         )
 
 
-#: a look in seconds
+#: that of the packaged reference, and a look in seconds
+FINE = Sampling()
 COARSE = Sampling(n_pupil=256, n_wavelengths=2, n_realisations=2, n_draws=8)
 
 
@@ -125,8 +126,8 @@ def build_filter(
     weight: Array,
     wavefront: WavefrontModel,
     *,
-    geometry: PupilGeometry | None = None,
-    sampling: Sampling | None = None,
+    geometry: PupilGeometry = INFLIGHT_PUPIL,
+    sampling: Sampling = FINE,
     progress: Callable[[], object] = lambda: None,
 ) -> FilterPSF:
     """Compute the PSF of one filter.
@@ -165,7 +166,6 @@ def build_filter(
     """
     if name not in FILTERS:
         raise ParameterError(f"{name!r} is not a NIRISS imaging filter; they are {', '.join(FILTERS)}")
-    geometry, sampling = geometry or PupilGeometry(), sampling or Sampling()
     light = (1e-6 * wavelength, weight)
     grid, drawn = _spectra(name, light, wavefront, geometry, sampling, progress)
     spectra = np.array(list(drawn))
@@ -252,7 +252,7 @@ def build_psfs(
     *,
     wavefront: str | WavefrontModel = "inflight",
     throughput: Throughput | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling = FINE,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, FilterPSF]:
     """Compute the PSFs of some filters.
@@ -348,7 +348,7 @@ def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
 
 
 def provenance(
-    wavefront: str | WavefrontModel, *, throughput: Throughput | None = None, sampling: Sampling | None = None
+    wavefront: str | WavefrontModel, *, throughput: Throughput | None = None, sampling: Sampling = FINE
 ) -> dict[str, Any]:
     """Write down what PSFs are built from; the arguments are those of `build_psfs`.
 
@@ -363,10 +363,9 @@ def provenance(
         For the metadata of a reference.
     """
     throughput = throughput or load_throughput()
-    sampling = sampling or Sampling()
     model, geometry = _model(wavefront)
     numbers = asdict(replace(model, opd=None)) | {"total_rms": round(model.total_rms, 3)}
-    numbers.pop("opd")
+    del numbers["opd"]
     return {
         "source": f"niriss-ee psfee build, wavefront {model.name}: Fraunhofer diffraction by the JWST pupil",
         "wavefront": _plain(numbers),

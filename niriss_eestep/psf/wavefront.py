@@ -35,8 +35,9 @@ SEGMENT_TERMS = ((0, 0), (1, -1), (1, 1), (2, 0), (2, -2), (2, 2), (3, -1), (3, 
 GLOBAL_TERMS = ((2, 0), (2, -2), (2, 2), (3, -1), (3, 1), (3, -3), (3, 3), (4, 0))
 #: highest spatial frequency of the screen [cycles/m]; scatters to 60 pix at 0.75 micron, the bluest light of F090W
 SCREEN_MAX_FREQUENCY = 25.4
-#: index of the segment C3 among the centres: the ring of 6, then B1 ... B6, then C1 ... C6
-C3 = 14
+#: index of the segment C3 among the centres, at (V2, V3) = (1.14, -1.98) m: our segments of a ring go from +V3 towards
+#: -V2, their names the other way (STPSF 2.2, constants)
+C3 = 16
 #: terms whose rms is drawn from the prior, and the least factor by which that may change one
 _RMS = ("segment_rms", "c3_rms", "global_rms", "screen_rms")
 LEAST_FACTOR = 0.2
@@ -96,7 +97,9 @@ class WavefrontModel:
     def __post_init__(self) -> None:
         for field in (*_RMS, "jitter", "diffusion"):
             if not 0 <= (value := getattr(self, field)) < np.inf:
-                raise ParameterError(f"{field} of the wavefront {self.name!r} must be finite and not negative: {value}")
+                raise ParameterError(
+                    f"{field} of the wavefront model {self.name!r} must be finite and not negative, got {value}"
+                )
 
     @property
     def total_rms(self) -> float:

@@ -318,7 +318,7 @@ def load_psfee(path: Path) -> PSFEE:
     --------
     >>> from niriss_eestep.reference import load_psfee
     >>> load_psfee().ee("F200W", np.array([2.0, 5.0, 10.0])).round(4)
-    array([0.7551, 0.8771, 0.9312])
+    array([0.7554, 0.8774, 0.9312])
     """
     import asdf
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.psf.pupil import PupilGeometry, pixel_centres
-from niriss_eestep.psf.wavefront import GLOBAL_TERMS, INFLIGHT, PRELAUNCH
+from niriss_eestep.psf.pupil import SEGMENT_CENTRES, PupilGeometry, pixel_centres
+from niriss_eestep.psf.wavefront import C3, GLOBAL_TERMS, INFLIGHT, PRELAUNCH
 
 GEOMETRY = PupilGeometry()
 
@@ -50,6 +50,17 @@ def test_draws_have_the_stated_distribution():
     assert [screen.mean(), index.mean()] == pytest.approx([50.0, 3.76], abs=0.1)
     assert [screen.std(), index.std()] == pytest.approx([10.0, 0.15], rel=0.03)
     assert abs(np.corrcoef(screen, index)[0, 1]) < 0.03
+
+
+def test_c3_is_where_the_observatory_has_it():
+    # STPSF 2.2, constants.JWST_PRIMARY_SEGMENT_CENTERS: ('C3-12', (1.142963, -1.979670))
+    assert SEGMENT_CENTRES[C3] == pytest.approx([1.142963, -1.979670], abs=0.005)
+    opd = replace(INFLIGHT, segment_rms=0, global_rms=0, screen_rms=0).realise(GEOMETRY, 512, seed=1)
+    x = pixel_centres(512)
+    light = opd**2 * GEOMETRY.sample(512)
+    middle = [np.sum(light * axis) / np.sum(light) for axis in (x[None, :], x[:, None])]
+    # columns are V2, rows V3; the figure is not even over the segment, which is 0.66 m in radius
+    assert np.hypot(*(np.array(middle) - [1.142963, -1.979670])) < 0.33
 
 
 def test_global_terms_are_balanced_over_a_set():
