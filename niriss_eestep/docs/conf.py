@@ -35,11 +35,15 @@ napoleon_use_rtype = False
 html_theme = "pydata_sphinx_theme"
 html_title = f"niriss_eestep {version}"
 html_show_sourcelink = False
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# only the pages of the Python interface have others below them
+html_sidebars = {"[!a]*": [], "accuracy": []}
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "header_links_before_dropdown": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
