@@ -24,6 +24,7 @@ from scipy.special import chdtrc
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.flux.total_rate import TotalRate, formal_errors, total_rate
 
 #: share s of a mode that each filter has for itself, so that one filter's errors, or a prior that is wrong, do not bind
@@ -239,12 +240,16 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     list of TotalRate
         By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
         which judges the spread over radii with what is not known of the PSF. The total before the fit where
-        its errors are no larger.
+        its errors are no larger, or the fitted PSF makes the light no star's.
     """
     fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (before, combined, fitted, arguments) in enumerate(groups):
         coefficients, held, warnings = fit.coefficients[i], fitted | before.used, fit.warnings
-        total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
+        try:
+            total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
+        except ExposureError as error:  # the fit followed what is no star's light: two stars, or a damaged core
+            results.append(replace(before, warnings=(*warnings, f"the fitted PSF was not taken: {error}")))
+            continue
         own, inside = fit.weights[i][i] / total.ee_effective[held], np.ix_(held, held)
         formal = formal_errors([None if part is None else part[inside] for part in combined.parts()[:3]], own)
         errors: dict[str, Any] = {"err_photon": formal["err_photon"]}
