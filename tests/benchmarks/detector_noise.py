@@ -5,13 +5,14 @@ PSF images. "told" is the share of groups in which an exposure's status speaks o
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 
 from niriss_eestep.measure.ee import EEOptions
 from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.simulate.effects import Effects
-from niriss_eestep.validate.accuracy import Trial, pulls
+from niriss_eestep.validate.accuracy import Trial, combine_exposures, noisy_group, pulls
 
 
 def trial(rate, *, destripe="none", flat_err=0.0, n_dithers=2, subarray="SUB128", same_pixels=False, **effects):
@@ -54,10 +55,23 @@ ROWS = {
 TOLD = {"curved": ("sky is not flat",), "snowball": ("do not fit the star", "possible neighbour")}
 
 
+PARTS = ("err_photon", "err_sky", "err_flat", "err_scatter", "err_radii", "count_rate_err")
+
+
+def budget(name, psf, ee, setup, n, seed):
+    """Median of the parts of a total's error, and share of groups whose dithers or radii scatter beyond chance [%]."""
+    rng = np.random.default_rng(seed)
+    groups = [noisy_group(name, psf, setup, rng)[0] for _ in range(n)]
+    totals = [combine_exposures(group, partial(ee, name))[1] for group in groups]
+    parts = np.array([[getattr(total, part) / total.count_rate for part in PARTS] for total in totals])
+    return 100 * np.median(parts, axis=0), 100 * np.mean(parts[:, 3:5] > 0, axis=0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=20261127)
+    parser.add_argument("--budget", action="store_true", help="parts of the error")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     args = parser.parse_args()
     psfs, ee = load_psf_images(), load_psfee().ee
@@ -68,6 +82,15 @@ def main():
     heading = True
     for label, (name, setup) in ROWS.items():
         if args.only not in label:
+            continue
+        if args.budget:
+            parts, beyond = budget(name, psfs[name], ee, setup, args.n, args.seed)
+            print(
+                f"{label:28}",
+                *(f"{part} {value:.3f}" for part, value in zip(PARTS, parts, strict=True)),
+                beyond,
+                flush=True,
+            )
             continue
         found = pulls(name, psfs[name], ee, setup, n=args.n, seed=args.seed)
         if heading:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from niriss_eestep.measure import apertures
+from niriss_eestep.measure import ee
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.noise import shapes_at
 from niriss_eestep.measure.star_model import PSFModel
@@ -37,13 +37,13 @@ def main(path):
     psf, rng, seen = load_psf_images()["F200W"], np.random.default_rng(5), {}
     scene = trial_scene("F200W", psf, Trial(electron_rate=250.0, read_noise=15 / np.sqrt(2)), rng)
     scene = replace(scene, effects=Effects(one_over_f=ONE_OVER_F))
-    plain, noise_of_sums = scene.readout.read_variance, apertures._noise_of_sums
+    plain, noise_of_sums = scene.readout.read_variance, ee._noise_of_sums
 
     def keep(exposure, reach, *others):
         seen["reach"] = reach
         return noise_of_sums(exposure, reach, *others)
 
-    apertures._noise_of_sums = keep
+    ee._noise_of_sums = keep
     zero, measured, stated = np.zeros(len(LAGS)), [], []
     for _ in range(EXPOSURES):
         exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
