@@ -13,7 +13,7 @@ class NirissEEError(Exception):
     Messages quote file names and headers: what could disturb a terminal or a log is spelled out.
     """
 
-    def __init__(self, message="", *args):
+    def __init__(self, message: str = "", *args: object) -> None:
         super().__init__(printable(message), *args)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jwst import __version__ as jwst_version
@@ -60,7 +61,8 @@ class FluxStep(JwstStep):
 
     #: parameters that a user gave, where the others follow each exposure's references; None for a step made in Python,
     #: which was given all that it has
-    given = None
+    given: Any = None
+    save_results: bool | None
     #: whether CRDS may be asked for parameters
     ask_crds = True
     #: whether a pipeline of this package runs the step, which then has looked at settings and input
@@ -71,11 +73,11 @@ class FluxStep(JwstStep):
     # ---- parameters
 
     @classmethod
-    def _get_crds_parameters(cls, dataset):
+    def _get_crds_parameters(cls, dataset: Any) -> tuple[dict[str, Any], str]:
         return science_metadata(dataset), "jwst"
 
     @classmethod
-    def get_config_from_reference(cls, dataset, disable=None, crds_observatory=None):
+    def get_config_from_reference(cls, dataset: Any, disable: bool | None = None, crds_observatory: Any = None) -> Any:
         """Merge the parameter references for a dataset.
 
         Parameters
@@ -132,7 +134,7 @@ class FluxStep(JwstStep):
                 setattr(step, key, [str(entry) if isinstance(entry, str) else entry for entry in value])
         return step
 
-    def parameters_for(self, model):
+    def parameters_for(self, model: Any) -> dict[str, Any]:
         """Parameters that hold for one exposure.
 
         Parameters
@@ -155,7 +157,7 @@ class FluxStep(JwstStep):
         files = repr((selected, own, own and state_of(Path(own))))
         current = {name: getattr(self, name, None) for name in _spec(type(self))}
         key = repr((files, self.given, current))
-        found, configs = (vars(of).setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
+        found, configs = (of.__dict__.setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
         if by_crds or key not in found:
             if by_crds or files not in configs:  # the steps of a pipeline look into the same files
                 configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
@@ -174,7 +176,7 @@ class FluxStep(JwstStep):
 
     # ---- references
 
-    def get_ref_override(self, reference_file_type):
+    def get_ref_override(self, reference_file_type: str) -> Any:
         """Return the override of a reference, which must exist; None where there is none.
 
         In a pipeline that of another step holds too, which `overrides_of` names, for the types that both use.
@@ -199,7 +201,7 @@ class FluxStep(JwstStep):
             return other.get_ref_override(reference_file_type)
         return None if override == "N/A" else override
 
-    def get_reference_file(self, input_file, reference_file_type, packaged=""):
+    def get_reference_file(self, input_file: Any, reference_file_type: str, packaged: str = "") -> str | None:
         """Find a reference: an override, else CRDS's, else none; and record its name.
 
         Parameters
@@ -239,7 +241,7 @@ class FluxStep(JwstStep):
             self._reference_files_used.append((reference_file_type, name))
         return found
 
-    def check_settings(self, exposure):
+    def check_settings(self, exposure: dict[str, Any]) -> None:
         """Find out what is wrong with the settings before anything is measured.
 
         Parameters
@@ -258,12 +260,12 @@ class FluxStep(JwstStep):
             self.get_ref_override(reference_type)
         self.check_parameters(self.parameters_for(exposure))
 
-    def check_parameters(self, parameters):
+    def check_parameters(self, parameters: dict[str, Any]) -> None:
         """Refuse parameters that cannot be used; for steps that have some."""
 
     # ---- inputs and results
 
-    def run(self, *args):
+    def run(self, *args: Any) -> Any:
         """Run the step, once it is sure that its results can be written; see `stpipe.Step.run`."""
         # what is decided about the results of one run holds for it alone
         before = {name: getattr(self, name) for name in ("output_use_model", "suffix", "save_results", "_post_hooks")}
@@ -286,10 +288,10 @@ class FluxStep(JwstStep):
                     check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
                 return super().run(*args)
         finally:
-            vars(self).update(before)
+            self.__dict__.update(before)
 
     @classmethod
-    def _datamodels_open(cls, init, **kwargs):
+    def _datamodels_open(cls, init: Any, **kwargs: Any) -> Any:
         if isinstance(init, (str, Path)) and str(init).endswith(".asdf"):
             return open_product(init)
         return super()._datamodels_open(init, **kwargs)
@@ -314,7 +316,7 @@ class FluxStep(JwstStep):
             log.warning(text, Path(self.output_file).name, len(products))
         return products
 
-    def open_member(self, member):
+    def open_member(self, member: Any) -> Any:
         """Open a member's file; a model in memory is handed back, but a profile from elsewhere is completed.
 
         Parameters
@@ -336,7 +338,7 @@ class FluxStep(JwstStep):
         # one that a step of this process has made lacks nothing
         return model if getattr(model, "_is_finished", True) else model.completed()
 
-    def remove_suffix(self, name):
+    def remove_suffix(self, name: str) -> tuple[str, str]:
         """Remove a product suffix, jwst's or one of this package's, from a name."""
         ours = next((suffix for suffix in OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
         return (name.removesuffix(f"_{ours}"), "_") if ours else super().remove_suffix(name)
@@ -378,7 +380,7 @@ class FluxStep(JwstStep):
             result.meta.ref_file.crds.context_used = crds_client.get_context_used("jwst")
 
     @classmethod
-    def get_stpipe_loggers(cls):
+    def get_stpipe_loggers(cls) -> tuple[str, ...]:
         """Name the loggers to show: the standard pipeline's and this package's; the first that strun asks for."""
         if parameters.IN_STRUN and multiprocessing.parent_process() is None:
             parameters.check_command_line(cls)
@@ -386,7 +388,7 @@ class FluxStep(JwstStep):
 
 
 #: parameters of a step class, with their kinds and defaults; loading them takes 2 ms
-_spec = cache(methodcaller("load_spec_file"))
+_spec: Any = cache(methodcaller("load_spec_file"))
 
 
 @contextmanager
@@ -446,7 +448,7 @@ def _say_interrupted(kind, error, traceback):
         sys.__excepthook__(kind, error, traceback)
 
 
-def check_directory(path):
+def check_directory(path: Path) -> None:
     """Make the output directory, and see that files can be made in it.
 
     Parameters
@@ -468,7 +470,7 @@ def check_directory(path):
         raise OutputError(f"{path}: the output directory cannot be written to; give another --output_dir")
 
 
-def default_product_name(model):
+def default_product_name(model: Any) -> str:
     """Name a product that no association names, after program and target.
 
     Parameters

@@ -124,7 +124,7 @@ class CampaignPipeline(FluxCalPipeline):
             self.summary.add(product, result)
 
     @classmethod
-    def get_config_reftype(cls):
+    def get_config_reftype(cls) -> str:
         """Name the parameter references: those of the pipeline."""
         return FluxCalPipeline.get_config_reftype()
 

@@ -77,7 +77,7 @@ class DaskWorkers:
         self.task = partial(_measure, pickle.dumps(measurement), SOFTWARE["niriss_eestep"])
 
     @property
-    def n_workers(self):
+    def n_workers(self) -> int:
         """Threads of all workers; they may come and go."""
         return max(1, sum(self.client.nthreads().values()))
 
@@ -120,7 +120,7 @@ class DaskWorkers:
                     return ([], f"{type(error).__name__}: {error}"), []
             self._check(idle := idle + 1)
 
-    def _check(self, idle):
+    def _check(self, idle: int) -> None:
         """Say why nothing moves."""
         deadline = time.monotonic() + LOST
         while self.client.status != "running":
@@ -130,7 +130,7 @@ class DaskWorkers:
         if idle % 30 == 0 and not self.client.nthreads():
             log.warning("the cluster has no workers; waiting for one")
 
-    def shutdown(self):
+    def shutdown(self) -> None:
         """Nothing to do: futures that nobody holds are dropped by the scheduler."""
 
 

@@ -17,6 +17,7 @@ import photutils.geometry  # noqa: F401 - what the first exposure needs is impor
 import scipy.ndimage  # noqa: F401
 from stpipe._log import LogConfig
 
+from niriss_eestep.exposures.inputs import Member
 from niriss_eestep.products.columns import merged_schema
 from niriss_eestep.products.models import EEProfileModel, SBProfileModel
 
@@ -60,7 +61,7 @@ class Measurement:
         records : list of logging.LogRecord
             What was logged meanwhile.
         """
-        records = queue.SimpleQueue()
+        records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         loggers = [logging.getLogger(name) for name in self.levels]
         before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
         applied, LogConfig.applied = LogConfig.applied, None  # each step records its own lines
@@ -97,7 +98,7 @@ def outcomes(executor, members):
     NirissEEError
         As `FluxCalPipeline.measure`.
     """
-    handed_out = deque()
+    handed_out: deque[tuple[Member, Future]] = deque()
     waiting = deque(members)
     while waiting or handed_out:
         while waiting and len(handed_out) < executor.n_workers * AHEAD:
@@ -121,11 +122,11 @@ class Processes:
     n_workers : int
     """
 
-    def __init__(self, measurement, n_workers):
+    def __init__(self, measurement: Measurement, n_workers: int) -> None:
         self.measurement, self.n_workers = measurement, n_workers
         self._start()
 
-    def _start(self):
+    def _start(self) -> None:
         # A fork copies the locks of other threads, but not the threads that would release them: only a process with one
         # thread is forked, which need not import anything (2 s), and not on macOS, whose libraries have threads
         forked = sys.platform == "linux" and threading.active_count() == 1
@@ -176,14 +177,14 @@ class Processes:
         finally:
             alone.shutdown()
 
-    def shutdown(self):
+    def shutdown(self) -> None:
         """End the processes, whatever they do: a product is written whole or not at all."""
         self._alive.close()
         self.pool.shutdown(cancel_futures=True)
 
 
 #: the measurement of this process
-_measurement = None
+_measurement: Measurement
 
 
 def _start(measurement, reader, writer):

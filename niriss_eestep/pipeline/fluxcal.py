@@ -18,7 +18,7 @@ from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.metadata import shared
-from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
+from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, ProductModel
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
 
     #: of the association's product that is in work, for the steps: its name, whether it has several targets, and the
     #: exposures that could not be read
-    product_name, several_targets, lost = None, False, ()
+    product_name, several_targets, lost = None, False, tuple[dict[str, str], ...]()
 
     #: exposures that this process has measured
     n_measured = 0
@@ -174,7 +174,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         NirissEEError
             If none of its exposures, or of its groups, could be measured.
         """
-        combined, shown, failed, lost = [], [], [], []
+        combined, shown, failed, lost = list[ProductModel](), [], [], []
         self.product_name = product.name
         for key, members in groups.items():
             profiles = []
@@ -200,7 +200,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             )
         for profiles in filter(None, failed):
             combined += self.combine_profiles.run(profiles)
-        self.lost = lost
+        self.lost = tuple(lost)
         result = self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)])
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         self._check_replaced(product.members)  # again: another run may have ended meanwhile

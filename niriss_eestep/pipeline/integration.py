@@ -17,7 +17,7 @@ SWITCHES = ("--debug", "--disable-crds-steppars", "--verbose", "-v", "--help", "
 VALUED = ("--save-parameters", "--logcfg", "--log-level", "--log-file", "--log-stream")
 
 
-def get_steps():
+def get_steps() -> list[tuple[str, str, bool]]:
     """Name the steps of this package.
 
     Returns
@@ -69,7 +69,7 @@ def strun_parser(options=()):
     return parser
 
 
-def _look_over_strun():
+def _look_over_strun() -> None:
     """Let ``strun`` end with one line for a slip that stpipe answers with a traceback before it knows the step.
 
     It asks for the steps first where a step is named, and for the schemas first where a file of parameters is. Looked

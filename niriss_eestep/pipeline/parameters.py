@@ -19,6 +19,7 @@ import sys
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from configobj import ConfigObj
@@ -38,7 +39,7 @@ _VARIABLES = ("CRDS_PATH", "CRDS_SERVER_URL", "CRDS_CONTEXT", "CRDS_REF_SUBDIR_M
 _states: dict[tuple[str, ...], str] = {}
 
 
-def crds_state():
+def crds_state() -> str:
     """Tell whether CRDS can be asked.
 
     Returns
@@ -61,7 +62,7 @@ def crds_state():
     return _states[settings]
 
 
-def _server_answers():
+def _server_answers() -> bool:
     """Whether the CRDS server answers."""
     from crds.client import api
     from crds.core.exceptions import CrdsError
@@ -74,7 +75,7 @@ def _server_answers():
     return True
 
 
-def _cache_suffices(path):
+def _cache_suffices(path: Path) -> bool:
     """Whether the cache holds its server's configuration and the mapping of the context."""
     if not (path / "config" / "jwst" / "server_config").is_file():
         return False
@@ -90,7 +91,7 @@ def _cache_suffices(path):
     return Path(mapping).is_file()
 
 
-def best_reference(parameters, reference_type, *, allow_packaged=False):
+def best_reference(parameters: dict[str, Any], reference_type: str, *, allow_packaged: bool = False) -> str | None:
     """Ask CRDS, which is on, for a reference.
 
     Parameters
@@ -163,7 +164,7 @@ SELECTORS = {
 CFG = next(path / "cfg" for path in Path(__file__).resolve().parents[1:] if (path / "cfg").is_dir())
 
 
-def reference_config(step, exposure, *, ask_crds=True):
+def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = True) -> Any:
     """Merge the parameter references that hold for an exposure: packaged ones first, then CRDS's, then the user's.
 
     Parameters
@@ -204,7 +205,7 @@ def reference_config(step, exposure, *, ask_crds=True):
 
 
 @read_once
-def _files(directory, reference_type):
+def _files(directory: Path, reference_type: str) -> list[tuple[Path, dict[str, Any]]]:
     """Parameter files of one step with their selections, the most general first."""
     import asdf
 
@@ -225,7 +226,7 @@ def _files(directory, reference_type):
 
 
 @read_once
-def _load(path, step):
+def _load(path: Path, step: Any) -> Any:
     """Read a parameter file of a step class once; every value is checked by itself, so that the file can be named."""
     with reading(path, "a parameter file", ParameterError):
         config = config_parser.load_config_file(str(path))
@@ -242,7 +243,7 @@ def _load(path, step):
     return config
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Give numbers and arrays of numpy as Python has them, which stpipe's types and ASDF know.
 
     Parameters
@@ -259,7 +260,7 @@ def plain(value):
     return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def check_command_line(step):
+def check_command_line(step: Any) -> None:
     """Refuse options that a step does not have, before stpipe answers with the usage of all that it has.
 
     Parameters
@@ -300,7 +301,7 @@ def _did_you_mean(text, options):
     return f"there is no option {found[1]}; {hint}"
 
 
-def in_words(error, config, spec):
+def in_words(error: Exception, config: Any, spec: Any) -> ParameterError:
     """Say what a parameter may be, where stpipe says that its value is wrong.
 
     Parameters
@@ -331,7 +332,7 @@ def in_words(error, config, spec):
     return ParameterError("; ".join(said))
 
 
-def _wanted(name, value, check):
+def _wanted(name: str, value: Any, check: str) -> str:
     """Say what a parameter may be; ``check`` is its line of the specification, as ``integer(min=1, default=1)``."""
     kind, _, arguments = check.partition("(")
     if kind.endswith("list") and not isinstance(value, (list, tuple)):

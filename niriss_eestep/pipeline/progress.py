@@ -49,5 +49,5 @@ def _is_terminal(stream):
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _is_shown(handler):
+def _is_shown(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and _is_terminal(handler.stream)

@@ -7,6 +7,7 @@ Comparison of a product's tree with its schema.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from asdf import AsdfFile, get_config
@@ -55,7 +56,7 @@ class Field:
 
 
 @cache
-def merged_schema(url):
+def merged_schema(url: str) -> dict[str, Any]:
     """Load a schema, with the schemas that it refers to merged into one tree of properties.
 
     Loading costs 5 ms even from asdf's cache, which copies; every model of a class may share one tree.
@@ -73,7 +74,7 @@ def merged_schema(url):
 
 
 @cache
-def keywords(url):
+def keywords(url: str) -> dict[tuple[str, str, tuple[str, ...]], dict[str, Any]]:
     """List the metadata that FITS keywords stand for.
 
     Parameters
@@ -86,7 +87,8 @@ def keywords(url):
     dict of (str, str, tuple of str) to dict
         Schema of each entry by extension, keyword and path in the tree.
     """
-    found, waiting = {}, [(merged_schema(url), ())]
+    found: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(merged_schema(url), ())]
     while waiting:
         schema, path = waiting.pop()
         if "fits_keyword" in schema:
@@ -97,7 +99,7 @@ def keywords(url):
 
 
 @cache
-def array_fields(url):
+def array_fields(url: str) -> dict[str, Field]:
     """List the arrays at the top of a product's tree.
 
     Parameters
@@ -160,7 +162,7 @@ def make_table(fields, rows):
     return table
 
 
-def load_asdf_plugins():
+def load_asdf_plugins() -> None:
     """Have asdf look up its plugins once.
 
     Within a configuration context, which its own writer opens, asdf keeps what it looks up for that context only: 25 ms
@@ -199,7 +201,7 @@ def check_tree(tree, url, label):
             where = ".".join(str(part) for part in error.absolute_path) or "tree"
             # jsonschema's message quotes the whole value
             raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
-    lengths = {}
+    lengths: dict[str, tuple[str, int]] = {}
     for name, field in array_fields(url).items():
         if name not in tree:  # one that the schema does not require
             continue
@@ -234,7 +236,7 @@ def check_tree(tree, url, label):
         raise ProductError(f"{label}: {edges} edges of background rings do not belong to {rings} rings")
 
 
-def fill_new_columns(tree, url):
+def fill_new_columns(tree: dict[str, Any], url: str) -> None:
     """Give the tables of an older file the columns that came later and have a default.
 
     Parameters
@@ -245,7 +247,7 @@ def fill_new_columns(tree, url):
         The schema.
     """
     for name, entry in merged_schema(url)["properties"].items():
-        table = tree.get(name)
+        table: Any = tree.get(name)
         columns = entry.get("columns", ()) if isinstance(table, np.ndarray) and table.dtype.names else ()
         new = {c["name"]: c["default"] for c in columns if "default" in c and c["name"] not in table.dtype.names}
         if new and table.dtype.names == tuple(c["name"] for c in columns if c["name"] not in new):
@@ -292,15 +294,15 @@ def check_sense(tree, label):
         gain = tree["electron_rate"][usable] / tree["count_rate"][usable]
         if gain.size and not np.allclose(gain, gain[0], rtol=SAME):
             raise ProductError(f"{label}: electron_rate is not count_rate times one gain")
-    name = next((name for name in ("count_rate", "surface_brightness") if name in tree), None)
+    rate = next((name for name in ("count_rate", "surface_brightness") if name in tree), None)
     failures = [part["failure"] for part in tree["meta"].values() if isinstance(part, dict) and "failure" in part]
-    if name and failures == [""] and not np.any(np.isfinite(tree[name])):
-        raise ProductError(f"{label}: {name}: nothing was measured, though the product does not say that it failed")
-    if name and "covariance" in tree:
-        _check_covariance(tree["covariance"], tree[f"{name}_err"], f"{label}: covariance")
+    if rate and failures == [""] and not np.any(np.isfinite(tree[rate])):
+        raise ProductError(f"{label}: {rate}: nothing was measured, though the product does not say that it failed")
+    if rate and "covariance" in tree:
+        _check_covariance(tree["covariance"], tree[f"{rate}_err"], f"{label}: covariance")
 
 
-def _check_covariance(covariance, err, label):
+def _check_covariance(covariance: Any, err: Any, label: str) -> None:
     """A covariance is symmetric and positive semi-definite, and has the squared errors on its diagonal."""
     good = np.isfinite(np.diagonal(covariance))
     found = covariance[np.ix_(good, good)]

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -154,7 +156,7 @@ def combined_model(combined, members, *, product=""):
     return model
 
 
-def combined_profile(model):
+def combined_profile(model: CombinedEEModel | CombinedSBModel) -> CombinedProfile:
     """Give the mean that a combined product holds.
 
     Parameters
@@ -205,7 +207,7 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     return AbsFluxModel(tree)
 
 
-def _entries(profile, properties, places):
+def _entries(profile: Any, properties: dict[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Entries of a schema that a profile has."""
     found = {}
     for name, entry in properties.items():

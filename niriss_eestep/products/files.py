@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -42,7 +43,7 @@ SOFTWARE_NODE = TaggedDict({"name": "niriss_eestep", "version": SOFTWARE["niriss
 SCALARS = (str, bool, int, float, np.bool_, np.integer, np.floating)
 
 
-def asdf_bytes(tree):
+def asdf_bytes(tree: dict[str, Any]) -> bytes | None:
     """Write a tree of plain containers and arrays.
 
     Parameters
@@ -55,7 +56,7 @@ def asdf_bytes(tree):
     bytes or None
         None where the tree holds anything else, which `asdf` itself can perhaps write.
     """
-    blocks = []
+    blocks: list[bytes] = []
     try:
         content = {"asdf_library": SOFTWARE_NODE} | _plain(tree, blocks)
     except (NotImplementedError, ValueError):  # of an object, or an array of them
@@ -78,7 +79,7 @@ def asdf_bytes(tree):
     return buffer.getvalue()
 
 
-def _plain(value, blocks):
+def _plain(value: Any, blocks: list[bytes]) -> Any:
     """Copy a tree, with its arrays put into blocks: in C order, whatever the array's order and stride."""
     if type(value) is dict:
         return {key: _plain(entry, blocks) for key, entry in value.items() if entry is not None}
@@ -105,7 +106,7 @@ HOST = socket.gethostname()[:40]
 _tidied: set[Path] = set()
 
 
-def read_tree(path, *, model_type=None):
+def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, Any]:
     """Read a product's tree.
 
     Parameters
@@ -127,7 +128,7 @@ def read_tree(path, *, model_type=None):
     path = Path(path)
     load_asdf_plugins()
     tree = read_asdf(path, "product", ProductError)
-    meta = tree.get("meta") if isinstance(tree, dict) else None
+    meta: Any = tree.get("meta") if isinstance(tree, dict) else None
     found = meta.get("model_type") if isinstance(meta, dict) else None
     if found not in KINDS or not isinstance(meta.get("eestep"), dict):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
@@ -150,7 +151,7 @@ def read_tree(path, *, model_type=None):
     return tree
 
 
-def write_atomically(path, data):
+def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file, whole or not at all.
 
     The bytes go to a hidden temporary file in the same directory, which then takes the file's place in one operation: a
@@ -187,7 +188,7 @@ def write_atomically(path, data):
             temporary.unlink()
 
 
-def _is_running(pid):
+def _is_running(pid: int) -> bool:
     with contextlib.suppress(PermissionError, OverflowError):  # another user's, or no process number: not ours to judge
         try:
             os.kill(pid, 0)

@@ -1,6 +1,7 @@
 """Profiles that were not made by the steps here, completed with what averaging and calibrating them needs."""
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ OF_A_GROUP = (
 )  # fmt: skip
 
 
-def completed(profile):
+def completed(profile: Any) -> Any:
     """Fill in what a profile from elsewhere lacks.
 
     Parameters
@@ -47,7 +48,7 @@ def completed(profile):
     return _with(profile, profile.meta_key, found, _lacking(meta, known))
 
 
-def completed_group(combined):
+def completed_group(combined: Any) -> Any:
     """Fill in what a group's mean from elsewhere lacks.
 
     Parameters
@@ -86,12 +87,12 @@ def completed_group(combined):
     return _with(combined, "group", _lacking(tree, _group_defaults(tree)), _lacking(group, known))
 
 
-def _lacking(tree, defaults):
+def _lacking(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """The defaults of what a tree lacks."""
     return {name: value for name, value in defaults.items() if tree.get(name) is None}
 
 
-def _with(model, key, arrays, record):
+def _with(model: Any, key: str, arrays: dict[str, Any], record: dict[str, Any]) -> Any:
     """A copy of a product with more arrays and metadata; itself where there are none to add."""
     if not arrays and not record:
         return model
@@ -102,7 +103,7 @@ def _with(model, key, arrays, record):
     return result
 
 
-def _group_defaults(tree):
+def _group_defaults(tree: dict[str, Any]) -> dict[str, Any]:
     """What stands for the arrays that a group's mean lacks."""
     err, exposure_err = (np.asarray(tree[f"{key}count_rate_err"], dtype=float) for key in ("", "exposure_"))
     flags, names = np.asarray(tree["exposure_flag"]), list(tree["exposure_names"])

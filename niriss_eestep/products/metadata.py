@@ -3,11 +3,12 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 NOT_COPIED = (("meta", "date"), ("meta", "model_type"))
 
 
-def group_of(model):
+def group_of(model: Any) -> dict[str, str]:
     """Say which group an exposure, or its product, belongs to.
 
     Parameters
@@ -59,7 +60,7 @@ def group_names(target, filter_wheel, pupil_wheel, subarray):
     }
 
 
-def exposure_backgrounds(model):
+def exposure_backgrounds(model: Any) -> list[tuple[Any, Any]]:
     """Give the annulus that each exposure of a group had its background from.
 
     Parameters
@@ -77,7 +78,7 @@ def exposure_backgrounds(model):
     ]
 
 
-def copy_metadata(model, exposure):
+def copy_metadata(model: Any, exposure: Any) -> None:
     """Copy to a product the core metadata of what it was measured on.
 
     Instrument set-up, target, program, observation, exposure, subarray, dates, earlier references, photometry and
@@ -106,9 +107,9 @@ def copy_metadata(model, exposure):
 
 
 @cache
-def _copied(product_url, exposure_url):
+def _copied(product_url: str, exposure_url: str) -> dict[tuple[str, ...], dict[str, None]]:
     """Entries that a product takes over, by their parent's path: of keywords, where both schemas know the parent."""
-    own, found = keywords(product_url), {}
+    own, found = keywords(product_url), dict[tuple[str, ...], dict[str, None]]()
     extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
     parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
     for hdu, _, path in keywords(exposure_url):
@@ -117,7 +118,7 @@ def _copied(product_url, exposure_url):
     return found
 
 
-def shared(tree, other):
+def shared(tree: Any, other: Any) -> Any:
     """Take the entries of a tree from another one where they are equal, so that they are in memory once.
 
     Parameters
@@ -161,7 +162,7 @@ def made_of(parameters, inputs, references_used):
     references : dict of str to str
         The references by type; several of one type, as of two stars, one after the other.
     """
-    names, described = {}, []
+    names, described = dict[str, dict[str, None]](), []
     for kind, name in references_used:
         names.setdefault(kind, {})[str(name)] = None
     references = {kind: ", ".join(found) for kind, found in names.items()}
@@ -188,7 +189,7 @@ def made_of(parameters, inputs, references_used):
     return record | {"jwst_version": SOFTWARE["jwst"]}, references
 
 
-def exposure_record(filename, metadata, exposures):
+def exposure_record(filename: str, metadata: dict[str, Any], exposures: Iterable[Any]) -> dict[str, str]:
     """Make the record of an exposure that was measured.
 
     A full frame has 84 MB, of which a measurement uses 0.1 MB: what was used is hashed, not the file. A product stays
@@ -218,7 +219,7 @@ def exposure_record(filename, metadata, exposures):
     return {"filename": printable(filename), "content_sha256": digest.hexdigest()}
 
 
-def file_sha256(path):
+def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file.
 
     Parameters
@@ -246,7 +247,7 @@ _GIVEN = {
 }
 
 
-def error_terms():
+def error_terms() -> dict[str, str]:
     """Name the terms of the error budget.
 
     Returns
@@ -262,7 +263,7 @@ def error_terms():
     }
 
 
-def not_included(model):
+def not_included(model: Any) -> list[str]:
     """Name the terms that the errors leave out, since nobody gave them.
 
     Parameters
@@ -278,7 +279,7 @@ def not_included(model):
     return [f"{terms[name]} ({why})" for name, why in _GIVEN.items() if name in terms and not np.any(table[name] > 0)]
 
 
-def group_line(row):
+def group_line(row: Mapping[str, Any]) -> str:
     """Say in a line what a group gave.
 
     Parameters
@@ -304,7 +305,7 @@ def group_line(row):
     return f"{names}: {row['n_measured']} of {row['n_exposures']}, {said}{status}"
 
 
-def verdict(model):
+def verdict(model: Any) -> str:
     """Say in a line whether the ratios agree with 1.
 
     Parameters

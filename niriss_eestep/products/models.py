@@ -4,6 +4,7 @@ import copy
 import io
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from asdf import AsdfFile
 from astropy.time import Time
@@ -34,7 +35,7 @@ class ProductModel(JwstDataModel):
     #: whether a step of this process made it: then nothing is missing
     _is_finished = False
 
-    def __init__(self, init=None, **kwargs):
+    def __init__(self, init: Any = None, **kwargs: Any) -> None:
         filename = None
         if isinstance(init, (str, Path)):
             filename = Path(init).name
@@ -49,32 +50,32 @@ class ProductModel(JwstDataModel):
         if filename is not None:
             self._instance["meta"]["filename"] = filename
 
-    def on_init(self, init):
+    def on_init(self, init: Any) -> None:
         """Say what the product is; the base class sets these one by one, and validates each."""
         meta = self._instance.setdefault("meta", {})
         meta["model_type"] = type(self).__name__
         meta.setdefault("date", Time.now().isot)
 
     @property
-    def _asdf(self):
+    def _asdf(self) -> AsdfFile:
         # made where it is asked for: kept with each exposure of a group it takes 4 kB, as much as the measurement
         file = AsdfFile()
         file._tree = self._instance
         return file
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Any], tuple[dict[str, Any]]]:
         return type(self), (copy.deepcopy(dict(self._instance)),)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name = self.meta.filename or "in memory"
         return f"<{type(self).__name__} {name}: {self.outline()}>"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         """Show the outline and the table, as a notebook does."""
         table = self.to_table() if "radius" in self._instance else None
         return f"<p>{escape(repr(self)[1:-1])}</p>" + (table._repr_html_() if table else "")
 
-    def get_crds_parameters(self):
+    def get_crds_parameters(self) -> dict[str, Any]:
         """Give the flat metadata by which parameters and references are chosen.
 
         The base class looks through arrays and logs too: 1.3 ms.
@@ -92,7 +93,7 @@ class ProductModel(JwstDataModel):
                 found[path] = value
         return found
 
-    def outline(self):
+    def outline(self) -> str:
         """Describe the product in a few words.
 
         Returns
@@ -103,7 +104,7 @@ class ProductModel(JwstDataModel):
 
         return outline(self)
 
-    def info(self, *args, **kwargs):
+    def info(self, *args: Any, **kwargs: Any) -> None:
         """Print a summary; with any argument, the tree as `asdf.AsdfFile.info` shows it."""
         if args or kwargs:
             super().info(*args, **kwargs)
@@ -122,11 +123,11 @@ class ProductModel(JwstDataModel):
         """
         from niriss_eestep.products import foreign
 
-        complete = {"ee": foreign.completed, "sb": foreign.completed}.get(self.meta_key)
+        complete: Any = {"ee": foreign.completed, "sb": foreign.completed}.get(self.meta_key)
         complete = foreign.completed_group if self.kind == "combined_ee" else complete
         return complete(self) if complete else self
 
-    def to_table(self):
+    def to_table(self) -> Any:
         """Give the profile, or the table of groups, as a table with units.
 
         Returns
@@ -139,7 +140,7 @@ class ProductModel(JwstDataModel):
 
         return product_table(self)
 
-    def plot(self, **kwargs):
+    def plot(self, **kwargs: Any) -> Any:
         """Plot the product.
 
         Parameters
@@ -155,7 +156,7 @@ class ProductModel(JwstDataModel):
 
         return getattr(figures, f"plot_{self.kind}")(self, **kwargs)
 
-    def validate(self):
+    def validate(self) -> None:
         """Compare the whole tree with the schema.
 
         Raises
@@ -166,7 +167,7 @@ class ProductModel(JwstDataModel):
         label = f"{self._instance['meta'].get('filename') or 'product in memory'} ({type(self).__name__})"
         check_tree(_without_none(dict(self._instance)), self.schema_url, label)
 
-    def to_asdf(self, init, *args, **kwargs):
+    def to_asdf(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Write the product, whole or not at all.
 
         Parameters
@@ -203,14 +204,14 @@ class ProductModel(JwstDataModel):
             meta["filename"] = before
             raise
 
-    def to_fits(self, init, *args, **kwargs):
+    def to_fits(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse: the products are ASDF files."""
         raise ProductError(
             f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
         )
 
 
-def _without_none(value):
+def _without_none(value: Any) -> Any:
     """Copy the containers of a tree, without the entries that are None: they are not written."""
     if isinstance(value, dict):
         return type(value)({key: _without_none(entry) for key, entry in value.items() if entry is not None})
@@ -256,7 +257,7 @@ class AbsFluxModel(ProductModel):
 MODELS = {model.__name__: model for model in ProductModel.__subclasses__()}
 
 
-def open(source):
+def open(source: str | Path | ProductModel) -> ProductModel:
     """Open a product.
 
     Parameters
@@ -289,7 +290,7 @@ def open(source):
     return model
 
 
-def save_product(model, path):
+def save_product(model: ProductModel, path: str | Path) -> Path:
     """Validate a product and write it, whole or not at all.
 
     Parameters

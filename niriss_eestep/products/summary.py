@@ -139,7 +139,7 @@ def _origin(model):
     ]
 
 
-def aligned(table):
+def aligned(table: Table) -> list[str]:
     """Align a table's columns: words to the left, numbers to the right.
 
     Parameters

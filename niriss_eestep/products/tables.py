@@ -3,6 +3,7 @@
 import io
 import warnings
 from functools import partial
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -24,7 +25,7 @@ _FIRST = ("target", "filter", "subarray", "ratio", "ratio_err")
 _SHOWN = {"ratio": ".5f", "ratio_err": ".5f", "zeropoint_ab": ".4f", "mjd": ".5f"}
 
 
-def in_digits(value, style):
+def in_digits(value: Any, style: str) -> str:
     """Write a number in a format; one of two digits, ``.2g``, without exponent where it can be.
 
     Parameters
@@ -44,7 +45,7 @@ def in_digits(value, style):
 class ProductTable(QTable):
     """A table that is shown with the digits that matter, the ratio first, and written with all of them in its order."""
 
-    def shown(self):
+    def shown(self) -> Table:
         """Give a plain table of it, as it is shown.
 
         Returns
@@ -59,17 +60,17 @@ class ProductTable(QTable):
                 shown[name].info.format = partial(in_digits, style=style)
         return shown
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.shown())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr(self.shown())
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.shown()._repr_html_()
 
 
-def product_table(model, name="table"):
+def product_table(model: Any, name: str = "table") -> ProductTable:
     """Give a product as a table with units.
 
     Parameters
@@ -168,7 +169,7 @@ def export(model, form, *, table="table", columns=None, target=None, subarray=No
     return FORMATS[form](found[list(columns)] if columns else found)
 
 
-def _rows(table, **wanted):
+def _rows(table: ProductTable, **wanted: str | None) -> ProductTable:
     """Rows of the wanted target and subarray."""
     for name, value in wanted.items():
         if value is None:
@@ -181,12 +182,12 @@ def _rows(table, **wanted):
     return table
 
 
-def _ecsv(table):
+def _ecsv(table: Table) -> bytes:
     # plain columns with units: what reads ECSV need not know astropy's quantities
     return as_bytes(Table(table), format="ascii.ecsv")
 
 
-def _csv(table):
+def _csv(table: Table) -> bytes:
     """Names in the first line; CSV has no place for units, which the ECSV has."""
     table = Table(table)
     for name in table.colnames:
@@ -198,7 +199,7 @@ def _csv(table):
     return as_bytes(table, format="ascii.csv")
 
 
-def _fits(table):
+def _fits(table: Table) -> bytes:
     """One binary table."""
     plain = _with_standard_units(table)
     plain.meta = {key.upper(): _card(value) for key, value in table.meta.items()}
@@ -214,7 +215,7 @@ def _fits(table):
     return buffer.getvalue()
 
 
-def _votable(table):
+def _votable(table: Table) -> bytes:
     """A table of the Virtual Observatory, with descriptions and units."""
     plain = _with_standard_units(table)
     plain.meta = {"description": f"{table.meta['title']}: {table.meta['product']}. {_UNITS}"}
@@ -226,7 +227,7 @@ def _votable(table):
 _UNITS = "Of the units, adu stands for DN and ct for electrons: the standard has neither."
 
 
-def _with_standard_units(table):
+def _with_standard_units(table: Table) -> Table:
     """A plain table with units as FITS and the Virtual Observatory have them."""
     plain = Table(table)
     for column in plain.itercols():
@@ -235,14 +236,14 @@ def _with_standard_units(table):
     return plain
 
 
-def _card(value, length=40):
+def _card(value: Any, length: int = 40) -> Any:
     """Give a value as FITS can hold it: ASCII, no NaN in headers."""
     if isinstance(value, str):
         return value.encode("ascii", "backslashreplace").decode()[:length]
     return str(value) if value != value else value
 
 
-def _latex(table):
+def _latex(table: Table) -> bytes:
     """A table to put into a paper: values with their errors, names and units in a header."""
     wanted = [name for name in LATEX_COLUMNS if name in table.colnames]
     if len(wanted) < 3 or len(table.colnames) <= len(LATEX_COLUMNS):
@@ -256,7 +257,7 @@ def _latex(table):
     return as_bytes(Table(cells), format="ascii.latex", latexdict=style)
 
 
-def _latex_cell(row, name):
+def _latex_cell(row: Any, name: str) -> str:
     """A value, with its error where the table has one, to the error's second digit."""
     value = getattr(row[name], "value", row[name])
     if isinstance(value, str):
@@ -273,13 +274,13 @@ def _latex_cell(row, name):
     return rf"${value:.{digits}f} \pm {err:.{digits}f}$"
 
 
-def _latex_text(text):
+def _latex_text(text: str) -> str:
     special = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special["\\"] = r"\textbackslash{}"
     return "".join(special.get(c, c) for c in text)
 
 
-def as_bytes(table, **kwargs):
+def as_bytes(table: Table, **kwargs: Any) -> bytes:
     """Write a table as text.
 
     Parameters
@@ -301,7 +302,7 @@ def as_bytes(table, **kwargs):
 # in DN/s/pix; no comment lines), so that what reads those tables reads these.
 
 
-def _old_table(model, form, found):
+def _old_table(model: Any, form: str, found: Table) -> bytes:
     makers = _OLD[form]
     if model.kind not in makers:
         kinds = " or ".join(merged_schema(SCHEMAS[kind])["title"] for kind in makers)
@@ -354,10 +355,10 @@ def _totfluxes(_, found):
     yield "CountRateErr", "12.3e", found["electron_rate_err"].value
 
 
-_OLD = {
+_OLD: dict[str, dict[str, Any]] = {
     "radtab": dict.fromkeys(("ee_profile", "sb_profile"), _radtab),
     "avtab": dict.fromkeys(("combined_ee", "combined_sb"), _avtab),
     "totfluxes": {"abs_flux": _totfluxes},
 }
-FORMATS = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "votable": _votable, "latex": _latex}
+FORMATS: dict[str, Any] = {"ecsv": _ecsv, "csv": _csv, "fits": _fits, "votable": _votable, "latex": _latex}
 FORMATS |= dict.fromkeys(("ds9", *_OLD))
