@@ -417,8 +417,7 @@ def check_filters(filters: Sequence[str]) -> tuple[str, ...]:
         raise ParameterError(
             "NRM is the non-redundant mask of aperture-masking interferometry; its PSF is not that of imaging"
         )
-    unknown = sorted(names - set(FILTERS))
-    if unknown:
+    if unknown := sorted(names - set(FILTERS)):
         raise ParameterError(f"{', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}")
     return tuple(name for name in FILTERS if name in names)
 

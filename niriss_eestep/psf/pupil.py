@@ -187,8 +187,7 @@ def _drawn(polygons: Iterable[Array]) -> Mask:
 
 def _clearp(geometry: PupilGeometry) -> Any:  # poppy carries no types
     scale = CIRCUMSCRIBED_DIAMETER / CIRCUMSCRIBED_DIAMETER_NIRISS  # [m] of the primary per [mm] of the NIRISS pupil
-    shift_x, shift_y = (CIRCUMSCRIBED_DIAMETER * part for part in geometry.clearp_shift)
-    shift = {"shift_x": shift_x, "shift_y": shift_y}
+    shift = {f"shift_{k}": CIRCUMSCRIBED_DIAMETER * part for k, part in zip("xy", geometry.clearp_shift, strict=True)}
     obstruction = poppy.AsymmetricSecondaryObscuration(
         secondary_radius=geometry.clearp_radius * scale,
         support_angle=list(geometry.clearp_vane_angles),

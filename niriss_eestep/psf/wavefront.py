@@ -223,14 +223,12 @@ def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     x = pixel_centres(n_pixels)
     distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in SEGMENT_CENTRES]
     labels = np.argmin(distance2, axis=0).astype(np.int8)
-    weight = geometry.sample(n_pixels)
+    weight, at = geometry.sample(n_pixels), np.broadcast_arrays(x[None, :], x[:, None])
     weight = weight / weight.sum()
-    local_x = (x[None, :] - SEGMENT_CENTRES[labels, 0]) / SEGMENT_CIRCUMRADIUS
-    local_y = (x[:, None] - SEGMENT_CENTRES[labels, 1]) / SEGMENT_CIRCUMRADIUS
-    segment_terms = _orthonormal(_zernikes(SEGMENT_TERMS, local_x, local_y), weight)
-    radius = 0.5 * CIRCUMSCRIBED_DIAMETER
-    whole_x, whole_y = np.broadcast_arrays(x[None, :] / radius, x[:, None] / radius)
-    whole = _orthonormal(_zernikes(((0, 0), (1, -1), (1, 1)) + GLOBAL_TERMS, whole_x, whole_y), weight)
+    local = [(axis - centre[labels]) / SEGMENT_CIRCUMRADIUS for axis, centre in zip(at, SEGMENT_CENTRES.T, strict=True)]
+    segment_terms = _orthonormal(_zernikes(SEGMENT_TERMS, *local), weight)
+    unit = [axis / (0.5 * CIRCUMSCRIBED_DIAMETER) for axis in at]
+    whole = _orthonormal(_zernikes(((0, 0), (1, -1), (1, 1)) + GLOBAL_TERMS, *unit), weight)
     return _Basis(segment_terms, labels, whole[3:], whole[:3], weight.astype(np.float32))
 
 

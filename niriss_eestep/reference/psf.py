@@ -110,22 +110,17 @@ class PSFEE:
     def __post_init__(self) -> None:
         if not self.tables:
             raise ReferenceDataError(f"{self.name}: no encircled energy in it")
-        unknown = [name for name in self.tables if name not in FILTERS]
-        if unknown:
-            raise ReferenceDataError(
-                f"{self.name}: {', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}"
-            )
+        if unknown := ", ".join(name for name in self.tables if name not in FILTERS):
+            raise ReferenceDataError(f"{self.name}: {unknown}: no NIRISS imaging filter; they are {', '.join(FILTERS)}")
         tables = {name: _checked(self.name, name, *self.tables[name]) for name in FILTERS if name in self.tables}
         object.__setattr__(self, "tables", tables)
-        modes = self.modes
-        if modes is None:
+        if (modes := self.modes) is None:
             return
         shape, n_filters, n_radii = np.shape(modes.values), len(modes.filters), np.size(modes.radius)
         if len(shape) != 3 or (shape[0], shape[2]) != (n_filters, n_radii):
             raise ReferenceDataError(f"{self.name}: modes of shape {shape} for {n_filters} filters and {n_radii} radii")
-        missing = [name for name in tables if name not in modes.filters]
-        if missing:
-            raise ReferenceDataError(f"{self.name}: has modes, but not those of {', '.join(missing)}")
+        if missing := ", ".join(name for name in tables if name not in modes.filters):
+            raise ReferenceDataError(f"{self.name}: has modes, but not those of {missing}")
         rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
         if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
             raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or whose radii do not rise from 0")
@@ -424,15 +419,12 @@ class PSFImage:
     aspect: float = 1.0
 
     def __post_init__(self) -> None:
-        n = self.light.shape[0]
-        if self.light.shape != (n, n) or n % (2 * self.oversample):
-            raise ParameterError(
-                f"light must be square, of an even number of pixels of {self.oversample}, got {self.light.shape}"
-            )
-        if self.radius[-1] < self.half_size:
-            raise ParameterError(
-                f"the encircled energy reaches {self.radius[-1]} pix, less than the image's {self.half_size} pix"
-            )
+        n, half, reach = self.light.shape[0], self.half_size, self.radius[-1]
+        if self.light.shape != (n, n) or n != 2 * half * self.oversample:
+            even = f"of an even number of pixels of {self.oversample}"
+            raise ParameterError(f"light must be square, {even}, got {self.light.shape}")
+        if reach < half:
+            raise ParameterError(f"the encircled energy reaches {reach} pix, less than the image's {half} pix")
 
     @property
     def half_size(self) -> int:

