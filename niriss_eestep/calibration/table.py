@@ -34,6 +34,12 @@ GROUP = ("target", "filter", "pupil", "subarray")
 UNITS = {"mjd": "d", "count_rate": "DN / s", "count_rate_err": "DN / s"}
 UNITS |= dict.fromkeys(("ratio", "ratio_err", "spectrum_err", "spectrum_err_common", "err_aperture"), "")
 VISIT_KEYS = ("target", "filter", "subarray", "mjd")
+#: what `value` is in effects.ecsv
+VALUE = (
+    "fraction: response of a subarray over that of reference_subarray, less 1; star over its spectrum, less 1; "
+    "scatter of epochs; per factor of ten in count rate; time: a in 1 + a (t - mjd) / 365 d, "
+    "1 + a exp(-(t - first) / scale), (1 + (t - first) / scale)^a"
+)
 LATEST = 1e5  # [MJD] the year 2132: beyond it stands a Julian date
 LEAST = 5.0  # total over its error: below, it may be no star
 
@@ -263,6 +269,7 @@ def factor_tables(table: Table, index: np.ndarray, reason: list[str], calibratio
     for column in ("value", "err"):
         effects[column][~effects["constrained"]] = np.nan
     effects.rename_column("err", "value_err")
+    effects.meta = {"value": VALUE, "mjd": calibration.shape.date, "reference_subarray": calibration.reference}
     visits = table[[name for name in table.colnames if name != "aperture_modes"]]
     dithers = vstack(visits.meta.pop("dithers", [Table()]))
     for number, text in zip(index, calibration.reason, strict=True):
