@@ -277,7 +277,7 @@ class ExposureStep(FluxStep):
         Parameters
         ----------
         parameters : dict of str to object
-            From `FluxStep.get_pars`.
+            From the step's ``get_pars``.
 
         Returns
         -------
