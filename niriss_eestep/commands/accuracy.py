@@ -1,4 +1,4 @@
-"""Measure how accurate the photometry is, on simulated stars of known rate, and print the tables of docs/accuracy.md."""
+"""Measure how accurate the photometry is, on simulated stars of known rate; print the tables of docs/accuracy.md."""
 
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
