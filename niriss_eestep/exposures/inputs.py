@@ -530,16 +530,13 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
     ExposureError
         If the ASDF extension holds no metadata.
     """
-    by_name, pixels = {extension.name: extension for extension in extensions}, {}
+    by_name, first, pixels = {extension.name: extension for extension in extensions}, extensions[0], {}
     found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
-    if not (
-        extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
-        and "ASDF" in by_name
-        and by_name["ASDF"].length <= guards.ASDF_MAX
-        and "data" in found
-        and len(by_name) == len(extensions)
-        and extensions[0].offset is not None
-    ):
+    is_image = first.header.get("DATAMODL") == datamodels.ImageModel.__name__ and "data" in found
+    if not is_image or first.offset is None or len(by_name) < len(extensions):
+        return None
+    metadata = by_name.get("ASDF")
+    if metadata is None or metadata.length > guards.ASDF_MAX:
         return None
     for name, extension in found.items():
         header, is_dq = extension.header, name == "dq"
@@ -552,8 +549,8 @@ def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
         dtype = np.dtype(np.uint32) if is_dq else stored.newbyteorder("=")
         pixels[name] = Pixels(path, extension.name, extension.offset, shape, stored, dtype)
     with path.open("rb") as file:
-        file.seek(by_name["ASDF"].offset)
-        text = file.read(by_name["ASDF"].length)
+        file.seek(metadata.offset)
+        text = file.read(metadata.length)
     tree = asdf.util.load_yaml(io.BytesIO(text))
     if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
         raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
