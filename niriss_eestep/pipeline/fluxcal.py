@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jwst.stpipe import Pipeline as JwstPipeline
 
-from niriss_eestep import errors
+import niriss_eestep.errors as errors
 from niriss_eestep.combine.step import CombineProfilesStep
 from niriss_eestep.exposures.inputs import group_members, nothing_in, science_metadata
 from niriss_eestep.flux.step import AbsFluxStep
