@@ -24,7 +24,7 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Sky, fixed_background, measure_background, with_sound_errors
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.position import Centroid, Render, fill_for_search, find_star, fit_psf, measure_centroid
+from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 
 #: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
@@ -182,10 +182,10 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: fl
     stamp, psf = with_sound_errors(without_dead(stamp), options), psf or PSFModel()
     while True:
         centroid, star = _star_and_sky(stamp, options, psf)
-        explained = without_unexplained(stamp, star, reach)
-        if explained is stamp:
+        odd = unexplained_pixels(stamp, star, reach)
+        if not odd.any():
             return stamp, star, centroid
-        stamp = explained
+        stamp = taken_as_bad(stamp, odd)
 
 
 #: what `_star_and_sky` found last, of stamps of so many pixels at most (1 MB each): an exposure's EE and SB look at the
@@ -304,36 +304,6 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array
     return rate, residual, np.abs(residual) / np.where(reach > 0, reach, np.inf)
 
 
-def without_unexplained(exposure: Stamp, star: Star, reach: float) -> Stamp:
-    """Take the unflagged pixels that no star can explain as bad, and say so; the star is fitted without them.
-
-    Parameters
-    ----------
-    exposure : Stamp
-    star : Star
-        Where it was found; one bright pixel may have drawn it to itself.
-    reach : float
-        Pixels up to this distance are judged [pix].
-
-    Returns
-    -------
-    Stamp
-        The exposure itself where there is no such pixel, no model, or no star that explains the other pixels: the
-        image is of something else. Light that a second star would give is no bad pixel's.
-    """
-    if star.model is None:
-        return exposure
-    found = compare(exposure, exposure.bad, star)
-    if not np.max(found[2], where=star.distance <= reach, initial=0.0) > 1:
-        return exposure
-    odd = _fit_without(exposure, star, reach, found)
-    if odd is None or (odd & (star.distance <= _BOX)).any():
-        star = star_at(*_without_brightest(exposure, star), star.sky, star.psf)
-        again = _fit_without(exposure, star, reach, compare(exposure, exposure.bad, star))
-        odd = min((mask for mask in (odd, again) if mask is not None), key=np.sum, default=None)
-    return exposure if odd is None or not odd.any() else taken_as_bad(exposure, odd)
-
-
 def without_dead(exposure: Stamp) -> Stamp:
     """Take unflagged pixels as bad that no measurement gives, and say so.
 
@@ -389,27 +359,34 @@ def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
     return replace(exposure, bad=exposure.bad | odd, unexplained=odd | before, warnings=(*exposure.warnings, told))
 
 
-def _without_brightest(exposure: Stamp, star: Star) -> tuple[float, float]:
-    """Where the brightest pixel is after the one that stands out most beside the median of its neighbours."""
-    image = fill_for_search(exposure.image, exposure.bad)
-    near = star.distance <= _CORE
-    alone = np.where(near, image - scipy.ndimage.median_filter(image, 3), -np.inf)
-    others = exposure.bad | (alone == alone.max())
-    smooth = scipy.ndimage.uniform_filter(fill_for_search(exposure.image, others), 3)
-    j, i = np.unravel_index(np.argmax(np.where(near, smooth, -np.inf)), image.shape)
-    return float(i), float(j)
+def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
+    """Find the unflagged pixels that no star can explain, fitting the star without them until none stands out.
 
+    Parameters
+    ----------
+    exposure : Stamp
+    star : Star
+        Where it was found.
+    reach : float
+        Pixels up to this distance are judged [pix].
 
-def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, Array, Array]) -> Mask | None:
-    """Fit the star without the pixels that stand out, until none does; None where that does not end.
-
-    ``found`` is what `compare` gives of the exposure as it is.
+    Returns
+    -------
+    ndarray of bool, shape (ny, nx)
+        None of them where there is no model, or no star that explains the other pixels: the image is of something
+        else. Light that a second star would give is no bad pixel's.
     """
-    image, out = exposure.image - star.sky.background.value, np.zeros(exposure.bad.shape, dtype=bool)
+    out = np.zeros(exposure.bad.shape, dtype=bool)
+    nothing = out.copy()
+    if star.psf.render is None:
+        return nothing
+    image, found = exposure.image - star.sky.background.value, compare(exposure, exposure.bad, star)
     for _ in range(_ROUNDS):
         (rate, residual, ratio), near = found, star.distance <= reach
         ratio = np.where(near, ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
+        if worst <= 1 and not out.any():
+            return nothing
         if rate > 0 and worst <= 1:
             bad = of_bad_pixels(out & (ratio > 1), residual, star)
             # of a row or column that is bad for the most part the rest is too
@@ -422,16 +399,16 @@ def _fit_without(exposure: Stamp, star: Star, reach: float, found: tuple[float, 
             bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
             return (bad | lines) & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
-        if not rate > 0 or out.sum() > _MOST or star.psf.render is None:
-            return None
+        if not rate > 0 or out.sum() > _MOST:
+            return nothing
         if (out & (star.distance <= _BOX)).any():
             try:
                 x, y, _ = fit_psf(image, exposure.bad | out, star.x, star.y, star.psf.render, radius=_BOX)
             except ExposureError:
-                return None
+                return nothing
             star = star_at(x, y, star.sky, star.psf)
         found = compare(exposure, exposure.bad | out, star)
-    return None
+    return nothing
 
 
 def of_bad_pixels(out: Mask, residual: Array, star: Star) -> Mask:
