@@ -10,7 +10,7 @@ The annulus gives the sky at its own radius. Where the sky is curved the star st
 5e-4 of the sky per pix^2 is a quarter of the sky between the star and an annulus at 20 to 25 pix.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy
@@ -179,14 +179,14 @@ class Background:
     """
 
     value: float
-    err: float
-    std: float
-    npix: int
-    n_rejected: int
-    r_in: float
-    r_out: float
-    ring_edges: Array
-    ring_coverage: Array
+    err: float = 0.0
+    std: float = np.nan
+    npix: int = 0
+    n_rejected: int = 0
+    r_in: float = 0.0
+    r_out: float = 0.0
+    ring_edges: Array = field(default_factory=lambda: np.zeros(0))
+    ring_coverage: Array = field(default_factory=lambda: np.zeros(0))
     method: str = "annulus"
     dark: float = np.nan
 
@@ -221,23 +221,6 @@ class Sky:
 
     background: Background
     weights: Array
-
-
-def fixed_background(value: float, err: float = 0.0, *, method: str = "constant") -> Background:
-    """Background given from elsewhere.
-
-    Parameters
-    ----------
-    value, err : float
-        [DN/s/pix].
-    method : str
-        'constant' or 'none'.
-
-    Returns
-    -------
-    Background
-    """
-    return Background(value, err, np.nan, 0, 0, 0.0, 0.0, np.zeros(0), np.zeros(0), method)
 
 
 def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:
@@ -356,13 +339,10 @@ def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:
         With a warning that counts the implausible variances (spacetelescope/jwst issue 6367); where they are the half
         they stay, and `niriss_eestep.measure.quality.scatter_warning` shows it.
     """
-    flat = exposure.flat_variance
-    if flat is not None and np.any(flat > 0):
-        exposure = replace(exposure, flat_scale=options.flat_err_scale)
-    elif options.flat_err > 0:
+    if options.flat_err > 0 and (exposure.flat_variance is None or not np.any(exposure.flat_variance > 0)):
         flat = np.where(exposure.bad, 0.0, (options.flat_err * exposure.image) ** 2)
-        variance = exposure.variance + flat
-        exposure = replace(exposure, flat_variance=flat, variance=variance, flat_scale=options.flat_err_scale)
+        exposure = replace(exposure, flat_variance=flat, variance=exposure.variance + flat)
+    exposure = replace(exposure, flat_scale=options.flat_err_scale)
     distance = distance_grid(exposure.image.shape, exposure.x - exposure.x_origin, exposure.y - exposure.y_origin)
     annulus = (distance > options.sky_radii[0]) & (distance < options.sky_radii[1]) & ~exposure.bad
     if not annulus.any():

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE
-from niriss_eestep.measure.background import Sky, fixed_background, measure_background
+from niriss_eestep.measure.background import Background, Sky, measure_background
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.repair import by_surface, repair_pixels
@@ -87,7 +87,7 @@ class CurveOfGrowth:
             raise ParameterError(f"data, error and mask: one shape, not {image.shape}, {noise.shape} and {bad.shape}")
         bad = bad | ~np.isfinite(image) | ~np.isfinite(noise)
         stamp = Stamp("data", image, noise, np.zeros(image.shape, np.uint32), bad, x, y, 0, 0, 1.0, 1.0)
-        nothing = Sky(fixed_background(0.0, method="none"), np.zeros(image.shape))
+        nothing = Sky(Background(0.0, method="none"), np.zeros(image.shape))
         found = nothing if sky is None else measure_background(image, noise, bad, x, y, *sky)
         weights = aperture_weights(image.shape, x, y, self.radius)
         self.area, self.background = weights.sum(axis=(1, 2)), found.background.value

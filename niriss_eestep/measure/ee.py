@@ -9,7 +9,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.background import Background, Sky, fixed_background
+from niriss_eestep.measure.background import Background, Sky
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
@@ -247,7 +247,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     """
     lost, nothing = np.full(len(options.radii), np.nan), np.zeros(len(options.radii), dtype=np.int64)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
-    background = fixed_background(np.nan, np.nan, method=options.background_method)
+    background = Background(np.nan, np.nan, method=options.background_method)
     star = star_at(x, y, Sky(background, np.zeros(exposure.image.shape)), PSFModel())
     core = core_report(exposure.dq, star.distance, options.core_radius)
     if core.saturated:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.background import Sky, fixed_background
+from niriss_eestep.measure.background import Background, Sky
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
@@ -194,6 +194,6 @@ def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:
         radius=np.array(options.radii), half_width=options.half_width, surface_brightness=lost,
         covariance=np.outer(lost, lost), n_used=nothing, n_clipped=nothing,
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=fixed_background(np.nan, np.nan, method="annulus"), pixel_scale=exposure.pixel_scale,
+        background=Background(np.nan, np.nan, method="annulus"), pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr, warnings=exposure.warnings, failure=reason,
     )  # fmt: skip

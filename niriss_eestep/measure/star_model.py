@@ -22,7 +22,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import Sky, fixed_background, measure_background, with_sound_errors
+from niriss_eestep.measure.background import Background, Sky, measure_background, with_sound_errors
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
@@ -209,7 +209,7 @@ def _star_and_sky(stamp: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Cent
     else:
         given = options.background_method == "constant"
         value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
-        sky = Sky(fixed_background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
+        sky = Sky(Background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
     star = star_at(centroid.x, centroid.y, sky, psf)
     if stamp.image.size <= _KEPT:
         _LAST.append((asked, centroid, star))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.flux.total_rate import formal_errors
-from niriss_eestep.measure.background import Sky, fit_sky, fixed_background
+from niriss_eestep.measure.background import Background, Sky, fit_sky
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import SHAPES, Surroundings, shapes_at
@@ -51,7 +51,7 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
         shape = replace(fit_sky(exposure.image, use, MIDDLE, MIDDLE, RING[0]), is_needed=True)
         shape = replace(shape, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
     around = Surroundings(exposure.image, use, amplitude, shape)
-    sky = Sky(replace(fixed_background(0.0), method="annulus"), ring)
+    sky = Sky(replace(Background(0.0, method="constant"), method="annulus"), ring)
     sums = sum_apertures(exposure, apertures, sky, [], exposure.bad, around)
 
     # what a sum takes of each pixel for itself, and what the sky that is subtracted takes
