@@ -21,14 +21,7 @@ from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
 from niriss_eestep.errors import NirissEEError, OutputError, ParameterError, ReferenceDataError
-from niriss_eestep.exposures.inputs import (
-    OUR_SUFFIXES,
-    exposure_root,
-    gather,
-    open_exposure,
-    safe_name,
-    science_metadata,
-)
+from niriss_eestep.exposures import inputs as exposures
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.products.metadata import made_of
 from niriss_eestep.products.models import ProductModel
@@ -74,7 +67,7 @@ class FluxStep(JwstStep):
 
     @classmethod
     def _get_crds_parameters(cls, dataset: Any) -> tuple[dict[str, Any], str]:
-        return science_metadata(dataset), "jwst"
+        return exposures.science_metadata(dataset), "jwst"
 
     @classmethod
     def get_config_from_reference(cls, dataset: Any, disable: bool | None = None, crds_observatory: Any = None) -> Any:
@@ -94,7 +87,7 @@ class FluxStep(JwstStep):
         """
         with plain_words(cls.class_alias):
             disable = get_disable_crds_steppars() if disable is None else disable
-            return parameters.reference_config(cls, science_metadata(dataset), ask_crds=not disable)
+            return parameters.reference_config(cls, exposures.science_metadata(dataset), ask_crds=not disable)
 
     @classmethod
     def from_config_section(cls, config, parent=None, name=None, config_file=None):
@@ -234,7 +227,7 @@ class FluxStep(JwstStep):
                     )
                 log.warning("CRDS does not answer: using the packaged references, as allow_packaged says")
             elif parameters.crds_state() == parameters.ON:
-                exposure = science_metadata(input_file)
+                exposure = exposures.science_metadata(input_file)
                 found = parameters.best_reference(exposure, reference_file_type, allow_packaged=allow_packaged)
             name = packaged if found is None else f"crds://{Path(found).name}"
         if name:
@@ -308,9 +301,9 @@ class FluxStep(JwstStep):
         -------
         list of Product
         """
-        products = gather(inputs, input_dir=self.search_attr("input_dir"))
+        products = exposures.gather(inputs, input_dir=self.search_attr("input_dir"))
         if self.output_file is not None and len(products) == 1:
-            return [products[0]._replace(name=exposure_root(self.output_file))]
+            return [products[0]._replace(name=exposures.exposure_root(self.output_file))]
         if self.output_file is not None and products:
             text = "output_file=%s is not used: there are %d products, which keep their own names"
             log.warning(text, Path(self.output_file).name, len(products))
@@ -334,13 +327,13 @@ class FluxStep(JwstStep):
         """
         # a hook may do with a model of its own what it likes
         whole = bool(self._pre_hooks)
-        model = open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
+        model = exposures.open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
         # one that a step of this process has made lacks nothing
         return model if getattr(model, "_is_finished", True) else model.completed()
 
     def remove_suffix(self, name: str) -> tuple[str, str]:
         """Remove a product suffix, jwst's or one of this package's, from a name."""
-        ours = next((suffix for suffix in OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
+        ours = next((suffix for suffix in exposures.OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
         return (name.removesuffix(f"_{ours}"), "_") if ours else super().remove_suffix(name)
 
     def finish(self, result, inputs, parameters, start=0):
@@ -481,8 +474,8 @@ def default_product_name(model: Any) -> str:
     -------
     str
     """
-    program = safe_name(model.meta.observation.program_number or "")
+    program = exposures.safe_name(model.meta.observation.program_number or "")
     target = model.meta.target.proposer_name or model.meta.target.catalog_name
     if program != "unnamed" and target:
-        return f"jw{program}-{safe_name(target)}_niriss"
-    return exposure_root(model.meta.filename or "niriss")
+        return f"jw{program}-{exposures.safe_name(target)}_niriss"
+    return exposures.exposure_root(model.meta.filename or "niriss")

@@ -3,9 +3,10 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from astropy.table import Table
 
@@ -173,12 +174,7 @@ def collect_associations(paths: Sequence[Path], output_dir: Path) -> list[Path]:
 
 
 def run_campaign(
-    paths: Sequence[str | Path],
-    output_dir: str | Path,
-    *,
-    workers: int = 1,
-    make_executor: Callable | None = None,
-    skip_existing: bool = False,
+    paths: Sequence[Any], output_dir: Any, *, workers: int = 1, make_executor: Any = None, skip_existing: bool = False
 ) -> Summary:
     """Calibrate many associations.
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from logging.handlers import QueueHandler
 
 import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
@@ -136,9 +136,7 @@ class Processes:
         # whatever ends this process closes its end
         reader, self._alive = context.Pipe(duplex=False)
         arguments = (self.measurement, reader, self._alive if forked else None)
-        self.pool: Executor = ProcessPoolExecutor(
-            self.n_workers, mp_context=context, initializer=_start, initargs=arguments
-        )
+        self.pool = ProcessPoolExecutor(self.n_workers, mp_context=context, initializer=_start, initargs=arguments)
         # the processes start with the first task: now, before a progress bar starts a thread
         self.pool.submit(os.getpid)
 

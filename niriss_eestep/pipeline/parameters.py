@@ -191,14 +191,13 @@ def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = Tr
             f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
         )
     has = {key: {str(exposure.get(name)).upper() for name in names} for key, names in SELECTORS.items()}
-    packaged, own = (
-        [path for path, wanted in _files(directory, kind) if all(str(wanted[k]).upper() in has[k] for k in wanted)]
-        if directory
-        else []
+    packaged, *own = (
+        [p for p, wanted in _files(directory, kind) if all(str(wanted[k]).upper() in has[k] for k in wanted)]
         for directory in (CFG, user)
+        if directory
     )
     from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None
-    for path in (*packaged, *filter(None, [from_crds]), *own):
+    for path in (*packaged, *filter(None, [from_crds]), *(own[0] if own else ())):
         log.log(logging.INFO if path is from_crds else logging.DEBUG, "%s parameters found: %s", kind.upper(), path)
         config_parser.merge_config(config, _load(path, step))
     return config

@@ -129,10 +129,8 @@ def combined_model(combined, members, *, product=""):
         group["integration_time"] = float(np.mean(seconds))
     tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _MEAN_PLACES[kind.y_name])
     times = [(member.meta.exposure.mid_time, member.meta.exposure.start_time) for member in members]
-    made_of = [
-        member._instance["meta"].get("eestep", {}).get("input") or [{"filename": member.meta.filename or "in memory"}]
-        for member in members
-    ]
+    unknown = [[{"filename": member.meta.filename or "in memory"}] for member in members]
+    made_of = [m._instance["meta"].get("eestep", {}).get("input") or n for m, n in zip(members, unknown, strict=True)]
     tree |= {
         "exposure_mjd": np.array([next((t for t in when if t is not None), math.nan) for when in times]),
         "exposure_filenames": [entry[0].get("filename") for entry in made_of],
@@ -198,10 +196,8 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     ProductError
         When a row has a column that the table does not know.
     """
-    url, radius = AbsFluxModel.schema_url, np.array(radius, dtype=np.float64)
-    known = array_fields(url)
-    tree = {"table": make_table(array_fields(url)["table"].columns, rows)}
-    tree |= {"exposures": make_table(array_fields(url)["exposures"].columns, exposures), "radius": radius, "meta": {}}
+    known, tree = array_fields(AbsFluxModel.schema_url), {"radius": np.array(radius, dtype=np.float64), "meta": {}}
+    tree |= {name: make_table(known[name].columns, of) for name, of in (("table", rows), ("exposures", exposures))}
     for name, values in arrays.items():
         tree[name] = np.array(values, dtype=known[name].datatype).reshape(len(rows), -1)
     return AbsFluxModel(tree)

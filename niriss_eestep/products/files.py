@@ -118,7 +118,7 @@ def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, A
     Returns
     -------
     dict
-        Plain containers and ndarrays.
+        Plain containers and ndarrays, with the name that the file has now.
 
     Raises
     ------
@@ -148,6 +148,7 @@ def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, A
     fill_new_columns(tree, url)
     check_tree(tree, url, path)
     check_sense(tree, path)
+    tree["meta"]["filename"] = path.name
     return tree
 
 

@@ -52,12 +52,8 @@ def group_names(target, filter_wheel, pupil_wheel, subarray):
         As `group_of`.
     """
     wheels = [printable(value or "").upper() for value in (filter_wheel, pupil_wheel)]
-    return {
-        "target": printable(target or ""),
-        "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0],
-        "pupil": wheels[1],
-        "subarray": printable(subarray or ""),
-    }
+    names = {"target": printable(target or ""), "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0]}
+    return names | {"pupil": wheels[1], "subarray": printable(subarray or "")}
 
 
 def exposure_backgrounds(model: Any) -> list[tuple[Any, Any]]:

@@ -36,9 +36,7 @@ class ProductModel(JwstDataModel):
     _is_finished = False
 
     def __init__(self, init: Any = None, **kwargs: Any) -> None:
-        filename = None
         if isinstance(init, (str, Path)):
-            filename = Path(init).name
             init = read_tree(init, model_type=type(self).__name__)
         kwargs.setdefault("strict_validation", True)
         # the merged schema may be shared: a model never changes it in place
@@ -47,8 +45,6 @@ class ProductModel(JwstDataModel):
         super().__init__(init, schema={"type": "object"} if isinstance(init, dict) else schema, **kwargs)
         self._schema = schema
         self.__dict__["_asdf"] = None
-        if filename is not None:
-            self._instance["meta"]["filename"] = filename
 
     def on_init(self, init: Any) -> None:
         """Say what the product is; the base class sets these one by one, and validates each."""
@@ -285,9 +281,7 @@ def open(source: str | Path | ProductModel) -> ProductModel:
     if isinstance(source, ProductModel):
         return source
     tree = read_tree(source)
-    model = MODELS[tree["meta"]["model_type"]](tree)
-    model._instance["meta"]["filename"] = Path(source).name
-    return model
+    return MODELS[tree["meta"]["model_type"]](tree)
 
 
 def save_product(model: ProductModel, path: str | Path) -> Path:

@@ -106,19 +106,11 @@ def _measurement(model):
     shift = f"{record.get('shift', np.nan):.2f} pix from the first position"
     annulus = f"annulus {record['background_r_in']:g}-{record['background_r_out']:g} pix"
     pixels = f"{record.get('background_npix', 0)} pixels, {record.get('background_n_rejected', 0)} rejected"
-    entries = [
-        ("status", record["status"]),
-        (
-            "position",
-            f"({record['x_center']:.3f}, {record['y_center']:.3f}) pix, {record.get('centroid_method')}, {shift}",
-        ),
-        (
-            "background",
-            f"{record['background']:.5g} +/- {record['background_err']:.2g} DN/s/pix, "
-            + (f"{annulus}, {pixels}" if record["background_method"] == "annulus" else record["background_method"]),
-        ),
-        ("pixel scale", f"{record['pixel_scale']:.5g} arcsec/pix"),
-    ]
+    position = f"({record['x_center']:.3f}, {record['y_center']:.3f}) pix, {record.get('centroid_method')}, {shift}"
+    background = f"{record['background']:.5g} +/- {record['background_err']:.2g} DN/s/pix, "
+    background += f"{annulus}, {pixels}" if record["background_method"] == "annulus" else record["background_method"]
+    entries = [("status", record["status"]), ("position", position), ("background", background)]
+    entries.append(("pixel scale", f"{record['pixel_scale']:.5g} arcsec/pix"))
     if model.meta_key == "ee":
         core = (("saturated", "saturated"), ("do_not_use", "do-not-use"), ("flagged", "others"))
         flags = ", ".join(f"{record[f'core_{name}']} {words}" for name, words in core)
