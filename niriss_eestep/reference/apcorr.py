@@ -1,5 +1,6 @@
 """CRDS's `apcorr` reference as the aperture correction: few radii, each with the sky annulus that it is for."""
 
+from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,51 +22,10 @@ SAME_ANNULUS = 0.05
 FIELDS = ("radius", "apcorr", "skyin", "skyout")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EffectiveEE:
-    """What remains of a star's light in an aperture after the mean of one sky annulus is subtracted.
-
-    Parameters
-    ----------
-    radius : ndarray, shape (n,)
-        Aperture radii, rising [pix].
-    ee : ndarray, shape (n,)
-        1 / apcorr.
-    """
-
-    radius: Array
-    ee: Array
-
-    def curve(self, radius: ArrayLike) -> Array:
-        """Interpolate between the rows, monotonically (PCHIP); NaN beyond them.
-
-        Parameters
-        ----------
-        radius : float or array_like
-            [pix].
-
-        Returns
-        -------
-        ndarray, shape of ``radius``
-        """
-        at, (first, last) = np.asarray(radius, dtype=np.float64), self.radius[[0, -1]]
-        # tables are single precision
-        inside = (at >= first * (1 - 1e-6)) & (at <= last * (1 + 1e-6))
-        return np.where(inside, PchipInterpolator(self.radius, self.ee)(np.clip(at, first, last)), np.nan)
-
-    def err(self, radius: ArrayLike) -> Array:
-        """Estimate the error of the interpolation: how far it is from a straight line; 0 at the rows.
-
-        Parameters
-        ----------
-        radius : float or array_like
-            [pix].
-
-        Returns
-        -------
-        ndarray, shape of ``radius``
-        """
-        return np.asarray(np.abs(self.curve(radius) - np.interp(np.asarray(radius, float), self.radius, self.ee)))
+#: what remains of a star's light in an aperture after the mean of one sky annulus is subtracted: the reference's radii,
+#: rising [pix]; a function of radii [pix] that interpolates 1 / apcorr between them, NaN beyond; and one that estimates
+#: the interpolation's error, by how far it is from a straight line
+EffectiveEE = namedtuple("EffectiveEE", ("radius", "curve", "err"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +79,16 @@ class Apcorr:
                 f"profile has {r_in:g}-{r_out:g} pix: measure it with background_skip = inner radius - largest of the "
                 "radii, and the background_width of the reference"
             )
-        return EffectiveEE(radius, 1.0 / rows["apcorr"][same][first])
+        ee, ends = 1.0 / rows["apcorr"][same][first], radius[[0, -1]]
+        smooth = PchipInterpolator(radius, ee)
+
+        def curve(at: ArrayLike) -> Array:
+            at = np.asarray(at, dtype=np.float64)
+            # tables are single precision
+            inside = (at >= ends[0] * (1 - 1e-6)) & (at <= ends[1] * (1 + 1e-6))
+            return np.where(inside, smooth(np.clip(at, *ends)), np.nan)
+
+        return EffectiveEE(radius, curve, lambda at: np.abs(curve(at) - np.interp(at, radius, ee)))
 
 
 def load_apcorr(path: str | Path) -> Apcorr:
