@@ -44,9 +44,9 @@ CHI2_TOLD = 12.0
 #: a coefficient beyond this many standard deviations widens its mode's prior to so many of them: the tails of what is
 #: not published, the index of the mid frequencies above all, are not a normal distribution's
 WIDENED = 1.5
-#: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time; that
-#: of a widened mode settles with the sixth
-N_ITERATIONS = 6
+#: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time. Chi-
+#: squared is that of these; modes are widened in five fits more, in which a neighbour too would pass for a wavefront
+N_FIRM, N_ITERATIONS = 3, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ class PSFFit:
     shared, shared_covariance : ndarray, shape (n_modes,) and (n_modes, n_modes)
         The same of the wavefront that all have in common, and their covariance.
     chi2 : float
-        Chi-squared of the fit, prior included.
+        Chi-squared of the fit, the prior as it is given included.
     dof : int
         Its degrees of freedom.
     inflation : float
@@ -154,9 +154,10 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     phases = [np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves]
     average = member.T * averages / (member.T @ averages)[:, None]
     coefficients, shared = np.zeros((len(curves), modes.shape[1])), np.zeros(modes.shape[1])
-    common, own_share, inverse = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise)
-    for _ in range(N_ITERATIONS):
-        shape, width = 1 + np.sum(modes * coefficients[group], axis=1), np.maximum(1, np.abs(shared) / WIDENED)
+    common, own_share, inverse, chi2 = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise), 0.0
+    for iteration in range(N_ITERATIONS):
+        shape, firm = 1 + np.sum(modes * coefficients[group], axis=1), iteration < N_FIRM
+        width = np.ones_like(shared) if firm else np.maximum(1, np.abs(shared) / WIDENED)
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         psf = change @ change.T * (common + own_share * member @ member.T)
         prior = psf + np.diag(np.concatenate(phases))
@@ -165,10 +166,11 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         z = observed / level - 1 + np.sum(change / width * coefficients[group], axis=1)
         # what the curves say whatever their totals are
         shapes = inverse - inverse @ member @ np.linalg.inv(member.T @ inverse @ member) @ member.T @ inverse
+        chi2 = float(z @ shapes @ z) if firm else chi2
         shared = width * (common * change.T @ shapes @ z)
         coefficients = shared + own_share * width * (member.T @ (change * (shapes @ z)[:, None]))
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
-    total = average @ fitted
+    total, dof = average @ fitted, int(fits.sum()) - len(curves)
     weights = average - average @ psf @ shapes
     sensitivity = -np.sqrt(common) * weights @ change
     own = weights @ prior @ weights.T - sensitivity @ sensitivity.T
@@ -177,7 +179,6 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     # their symmetric root; rounding may leave an eigenvalue below 0
     values, vectors = np.linalg.eigh(0.5 * (own + own.T))
     cuts = np.cumsum([len(curve.radius) for curve in curves])[:-1]
-    chi2, dof = float(z @ shapes @ z), int(fits.sum()) - len(curves)
     return PSFFit(
         total=total,
         weights=[np.split(row, cuts) for row in weights],
