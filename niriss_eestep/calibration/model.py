@@ -435,8 +435,16 @@ def build(visits: Visits, shape: TimeShape, *, flexible: bool = False) -> Proble
         for scale in np.ptp(visits.mjd) / np.array([10.0, 3.0]):
             time.append(replace(shape, form="exponential", scale=scale).slope(visits.mjd, 0.0))
             fixed.append(Column("curve", f"{scale:.0f} d", time[-1], FREE))
-    blocks, epoch = _star_blocks(visits), epochs_of(visits.mjd)
-    several = len(visits.filters) > 1
+    several, epoch = len(visits.filters) > 1, epochs_of(visits.mjd)
+    # stars: grey, sloping with the wavelength, by filter, and common to a kind of star
+    own = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
+    blocks = [Block("star", _indicator(visits.target, loading=own), 1.0)]
+    if visits.colour is not None:
+        blocks.append(Block("star slope", _indicator(visits.target, loading=own * visits.colour), 0.1))
+    if several:
+        blocks.append(Block("star by filter", _indicator(visits.filter, visits.target, loading=own), 0.1))
+    if np.any(visits.common > 0):
+        blocks.append(Block("kind", _indicator(visits.kind, loading=visits.common), 1.0, free=False))
     if several and any(column.effect == "subarray" for column in fixed):
         others = (visits.subarray != visits.reference).astype(float)
         blocks.append(Block("subarray by filter", _indicator(visits.filter, visits.subarray, loading=others), 1e-5))
@@ -457,19 +465,6 @@ def build(visits: Visits, shape: TimeShape, *, flexible: bool = False) -> Proble
     cells = _indicator(epoch, visits.filter)
     epochs = (cells.T @ _indicator(epoch)).sign()
     return Problem(value, visits.err**2, tuple(fixed), tuple(blocks), design, number, cells, epochs)
-
-
-def _star_blocks(visits: Visits) -> list[Block]:
-    """Return the stars' offsets: grey, sloping with the wavelength, by filter, and common to a kind of star."""
-    own = np.sqrt(np.maximum(visits.spectrum**2 - visits.common**2, 0.0))
-    blocks = [Block("star", _indicator(visits.target, loading=own), 1.0)]
-    if visits.colour is not None:
-        blocks.append(Block("star slope", _indicator(visits.target, loading=own * visits.colour), 0.1))
-    if len(visits.filters) > 1:
-        blocks.append(Block("star by filter", _indicator(visits.filter, visits.target, loading=own), 0.1))
-    if np.any(visits.common > 0):
-        blocks.append(Block("kind", _indicator(visits.kind, loading=visits.common), 1.0, free=False))
-    return blocks
 
 
 def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, str], str]:

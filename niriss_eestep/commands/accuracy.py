@@ -35,7 +35,16 @@ def run(args: Namespace) -> int:
         raise ParameterError(f"--plot {args.plot}: no such directory")
     filters = [filter_facts(name).name for name in args.filters or FILTERS]
     psfs, ee = load_psf_images(), load_psfee().ee
-    missed = _print_cases(args, filters, psfs, ee)
+    jobs = [(case, name, sub) for case in CASES for name in filters for sub in subarrays_of(name)]
+    worst: dict[str, dict[str, float]] = {case.name: dict.fromkeys(filters, 0.0) for case in CASES}
+    for case, name, sub in progress(jobs, desc="cases", unit="case"):
+        errors = case_errors(case, name, sub, psfs[name], ee, n=args.n, seed=args.seed)
+        worst[case.name][name] = max(worst[case.name][name], np.abs(errors).max())
+    print(f"largest |measured / injected - 1| of the total rate [%], {args.n} realisations in each subarray")
+    print(f"{'case':26}{'limit':>7}" + _cells(filters, ">8"))
+    for case in CASES:
+        print(f"{case.name:26}{100 * case.limit:7.2f}" + _cells((100 * v for v in worst[case.name].values()), "8.3f"))
+    missed = sum(value > case.limit for case in CASES for value in worst[case.name].values())
     radius = np.array(EEOptions().radii, dtype=float)
     print("rms change of the count rate within a radius [%] from apertures 0.1 pix off the centre")
     print(f"{'':8}" + "".join(f"{f'r={r:g}':>8}" for r in radius))
@@ -48,20 +57,6 @@ def run(args: Namespace) -> int:
 
 def _cells(values: Iterable[Any], form: str) -> str:
     return "".join(format(value, form) for value in values)
-
-
-def _print_cases(args: Namespace, filters: Sequence[str], psfs: Mapping[str, PSF], ee: Curve) -> int:
-    """Table of the noise-free cases; the number of those outside their limit."""
-    jobs = [(case, name, sub) for case in CASES for name in filters for sub in subarrays_of(name)]
-    worst: dict[str, dict[str, float]] = {case.name: dict.fromkeys(filters, 0.0) for case in CASES}
-    for case, name, sub in progress(jobs, desc="cases", unit="case"):
-        errors = case_errors(case, name, sub, psfs[name], ee, n=args.n, seed=args.seed)
-        worst[case.name][name] = max(worst[case.name][name], np.abs(errors).max())
-    print(f"largest |measured / injected - 1| of the total rate [%], {args.n} realisations in each subarray")
-    print(f"{'case':26}{'limit':>7}" + _cells(filters, ">8"))
-    for case in CASES:
-        print(f"{case.name:26}{100 * case.limit:7.2f}" + _cells((100 * v for v in worst[case.name].values()), "8.3f"))
-    return sum(value > case.limit for case in CASES for value in worst[case.name].values())
 
 
 def _print_pulls(args: Namespace, filters: Sequence[str], psfs: Mapping[str, PSF], ee: Curve) -> int:

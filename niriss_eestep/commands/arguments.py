@@ -79,20 +79,7 @@ def simulate(parser: ArgumentParser) -> None:
     Exposures that look like the pipeline's, their association, spectrum and truth.
     """
     parser.add_argument("directory", type=Path, metavar="DIR", help="where to write; made where it does not exist")
-    _program(parser.add_argument_group("program").add_argument)
-    _star(parser.add_argument_group("star").add_argument)
-    add = parser.add_argument_group("exposures").add_argument
-    add("--noise", action=BooleanOptionalAction, default=True, help="draw noise (default)")
-    add("--background", type=number, metavar="DN/S", help="sky of each pixel (default: typical of the filter)")
-    along: dict[str, Any] = {"nargs": 2, "default": (0.0, 0.0), "metavar": ("X", "Y")}
-    add("--gradient", type=number, **along, help="gradient of the sky [DN/s/pix per pix]")
-    add("--stars", dest="n_stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
-    _detector_effects(add)
-    add("--pointing-error", type=number, default=0.3, metavar="PIX", help="rms error of the header's WCS on each axis")
-    add("--electrons", type=positive, default=1e6, metavar="N", help="of the star in an exposure (default 1e6)")
-
-
-def _program(add: Add) -> None:
+    add = parser.add_argument_group("program").add_argument
     add("--filters", nargs="+", metavar="F", help="F090W ... F480M, or all (the default)")
     add("--subarrays", nargs="+", metavar="S", help="SUB64, SUB128 (the default), SUB256, FULL")
     text = "the 33 filters and subarrays of the commissioning program, instead of --filters and --subarrays (no star"
@@ -106,9 +93,7 @@ def _program(add: Add) -> None:
     add("--rateints", action="store_true", help="write *_rateints.fits as well")
     add("--overwrite", action="store_true", help="replace exposures of the same name")
     add("--progress", action=BooleanOptionalAction, default=True, help="show a progress bar")
-
-
-def _star(add: Add) -> None:
+    add = parser.add_argument_group("star").add_argument
     text = "WD1057+719 (the default), LDS749B, P330E, BD+60 1753, which the next four options can change; or any name"
     add("--target", default="WD1057+719", metavar="NAME", help=f"{text} with all four of them")
     add("--ra", type=number, metavar="DEG", help="right ascension, ICRS")
@@ -118,6 +103,15 @@ def _star(add: Add) -> None:
     add("--spectrum", type=Path, metavar="FILE", help="CALSPEC file to take instead of the black body")
     text = "true over predicted electron rate of a filter, such as F090W=1.02; or one value for all (default 1)"
     add("--ratio", nargs="+", default=[], metavar="F=VALUE", help=text)
+    add = parser.add_argument_group("exposures").add_argument
+    add("--noise", action=BooleanOptionalAction, default=True, help="draw noise (default)")
+    add("--background", type=number, metavar="DN/S", help="sky of each pixel (default: typical of the filter)")
+    along: dict[str, Any] = {"nargs": 2, "default": (0.0, 0.0), "metavar": ("X", "Y")}
+    add("--gradient", type=number, **along, help="gradient of the sky [DN/s/pix per pix]")
+    add("--stars", dest="n_stars", type=count, default=0, metavar="N", help="other, fainter stars in the field")
+    _detector_effects(add)
+    add("--pointing-error", type=number, default=0.3, metavar="PIX", help="rms error of the header's WCS on each axis")
+    add("--electrons", type=positive, default=1e6, metavar="N", help="of the star in an exposure (default 1e6)")
 
 
 def _detector_effects(add: Add) -> None:

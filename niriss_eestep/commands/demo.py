@@ -47,7 +47,13 @@ def run(args: Namespace) -> int:
     program = Program(groups, blemishes=Blemishes(nan=15), effects=REAL, seed=args.seed)
     truth = simulate_program(exposures, program, progress=partial(progress, desc="simulate"))
     (association,) = write_associations(find_exposures(exposures)[0], exposures)
-    rows = compare(truth, _calibrate(directory, association, exposures / truth.meta["spectrum"]))
+    arguments = ["niriss_fluxcal", str(association), f"--output_dir={products}", "--save_report=True"]
+    arguments.append(f"--steps.abs_flux.override_stdspec={exposures / truth.meta['spectrum']}")
+    print(shlex.join(["strun", *arguments]), flush=True)
+    # as a user would, its log lines in a file
+    FluxCalPipeline.from_cmdline([*arguments, f"--log-file={directory / _LOG}", "--log-stream=null"])
+    (path,) = products.glob("*_absflux.asdf")
+    rows = compare(truth, product_io.open(path).table)
     print("\n" + as_text(rows) + "\n")
     print(f"exposures: {exposures} (association {association.name}, truth truth.ecsv)")
     number = len(list(products.glob("*.asdf")))
@@ -159,13 +165,3 @@ def as_text(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
-
-
-def _calibrate(directory: Path, association: Path, spectrum: Path) -> Any:
-    """Run the pipeline as a user would, its log lines in a file; its table of absolute fluxes."""
-    arguments = ["niriss_fluxcal", str(association), f"--output_dir={directory / 'products'}", "--save_report=True"]
-    arguments.append(f"--steps.abs_flux.override_stdspec={spectrum}")
-    print(shlex.join(["strun", *arguments]), flush=True)
-    FluxCalPipeline.from_cmdline([*arguments, f"--log-file={directory / _LOG}", "--log-stream=null"])
-    (path,) = (directory / "products").glob("*_absflux.asdf")
-    return product_io.open(path).table

@@ -43,7 +43,17 @@ def run(args: Namespace) -> None:
     if args.output:
         table.write(args.output, format="ascii.ecsv", overwrite=True)
     print(f"{table.meta['target']}: spectrum {table.meta['spectrum']}, throughput {throughput.name}")
-    print("\n".join([_as_text(table), *notes]))
+    lines = [
+        f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
+        + f"{'Vega':>9}{'zp Vega':>9}" * (vega is not None),
+        f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
+        + f"{'mag':>9}{'1 DN/s':>9}" * (vega is not None),
+    ]
+    for row in table:
+        line = f"{row['filter']:8}{row['pivot']:8.4f}{row[_RATE]:12.4e}{row[f'{_RATE}_err']:10.1e}"
+        line += f"{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
+        lines.append(line + (f"{row['vega_mag']:9.3f}{row['zeropoint_vega']:9.3f}" if vega is not None else ""))
+    print("\n".join([*lines, *notes]))
 
 
 def expectation_table(
@@ -104,19 +114,3 @@ def _row(expected: ExpectedRate, throughput: Throughput, name: str, vega: Standa
         zeropoint = zeropoint_vega(vega, wavelength, pce, name=name)
         row |= {"vega_mag": zeropoint - 2.5 * log10(expected.electron_rate), "zeropoint_vega": zeropoint - per_dn}
     return row
-
-
-def _as_text(table: Table) -> str:
-    """Return the main columns as text, one line per filter."""
-    vega = "vega_mag" in table.colnames
-    lines = [
-        f"{'filter':8}{'pivot':>8}{'e-/s':>12}{'+-':>10}{'F_nu':>11}{'AB':>9}{'zp AB':>9}{'PHOTMJSR':>10}"
-        + f"{'Vega':>9}{'zp Vega':>9}" * vega,
-        f"{'':8}{'micron':>8}{'':>12}{'':>10}{'Jy':>11}{'mag':>9}{'1 DN/s':>9}{'predicted':>10}"
-        + f"{'mag':>9}{'1 DN/s':>9}" * vega,
-    ]
-    for row in table:
-        line = f"{row['filter']:8}{row['pivot']:8.4f}{row[_RATE]:12.4e}{row[f'{_RATE}_err']:10.1e}"
-        line += f"{row['fnu_band']:11.4e}{row['ab_mag']:9.3f}{row['zeropoint_ab']:9.3f}{row['photmjsr']:10.4f}"
-        lines.append(line + (f"{row['vega_mag']:9.3f}{row['zeropoint_vega']:9.3f}" if vega else ""))
-    return "\n".join(lines)

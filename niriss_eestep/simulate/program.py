@@ -296,14 +296,18 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
     -------
     Scene
     """
-    subarray = planned.subarray
+    subarray, share = planned.subarray, program.effects.persistence
+    others = _draw_other_stars(planned, program)
+    if share and planned.dither > 1:  # what is left of the star where it stood an exposure before
+        before = _draw_position(program, planned.index - 1, subarray)
+        others += (Star(before["x"], before["y"], share * planned.electron_rate),)
     return Scene(
         shape=subarray.shape,
         star=Star(planned.x, planned.y, planned.electron_rate),
         readout=planned.readout,
         background=planned.background,
         gradient=program.gradient,
-        others=_draw_other_stars(planned, program) + _remnant(planned, program),
+        others=others,
         blemishes=program.blemishes,
         effects=seen_in(program.effects, subarray, planned.dither),
         reference_border=subarray.reference_border,
@@ -424,15 +428,6 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
             f"no room for {program.n_stars} other stars in {planned.subarray.name}; simulate a larger subarray"
         )
     return ()
-
-
-def _remnant(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
-    """What is left of the star of the exposure before, in the same subarray, where it stood then."""
-    share = program.effects.persistence
-    if not share or planned.dither == 1:
-        return ()
-    before = _draw_position(program, planned.index - 1, planned.subarray)
-    return (Star(before["x"], before["y"], share * planned.electron_rate),)
 
 
 def _simulate_exposure(
