@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError
@@ -378,16 +379,11 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     band = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON
     at, flux = spectrum.wavelength[1:-1], spectrum.flux[1:-1]
     beside = np.array([spectrum.flux[:-2], spectrum.flux[2:]])
-    about = np.where(np.ptp(_windows(at), axis=1) < SPIKE_SPAN * at, np.median(_windows(flux), axis=1), np.inf)
+    wide = np.subtract(*(f(at, SPIKE_WINDOW, mode="nearest") for f in (maximum_filter1d, minimum_filter1d)))
+    about = np.where(wide < SPIKE_SPAN * at, median_filter(flux, SPIKE_WINDOW, mode="nearest"), np.inf)
     about[about == 0] = np.inf
     odd = (flux > SPIKE * np.minimum(beside.max(axis=0), about)) | (SPIKE * flux < beside.min(axis=0))
     return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
-
-
-def _windows(values: Array) -> Array:
-    """Return the values about each value, shape (n, `SPIKE_WINDOW`)."""
-    padded = np.pad(values, SPIKE_WINDOW // 2, mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, SPIKE_WINDOW)
 
 
 def _rate_weights(spectrum_wave: Array, wave: Array, response: Array) -> Array:

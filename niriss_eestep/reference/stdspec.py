@@ -288,11 +288,11 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | Path) -> None:
     """
     from astropy.io import fits
 
-    arrays = spectrum.wavelength, spectrum.flux, spectrum.staterr, spectrum.syserr
-    columns = [
-        fits.Column(name=name, format="D", unit="ANGSTROMS" if name == "WAVELENGTH" else "FLAM", array=array)
-        for name, array in zip(COLUMNS, arrays, strict=True)
-    ]
+    arrays, units = (
+        (spectrum.wavelength, spectrum.flux, spectrum.staterr, spectrum.syserr),
+        ("ANGSTROMS", *["FLAM"] * 3),
+    )
+    columns = [fits.Column(n, "D", u, array=a) for n, u, a in zip(COLUMNS, units, arrays, strict=True)]
     primary = fits.PrimaryHDU()
     primary.header["TARGETID"] = spectrum.name
     for key in ("descrip", "source", "pedigree"):
