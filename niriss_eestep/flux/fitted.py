@@ -45,7 +45,8 @@ CHI2_TOLD = 12.0
 #: not published, the index of the mid frequencies above all, are not a normal distribution's
 WIDENED = 1.5
 #: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time. Chi-
-#: squared is that of these; modes are widened in five fits more, in which a neighbour too would pass for a wavefront
+#: squared is that of these; modes are widened in five fits more, unless it is beyond reason: a neighbour too would pass
+#: for a wavefront then
 N_FIRM, N_ITERATIONS = 3, 8
 
 
@@ -146,18 +147,17 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     group = np.repeat(np.arange(len(curves)), [len(curve.radius) for curve in curves])
     member = (group[:, None] == np.arange(len(curves))).astype(float)
     observed, modes = (np.concatenate([getattr(curve, name) for curve in curves]) for name in ("total", "modes"))
-    fits, averages = (
-        np.concatenate([np.broadcast_to(getattr(curve, name), len(curve.radius)) for curve in curves])
-        for name in ("fitted", "averaged")
-    )
+    fits, averages = np.hstack([np.vstack(np.broadcast_arrays(c.fitted, c.averaged, c.radius)[:2]) for c in curves])
     noise, used = block_diag(*(curve.covariance for curve in curves)), np.ix_(fits, fits)
     phases = [np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves]
     average = member.T * averages / (member.T @ averages)[:, None]
     coefficients, shared = np.zeros((len(curves), modes.shape[1])), np.zeros(modes.shape[1])
-    common, own_share, inverse, chi2 = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise), 0.0
+    common, own_share, inverse = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise)
+    chi2, dof = 0.0, int(fits.sum()) - len(curves)
     for iteration in range(N_ITERATIONS):
-        shape, firm = 1 + np.sum(modes * coefficients[group], axis=1), iteration < N_FIRM
-        width = np.ones_like(shared) if firm else np.maximum(1, np.abs(shared) / WIDENED)
+        shape = 1 + np.sum(modes * coefficients[group], axis=1)
+        widened = iteration >= N_FIRM and chi2 < CHI2_TOLD * dof
+        width = np.maximum(1, widened * np.abs(shared) / WIDENED)
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         psf = change @ change.T * (common + own_share * member @ member.T)
         prior = psf + np.diag(np.concatenate(phases))
@@ -166,11 +166,11 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         z = observed / level - 1 + np.sum(change / width * coefficients[group], axis=1)
         # what the curves say whatever their totals are
         shapes = inverse - inverse @ member @ np.linalg.inv(member.T @ inverse @ member) @ member.T @ inverse
-        chi2 = float(z @ shapes @ z) if firm else chi2
+        chi2 = chi2 if widened else float(z @ shapes @ z)
         shared = width * (common * change.T @ shapes @ z)
         coefficients = shared + own_share * width * (member.T @ (change * (shapes @ z)[:, None]))
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
-    total, dof = average @ fitted, int(fits.sum()) - len(curves)
+    total = average @ fitted
     weights = average - average @ psf @ shapes
     sensitivity = -np.sqrt(common) * weights @ change
     own = weights @ prior @ weights.T - sensitivity @ sensitivity.T

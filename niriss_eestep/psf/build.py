@@ -364,11 +364,10 @@ def provenance(
     """
     throughput = throughput or load_throughput()
     model, geometry = _model(wavefront)
-    numbers = asdict(replace(model, opd=None)) | {"total_rms": round(model.total_rms, 3)}
-    del numbers["opd"]
+    numbers = {key: value for key, value in asdict(model).items() if key != "opd"}
     return {
         "source": f"niriss-ee psfee build, wavefront {model.name}: Fraunhofer diffraction by the JWST pupil",
-        "wavefront": _plain(numbers),
+        "wavefront": _plain(numbers) | {"total_rms": round(model.total_rms, 3)},
         "geometry": _plain(asdict(geometry)) | {"clearp_transmission": round(geometry.clearp_transmission(), 5)},
         "sampling": asdict(sampling),
         "seed": sampling.seed,

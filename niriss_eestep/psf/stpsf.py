@@ -188,14 +188,10 @@ def _normalisation(model: Any, name: str, keyword: str, total: float, radius: Ar
     wing = 1 - float(np.interp(0.5 * radius[-1], radius, light)) / light[-1]
     beyond = (1 / packaged[1] - 1) * wing / (1 - packaged[0] / packaged[1])
     factors = {"exit_pupil": 1.0, "first": 1 / transmission, "last": float(1 / (light[-1] * (1 + beyond)))}
-    if keyword.startswith("first"):
-        how = "first"
-    elif keyword in factors:
-        how = keyword
-    elif abs(total - 1) < 1e-4:
-        how = "last"
-    else:
-        how = min(("exit_pupil", "first"), key=lambda k: abs(np.log(light[-1] * factors[k] / packaged[-1])))
+    how = next((name for name in factors if keyword == name), "first" if keyword.startswith("first") else "")
+    if not how:  # told by the light
+        like = min(("exit_pupil", "first"), key=lambda k: abs(np.log(light[-1] * factors[k] / packaged[-1])))
+        how = "last" if abs(total - 1) < 1e-4 else like
     if how == "first" and total > transmission:
         # more light than the element lets through: it was not in the calculation, or is divided out already
         how = "exit_pupil"
