@@ -317,17 +317,13 @@ def in_words(error: Exception, config: Any, spec: Any) -> ParameterError:
     said, dashes = [], "--" if IN_STRUN else ""
     for line in str(error).splitlines():
         wrong = re.fullmatch("Config parameter '(.*)': (.*)", line)
-        if not wrong:
-            extra = re.fullmatch("Extra value '(.*)' in (.*)", line)
-            said.append(f"{extra[1]}: there is no such parameter ({extra[2]})" if extra else line)
-            continue
-        path = wrong[1].split("/")
+        extra = re.fullmatch("Extra value '(.*)' in (.*)", line)
+        path = wrong[1].split("/") if wrong else [""]
         try:
             value, check = (reduce(lambda section, key: section[key], path, tree) for tree in (config, spec))
+            said.append(_wanted(f"{dashes}{'.'.join(path)}", value, str(check)))
         except KeyError:
-            said.append(line)
-            continue
-        said.append(_wanted(f"{dashes}{'.'.join(path)}", value, str(check)))
+            said.append(f"{extra[1]}: there is no such parameter ({extra[2]})" if extra else line)
     return ParameterError("; ".join(said))
 
 

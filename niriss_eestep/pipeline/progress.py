@@ -37,8 +37,9 @@ def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     loggers = [logging.root, *(x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger))]
+    shown = [x for x in loggers if any(_is_terminal(getattr(handler, "stream", None)) for handler in x.handlers)]
     with (
-        logging_redirect_tqdm([logger for logger in loggers if any(map(_is_shown, logger.handlers))]),
+        logging_redirect_tqdm(shown),
         tqdm(iterable, total=total, desc=desc, unit=unit, dynamic_ncols=True, leave=False) as bar,
     ):
         yield from bar
@@ -47,7 +48,3 @@ def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
 def _is_terminal(stream):
     # a process may have none, or have closed it
     return stream is not None and not stream.closed and stream.isatty()
-
-
-def _is_shown(handler: logging.Handler) -> bool:
-    return isinstance(handler, logging.StreamHandler) and _is_terminal(handler.stream)

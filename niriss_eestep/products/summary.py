@@ -35,13 +35,9 @@ def outline(model):
     if "table" in tree:
         counts = [f"{len(tree[key])} {word}{'s' * (len(tree[key]) != 1)}" for key, word in _COUNTED.items()]
         return f"{', '.join(counts)}: {printable(verdict(model))}"
-    words = [_setup(model)]
-    if "exposure_names" in tree:
-        words.append(f"{len(tree['exposure_names'])} exposures")
-    words.append(f"{len(tree.get('radius', ()))} radii")
-    record = tree["meta"].get(model.meta_key, {})
-    words.append(printable(record.get("status", "")))
-    return ", ".join(word for word in words if word)
+    exposures = f"{len(tree['exposure_names'])} exposures" if "exposure_names" in tree else ""
+    status = printable(tree["meta"].get(model.meta_key, {}).get("status", ""))
+    return ", ".join(filter(None, (_setup(model), exposures, f"{len(tree.get('radius', ()))} radii", status)))
 
 
 def summary(model):
