@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Bundle:
         What is missing, or does not belong.
     """
 
-    abs_flux: object
+    abs_flux: Any
     models: dict = field(default_factory=dict)
     remarks: list = field(default_factory=list)
 

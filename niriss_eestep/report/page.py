@@ -143,8 +143,8 @@ def environment():
     -------
     jinja2.Environment
     """
-    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    made = Environment(loader=PackageLoader("niriss_eestep.report"), finalize=_harmless, **options)
+    made = Environment(loader=PackageLoader("niriss_eestep.report"), finalize=_harmless, autoescape=True)
+    made.undefined, made.trim_blocks, made.lstrip_blocks = StrictUndefined, True, True
     made.filters |= {"measured": measured, "number": number}
     return made
 
@@ -237,7 +237,8 @@ def _facts(model):
 
 def _parameters(bundle):
     """Parameters of each step, where several products of a kind differ with all their values."""
-    found, steps = {}, {"ee_profile": "ee_photometry", "sb_profile": "sb_profile", "abs_flux": "abs_flux"}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    steps = {"ee_profile": "ee_photometry", "sb_profile": "sb_profile", "abs_flux": "abs_flux"}
     for model in (*bundle.models.values(), bundle.abs_flux):
         given = model._instance["meta"].get("eestep", {}).get("parameters") or {}
         for name, value in given.items() if model.kind in steps else ():
@@ -247,7 +248,7 @@ def _parameters(bundle):
 
 def _references(bundle):
     """References by type, with all the files that products used."""
-    found = {}
+    found: dict[str, dict[str, None]] = {}
     for model in (bundle.abs_flux, *bundle.of_kind("combined_ee"), *bundle.of_kind("ee_profile")):
         for kind, entry in model._instance["meta"].get("ref_file", {}).items():
             if isinstance(entry, dict) and entry.get("name") not in (None, "", "N/A"):

@@ -3,7 +3,6 @@
 import io
 import re
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,7 @@ def new_figure(width=6.4, height=4.2, *, left=0.85, right=0.2, bottom=0.5, top=0
 
     above = 0.1 + 0.18 * (1 + title.count("\n")) if title else 0.0
     height, top = height + above, top + above
-    figure = Figure(figsize=(width, height), layout="none")
+    figure = Figure(figsize=(width, height), layout="none")  # type: ignore[arg-type]  # not None, which is what the user's settings say
     place = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height}
     figure.subplots_adjust(**place, hspace=0.06, wspace=0.06)
     axes = figure.subplots(**grid)
@@ -123,19 +122,21 @@ def ticks(axes, side, at, labels=(), name="", *, grid=False, fontsize=9):
     fontsize : float
     """
     (edge, ha, va), level = _EDGES[side], side in ("bottom", "top")
-    turn, transform = slice(None, None, 2 * level - 1), (axes.get_yaxis_transform, axes.get_xaxis_transform)[level]()
+    turned, transform = (lambda x, y: (x, y)), axes.get_xaxis_transform()
+    if not level:
+        turned, transform = (lambda x, y: (y, x)), axes.get_yaxis_transform()
     depth, line = (1, _GRID) if grid else (0.02, {"color": "black", "lw": 0.8})
     start, out = edge * (1 - depth), 2 * edge - 1
     along, across = np.repeat(np.asarray(at, dtype=float), 3), np.tile([start, start + depth, np.nan], len(at))
-    axes.plot(*(along, across)[turn], transform=transform, **line)
+    axes.plot(*turned(along, across), transform=transform, **line)
     style = {"ha": ha, "va": va, "fontsize": fontsize}
     for value, label in zip(at, labels, strict=False):
-        axes.text(*(value, edge + 0.015 * out)[turn], label, transform=transform, **style)
+        axes.text(*turned(value, edge + 0.015 * out), label, transform=transform, **style)
     # inches from the edge: a line of text, or as many digits as the longest label has
     gap = 0.2 if level else 0.1 + 0.0095 * fontsize * max(map(len, labels), default=0)
     gap /= (axes.figure.get_size_inches() * axes.get_position().size)[int(level)]
     rotation = 0 if level else 90 + 180 * edge
-    axes.text(*(0.5, edge + gap * out)[turn], name, transform=axes.transAxes, rotation=rotation, **style)
+    axes.text(*turned(0.5, edge + gap * out), name, transform=axes.transAxes, rotation=rotation, **style)
 
 
 def frozen(figure):
@@ -233,8 +234,8 @@ def figure_bytes(figure, form="svg", *, dpi=110):
     if form != "svg":
         return buffer.getvalue()
     # coordinates to a hundredth of a point; what does not show is left out
-    rounded = partial(re.sub, rb"(\.\d\d)\d+", rb"\1")
-    svg = re.sub(rb'\b(d|transform|x|y)="[^"]*"', lambda found: rounded(found[0]), buffer.getvalue())
+    digits = re.compile(rb"(\.\d\d)\d+")
+    svg = re.sub(rb'\b(d|transform|x|y)="[^"]*"', lambda found: digits.sub(rb"\1", found[0]), buffer.getvalue())
     svg = re.sub(rb"<metadata>.*?</metadata>", b"", svg, flags=re.DOTALL)
     # a reader's machine may not have the font
     svg = svg.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
