@@ -208,8 +208,14 @@ def photom_model(
     model = NisImgPhotomModel(strict_validation=True)
     model.phot_table = np.array(rows, dtype=model.get_dtype("phot_table"))
     for form in STEADY.keys() & {factor.time.form for factor in chosen}:
-        name = f"timecoeff_{form}"
-        setattr(model, name, _time_table(form, chosen, model.get_dtype(name)))
+        name, rows = f"timecoeff_{form}", []
+        steady = TimeDependence(form, next(each.time.t0 for each in chosen if each.time.form == form), STEADY[form])
+        # row by row as the factors: the linear form's table has no columns for filter and pupil
+        for factor in chosen:
+            facts, time = FILTERS[factor.filter], factor.time if factor.time.form == form else steady
+            values = {"filter": facts.header_filter, "pupil": facts.header_pupil, "t0": time.t0, **time.parameters}
+            rows.append(tuple(values[column] for column in model.get_dtype(name).names))
+        setattr(model, name, np.array(rows, model.get_dtype(name)))
     notes = [f"PHOTMJSR is of the {meaning}; uncertainty is one standard error, absolute."]
     if missing:
         action = "taken from the calibration of August 2022" if fill_missing else "not in this file"
@@ -383,20 +389,6 @@ def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
         if number > 1:
             raise ParameterError(f"{name} is given twice; a reference file has one row per filter")
     return {name: dict(pairs)[name] for name in FILTERS if name in dict(pairs)}
-
-
-def _time_table(form: str, factors: Sequence[Factor], dtype: np.dtype) -> np.ndarray:
-    """Return a table of time coefficients, row by row as the table of factors.
-
-    The table of the linear form has no columns for filter and pupil: its rows are known by their number alone.
-    """
-    steady = TimeDependence(form, next(factor.time.t0 for factor in factors if factor.time.form == form), STEADY[form])
-    rows = []
-    for factor in factors:
-        facts, time = FILTERS[factor.filter], factor.time if factor.time.form == form else steady
-        values = {"filter": facts.header_filter, "pupil": facts.header_pupil, "t0": time.t0, **time.parameters}
-        rows.append(tuple(values[column] for column in dtype.names or ()))
-    return np.array(rows, dtype)
 
 
 def _describe(model: Any, reftype: str, provenance: Provenance, notes: Sequence[str]) -> None:

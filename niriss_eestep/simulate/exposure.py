@@ -179,7 +179,6 @@ def _with_header(model: JwstDataModel, setup: ExposureSetup) -> JwstDataModel:
     _set(meta, bunit_data="DN/s", bunit_err="DN/s", time_sys="UTC", time_unit="s")
     _set(meta.cal_step, **dict.fromkeys(_DETECTOR1_STEPS, "COMPLETE"))
     _fill_observation(meta, setup)
-    _fill_instrument(meta, setup)
     _fill_exposure(meta, setup)
     _fill_wcs(meta.wcsinfo, setup)
     return model
@@ -202,17 +201,14 @@ def _fill_observation(meta: Any, setup: ExposureSetup) -> None:
     _set(meta.dither, position_number=setup.dither, pattern_start=1, x_offset=setup.offset[0], y_offset=setup.offset[1])
 
 
-def _fill_instrument(meta: Any, setup: ExposureSetup) -> None:
-    facts, subarray = filter_facts(setup.filter_name), setup.subarray
+def _fill_exposure(meta: Any, setup: ExposureSetup) -> None:
+    exposure, readout, subarray = meta.exposure, setup.readout, setup.subarray
+    facts = filter_facts(setup.filter_name)
     _set(meta.instrument, name="NIRISS", detector="NIS", filter=facts.header_filter, pupil=facts.header_pupil)
     _set(meta.subarray, name=subarray.name, xstart=subarray.start, ystart=subarray.start)
     _set(meta.subarray, xsize=subarray.size, ysize=subarray.size, fastaxis=-2, slowaxis=-1)
     aperture = "NIS_CEN" if subarray.name == "FULL" else f"NIS_{subarray.name}"
     _set(meta.aperture, name=aperture, pps_name=aperture)
-
-
-def _fill_exposure(meta: Any, setup: ExposureSetup) -> None:
-    exposure, readout, subarray = meta.exposure, setup.readout, setup.subarray
     _set(exposure, type="NIS_IMAGE", readpatt="NISRAPID", prime_parallel="PRIME", count=setup.name.exposure)
     _set(exposure, noutputs=subarray.noutputs, nints=readout.nints, ngroups=readout.ngroups, nframes=1, groupgap=0)
     _set(exposure, nsamples=1, sample_time=10.0, frame_time=subarray.frame_time, group_time=readout.group_time)

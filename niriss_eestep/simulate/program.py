@@ -362,7 +362,11 @@ def simulate_program(
     if unknown or not kinds:
         raise ParameterError(f"kinds of exposure must be among {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}")
     psfs = load_psf_images() if psfs is None else psfs
-    throughput, spectrum = load_throughput(), program.spectrum or _blackbody(program.star)
+    throughput, spectrum, star = load_throughput(), program.spectrum, program.star
+    if spectrum is None:
+        text = f"Black body of {star.temperature:g} K, V = {star.v_mag:g}, for simulations"
+        meta = {"descrip": text, "source": "niriss_eestep", "pedigree": "MODEL"}
+        spectrum = blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
     filters = dict.fromkeys(name for name, _ in program.groups)
     expected = {name: expected_rate(spectrum, *throughput.curve(name), name=name).electron_rate for name in filters}
     exposures = plan_exposures(program, expected, psfs)
@@ -394,12 +398,6 @@ def spectrum_file_name(star: str) -> str:
         Such as wd1057_719_mod_001.fits.
     """
     return re.sub(r"[^a-z0-9]+", "_", star.lower()).strip("_") + "_mod_001.fits"
-
-
-def _blackbody(star: StandardStar) -> StandardSpectrum:
-    text = f"Black body of {star.temperature:g} K, V = {star.v_mag:g}, for simulations"
-    meta = {"descrip": text, "source": "niriss_eestep", "pedigree": "MODEL"}
-    return blackbody_spectrum(star.name, temperature=star.temperature, v_mag=star.v_mag, meta=meta)
 
 
 def _draw_position(program: Program, index: int, subarray: Subarray) -> dict[str, Any]:
