@@ -52,10 +52,6 @@ class ExposureHeader:
     problem: str = ""
 
 
-#: exposures by program and target
-Groups = dict[tuple[str, str], list[ExposureHeader]]
-
-
 def find_exposures(directory: str | Path, suffix: str | None = None) -> tuple[list[ExposureHeader], ...]:
     """Find the exposures of a directory by their names, and read their primary headers.
 
@@ -148,7 +144,7 @@ def read_header(path: Path) -> ExposureHeader:
     return ExposureHeader(path, root, suffix, program.zfill(5), observation, target, is_background, problem)
 
 
-def group_exposures(exposures: Iterable[ExposureHeader]) -> Groups:
+def group_exposures(exposures: Iterable[ExposureHeader]) -> dict[tuple[str, str], list[ExposureHeader]]:
     """Group exposures by program and target.
 
     Parameters
@@ -177,7 +173,7 @@ def group_exposures(exposures: Iterable[ExposureHeader]) -> Groups:
     return {(program, groups[program, key][0].target): groups[program, key] for program, key in sorted(groups)}
 
 
-def product_names(groups: Groups) -> list[str]:
+def product_names(groups: dict[tuple[str, str], list[ExposureHeader]]) -> list[str]:
     """Name the products of groups by the archive's convention.
 
     Parameters

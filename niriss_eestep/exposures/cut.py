@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,12 +78,6 @@ Places = list[tuple[float, float, str]]
 Told = tuple[str, ...]
 #: an image's arrays, each of shape (ny, nx), by their names in the data model
 Layers = dict[str, Any]
-#: rows and columns
-Cut = tuple[slice, slice]
-#: path of a reference
-Given = str | Path | None
-#: EE of the PSF at radii [pix], and the count rate that a star should give, where it is known [DN/s]
-Known = tuple[Callable[[Array], Array], float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -755,7 +748,7 @@ def star_exposures(
     return stamps
 
 
-def _variance(image: Layers, cut: Cut, scale: Any, exposed: float) -> tuple[Array, Any, Any, Told]:
+def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: float) -> tuple[Array, Any, Any, Told]:
     """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
 
     A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
@@ -790,7 +783,7 @@ def _variance(image: Layers, cut: Cut, scale: Any, exposed: float) -> tuple[Arra
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), warnings
 
 
-def _response(meta: Any, field: Field, cut: Cut, flat_path: Given, area_path: Given) -> tuple[Any, Array | None]:
+def _response(meta: Any, field: Field, cut: Any, flat_path: Any, area_path: Any) -> tuple[Any, Array | None]:
     """What a star's counts are divided by, and its relative error where a reference says it: flat over pixel area.
 
     A flat field makes the sky even, so that a star's counts want the pixels' areas, each over the nominal one.
@@ -810,7 +803,7 @@ def _response(meta: Any, field: Field, cut: Cut, flat_path: Given, area_path: Gi
     return flat / area, None if err is None else err / flat
 
 
-def known_star(model: Any, gain: float, psfee: Given = None, spectrum: Given = None, throughput: Given = None) -> Known:
+def known_star(model: Any, gain: float, psfee: Any = None, spectrum: Any = None, throughput: Any = None) -> Any:
     """Return what is known of an exposure's star before it is measured.
 
     Parameters
@@ -835,7 +828,7 @@ def known_star(model: Any, gain: float, psfee: Given = None, spectrum: Given = N
 
 
 @lru_cache(maxsize=64)
-def _electron_rate(target: str, name: str, spectrum: Given, throughput: Given, environment: Any) -> float | None:
+def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, environment: Any) -> float | None:
     """Expected rate [e-/s] of a star in a filter, as long as the environment stays; None where it is not known."""
     try:
         paths = find_spectrum_files(target) if spectrum is None else [spectrum]
@@ -844,9 +837,7 @@ def _electron_rate(target: str, name: str, spectrum: Given, throughput: Given, e
         return None
 
 
-def second_look(
-    exposures: list[Stamp], centre: Any, field: Field, known: Known, cut: Any, *, is_given: bool
-) -> Field | str | None:
+def second_look(exposures: list[Stamp], centre: Any, field: Field, known: Any, cut: Any, *, is_given: bool) -> Any:
     """Look at what was measured, and elsewhere where that cannot be the star.
 
     Parameters
