@@ -289,6 +289,11 @@ class FluxStep(JwstStep):
             return open_product(init)
         return super()._datamodels_open(init, **kwargs)
 
+    def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
+        """Remember the first input, from which default names are made; in a pipeline that of the pipeline serves."""
+        if not self.in_pipeline:  # stpipe writes the whole input into a message, shown or not
+            super().set_primary_input(obj, exclusive=exclusive)
+
     def gather_products(self, inputs):
         """Find the association's products in the arguments of ``process``; ``output_file`` names a single one.
 

@@ -251,12 +251,10 @@ def error_terms() -> dict[str, str]:
     dict of str to str
         What each column ``err_...`` of the table stands for.
     """
-    fields = array_fields(SCHEMAS["abs_flux"])["table"].columns
-    return {
-        name: field.description.removeprefix("Fractional error of ratio from ").split(";")[0].removeprefix("the ")
-        for name, field in fields.items()
-        if name.startswith("err_")
-    }
+    columns = array_fields(SCHEMAS["abs_flux"])["table"].columns
+    start = "Fractional error of ratio from "
+    texts = {name: column.description for name, column in columns.items() if name.startswith("err_")}
+    return {name: text.removeprefix(start).split(";")[0].removeprefix("the ") for name, text in texts.items()}
 
 
 def not_included(model: Any) -> list[str]:

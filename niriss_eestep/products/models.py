@@ -117,11 +117,10 @@ class ProductModel(JwstDataModel):
         ProductModel
             Itself where nothing is missing; else a copy.
         """
-        from niriss_eestep.products import foreign
+        from niriss_eestep.products.foreign import completed, completed_group
 
-        complete: Any = {"ee": foreign.completed, "sb": foreign.completed}.get(self.meta_key)
-        complete = foreign.completed_group if self.kind == "combined_ee" else complete
-        return complete(self) if complete else self
+        known: dict[str, Any] = {"ee_profile": completed, "sb_profile": completed, "combined_ee": completed_group}
+        return known[self.kind](self) if self.kind in known else self
 
     def to_table(self) -> Any:
         """Give the profile, or the table of groups, as a table with units.

@@ -113,9 +113,7 @@ def _columns(model, name):
     if name == "table":
         first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
         ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
-        return [
-            (fields[key], model[key]) for key in ordered if fields[key].axes == ("radius",) and key in model._instance
-        ]
+        return [(fields[k], model[k]) for k in ordered if fields[k].axes == ("radius",) and k in model._instance]
     if name == "exposures" and model.meta_key == "group":
         arrays = [field for field in fields.values() if field.axes == ("exposure",)]
         arrays.sort(key=lambda field: field.datatype != "str")
@@ -189,13 +187,11 @@ def _ecsv(table: Table) -> bytes:
 
 def _csv(table: Table) -> bytes:
     """Names in the first line; CSV has no place for units, which the ECSV has."""
-    table = Table(table)
+    # a spreadsheet would take text that begins like this for a formula
+    table, formula = Table(table), ("=", "+", "-", "@", "\t", "\r")
     for name in table.colnames:
         if table[name].dtype.kind == "U":
-            # a spreadsheet would take text that begins like this for a formula
-            table[name] = [
-                f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text for text in table[name]
-            ]
+            table[name] = ["'" * text.startswith(formula) + text for text in table[name]]
     return as_bytes(table, format="ascii.csv")
 
 
@@ -247,9 +243,7 @@ def _latex(table: Table) -> bytes:
     """A table to put into a paper: values with their errors, names and units in a header."""
     wanted = [name for name in LATEX_COLUMNS if name in table.colnames]
     if len(wanted) < 3 or len(table.colnames) <= len(LATEX_COLUMNS):
-        wanted = [
-            name for name in table.colnames if name.removesuffix("_err") not in table.colnames or name[-4:] != "_err"
-        ]
+        wanted = [n for n in table.colnames if n[-4:] != "_err" or n.removesuffix("_err") not in table.colnames]
     units = [Unit(table[name].unit).to_string("latex_inline") if table[name].unit else "" for name in wanted]
     cells = {_latex_text(name): [_latex_cell(row, name) for row in table] for name in wanted}
     style = {"tabletype": None, "units": dict(zip(cells, units, strict=True)), "col_align": "l" * len(wanted)}
@@ -330,9 +324,8 @@ def _avtab(model, _):
     is_ee = model.kind == "combined_ee"
     if is_ee:
         yield "Arcsec", "10.4f", model.radius * model.meta.group.pixel_scale
-    name, mean, style, scale = (
-        ("Flux", "avFlux", "13.4e", model.meta.group.gain) if is_ee else ("sb", "av_sb", "10.5f", 1)
-    )
+    ee, sb = ("Flux", "avFlux", "13.4e", model.meta.group.gain), ("sb", "av_sb", "10.5f", 1)
+    name, mean, style, scale = ee if is_ee else sb
     values, errors = (scale * model[f"exposure_{model.y_name}{part}"] for part in ("", "_err"))
     for i in range(len(values)):
         yield f"{name}{i}", style, values[i]
