@@ -228,8 +228,7 @@ def _scored(variance: Array, group: NDArray[np.int64], level: Level, least: floa
 
     Of each group from its members' weighted residuals. One that is 0 stays so, and one that the data do not tell.
     """
-    seen, information, total = level
-    n = variance.size
+    (seen, information, total), n = level, variance.size
     expected, each, dof = (np.bincount(group, x, n) for x in (information, information / total, information * total))
     stepped = variance + (np.bincount(group, seen**2, n) - expected) / np.maximum(each, 1e-300)
     return np.where((variance > 0) & (dof > LEAST_DOF), np.maximum(stepped, least), variance), np.asarray(dof, float)

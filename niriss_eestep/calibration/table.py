@@ -194,7 +194,7 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
         Where not one can be used.
     """
     reason = _unusable(table)
-    index = np.array([i for i, text in enumerate(reason) if not text], dtype=int)
+    index = np.nonzero([not text for text in reason])[0]
     if not index.size:
         listed = "; ".join(sorted(set(reason))[:5])
         raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")

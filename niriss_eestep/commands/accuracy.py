@@ -13,8 +13,9 @@ from niriss_eestep.instrument import FILTERS, filter_facts
 from niriss_eestep.measure.ee import EEOptions
 from niriss_eestep.pipeline.progress import progress
 from niriss_eestep.reference import load_psf_images, load_psfee
+from niriss_eestep.simulate.detector import SUBARRAYS
 from niriss_eestep.simulate.scene import PSF
-from niriss_eestep.validate.accuracy import CASES, Curve, Trial, case_errors, centring_effect, pulls, subarrays_of
+from niriss_eestep.validate.accuracy import CASES, Curve, Trial, case_errors, centring_effect, pulls
 
 
 def run(args: Namespace) -> int:
@@ -35,7 +36,9 @@ def run(args: Namespace) -> int:
         raise ParameterError(f"--plot {args.plot}: no such directory")
     filters = [filter_facts(name).name for name in args.filters or FILTERS]
     psfs, ee = load_psf_images(), load_psfee().ee
-    jobs = [(case, name, sub) for case in CASES for name in filters for sub in subarrays_of(name)]
+    # no filter of the pupil wheel is used in FULL
+    used = [(name, sub) for name in filters for sub in SUBARRAYS if sub != "FULL" or FILTERS[name].wheel == "filter"]
+    jobs = [(case, *pair) for case in CASES for pair in used]
     worst: dict[str, dict[str, float]] = {case.name: dict.fromkeys(filters, 0.0) for case in CASES}
     for case, name, sub in progress(jobs, desc="cases", unit="case"):
         errors = case_errors(case, name, sub, psfs[name], ee, n=args.n, seed=args.seed)

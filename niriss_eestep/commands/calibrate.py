@@ -114,8 +114,7 @@ def _lines(tables: dict[str, Any], calibration: Any) -> list[str]:
         scatter = f"{100 * row['scatter']:8.2f}%" if row["scatter"] == row["scatter"] else f"{'-':>9}"
         values = f"{row['factor']:9.5f}{row['factor_err']:9.5f}{row['n_visits']:8d}{row['n_stars']:7d}"
         lines.append(f"{row['filter']:9}{values}{scatter}")
-    lines += verdict(tables, calibration)
-    lines += [f"note: {text}" for text in calibration.messages]
+    lines += [*verdict(tables, calibration), *(f"note: {text}" for text in calibration.messages)]
     for row in tables["visits"][~tables["visits"]["used"]]:
         lines.append(f"not used: {row['product']} {row['target']} {row['filter']} {row['subarray']}: {row['reason']}")
     return lines

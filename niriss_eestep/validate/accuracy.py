@@ -10,7 +10,7 @@ from niriss_eestep.arrays import Array
 from niriss_eestep.combine import mean
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.flux.total_rate import TotalRate, total_rate
-from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE
+from niriss_eestep.instrument import GAIN, PIXEL_SCALE
 from niriss_eestep.measure.ee import EEOptions, EEProfile, measure_ee
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.stamp import StarExposure
@@ -98,21 +98,6 @@ CASES = (
     Case("15 NaN + 5 low, psf", 0.0001, _BY_PSF),
     Case("NaN in the core, psf", 0.0001, _CORE, core_nan=True),
 )
-
-
-def subarrays_of(filter_name: str) -> tuple[str, ...]:
-    """Subarrays in which a filter is used.
-
-    Parameters
-    ----------
-    filter_name : str
-
-    Returns
-    -------
-    tuple of str
-    """
-    full = ("FULL",) if FILTERS[filter_name].wheel == "filter" else ()
-    return ("SUB64", "SUB128", "SUB256", *full)
 
 
 def _region(subarray: str) -> Subarray:
