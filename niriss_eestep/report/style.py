@@ -122,9 +122,8 @@ def ticks(axes, side, at, labels=(), name="", *, grid=False, fontsize=9):
     fontsize : float
     """
     (edge, ha, va), level = _EDGES[side], side in ("bottom", "top")
-    turned, transform = (lambda x, y: (x, y)), axes.get_xaxis_transform()
-    if not level:
-        turned, transform = (lambda x, y: (y, x)), axes.get_yaxis_transform()
+    turned = (lambda x, y: (x, y)) if level else (lambda x, y: (y, x))
+    transform = axes.get_xaxis_transform() if level else axes.get_yaxis_transform()
     depth, line = (1, _GRID) if grid else (0.02, {"color": "black", "lw": 0.8})
     start, out = edge * (1 - depth), 2 * edge - 1
     along, across = np.repeat(np.asarray(at, dtype=float), 3), np.tile([start, start + depth, np.nan], len(at))
