@@ -111,7 +111,17 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    exposure, star, centroid = _placed(exposure, options, psf)
+    reach = options.radii[-1] + REACH
+    first = exposure, star, centroid = place_star(exposure, options, psf, reach)
+    # without the unflagged pixels that neither a star nor their neighbours explain
+    for _ in range(_MOST_UNLIKELY):
+        if not (odd := unlikely_pixels(exposure, star)).any():
+            break
+        without = taken_as_bad(exposure, odd)
+        exposure, star, centroid = place_star(without, options, psf, reach)
+        if np.sum(exposure.bad & ~without.bad) > _MOST_ODD:
+            exposure, star, centroid = first
+            break
     x, y, shape = star.x, star.y, exposure.bad.shape
     bad = exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":
@@ -146,20 +156,6 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
-
-
-def _placed(exposure: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Stamp, Star, Centroid]:
-    """Place the star without the unflagged pixels that neither a star nor their neighbours explain."""
-    reach = options.radii[-1] + REACH
-    first = exposure, star, centroid = place_star(exposure, options, psf, reach)
-    for _ in range(_MOST_UNLIKELY):
-        if not (odd := unlikely_pixels(exposure, star)).any():
-            break
-        without = taken_as_bad(exposure, odd)
-        exposure, star, centroid = place_star(without, options, psf, reach)
-        if np.sum(exposure.bad & ~without.bad) > _MOST_ODD:
-            return first
-    return exposure, star, centroid
 
 
 def _beside_image(
