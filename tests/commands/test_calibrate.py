@@ -122,7 +122,9 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     # outside the join, and in filters that were not observed, the packaged reference fitted to what was observed
     packaged = load_psfee()
     assert abs(observed.ee("F277W", 30.0) - packaged.ee("F277W", 30.0)) < 3 * observed.ee_err("F277W", 30.0)
-    assert observed.ee_err("F277W", 30.0) < packaged.ee_err("F277W", 30.0)
+    # this star's core is no sum of the modes: they are widened, so that only what was observed is known better
+    assert observed.ee_err("F277W", 10.0) < packaged.ee_err("F277W", 10.0)
+    assert observed.ee_err("F277W", 30.0) < 2 * packaged.ee_err("F277W", 30.0)
     assert abs(observed.ee("F090W", 3.0) - packaged.ee("F090W", 3.0)) < 3 * packaged.ee_err("F090W", 3.0)
     with datamodels.NisImgApcorrModel(out / "niriss_apcorr.fits") as model:
         row = next(row for row in model.apcorr_table if row["filter"] == "F277W" and round(row["eefraction"], 2) == 0.5)
