@@ -1,6 +1,7 @@
 """Sphinx's settings: MyST pages, the API from the docstrings, nothing fetched from anywhere."""
 
 import json
+import shutil
 import sys
 from html import escape
 from importlib.metadata import version as installed_version
@@ -25,6 +26,8 @@ suppress_warnings = ["myst.header", "ref.python"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
+# pages of modules that have moved would be left over
+shutil.rmtree(HERE / "api", ignore_errors=True)
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
