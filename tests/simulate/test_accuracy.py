@@ -82,7 +82,7 @@ def test_what_no_error_holds_moves_the_pulls():
         places[name] = pulls("F200W", PSFS["F200W"], load_psfee().ee, trial, n=1).group[0]
     plain = pulls("F200W", PSFS["F200W"], load_psfee().ee, Trial(**star), n=1).group[0]
     moved = {name: np.nanmax(np.abs(found - plain)) for name, found in places.items()}
-    # pixel areas that grow from left to right are the same on average in aperture and annulus, and a snowball stands out
+    # pixel areas that grow from left to right are the same on average in aperture and annulus, a snowball stands out
     # and is taken out: what moves is the noise, of two pulls
     for name in ("area_gradient", "snowballs"):
         assert 0 < moved.pop(name) < 3 * np.sqrt(2), name
