@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.ndimage import maximum_filter1d, median_filter, minimum_filter1d
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError
@@ -379,8 +379,9 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     band = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON
     at, flux = spectrum.wavelength[1:-1], spectrum.flux[1:-1]
     beside = np.array([spectrum.flux[:-2], spectrum.flux[2:]])
-    wide = np.subtract(*(f(at, SPIKE_WINDOW, mode="nearest") for f in (maximum_filter1d, minimum_filter1d)))
-    about = np.where(wide < SPIKE_SPAN * at, median_filter(flux, SPIKE_WINDOW, mode="nearest"), np.inf)
+    running, how = scipy.ndimage, {"size": SPIKE_WINDOW, "mode": "nearest"}
+    wide = running.maximum_filter1d(at, **how) - running.minimum_filter1d(at, **how)
+    about = np.where(wide < SPIKE_SPAN * at, running.median_filter(flux, **how), np.inf)
     about[about == 0] = np.inf
     odd = (flux > SPIKE * np.minimum(beside.max(axis=0), about)) | (SPIKE * flux < beside.min(axis=0))
     return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
