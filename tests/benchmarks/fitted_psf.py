@@ -1,6 +1,6 @@
 """How well the fitted PSF gives a star's total: stars of single new wavefronts, every filter, alone and together.
 
-    python tests/benchmarks/fitted_psf.py [--stars 40]
+    python tests/benchmarks/fitted_psf.py [--stars 40] [--decades 6 8]
 
 Each star has one wavefront, of other seeds than the reference's, seen by all filters. Its curve of growth at 2 to 15
 pix is measured with the sky from 20 to 25 pix, the noise of 1e6 to 1e8 electrons and the scatter between the pixel
@@ -126,7 +126,9 @@ def main():
     """Print a table for each set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--stars", type=int, default=40)
-    n_stars = parser.parse_args().stars
+    parser.add_argument("--decades", type=float, nargs=2, default=(6, 8), help="range of log10 of the electrons (6 8)")
+    args = parser.parse_args()
+    n_stars = args.stars
     psfee, rng = load_psfee(), np.random.default_rng(1)
     by_phase = {name: phases(name) for name in FILTERS}
     # the coarse sampling is off alike in every draw: what the reference's own draws differ by is taken off
@@ -135,7 +137,7 @@ def main():
     offset = curves(own, reference.seed).mean(axis=1) - [psfee.ee(name, build.MODE_RADII) for name in FILTERS]
     for number, (label, models) in enumerate(sets(n_stars).items()):
         ee = curves(models, 1000 + number) - offset[:, None]
-        electrons = 10 ** rng.uniform(6, 8, (n_stars, len(FILTERS)))
+        electrons = 10 ** rng.uniform(*args.decades, (n_stars, len(FILTERS)))
         found = []
         for k in range(n_stars):
             stars = [star(f, ee[i, k], psfee, by_phase[f], rng, electrons[k, i]) for i, f in enumerate(FILTERS)]
