@@ -756,9 +756,10 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
     terms = {key: np.asarray(image[key][cut], dtype=float) for key in VARIANCES if key in image}
     # a pixel that lost its variances may still have its error
     by_err = np.square(np.asarray(image["err"][cut], dtype=float)) if "err" in image else None
-    if len(terms) < 2:
+    missing = ", ".join(key.upper() for key in ("var_poisson", "var_rnoise") if key not in terms)
+    if missing:
         if by_err is not None:
-            return by_err * scale**2, None, None, ("no variance arrays: the errors are from ERR",)
+            return by_err * scale**2, None, None, (f"no {missing} of the image's shape: the errors are from ERR",)
         unknown = np.zeros(image["data"][cut].shape)
         return unknown * scale**2, None, None, ("neither variances nor ERR: the errors are unknown",)
     total = np.sum(list(terms.values()), axis=0)

@@ -240,6 +240,20 @@ def test_variances_that_disagree_with_the_scatter_are_told(rate, tmp_path):
         assert found_err == pytest.approx(err, rel=0.02)
 
 
+def test_a_variance_of_another_shape_is_not_left_out_silently(rate, tmp_path):
+    """Beside VAR_FLAT the read noise alone would pass for the whole."""
+
+    def cut(hdus):
+        hdus["VAR_POISSON"].data = hdus["VAR_POISSON"].data[:30]
+        if "VAR_FLAT" not in hdus:
+            hdus.append(fits.ImageHDU(np.zeros_like(hdus["ERR"].data), name="VAR_FLAT"))
+
+    _, _, err = measured(rate)
+    status, _, found = measured(rewritten(rate, tmp_path / "a_rate.fits", cut))
+    assert "no VAR_POISSON of the image's shape: the errors are from ERR" in status
+    assert found == pytest.approx(err, rel=0.02)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("keyword", ["crpix1", "crval2", "cdelt1", "pc1_1"])
 def test_a_keyword_of_the_wcs_without_a_value_is_told(rate, keyword, value):
