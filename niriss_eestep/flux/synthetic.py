@@ -7,6 +7,7 @@ between the wavelengths of both. Definitions follow Bohlin, Gordon & Tremblay (2
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum ma
 GAP_MIN, GAP_STEPS = 0.01, 5.0  # a gap: step in ln(wavelength), and in steps of the grid beside it
 # of 6,274 values of CALSPEC's bd60d1753, p330e and wd1057_719 beyond 0.65 micron none is over 1.05 times both beside
 # it or the median of the 11 about it, or below 1 / 1.05 of both; one of 1.2 times is 0.2 % of a band of a hundred
-# values. Over more than a tenth of the wavelength a continuum bends by as much
-SPIKE, SPIKE_WINDOW, SPIKE_SPAN = 1.2, 11, 0.1
+# values. In steps of more than a hundredth of the wavelength a continuum bends by as much
+SPIKE, SPIKE_WINDOW, SPIKE_STEP = 1.2, 11, 0.01
+# jumps in ln(flux) from one value to the next, as where several values are off alike, or two parts do not join: the
+# largest of bd60d1753, p330e and grw_70d5824 is 0.075 (where STIS ends), and a line's jumps have others beside them
+JUMP, JUMP_ALONE = 0.085, 6.0
 V_WAVELENGTH = 5450.0  # [Angstrom] effective wavelength of V: Bessell, Castelli & Plez (1998, A&A 333, 231), table A2
 V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same table
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
@@ -373,18 +377,20 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     Returns
     -------
     ndarray
-        Wavelengths [micron] of those over `SPIKE` times the larger of the two beside, or the median about them, which
-        up to five side by side do not move; or as far below the smaller of the two.
+        Wavelengths [micron] of those over `SPIKE` times both beside them or the median about them, which up to five
+        side by side do not move, or as far below both; and of the first after a jump of over `JUMP` that is
+        `JUMP_ALONE` times the typical one and those beside it.
     """
-    band = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON
-    at, flux = spectrum.wavelength[1:-1], spectrum.flux[1:-1]
-    beside = np.array([spectrum.flux[:-2], spectrum.flux[2:]])
-    running, how = scipy.ndimage, {"size": SPIKE_WINDOW, "mode": "nearest"}
-    wide = running.maximum_filter1d(at, **how) - running.minimum_filter1d(at, **how)
-    about = np.where(wide < SPIKE_SPAN * at, running.median_filter(flux, **how), np.inf)
-    about[about == 0] = np.inf
-    odd = (flux > SPIKE * np.minimum(beside.max(axis=0), about)) | (SPIKE * flux < beside.min(axis=0))
-    return np.asarray(at[odd & (flux != 0) & (at >= band[0]) & (at <= band[1])] / MICRON)
+    band, seen = np.asarray(wavelength, dtype=np.float64)[[0, -1]] * MICRON, spectrum.flux > 0
+    at, value = spectrum.wavelength[seen], np.log(spectrum.flux[seen])
+    median = partial(scipy.ndimage.median_filter, mode="nearest")
+    step, width = np.diff(value), np.diff(np.log(at))
+    about, continuum = (np.abs(step - width * median(step / width, size=n)) for n in (5, 41))
+    beside = np.maximum(np.pad(about, 1)[:-2], np.pad(about, 1)[2:])
+    odd = np.append(False, about > np.maximum(JUMP, JUMP_ALONE * np.maximum(median(continuum, size=41), beside)))
+    odd[1:-1] |= (step[:-1] * step[1:] < 0) & (np.minimum(np.abs(step[:-1]), np.abs(step[1:])) > np.log(SPIKE))
+    odd |= (value - median(value, size=SPIKE_WINDOW) > np.log(SPIKE)) & (np.median(width) < SPIKE_STEP)
+    return np.asarray(at[odd & (at >= band[0]) & (at <= band[1])] / MICRON)
 
 
 def _rate_weights(spectrum_wave: Array, wave: Array, response: Array) -> Array:

@@ -272,7 +272,7 @@ def expected_of_first(
         notes = [f"spectrum {file} taken: {first}"] if first is not None else []
         odd = spikes(spectrum, wavelength)
         if odd.size:
-            notes.append(f"{file}: {odd.size} values stand out, the first at {odd[0]:.4g} micron: spikes?")
+            notes.append(f"{file}: {odd.size} values stand out, the first at {odd[0]:.4g} micron: spikes, or a jump?")
         return spectrum, expected, tuple(notes)
     raise first or ReferenceDataError(f"no spectrum for {name}")
 

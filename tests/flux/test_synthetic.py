@@ -280,8 +280,15 @@ def test_zeros_and_gaps_inside_a_band_are_not_covered(kind):
     assert expected_rate(StandardSpectrum("a", wave, one), *band).electron_rate == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize(("factor", "n"), [(10.0, 1), (1.3, 1), (1.3, 3), (2.0, 5), (0.5, 1)])
-def test_values_that_stand_out_are_found_side_by_side_too(factor, n):
+# many values off alike, or all beyond some place (2,000), are seen by the jumps at their ends: the first after each
+@pytest.mark.parametrize(
+    ("factor", "n", "seen"),
+    [
+        *((10.0, 1, [0]), (1.3, 1, [0]), (0.5, 1, [0]), (1.3, 3, [0, 1, 2, 3]), (2.0, 5, [0, 1, 2, 3, 4, 5])),
+        *((0.1, 2, [0, 2]), (0.1, 5, [0, 5]), (1.3, 10, [0, 10]), (0.7, 40, [0, 40]), (1.1, 2000, [0])),
+    ],
+)
+def test_values_that_stand_out_are_found_side_by_side_too(factor, n, seen):
     wave = np.geomspace(8000.0, 50000.0, 2000)
     flux = wave**-4.0 * (1 - 0.3 * np.exp(-0.5 * ((wave - 18751.0) / 60) ** 2))
     band = np.array([1.7, 2.3])
@@ -289,7 +296,7 @@ def test_values_that_stand_out_are_found_side_by_side_too(factor, n):
     odd = flux.copy()
     k = int(np.searchsorted(wave, 20000.0))
     odd[k : k + n] *= factor
-    np.testing.assert_allclose(spikes(StandardSpectrum("star", wave, odd), band), wave[k : k + n] / 1e4)
+    np.testing.assert_allclose(spikes(StandardSpectrum("star", wave, odd), band), wave[k + np.array(seen)] / 1e4)
     # neither is a coarse grid's continuum, nor what lies beyond the band
     coarse = np.geomspace(8000.0, 50000.0, 20)
     black = coarse**-5.0 / np.expm1(1.4388e8 / coarse / 1500)
