@@ -26,7 +26,6 @@ from niriss_eestep.instrument import DETECTOR_SIZE, FILTERS, PIXEL_SOLID_ANGLE, 
 from niriss_eestep.measure.position import FAR, Source, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_dead
-from niriss_eestep.products.metadata import group_of
 from niriss_eestep.reference.psf import load_psfee
 from niriss_eestep.reference.region import flat_region
 from niriss_eestep.reference.stdspec import expected_of_first, find_spectrum_files, load_throughput, standard_star
@@ -88,6 +87,10 @@ class Field:
     ----------
     images : list of dict of str to ndarray, shape (ny, nx)
         By their names in the data model; one for an image, one for each integration of a cube.
+    target, filter : str
+        The star, and the science filter, F090W ... F480M, whichever wheel holds it.
+    flat_fielded : bool
+        The image has been divided by a flat field.
     bad_dq : int
         DQ bits that make a pixel bad.
     x, y : float
@@ -112,6 +115,9 @@ class Field:
     """
 
     images: list[Layers]
+    target: str
+    filter: str
+    flat_fielded: bool
     bad_dq: int
     x: float
     y: float
@@ -156,61 +162,75 @@ def bad_dq_mask(mnemonics: str | Sequence[str]) -> int:
     return sum({bits[name] for name in names})
 
 
-def check_exposure(name: str, meta: Any, *, allow_nrm: bool = False) -> str:
-    """Reject an exposure that is not NIRISS imaging of a star.
+def check_exposure(name: str, model: Any, *, allow_nrm: bool = False) -> tuple[str, list[Layers]]:
+    """Take an exposure apart, which must be NIRISS imaging of a star.
 
     Parameters
     ----------
     name : str
         The exposure, for the message.
-    meta : stdatamodels node
-        Its ``meta``.
+    model : stdatamodels model
     allow_nrm : bool
         Accept the non-redundant mask.
 
     Returns
     -------
-    str
-        The science filter, F090W ... F480M, whichever wheel holds it.
+    filter : str
+        F090W ... F480M, whichever wheel holds it.
+    images : list of dict of str to ndarray, shape (ny, nx)
+        As for `Field`: those of `ARRAYS` that there are.
 
     Raises
     ------
     ExposureError
-        Naming the exposure, the keyword and its value.
+        Naming the exposure, the keyword and its value; or if there is no image, or DQ has another shape or is not made
+        of flags.
     """
+    meta = model.meta
     instrument, kind, wheels = meta.instrument.name, meta.exposure.type, (meta.instrument.filter, meta.instrument.pupil)
-    found: Any = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
+    of_star: Any = next((key for key, f in FILTERS.items() if wheels == (f.header_filter, f.header_pupil)), None)
     if wheels[1] == "NRM" and allow_nrm and wheels[0] in FILTERS:
-        found = wheels[0]
+        of_star = wheels[0]
     mask = "the pupil wheel holds the NRM, which has a different PSF; allow_nrm=True measures it anyway"
     problems = {
         f"instrument is {instrument}; this pipeline measures NIRISS imaging": instrument != "NIRISS",
         f"EXP_TYPE is {kind}; this pipeline measures {', '.join(EXP_TYPES)}; if a star was imaged through a filter, "
         "set EXP_TYPE to NIS_IMAGE": kind not in EXP_TYPES,
         "TARGTYPE is MOVING; a flux standard does not move": meta.target.type == "MOVING",
-        mask: wheels[1] == "NRM" and found is None,
+        mask: wheels[1] == "NRM" and of_star is None,
         f"FILTER={wheels[0]}, PUPIL={wheels[1]} is not a NIRISS imaging set-up (None: missing, or not a value that "
-        "JWST uses)": found is None,
+        "JWST uses)": of_star is None,
     }
     for told, applies in problems.items():
         if applies:
             raise ExposureError(f"{name}: {told}")
-    return found
-
-
-def is_flat_fielded(unit: str | None, state: str | None) -> bool:
-    """Return whether an image has been divided by a flat field.
-
-    Parameters
-    ----------
-    unit, state : str or None
-        Its BUNIT and S_FLAT; a surface brightness is taken as flat-fielded where nothing is said.
-
-    Returns
-    -------
-    bool
-    """
-    return state == "COMPLETE" or (state is None and unit in SB_UNITS)
+    with reading(name, "a JWST exposure", ExposureError):
+        arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
+    data, dq = arrays.get("data"), arrays.get("dq")
+    if data is None or data.ndim not in (2, 3) or 0 in data.shape:
+        shape, ramps = None if data is None else data.shape, getattr(data, "ndim", 0) == 4
+        needed = "run calwebb_detector1 first and give its _rate file" if ramps else "an image or a cube is needed"
+        raise ExposureError(f"{name}: SCI has shape {shape}{' (ramps)' if ramps else ''}: {needed}")
+    shapes = dict.fromkeys(ARRAYS, data.shape) | {"area": data.shape[-2:]}
+    found = {key: array for key, array in arrays.items() if array is not None and array.shape == shapes[key]}
+    # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
+    if "wht" in found:
+        found.pop("dq", None)
+    elif dq is not None:
+        if dq.shape not in (data.shape, data.shape[1:]):
+            raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
+        if dq.dtype.kind not in "ui":
+            raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
+        found["dq"] = dq
+    if "err" in found and not any(key in found for key in VARIANCES) and not np.any(found["err"]):
+        # what a cube's model makes up beside an SCI that stands alone
+        del found["err"]
+        if "dq" in found and not np.any(dq):
+            del found["dq"]
+    if data.ndim == 2:
+        return of_star, [found]
+    each = [{key: array if array.ndim == 2 else array[k] for key, array in found.items()} for k in range(len(data))]
+    return of_star, each
 
 
 def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs], Told]:
@@ -241,9 +261,11 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
         If the header's keywords make no WCS, or the only WCS is another image's.
     """
     meta = model.meta
-    gwcs = meta.wcs if meta.hasattr("wcs") else None
+    gwcs, info = meta.wcs if meta.hasattr("wcs") else None, meta.wcsinfo.instance
     try:
-        header = _header_wcs(name, meta.wcsinfo)
+        header = _header_wcs(
+            name, *((k, value) for k, value in info.items() if CARDS.fullmatch(k) and np.isscalar(value))
+        )
     except ExposureError:
         if gwcs is None:
             raise
@@ -277,9 +299,10 @@ def _invert(name: str, wcs: Any, ra: float, dec: float) -> tuple[float, float]:
         ) from error
 
 
-def _header_wcs(name: str, info: Any) -> list[Wcs]:
-    """WCS by the FITS keywords in meta.wcsinfo, distortion included; none where they are not all there."""
-    keys = {key: value for key, value in info.instance.items() if value is not None and CARDS.fullmatch(key)}
+@lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
+def _header_wcs(name: str, *cards: tuple[str, Any]) -> list[Wcs]:
+    """WCS by keywords and their values, distortion included; none where they are not all there."""
+    keys = dict(cards)
     by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
     needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
     if not all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
@@ -293,7 +316,10 @@ def _header_wcs(name: str, info: Any) -> list[Wcs]:
             kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
             header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
             header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
-        wcs = _wcs_of(*header.items())
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            wcs = WCS(Header(header), naxis=2, fix=False)
+            wcs.wcs.set()
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
         raise ExposureError(
             f"{name}: the WCS keywords are not a valid WCS ({str(error).strip().splitlines()[-1]}); "
@@ -308,16 +334,6 @@ def _header_wcs(name: str, info: Any) -> list[Wcs]:
         return float(x), float(y)
 
     return [("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))]
-
-
-@lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
-def _wcs_of(*cards: Any) -> Any:
-    """Make the WCS of a header."""
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        wcs = WCS(Header(dict(cards)), naxis=2, fix=False)
-        wcs.wcs.set()
-    return wcs
 
 
 def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
@@ -416,8 +432,13 @@ def pixel_size(name: str, meta: Any, to_sky: Any, x: float, y: float, *, given: 
     area = meta.photometry.pixelarea_steradians
     stated = {"PXSCLRT": meta.resample.pixel_scale_ratio}
     stated["PIXAR_SR"] = float(np.sqrt(area / PIXEL_SOLID_ANGLE)) if area and 0 < area < np.inf else None
-    ratio = _area_at(to_sky, x, y) ** 0.5 / NOMINAL_SIDE if to_sky is not None else np.nan
     warnings: Told = ()
+    ratio = np.nan
+    if to_sky is not None:
+        ra, dec = to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
+        right = (np.asarray(ra[1:] - ra[0]) + 180) % 360 - 180
+        u, v = 3600 * right * np.cos(np.deg2rad(dec[0])), 3600 * np.asarray(dec[1:] - dec[0])
+        ratio = float(abs(u[0] * v[1] - u[1] * v[0])) ** 0.5 / NOMINAL_SIDE
     is_known, scale = 0 < ratio < np.inf, ratio * NOMINAL_SIDE
     told = f"its WCS has {scale:.4g} arcsec/pix, NIRISS's pixels {NOMINAL_SIDE:.4g}"
     if resampled:
@@ -462,14 +483,6 @@ def _stated_ratio(name: str, stated: dict[str, float | None]) -> float:
     return values[0]
 
 
-def _area_at(to_sky: Callable[..., Any], x: float, y: float) -> float:
-    """Area of a pixel on the sky [arcsec2]."""
-    ra, dec = to_sky(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
-    right = (np.asarray(ra[1:] - ra[0]) + 180) % 360 - 180
-    u, v = 3600 * right * np.cos(np.deg2rad(dec[0])), 3600 * np.asarray(dec[1:] - dec[0])
-    return float(abs(u[0] * v[1] - u[1] * v[0]))
-
-
 def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, slice]) -> Array:
     """Areas of pixels on the sky over that of the detector's central one, by the distortion in the gwcs.
 
@@ -486,16 +499,17 @@ def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, s
     -------
     ndarray, shape (ny, nx)
     """
-    (j0, j1), (i0, i1) = ((piece.start, piece.stop) for piece in cut)
-    yy, xx = np.mgrid[j0 : j1 + 1, i0 : i1 + 1] - 0.5
-    ra, dec = (np.asarray(axis, dtype=float) for axis in to_sky(xx, yy))
-    ra = (ra - ra[0, 0] + 180) % 360 - 180
-    # each pixel by the diagonals between its corners
-    (u1, u2), (v1, v2) = ((a[1:, 1:] - a[:-1, :-1], a[1:, :-1] - a[:-1, 1:]) for a in (ra, dec))
-    middle = np.deg2rad((dec[1:, 1:] + dec[:-1, :-1]) / 2)
-    area = 3600**2 * np.abs(u1 * v2 - u2 * v1) / 2 * np.cos(middle)
-    centre = (DETECTOR_SIZE - 1) / 2
-    area /= _area_at(to_sky, centre - (subarray.xstart or 1) + 0.5, centre - (subarray.ystart or 1) + 0.5)
+    # number of the exposure's first pixel on the detector, from 1
+    start = [[[subarray.ystart or 1]], [[subarray.xstart or 1]]]
+    centre = np.mgrid[:2, :2] + (DETECTOR_SIZE - 1) / 2 - start + 1
+    areas = []
+    for y, x in (np.mgrid[cut[0].start : cut[0].stop + 1, cut[1].start : cut[1].stop + 1], centre):
+        ra, dec = (np.asarray(axis, dtype=float) for axis in to_sky(x - 0.5, y - 0.5))
+        ra = (ra - ra[0, 0] + 180) % 360 - 180
+        # each pixel by the diagonals between its corners
+        (u1, u2), (v1, v2) = ((a[1:, 1:] - a[:-1, :-1], a[1:, :-1] - a[:-1, 1:]) for a in (ra, dec))
+        areas.append(np.abs(u1 * v2 - u2 * v1) * np.cos(np.deg2rad((dec[1:, 1:] + dec[:-1, :-1]) / 2)))
+    area = areas[0] / areas[1]
     return np.ones_like(area) if np.all(np.abs(area - 1) < 1e-6) else area
 
 
@@ -530,8 +544,10 @@ def star_field(name: str, model: Any, *, bad_dq: int, position: Any = None, allo
             f"{name}: is a product ({type(model).__name__}), not an exposure; give _rate, _cal or _rateints files"
         )
     meta = model.meta
-    check_exposure(name, meta, allow_nrm=allow_nrm)
-    images = image_layers(name, model)
+    filter_name, images = check_exposure(name, model, allow_nrm=allow_nrm)
+    # a surface brightness is taken as flat-fielded where nothing is said
+    state, unit = meta.cal_step.flat_field, meta.bunit_data
+    flat_fielded = state == "COMPLETE" or (state is None and unit in SB_UNITS)
     ny, nx = images[0]["data"].shape
     wcs, told = image_wcs(name, model, (ny, nx))
     places = target_positions(meta, wcs) if position is None else []
@@ -550,54 +566,11 @@ def star_field(name: str, model: Any, *, bad_dq: int, position: Any = None, allo
         )
     if "dq" not in images[0] and "wht" not in images[0]:
         warnings += ("no DQ array: only pixels without a value are taken as bad",)
-    by_gwcs = to_sky if how == "gwcs" else None
-    return Field(images, bad_dq, x, y, by_gwcs, **size, warnings=told + odd + warnings, outside=outside, places=places)
-
-
-def image_layers(name: str, model: Any) -> list[Layers]:
-    """Take an exposure's arrays apart.
-
-    Parameters
-    ----------
-    name : str
-    model : stdatamodels model
-
-    Returns
-    -------
-    list of dict of str to ndarray, shape (ny, nx)
-        As for `Field`: those of `ARRAYS` that there are.
-
-    Raises
-    ------
-    ExposureError
-        If there is no image, or DQ has another shape or is not made of flags.
-    """
-    with reading(name, "a JWST exposure", ExposureError):
-        arrays = {key: getattr(model, key) for key in ARRAYS if model.hasattr(key)}
-    data, dq = arrays.get("data"), arrays.get("dq")
-    if data is None or data.ndim not in (2, 3) or 0 in data.shape:
-        shape, ramps = None if data is None else data.shape, getattr(data, "ndim", 0) == 4
-        needed = "run calwebb_detector1 first and give its _rate file" if ramps else "an image or a cube is needed"
-        raise ExposureError(f"{name}: SCI has shape {shape}{' (ramps)' if ramps else ''}: {needed}")
-    shapes = dict.fromkeys(ARRAYS, data.shape) | {"area": data.shape[-2:]}
-    found = {key: array for key, array in arrays.items() if array is not None and array.shape == shapes[key]}
-    # a resampled image has weights in the place of flags; a DQ array that its model makes up is all zero
-    if "wht" in found:
-        found.pop("dq", None)
-    elif dq is not None:
-        if dq.shape not in (data.shape, data.shape[1:]):
-            raise ExposureError(f"{name}: DQ has shape {dq.shape}, SCI has {data.shape}")
-        if dq.dtype.kind not in "ui":
-            raise ExposureError(f"{name}: DQ is {dq.dtype}; flags are integers")
-        found["dq"] = dq
-    if "err" in found and not any(key in found for key in VARIANCES) and not np.any(found["err"]):
-        # what a cube's model makes up beside an SCI that stands alone
-        del found["err"]
-        if "dq" in found and not np.any(dq):
-            del found["dq"]
-    if data.ndim == 2:
-        return [found]
-    return [{key: array if array.ndim == 2 else array[k] for key, array in found.items()} for k in range(len(data))]
+    target = meta.target.proposer_name or meta.target.catalog_name or ""
+    return Field(
+        images, target, filter_name, flat_fielded, bad_dq, x, y, to_sky if how == "gwcs" else None,
+        **size, warnings=told + odd + warnings, outside=outside, places=places,
+    )  # fmt: skip
 
 
 def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
@@ -722,8 +695,7 @@ def star_exposures(
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
     cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     flat_path, flat_err = (references or {}).get("flat"), None
-    fielded = flat_path is not None or is_flat_fielded(unit, meta.cal_step.flat_field)
-    if fielded and not field.resampled:
+    if (flat_path is not None or field.flat_fielded) and not field.resampled:
         response, flat_err = _response(meta, field, cut, flat_path, (references or {}).get("area"))
         scale = scale / response
     # from the first group of an integration to the last [s]; 0 where it is not known
@@ -804,30 +776,6 @@ def _response(meta: Any, field: Field, cut: Any, flat_path: Any, area_path: Any)
     return flat / area, None if err is None else err / flat
 
 
-def known_star(model: Any, gain: float, psfee: Any = None, spectrum: Any = None, throughput: Any = None) -> Any:
-    """Return what is known of an exposure's star before it is measured.
-
-    Parameters
-    ----------
-    model : stdatamodels model
-    gain : float
-        [e-/DN].
-    psfee, spectrum, throughput : path, optional
-        References; by default the packaged ones, and the spectra in ``$PYSYN_CDBS/calspec``.
-
-    Returns
-    -------
-    ee : callable
-        EE of the PSF at radii [pix].
-    expected : float or None
-        Count rate that the star should give [DN/s]; None where its spectrum or the throughput is not to be had.
-    """
-    name = check_exposure("", model.meta, allow_nrm=True)
-    environment = os.environ.get("PYSYN_CDBS"), os.environ.get("NIS_SYNPHOT")
-    rate = _electron_rate(group_of(model)["target"], name, spectrum, throughput, environment)
-    return partial(load_psfee(psfee).ee, name), None if rate is None else rate / gain
-
-
 @lru_cache(maxsize=64)
 def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, environment: Any) -> float | None:
     """Expected rate [e-/s] of a star in a filter, as long as the environment stays; None where it is not known."""
@@ -838,7 +786,7 @@ def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, envir
         return None
 
 
-def second_look(exposures: list[Stamp], centre: Any, field: Field, known: Any, cut: Any, *, is_given: bool) -> Any:
+def second_look(exposures: list[Stamp], centre: Any, field: Field, references: Any, cut: Any, *, is_given: bool) -> Any:
     """Look at what was measured, and elsewhere where that cannot be the star.
 
     Parameters
@@ -848,8 +796,9 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, known: Any, c
     centre : Centroid
         Where; the first position where the measurement failed.
     field : Field
-    known : (callable, float or None)
-        From `known_star`.
+    references : dict of str to (path or None)
+        ``psfee``, ``stdspec`` and ``throughput``; by default the packaged ones, and the spectra in
+        ``$PYSYN_CDBS/calspec``.
     cut : callable
         ``cut(field, half_size=n)`` gives stamps about a field's position.
     is_given : bool
@@ -861,7 +810,12 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, known: Any, c
         None where the star was measured, as far as can be told; the field with the position of the star, where it is
         elsewhere; why there is none.
     """
-    ee, expected = known
+    spectrum, throughput = references.get("stdspec"), references.get("throughput")
+    environment = os.environ.get("PYSYN_CDBS"), os.environ.get("NIS_SYNPHOT")
+    electron_rate = _electron_rate(field.target, field.filter, spectrum, throughput, environment)
+    # [DN/s]; None where it is not to be had
+    expected = None if electron_rate is None else electron_rate / exposures[0].gain
+    ee = partial(load_psfee(references.get("psfee")).ee, field.filter)
     first = source_at(_mean(exposures), centre.x, centre.y, ee, field.ratio)
     if not np.isfinite(first.err) and not field.outside:
         return None  # no pixel to judge by: the measurement says why

@@ -109,14 +109,14 @@ class ExposureStep(FluxStep):
             metadata = model.get_crds_parameters()
             parameters = self.parameters_for(metadata)
             position = _position(member.name, parameters)
-            gain, references = self.find_references(metadata, parameters, model.meta.subarray)
-            options, bad_dq = self.options(parameters), stamps.bad_dq_mask(parameters["bad_dq"])
-            nrm = parameters["allow_nrm"]
+            bad_dq, nrm = stamps.bad_dq_mask(parameters["bad_dq"]), parameters["allow_nrm"]
             field = stamps.star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
+            gain, references = self.find_references(metadata, parameters, model.meta.subarray, field.flat_fielded)
+            options = self.options(parameters)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
             cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
-            exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(member.name, model, field, references)
+            exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(model, field, references)
             record = exposure_record(member.filename, metadata, exposures)
             again = self.save_results and self.search_attr("skip_existing")
             if again and (kept := self._existing(member, parameters, record)) is not None:
@@ -124,8 +124,7 @@ class ExposureStep(FluxStep):
             profile, integrations = self._profile_of(exposures, in_image, psf)
             # inside the pipeline the flux calibration has the star's spectrum
             given = getattr(self.parent, "abs_flux", self)
-            spectrum, throughput = (given.get_ref_override(kind) for kind in ("stdspec", "throughput"))
-            known = stamps.known_star(model, gain, references.get("psfee"), spectrum, throughput)
+            known = references | {kind: given.get_ref_override(kind) for kind in ("stdspec", "throughput")}
             sound = [with_sound_errors(exposure, getattr(in_image, "shared", in_image)) for exposure in exposures]
             found = stamps.second_look(sound, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
@@ -147,7 +146,7 @@ class ExposureStep(FluxStep):
         self.finish(result, [record], parameters, log_start)
         return result
 
-    def find_references(self, metadata, parameters, subarray):
+    def find_references(self, metadata, parameters, subarray, flat_fielded):
         """Find the references that the measurement of one exposure uses, and record their names.
 
         Parameters
@@ -157,6 +156,8 @@ class ExposureStep(FluxStep):
         parameters : dict
         subarray : stdatamodels node
             The exposure's ``meta.subarray``.
+        flat_fielded : bool
+            The exposure has been divided by a flat field.
 
         Returns
         -------
@@ -182,7 +183,7 @@ class ExposureStep(FluxStep):
             wanted["psfimages"] = "packaged niriss_psf_images.asdf"
         if parameters.get("repair_core"):
             wanted["psfee"] = "packaged niriss_psfee.asdf"
-        if not stamps.is_flat_fielded(metadata.get("meta.bunit_data"), metadata.get("meta.cal_step.flat_field")):
+        if not flat_fielded:
             wanted["flat"] = "none: not flat-fielded"
         found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
         if found.get("flat") is not None:
@@ -327,11 +328,11 @@ def failure_of(result):
     return result._instance["meta"][result.meta_key]["failure"]
 
 
-def _model_psf(name, model, field, references):
+def _model_psf(model, field, references):
     """What the references say of an exposure's PSF; its image not of a resampled image, which has other pixels."""
     if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
         return PSFModel()
-    name, render, mean_ee = stamps.check_exposure(name, model.meta), None, None
+    name, render, mean_ee = field.filter, None, None
     if not field.resampled:
         image = load_psf_images(references["psfimages"])[name]
         render, mean_ee = image.render, image.mean_ee

@@ -11,10 +11,11 @@ from astropy.wcs import WCS
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.cut import Field, second_look
+from niriss_eestep.flux.synthetic import StandardSpectrum, expected_rate
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.position import find_sources, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.reference import load_psf_images, load_psfee
+from niriss_eestep.reference import load_psf_images, load_psfee, load_throughput, write_spectrum
 from niriss_eestep.steps import FluxCalPipeline
 
 RATE = 1e4  # of the star [DN/s]
@@ -163,15 +164,21 @@ def test_without_a_star_the_exposure_fails_for_ee_and_sb_and_says_why(visit, psf
         SBProfileStep.call(str(rate), source_x=20, source_y=20)
 
 
-def test_without_a_spectrum_the_header_decides_between_stars_and_the_other_is_told(psf, ee):
+def test_without_a_spectrum_the_header_decides_between_stars_and_the_other_is_told(psf, tmp_path):
     """The coordinates point at empty sky; of two stars elsewhere the brighter is not where the header says."""
     exposure = exposure_of(RATE * sum(s * psf.render(*p, (101, 101)) for p, s in (((30, 70), 1.0), ((70, 30), 2.0))))
-    field = Field([], 1, 57.0, 59.0, None, 0.0656, 1.0, False, None, (), places=[(57, 59, "gwcs"), (38, 80, "moved")])
+    field = Field(
+        [], "a star", NAME, True, 1, 57.0, 59.0, None, 0.0656, 1.0, False, None, (),
+        places=[(57, 59, "gwcs"), (38, 80, "moved")],
+    )  # fmt: skip
+    wavelength, spectrum = np.linspace(1e4, 3e4, 1000), tmp_path / "star_mod_001.fits"
+    flat = StandardSpectrum("a star", wavelength, np.ones(1000))
+    flux = RATE * GAIN / expected_rate(flat, *load_throughput().curve(NAME), name=NAME).electron_rate
+    write_spectrum(replace(flat, flux=flux * flat.flux), spectrum)
 
-    def look(places, expected=None):
-        first = SimpleNamespace(x=57.0, y=59.0)
-        known = ee, expected
-        return second_look([exposure], first, replace(field, places=places), known, cut, is_given=False)
+    def look(places, path=tmp_path / "none.fits"):
+        first, field_there = SimpleNamespace(x=57.0, y=59.0), replace(field, places=places)
+        return second_look([exposure], first, field_there, {"stdspec": path}, cut, is_given=False)
 
     def cut(_, half_size):
         return [exposure]
@@ -184,7 +191,7 @@ def test_without_a_spectrum_the_header_decides_between_stars_and_the_other_is_to
     brightest = look(field.places[:1])
     assert (round(brightest.x), round(brightest.y)) == (77, 39)
     assert "no spectrum tells the star from the source at x=37.0, y=79.0" in brightest.warnings[1]
-    by_spectrum = look(field.places[:1], RATE)
+    by_spectrum = look(field.places[:1], spectrum)
     assert (round(by_spectrum.x), round(by_spectrum.y)) == (37, 79)
     assert len(by_spectrum.warnings) == 1
 
