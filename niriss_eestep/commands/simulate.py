@@ -63,14 +63,11 @@ def make_program(args: Namespace) -> plan.Program:
     niriss_eestep.simulate.program.Program
     """
     if args.commissioning and (args.filters or args.subarrays):
-        raise ParameterError(
-            "--commissioning has filters and subarrays of its own: leave out --filters and --subarrays, or it"
-        )
+        raise ParameterError("--commissioning has its own filters and subarrays: leave out --filters and --subarrays")
     filters = _words(args.filters or ["all"])
     filters = list(FILTERS) if [name.lower() for name in filters] == ["all"] else filters
-    groups = (
-        plan.COMMISSIONING if args.commissioning else plan.combinations(filters, _words(args.subarrays or ["SUB128"]))
-    )
+    groups = plan.combinations(filters, _words(args.subarrays or ["SUB128"]))
+    groups = plan.COMMISSIONING if args.commissioning else groups
     blemishes, effects = blemishes_and_effects(args)
     spectrum = None if args.spectrum is None else load_spectrum(args.spectrum)
     same: dict[str, Any] = {"effects": effects, "gradient": tuple(args.gradient)}

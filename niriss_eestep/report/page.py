@@ -111,24 +111,14 @@ def report_html(bundle):
     counted = {name: term for name, term in terms.items() if np.any(model.table[name] > 0)}
     zero = [term for name, term in terms.items() if name not in counted and not any(g.startswith(term) for g in given)]
     return templates.get_template("report.html").render(
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        bundle=bundle,
-        facts=_facts(model),
+        script=script, script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        bundle=bundle, facts=_facts(model), verdict=verdict(model), made=meta.get("eestep", {}),
         problems=_problems(groups, exposures, [*bundle.remarks, remark] if remark else bundle.remarks),
         outcome=Counter(entry["outcome"] for entry in exposures),
-        verdict=verdict(model),
-        terms=counted,
-        zero=", ".join(zero),
-        not_included=", ".join(given),
-        groups=groups,
-        overview=overview,
-        compared=compared and PHOTMJSR_2022_ERR,
-        parameters=_parameters(bundle),
-        references=_references(bundle),
-        inputs=_inputs(bundle),
-        made=meta.get("eestep", {}),
-    )
+        terms=counted, zero=", ".join(zero), not_included=", ".join(given),
+        groups=groups, overview=overview, compared=compared and PHOTMJSR_2022_ERR,
+        parameters=_parameters(bundle), references=_references(bundle), inputs=_inputs(bundle),
+    )  # fmt: skip
 
 
 def _harmless(value):
@@ -188,15 +178,11 @@ def _group(bundle, index, psfee):
         images.append(image(frozen(figure), f"Surface brightness, {title}"))
     profiles = [bundle.models.get(f"{name}_eeprofile.asdf") for name in mine["exposure"]]
     profiles = [model for model in profiles if model is not None and "stamp" in model._instance]
+    stamps = image(figures.plot_stamps(profiles), f"Stamps of {title}") if profiles else None
     return {
-        "id": f"group-{index + 1}",
-        "title": title,
-        "row": row,
-        "figures": images,
-        "stamps": image(figures.plot_stamps(profiles), f"Stamps of {title}") if profiles else None,
-        "unfolded": len(mine) <= UNFOLDED,
-        "exposures": [_entry(entry) for entry in mine],
-    }
+        "id": f"group-{index + 1}", "title": title, "row": row, "figures": images, "stamps": stamps,
+        "unfolded": len(mine) <= UNFOLDED, "exposures": [_entry(entry) for entry in mine],
+    }  # fmt: skip
 
 
 def _entry(row):
