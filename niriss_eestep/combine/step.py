@@ -59,7 +59,7 @@ class CombineProfilesStep(FluxStep):
             for member in product.members:
                 model = self.open_member(member)
                 if type(model) not in SUFFIXES:
-                    raise ProductError(f"{member.filename}: a {type(model).__name__}, not a profile; run ee_photometry")
+                    raise ProductError(f"{member.filename}: not a profile ({type(model).__name__}); run ee_photometry")
                 first, key = first or model, (type(model).__name__, *group_of(model).values())
                 # a product may have a suffix of the user's: then the exposure is what it was made of
                 name = model.meta.filename or member.name

@@ -51,7 +51,7 @@ ARRAYS = {
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
 BITPIX = {-32: ">f4", -64: ">f8", 32: ">i4"}
 
-#: of so many exposures the headers are read once; their values take 20 kB, and packed 2 kB each
+#: of so many exposures the metadata are read once; packed they take 4 kB each
 HEADERS_KEPT = 1000
 
 #: a header has at least this many digits of a number (FITS standard 4.0, section 4.2.4, in a card of 80 characters)
@@ -61,26 +61,9 @@ HEADER_DIGITS = 1e-12
 TYPES = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """One exposure or product to process.
-
-    Parameters
-    ----------
-    name : str
-        Root of its file name, without the product's suffix.
-    source : Path or DataModel
-    """
-
-    name: str
-    source: Any
-
-    @property
-    def filename(self) -> str:
-        """The file's name; that of the model where it is in memory."""
-        name = self.source.name if isinstance(self.source, Path) else self.source.meta.filename
-        return printable(name or self.name)
-
+#: one exposure or product to process: the root of its file's name, without the product's suffix; a Path or DataModel;
+#: the file's name, for messages and records
+Member = namedtuple("Member", ("name", "source", "filename"))
 
 #: one product of an association: its name, None for a plain list, and a tuple of its `Member`
 Product = namedtuple("Product", ("name", "members"))
@@ -159,7 +142,8 @@ def _association(path: Path, association: Mapping[str, Any] | None = None) -> li
                 raise AssociationError(f"{path}: product {name} has a member without expname")
             kind = str(entry.get("exptype", "")).lower()
             if kind == "science":
-                members.append(Member(exposure_root(expname), path.parent / expname))
+                source = path.parent / expname
+                members.append(Member(exposure_root(expname), source, printable(source.name)))
             else:
                 other[kind] += 1
         found.append(Product(name, tuple(members)))
@@ -174,6 +158,8 @@ def _products(item: Any, input_dir: str | None) -> list[Product]:
     if isinstance(item, Mapping):
         return _association(Path("association in memory"), item)
     name, sources, found = None, [item], []
+    if isinstance(item, Member):
+        return [Product(None, (item,))]
     if isinstance(item, AbstractModelLibrary) or (isinstance(item, Sequence) and hasattr(item, "asn_table")):
         if isinstance(item, AbstractModelLibrary):
             association, models = item.asn, list(item.map_function(lambda model, _: model, modify=False))
@@ -202,14 +188,15 @@ def _products(item: Any, input_dir: str | None) -> list[Product]:
                 raise ExposureError(f"{item}: no file fits this pattern")
         found = [product for file in sources if file.suffix.lower() == ".json" for product in _association(file)]
         sources = [file for file in sources if file.suffix.lower() != ".json"]
-    elif not isinstance(item, (Member, AbstractDataModel)):
+    elif not isinstance(item, AbstractDataModel):
         raise ExposureError(
             f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
         )
-    members = [s for s in sources if isinstance(s, Member)]
-    for source in (s for s in sources if not isinstance(s, Member)):
-        file = source if isinstance(source, Path) else source.meta.filename or "exposure"
-        members.append(Member(exposure_root(file), source))
+    members = []
+    for source in sources:
+        file = source.name if isinstance(source, Path) else source.meta.filename
+        root = exposure_root(file or "exposure")
+        members.append(Member(root, source, printable(file or root)))
     return [*found, Product(name, tuple(members))]
 
 
@@ -294,7 +281,7 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
                 with reading(source, "FITS file", ExposureError):
                     # of a truncated file the first may be whole: the file is missed in its group
                     with suppress(ExposureError):
-                        header = exposure_extensions(source, FITS_MAX)[0].header
+                        header = read_exposure(source, FITS_MAX)[0][0].header
                     header = header or guards.primary_header(source, "exposure", ExposureError)
                     names = [header.get("TARGPROP") or header.get("TARGNAME")]
                     names += map(header.get, ("FILTER", "PUPIL", "SUBARRAY"))
@@ -337,8 +324,10 @@ def science_metadata(dataset: Any) -> dict[str, Any]:
         try:
             regular_file(path, "exposure", ExposureError)
             with reading(path, "JWST exposure", ExposureError):
-                image = None if path.suffix == ".asdf" else fits_image(path, exposure_extensions(path, FITS_MAX))
-                found = datamodels.read_metadata(path) if image is None else image.get_crds_parameters()
+                if path.suffix != ".asdf" and read_exposure(path, FITS_MAX)[1] is not None:
+                    found = open_exposure(path).get_crds_parameters()
+                else:
+                    found = datamodels.read_metadata(path)
         except ExposureError as error:
             # a cut-out without ASDF extension, or no JWST file at all: opening it will tell
             log.debug("no metadata: %s", error)
@@ -375,11 +364,12 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
     max_size : float
         Largest exposure that is opened, when unpacked [MB].
     whole : bool
-        Read the arrays, so that the model can be changed, copied and saved.
+        Read the arrays, so that they can be changed.
 
     Returns
     -------
     DataModel
+        The arrays of an image as the pipeline writes them are `Pixels`.
 
     Raises
     ------
@@ -400,11 +390,23 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
     with reading(source, "JWST exposure", ExposureError), warnings.catch_warnings():
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")
-        extensions = exposure_extensions(source, max_size)
-        model = None if whole else fits_image(source, extensions)
-        if model is None:
+        extensions, tree = read_exposure(source, max_size)
+        if tree is None or whole:
             model = datamodels.open(source)
             check_metadata(source, model._instance)
+        else:
+            if "wcs" in tree["meta"]:
+                with source.open("rb") as file, asdf.config_context() as config:
+                    file.seek(tree["meta"]["wcs"].offset)
+                    text = io.BytesIO(file.read(tree["meta"]["wcs"].length))
+                    # the pipeline wrote it; what is used of it is checked when it is used
+                    config.validate_on_read = False
+                    # not closed: its arrays are read from memory when they are used
+                    tree["meta"]["wcs"] = asdf.open(text, mode="rw", memmap=False)["meta"]["wcs"]
+            tree["meta"] |= {"filename": source.name, "model_type": datamodels.ImageModel.__name__}
+            # the base class would merge the schema once more
+            model = datamodels.ImageModel(tree, schema={"type": "object"}, validate_on_assignment=False)
+            model._schema = merged_schema(datamodels.ImageModel.schema_url)
     instrument = model.meta.instrument
     taken = {"INSTRUME": instrument.name, "FILTER": instrument.filter, "PUPIL": instrument.pupil}
     for keyword, value in (taken | {"EXP_TYPE": model.meta.exposure.type}).items():
@@ -417,8 +419,8 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
 
 
 @partial(read_once, remembered=HEADERS_KEPT, packed=True)
-def exposure_extensions(path: Path, max_size: float) -> list[Extension]:
-    """Extensions of an exposure's file, with what the data model takes from their headers.
+def read_exposure(path: Path, max_size: float) -> tuple[list[Extension], dict[str, Any] | None]:
+    """Check an exposure's file, and take from its headers and its ASDF extension what the data model takes.
 
     Parameters
     ----------
@@ -428,8 +430,12 @@ def exposure_extensions(path: Path, max_size: float) -> list[Extension]:
 
     Returns
     -------
-    list of Extension
+    extensions : list of Extension
         See `niriss_eestep.reference.guards.check_fits`.
+    tree : dict or None
+        Of an image as the pipeline writes them: ``meta``, and `Pixels` by the arrays' names in the data model. Its
+        ``meta.wcs`` is the extension that holds it. None for anything unusual: a cube, another data model, a scaled
+        array, a compressed file, no ASDF extension.
 
     Raises
     ------
@@ -439,17 +445,45 @@ def exposure_extensions(path: Path, max_size: float) -> list[Extension]:
     wanted = frozenset(keyword for _, keyword, _ in keywords(datamodels.ImageModel.schema_url))
     what = "FITS image of the JWST pipeline"
     extensions = guards.check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
-    forms = {extension.name: extension.header.get("BITPIX", 8) for extension in extensions}
-    if "SCI" not in forms:
+    by_name = {extension.name: extension for extension in extensions}
+    headers = {extension.name: extension.header for extension in extensions}
+    if "SCI" not in by_name:
         raise ExposureError(f"{path}: no SCI extension: not an image of the JWST pipeline")
-    if forms.get("DQ", 8) < 0:
-        raise ExposureError(f"{path}: DQ holds floating-point numbers (BITPIX={forms['DQ']}); flags are integers")
-    return extensions
+    bits = headers.get("DQ", {}).get("BITPIX", 8)
+    if bits < 0:
+        raise ExposureError(f"{path}: DQ holds floating-point numbers (BITPIX={bits}); flags are integers")
+    metadata, is_packed = by_name.get("ASDF"), extensions[0].offset is None
+    is_image = extensions[0].header.get("DATAMODL") == datamodels.ImageModel.__name__
+    if not is_image or is_packed or len(by_name) < len(extensions):
+        return extensions, None
+    if metadata is None or metadata.length > guards.ASDF_MAX:
+        return extensions, None
+    arrays = {}
+    for name, extension in ((name, by_name[key]) for name, key in ARRAYS.items() if key in by_name):
+        header, is_dq = extension.header, name == "dq"
+        form = [header.get(key) for key in ("XTENSION", "NAXIS", "BITPIX", "BLANK")]
+        scaling = header.get("BSCALE", 1), header.get("BZERO", 0)
+        usual = [["IMAGE", 2, bits, None] for bits in ((32,) if is_dq else BITPIX)]
+        if form not in usual or scaling != (1, is_dq * UNSIGNED_ZERO):
+            return extensions, None
+        stored, shape = np.dtype(BITPIX[header["BITPIX"]]), (header["NAXIS2"], header["NAXIS1"])
+        dtype = np.dtype(np.uint32) if is_dq else stored.newbyteorder("=")
+        arrays[name] = Pixels(path, extension.name, extension.offset, shape, stored, dtype)
+    with path.open("rb") as file:
+        file.seek(metadata.offset)
+        tree = asdf.util.load_yaml(io.BytesIO(file.read(metadata.length)))
+    if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
+        raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
+    tree = {"meta": {}} | {key: value for key, value in tree.items() if key in ("meta", "cal_logs")} | arrays
+    if "wcs" in tree["meta"]:
+        tree["meta"]["wcs"] = metadata
+    check_metadata(path, tree, headers)
+    return extensions, tree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """An image in a FITS file, of which pieces can be read as from an array.
+    """An image in a FITS file, of which pieces can be read as from an array; as a whole it is saved and copied as one.
 
     Parameters
     ----------
@@ -490,84 +524,6 @@ class Pixels:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
-
-
-class FitsImage(datamodels.ImageModel):
-    """An `ImageModel` for measuring only, from `fits_image`: its arrays are `Pixels`; it cannot be changed or saved."""
-
-    #: by the array's name in the data model
-    _pixels: Mapping[str, Pixels] = MappingProxyType({})
-
-    def hasattr(self, attr: str) -> bool:
-        """Return whether the exposure has an array or metadata of a name."""
-        return attr in self._pixels if attr in ARRAYS else super().hasattr(attr)
-
-    def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Raise NotImplementedError: this is a view of a file."""
-        raise NotImplementedError(f"{path}: an exposure that was opened for measuring is not written")
-
-
-for _name in ARRAYS:  # the base class looks names up in the metadata only
-    setattr(FitsImage, _name, property(lambda self, name=_name: self._pixels.get(name)))  # type: ignore[misc]
-
-
-def fits_image(path: Path, extensions: Sequence[Extension]) -> FitsImage | None:
-    """Make the model of an exposure, if it is an image as the pipeline writes them.
-
-    Parameters
-    ----------
-    path : Path
-    extensions : sequence of Extension
-        All of the file, PRIMARY first.
-
-    Returns
-    -------
-    FitsImage or None
-        None for anything unusual: a cube, another data model, a scaled array, a compressed file, no ASDF extension.
-
-    Raises
-    ------
-    ExposureError
-        If the ASDF extension holds no metadata.
-    """
-    by_name, first, pixels = {extension.name: extension for extension in extensions}, extensions[0], {}
-    found = {name: by_name[extension] for name, extension in ARRAYS.items() if extension in by_name}
-    is_image = first.header.get("DATAMODL") == datamodels.ImageModel.__name__ and "data" in found
-    if not is_image or first.offset is None or len(by_name) < len(extensions):
-        return None
-    metadata = by_name.get("ASDF")
-    if metadata is None or metadata.length > guards.ASDF_MAX:
-        return None
-    for name, extension in found.items():
-        header, is_dq = extension.header, name == "dq"
-        form = [header.get(key) for key in ("XTENSION", "NAXIS", "BITPIX", "BLANK")]
-        scaling = header.get("BSCALE", 1), header.get("BZERO", 0)
-        usual = [["IMAGE", 2, bits, None] for bits in ((32,) if is_dq else BITPIX)]
-        if form not in usual or scaling != (1, is_dq * UNSIGNED_ZERO):
-            return None
-        stored, shape = np.dtype(BITPIX[header["BITPIX"]]), (header["NAXIS2"], header["NAXIS1"])
-        dtype = np.dtype(np.uint32) if is_dq else stored.newbyteorder("=")
-        pixels[name] = Pixels(path, extension.name, extension.offset, shape, stored, dtype)
-    with path.open("rb") as file:
-        file.seek(metadata.offset)
-        text = file.read(metadata.length)
-    tree = asdf.util.load_yaml(io.BytesIO(text))
-    if not isinstance(tree, dict) or not isinstance(tree.get("meta", {}), dict):
-        raise ExposureError(f"{path}: its metadata are damaged: the ASDF extension holds no meta")
-    # without the arrays, which are in extensions of their own
-    tree = {"meta": {}} | {key: value for key, value in tree.items() if key in ("meta", "cal_logs")}
-    if "wcs" in tree["meta"]:
-        with asdf.config_context() as config:
-            # the pipeline wrote it; what is used of it is checked when it is used
-            config.validate_on_read = False
-            # not closed: its arrays are read from memory when they are used
-            tree["meta"]["wcs"] = asdf.open(io.BytesIO(text), mode="rw", memmap=False)["meta"]["wcs"]
-    check_metadata(path, tree, {extension.name: extension.header for extension in extensions})
-    # the base class would merge the schema once more
-    model = FitsImage(tree, schema={"type": "object"}, validate_on_assignment=False)
-    model._pixels, model._schema = pixels, merged_schema(datamodels.ImageModel.schema_url)
-    model._instance["meta"] |= {"filename": path.name, "model_type": datamodels.ImageModel.__name__}
-    return model
 
 
 def check_metadata(path: Path, tree: dict[str, Any], headers: Mapping[str, Any] = MappingProxyType({})) -> None:

@@ -4,8 +4,8 @@ import logging
 from contextlib import contextmanager
 from pathlib import Path
 
-from niriss_eestep.errors import NirissEEError, ParameterError
-from niriss_eestep.exposures.inputs import Member, exposure_root, gather
+from niriss_eestep.errors import NirissEEError, ParameterError, printable
+from niriss_eestep.exposures.inputs import exposure_root, gather
 from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ class EEPhotometryHook(EEPhotometryStep):
             # a step within a pipeline names its result after the hooks have run
             name = exposure_root(self.make_output_path(suffix=False, ext=".fits"))
         resampled = model.meta.cal_step.resample == "COMPLETE" or model.meta.resample.pixel_scale_ratio is not None
-        return Member(f"{name}_i2d" if resampled else name, model)
+        return member._replace(
+            name=f"{name}_i2d" if resampled else name, filename=printable(model.meta.filename or name)
+        )
 
     def _measure_beside(self, member):
         """Measure one image and write the product."""

@@ -161,7 +161,7 @@ class Files:
         exposure = next((folder / "sim").glob("*_rate.fits"))
         self.steps = [EEPhotometryStep(radii=[1.0, 5, 10, 15]), SBProfileStep()]
         product = folder / "x_eeprofile.asdf"
-        whole = [step.measure(Member(exposure_root(exposure), exposure)) for step in self.steps]
+        whole = [step.measure(Member(exposure_root(exposure), exposure, exposure.name)) for step in self.steps]
         self.whole = [np.array(model[model.y_name]) for model in whole]
         whole[0].save(str(product))
         members = [{"expname": name, "exptype": kind} for name, kind in (("a_rate.fits", "science"), ("b.fits", "x"))]
@@ -333,7 +333,7 @@ class Files:
 
     def _read_exposure(self, path, case):
         step = self.steps[case % 2]
-        model = step.measure(Member("x", path))
+        model = step.measure(Member("x", path, path.name))
         check_numbers(model)
         block = model._instance["meta"][model.meta_key]
         if block["failure"]:

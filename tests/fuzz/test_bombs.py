@@ -33,7 +33,7 @@ def measure():
     def measure(path, match):
         before, start = peak_memory(), time.process_time()
         with pytest.raises(ExposureError, match=match) as error:
-            step.measure(Member("bomb", path))
+            step.measure(Member("bomb", path, path.name))
         assert path.name in str(error.value)
         assert peak_memory() - before < 100
         assert time.process_time() - start < 2
@@ -131,7 +131,7 @@ def test_a_pipe_is_no_exposure(tmp_path, suffix):
     path = tmp_path / f"pipe_rate.{suffix}"
     os.mkfifo(path)
     with pytest.raises(NirissEEError, match="is a device, pipe or socket"):
-        EEPhotometryStep().measure(Member("pipe", path))
+        EEPhotometryStep().measure(Member("pipe", path, path.name))
 
 
 READERS = {

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from niriss_eestep.exposures.inputs import exposure_extensions
+from niriss_eestep.exposures.inputs import read_exposure
 from niriss_eestep.reference import guards
 from niriss_eestep.steps import FluxCalPipeline
 
@@ -28,5 +28,5 @@ def test_headers_are_read_once(simulate, monkeypatch, tmp_path, n_exposures):
 
     monkeypatch.setattr(guards, "_header_text", counted)
     FluxCalPipeline.call([str(path) for path in paths])
-    n_extensions = len(exposure_extensions(paths[0], guards.FITS_MAX))
+    n_extensions = len(read_exposure(paths[0], guards.FITS_MAX)[0])
     assert Counter(headers) == dict.fromkeys(paths, n_extensions)

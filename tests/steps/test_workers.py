@@ -159,7 +159,7 @@ def test_a_worker_that_is_killed_loses_nothing(paths, tmp_path, caplog, monkeypa
     # a process that is spawned imports this file for `Dying`, by the name that pytest gave it
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
     pipeline = FluxCalPipeline(save_results=True, output_dir=str(tmp_path))
-    members = [Member(path.name.removesuffix("_rate.fits"), path) for path in paths]
+    members = [Member(path.name.removesuffix("_rate.fits"), path, path.name) for path in paths]
     processes = Processes(Dying(pipeline, members[2].name, tmp_path / "died" if once else None), 2)
     with caplog.at_level(logging.INFO, "niriss_eestep"):
         found = list(outcomes(processes, members))
@@ -186,7 +186,7 @@ def test_no_more_is_handed_out_than_needed(paths):
         def result(self, member, future):
             return future, []
 
-    members = [Member(f"{k}", paths[0]) for k in range(3 * AHEAD)]
+    members = [Member(f"{k}", paths[0], paths[0].name) for k in range(3 * AHEAD)]
     found = outcomes(Counting(), members)
     first = next(found)
     assert len(handed_out) == 2 * AHEAD
