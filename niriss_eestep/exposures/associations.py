@@ -18,6 +18,11 @@ from niriss_eestep.reference.guards import primary_header
 
 #: kinds of exposure that can be measured; where a directory holds several of one exposure, the first of these is taken
 SUFFIXES = ("rate", "cal", "rateints", "calints")
+#: of the primary header
+KEYWORDS = (
+    "INSTRUME", "EXP_TYPE", "FILTER", "PUPIL", "TARGTYPE", "TSOVISIT", "BKGDTARG", "PROGRAM", "OBSERVTN", "TARGPROP",
+    "TARGNAME",
+)  # fmt: skip
 #: marks the associations that this module wrote, which it may replace
 ASN_POOL = "niriss_eestep"
 
@@ -120,7 +125,7 @@ def read_header(path: Path) -> ExposureHeader:
     """
     root, suffix = path.name.removesuffix(".fits").rsplit("_", 1)
     try:
-        header = primary_header(path, "exposure", ExposureError)
+        header = primary_header(path, "exposure", KEYWORDS, ExposureError)
     except ExposureError as error:
         return ExposureHeader(path, root, suffix, problem=str(error).removeprefix(f"{path}: "))
     keywords = ("OBSERVTN", "PROGRAM", "TARGPROP", "TARGNAME")

@@ -51,6 +51,9 @@ ARRAYS = {
 #: what FITS calls a data type (FITS standard 4.0, table 8); unsigned integers are stored less 2**31
 BITPIX = {-32: ">f4", -64: ">f8", 32: ">i4"}
 
+#: keywords that name what an exposure shows, and how
+NAMES = ("TARGPROP", "TARGNAME", "FILTER", "PUPIL", "SUBARRAY")
+
 #: of so many exposures the metadata are read once; packed they take 4 kB each
 HEADERS_KEPT = 1000
 
@@ -282,9 +285,9 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
                     # of a truncated file the first may be whole: the file is missed in its group
                     with suppress(ExposureError):
                         header = read_exposure(source, FITS_MAX)[0][0].header
-                    header = header or guards.primary_header(source, "exposure", ExposureError)
-                    names = [header.get("TARGPROP") or header.get("TARGNAME")]
-                    names += map(header.get, ("FILTER", "PUPIL", "SUBARRAY"))
+                    header = header or guards.primary_header(source, "exposure", NAMES, ExposureError)
+                    proposed, known, *names = map(header.get, NAMES)
+                    names = [proposed or known, *names]
                 if not all(isinstance(value, str) for value in names):
                     # what a header lacks, the ASDF extension may have: the group is then that of the opened exposure
                     flat = science_metadata(member)

@@ -26,7 +26,6 @@ from niriss_eestep.pipeline import parameters
 from niriss_eestep.products.metadata import made_of
 from niriss_eestep.products.models import ProductModel
 from niriss_eestep.products.models import open as open_product
-from niriss_eestep.reference.guards import state_of
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +146,8 @@ class FluxStep(JwstStep):
         # what the user gave can be changed between two exposures, and his files while a session runs
         own = os.environ.get("NIRISS_EESTEP_PARS")
         selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
-        files = repr((selected, own, own and state_of(Path(own))))
+        state = [(file.name, file.stat().st_mtime_ns) for file in Path(own).glob("*.asdf")] if own else []
+        files = repr((selected, own, sorted(state)))
         current = {name: getattr(self, name, None) for name in _spec(type(self))}
         key = repr((files, self.given, current))
         found, configs = (of.__dict__.setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))

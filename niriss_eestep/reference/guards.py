@@ -268,10 +268,10 @@ def check_fits(
     with reading(path, what, error), Path(path).open("rb") as raw:
         packed = raw.peek(2)[:2] == GZIP_MAGIC
         file: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        while (text := _header_text(path, file, error)) is not None:
-            header, length, unpacked = _header(text, wanted)
+        while (found_next := _next_header(path, file, error, wanted)) is not None:
+            header, n_bytes, length, unpacked = found_next
             name = str(header.get("EXTNAME", "PRIMARY")).strip().upper()
-            position += len(text)
+            position += n_bytes
             total += max(length, unpacked)
             if total > 1e6 * max_size:
                 raise error(
@@ -293,7 +293,7 @@ def check_fits(
     return found
 
 
-def primary_header(path: str | Path, what: str, error: Kind = ReferenceDataError) -> fits.Header:
+def primary_header(path: str | Path, what: str, wanted: Keys, error: Kind = ReferenceDataError) -> dict[str, Any]:
     """Read the first header of a FITS file, and nothing else.
 
     Parameters
@@ -301,10 +301,12 @@ def primary_header(path: str | Path, what: str, error: Kind = ReferenceDataError
     path : path
     what, error
         As for `check_fits`.
+    wanted : collection of str
 
     Returns
     -------
-    astropy.io.fits.Header
+    dict of str to object
+        Values of the keywords wanted, and of those that say how data are stored.
 
     Raises
     ------
@@ -314,13 +316,20 @@ def primary_header(path: str | Path, what: str, error: Kind = ReferenceDataError
     regular_file(path, what, error)
     with reading(path, what, error), Path(path).open("rb") as file:
         packed = file.peek(2)[:2] == GZIP_MAGIC
-        return fits.Header.fromstring(_header_text(path, gzip.GzipFile(fileobj=file) if packed else file, error))
+        found: Any = _next_header(path, gzip.GzipFile(fileobj=file) if packed else file, error, wanted)
+    return found[0]
 
 
-def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: Kind) -> bytes | None:
-    """Read the next header; None at the end of the file, and before what the standard calls special records."""
-    text, is_first = b"", file.tell() == 0
-    while len(text) <= HEADER_MAX:
+def _next_header(
+    path: str | Path, file: BinaryIO | gzip.GzipFile, error: Kind, wanted: Keys
+) -> tuple[dict[str, Any], int, int, int] | None:
+    """Read the next header, and take it apart; None after the last, and before what the standard calls special records.
+
+    Gives the values of the keywords of `INTEGERS` and `OTHERS` and of those wanted, the first where one is repeated;
+    the header's length, that of the data in the file without padding, and when they are unpacked and scaled [bytes].
+    """
+    text, is_first, has_ended = b"", file.tell() == 0, False
+    while not has_ended:
         block = file.read(BLOCK)
         if not text and not block.startswith(b"SIMPLE  =" if is_first else b"XTENSION"):
             if is_first:
@@ -329,17 +338,9 @@ def _header_text(path: str | Path, file: BinaryIO | gzip.GzipFile, error: Kind) 
         if len(block) < BLOCK:
             raise error(f"{path}: truncated within a header; fetch it again")
         text += block
-        if any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD)):
-            return text
-    raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
-
-
-def _header(text: bytes, wanted: Keys) -> tuple[dict[str, Any], int, int]:
-    """Take a header apart.
-
-    Gives the values of the keywords of `INTEGERS` and `OTHERS` and of those wanted, the first where one is repeated;
-    the length of the data in the file without padding; and when they are unpacked and scaled [bytes].
-    """
+        has_ended = any(block[i : i + CARD] == b"END".ljust(CARD) for i in range(0, BLOCK, CARD))
+        if not has_ended and len(text) > HEADER_MAX:
+            raise error(f"{path}: a header without END in {HEADER_MAX} bytes")
     header: dict[str, Any] = {}
     for card in reversed(list(fits.Header.fromstring(text).cards)):
         key, is_integer = card.keyword, INTEGERS.fullmatch(card.keyword)
@@ -361,7 +362,7 @@ def _header(text: bytes, wanted: Keys) -> tuple[dict[str, Any], int, int]:
         lengths.append(abs(header.get(f"{z}BITPIX", 8)) // 8 * counts[0] * (counts[1] + n_values) if axes else 0)
         if (header.get("BSCALE", 1), header.get("BZERO", 0)) not in ((1, 0), (1, UNSIGNED_ZERO)):
             lengths.append(8 * n_values)
-    return header, lengths[0], max(lengths)
+    return header, len(text), lengths[0], max(lengths)
 
 
 @contextmanager
@@ -494,7 +495,7 @@ def read_once(
     ... def load_table(path):
     ...     return path.read_text().splitlines()
     """
-    # the state of the file is a part of the key
+    # the state of the file, or of those in the directory, is a part of the key
     known: Any = lru_cache(maxsize=remembered)(
         lambda path, state, args: zlib.compress(pickle.dumps(reader(path, *args)), 1) if packed else reader(path, *args)
     )
@@ -502,25 +503,8 @@ def read_once(
     @wraps(reader)
     def read(path: str | Path | None = None, *args: Hashable) -> T:
         path = Path(path or (default() if callable(default) else default))
-        found = known(path, state_of(path), args)
+        files = [(file.name, file.stat()) for file in (path.iterdir() if path.is_dir() else [path]) if file.exists()]
+        found = known(path, frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in files), args)
         return pickle.loads(zlib.decompress(found)) if packed else found
 
     return read
-
-
-def state_of(path: Path) -> tuple:
-    """Return what shows whether files have changed.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        File or directory.
-
-    Returns
-    -------
-    tuple
-        Names, sizes and times of modification of the file, or of those in the directory.
-    """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [(file.name, file.stat()) for file in files if file.exists()]
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)

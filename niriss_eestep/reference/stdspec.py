@@ -220,18 +220,26 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
     # under whatever name the star is filed
     wanted = standard_star(target)["keys"]
-    found = [path for path in files if name_key(_file_parts(path)[0]) in wanted]
+    named = {path: FILE_NAME.fullmatch(path.name) for path in files}
+    stars = {path: match["star"] if match else path.name.split(".fits")[0] for path, match in named.items()}
+    found = [path for path in files if name_key(stars[path]) in wanted]
     for path in () if found else files:
         with suppress(ReferenceDataError):  # a file in the directory that is no FITS file is not the star's
-            if name_key(str(primary_header(path, "spectrum").get("TARGETID", ""))) in wanted:
+            if name_key(str(primary_header(path, "spectrum", ["TARGETID"]).get("TARGETID", ""))) in wanted:
                 found.append(path)
     if not found:
-        stars = {name_key(_file_parts(path)[0]): _file_parts(path)[0] for path in files}
-        near = [stars[name] for name in get_close_matches(name_key(target), list(stars), n=5, cutoff=0.0)]
+        by_key = {name_key(star): star for star in stars.values()}
+        near = [by_key[name] for name in get_close_matches(name_key(target), list(by_key), n=5, cutoff=0.0)]
         raise ReferenceDataError(
             f"no spectrum of {target!r} in {folder}; the nearest names there: {', '.join(near) or 'none at all'}"
         )
-    return sorted(found, key=lambda path: _file_parts(path)[1:], reverse=True)
+    ranks = {}
+    for path in found:
+        match = named[path]
+        source = ((match and match["source"]) or "").lower()
+        n_instruments = sum(instrument in source for instrument in INSTRUMENTS)
+        ranks[path] = bool(match) and source != "mod", n_instruments, int(match["version"]) if match else -1, path.name
+    return sorted(found, key=ranks.__getitem__, reverse=True)
 
 
 def expected_of_first(
@@ -323,16 +331,6 @@ def _converted(path: Path, column: str, values: np.ndarray, unit: str | None, wa
         raise ReferenceDataError(
             f"{path}: unit {unit!r} of {column} is not {kind}; state TUNIT, such as {example}"
         ) from error
-
-
-def _file_parts(path: Path) -> tuple[str, bool, int, int, str]:
-    """Return a file's star, and what ranks it: observed or model, number of instruments, version, name."""
-    match = FILE_NAME.fullmatch(path.name)
-    if match is None:
-        return path.name.split(".fits")[0], False, 0, -1, path.name
-    source = (match["source"] or "").lower()
-    n_instruments = sum(instrument in source for instrument in INSTRUMENTS)
-    return match["star"], source != "mod", n_instruments, int(match["version"]), path.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,15 +18,15 @@ def test_headers_are_read_once(simulate, monkeypatch, tmp_path, n_exposures):
     for path in paths:
         shutil.copy(original, path)
     headers = []
-    read = guards._header_text
+    read = guards._next_header
 
     def counted(path, *args):
-        text = read(path, *args)
-        if text is not None:
+        header = read(path, *args)
+        if header is not None:
             headers.append(path)
-        return text
+        return header
 
-    monkeypatch.setattr(guards, "_header_text", counted)
+    monkeypatch.setattr(guards, "_next_header", counted)
     FluxCalPipeline.call([str(path) for path in paths])
     n_extensions = len(read_exposure(paths[0], guards.FITS_MAX)[0])
     assert Counter(headers) == dict.fromkeys(paths, n_extensions)
