@@ -792,7 +792,7 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
     Parameters
     ----------
     exposures : list of Stamp
-        The stamps that were measured.
+        The stamps that were measured, without dead pixels.
     centre : Centroid
         Where; the first position where the measurement failed.
     field : Field
@@ -823,7 +823,7 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
         is_usual = first.is_star if expected is None else 1 / FAR < first.rate / expected < FAR
         if is_given or is_usual:
             return None
-    found = find_sources(_mean(cut(field, half_size=REACH)), ee, field.ratio)
+    found = find_sources(without_dead(_mean(cut(field, half_size=REACH))), ee, field.ratio)
     others = [source for source in found if np.hypot(source.x - first.x, source.y - first.y) > SAME]
     if field.outside:  # nothing is known of what stands at the edge
         first = replace(first, rate=0.0)
@@ -854,13 +854,13 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
 
 
 def _mean(exposures: list[Stamp]) -> Stamp:
-    """The mean of integrations, as one stamp without dead pixels."""
+    """The mean of integrations, as one stamp."""
     if len(exposures) == 1:
-        return without_dead(exposures[0])
+        return exposures[0]
     image = np.mean([exposure.image for exposure in exposures], axis=0)
     variance = np.mean([exposure.variance for exposure in exposures], axis=0) / len(exposures)
     bad = np.any([exposure.bad for exposure in exposures], axis=0)
-    return without_dead(replace(exposures[0], image=image, variance=variance, bad=bad))
+    return replace(exposures[0], image=image, variance=variance, bad=bad)
 
 
 def _brightness(source: Source, expected: float | None) -> str:

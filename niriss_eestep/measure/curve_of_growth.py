@@ -133,13 +133,13 @@ class CurveOfGrowth:
         touched, distance = bad & (weights[-1] > 0), distance_grid(image.shape, x, y)
         todo = touched & (distance > EEOptions().core_radius)
         repairs = [repair_pixels(stamp, bad, todo, distance, by_surface)] if todo.any() else []
-        sums = sum_apertures(stamp, weights, found, repairs, bad)
+        values, covariance, *_ = sum_apertures(stamp, weights, found, repairs, bad)
         self.area, self.background = weights.sum(axis=(1, 2)), found.background.value * unit
         lost = np.any((weights > 0) & (touched & ~todo), axis=(1, 2))
         lost |= self.area < np.pi * self.radius**2 * (1 - 1e-9)
         unknown = error is None and variance is None
-        self.profile = np.where(lost, np.nan, sums.values) * unit
-        self.covariance = np.where(lost[:, None] | lost | unknown, np.nan, sums.covariance) * unit**2
+        self.profile = np.where(lost, np.nan, values) * unit
+        self.covariance = np.where(lost[:, None] | lost | unknown, np.nan, covariance) * unit**2
 
     @property
     def profile_error(self) -> Array:

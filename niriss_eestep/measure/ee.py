@@ -1,7 +1,7 @@
 """Encircled energy (curve of growth) of one exposure; background-subtracted sums of pixels with their covariance."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -9,7 +9,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.background import Background, Sky
+from niriss_eestep.measure.background import Background, Sky, measure_background, with_sound_errors
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
@@ -24,7 +24,18 @@ from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
 from niriss_eestep.measure.stamp import EEOptions, Stamp
-from niriss_eestep.measure.star_model import CENTROID_MARGIN, REACH, PSFModel, Star, place_star, star_at, taken_as_bad
+from niriss_eestep.measure.star_model import (
+    CENTROID_MARGIN,
+    REACH,
+    Placed,
+    PSFModel,
+    Star,
+    locate_star,
+    star_at,
+    taken_as_bad,
+    unexplained_pixels,
+    without_dead,
+)
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -42,33 +53,9 @@ _CHARGE_KEPT = 3.0
 _CENTRING_STEP = 0.02
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sums:
-    """Sums over apertures.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n_sums,)
-        Background-subtracted [DN/s].
-    covariance : ndarray, shape (n_sums, n_sums)
-        [(DN/s)^2].
-    common : ndarray, shape (n_sums, n_sums)
-        Its part that is the same in every integration of an exposure [(DN/s)^2].
-    sky_covariance : ndarray, shape (n_sums, n_sums)
-        What the sky's level and shape bring to it: of the pixels that they are measured on, the noise that each has for
-        itself; and the error of the star's wing [(DN/s)^2].
-    background : Background
-        With the error that correlated noise gives it.
-    """
-
-    values: Array
-    covariance: Array
-    common: Array
-    sky_covariance: Array
-    background: Background
-
-
-def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None) -> EEProfile:
+def measure_ee(
+    exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None, known: Placed | None = None
+) -> EEProfile:
     """Measure the encircled energy of one exposure.
 
     Parameters
@@ -77,6 +64,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     options : EEOptions, optional
     psf : PSFModel, optional
         For the method 'psf' and for ``repair_core``.
+    known : Placed, optional
+        The star as another measurement has found it.
 
     Returns
     -------
@@ -111,17 +100,8 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    reach = options.radii[-1] + REACH
-    first = exposure, star, centroid = place_star(exposure, options, psf, reach)
-    # without the unflagged pixels that neither a star nor their neighbours explain
-    for _ in range(_MOST_UNLIKELY):
-        if not (odd := unlikely_pixels(exposure, star)).any():
-            break
-        without = taken_as_bad(exposure, odd)
-        exposure, star, centroid = place_star(without, options, psf, reach)
-        if np.sum(exposure.bad & ~without.bad) > _MOST_ODD:
-            exposure, star, centroid = first
-            break
+    placed = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
+    exposure, star, centroid = placed.stamp, placed.star, placed.centroid
     x, y, shape = star.x, star.y, exposure.bad.shape
     bad = exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":
@@ -138,9 +118,10 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
     around = study_surroundings(exposure, bad, star, options)
     sums = sum_apertures(exposure, weights, star.sky, repairs, bad, around)
-    seen, count_rate = repaired_stamp(exposure, repairs, star.sky, bad), sums.values
-    covariance = sums.covariance + covariance_of_centring(seen.image, centroid, radii)
-    failure = failure or _forbidden(radii, lost, sums, psf)
+    count_rate, covariance, common, sky_covariance, background_err = sums
+    failure = failure or _forbidden(radii, lost, count_rate, covariance, psf)
+    seen = repaired_stamp(exposure, repairs, star.sky, bad)
+    covariance = covariance + covariance_of_centring(seen.image, centroid, radii)
     # a rate without error cannot be used either
     unusable = lost | ~np.isfinite(np.diagonal(covariance)) | bool(failure)
     count_rate[unusable], covariance[unusable], covariance[:, unusable] = np.nan, np.nan, np.nan
@@ -149,13 +130,67 @@ def measure_ee(exposure: Stamp, options: EEOptions | None = None, psf: PSFModel 
     report, phase = _beside_image(exposure, seen, weights, centroid, options, star)
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
-        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin), background=sums.background,
-        core=report, gain=exposure.gain, pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method,
-        failure=failure, pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=sums.common,
-        sky_covariance=sums.sky_covariance, noise=around.correlation, sky_shape=around.shape, phase=phase,
+        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
+        background=replace(star.sky.background, err=background_err), core=report, gain=exposure.gain,
+        pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
+        pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=common, sky_covariance=sky_covariance,
+        noise=around.correlation, sky_shape=around.shape, phase=phase, placed=placed,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
+
+
+def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Placed | None = None) -> Placed:
+    """Find the star of a stamp and its sky, without the unflagged pixels that neither a star nor neighbours explain.
+
+    Parameters
+    ----------
+    stamp : Stamp
+    options : EEOptions
+    psf : PSFModel
+    reach : float
+        Pixels up to this distance from the star are compared with its model [pix].
+    known : Placed, optional
+        The star as another measurement has found it. It is looked for again where that one's pixels or options were
+        others, or where it mended some of them.
+
+    Returns
+    -------
+    Placed
+
+    Raises
+    ------
+    ExposureError
+        If there is no star, or too little sky.
+    """
+    if known is not None and known.is_of(stamp, options, psf):
+        stamp = replace(stamp, flat_scale=options.flat_err_scale)
+        known = Placed(stamp, replace(known.star, psf=psf), known.centroid, options)
+    else:
+        stamp, known = with_sound_errors(without_dead(stamp), options), None
+    placed, first, without, n_unlikely = known, None, stamp.bad, 0
+    while True:
+        if placed is None:
+            centroid = locate_star(stamp, options, psf)
+            if options.background_method == "annulus":
+                at = centroid.x, centroid.y
+                sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
+            else:
+                given = options.background_method == "constant"
+                value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
+                sky = Sky(Background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
+            placed = Placed(stamp, star_at(centroid.x, centroid.y, sky, psf), centroid, options)
+        odd = unexplained_pixels(stamp, placed.star, reach)
+        if not odd.any():
+            # in a star that is known without any there is none
+            looked_at = placed is known or n_unlikely == _MOST_UNLIKELY
+            odd = odd if looked_at else unlikely_pixels(stamp, placed.star)
+            if not odd.any():
+                return placed
+            first, without, n_unlikely = first or placed, stamp.bad | odd, n_unlikely + 1
+        stamp, placed = taken_as_bad(stamp, odd), None
+        if first is not None and np.sum(stamp.bad & ~without) > _MOST_ODD:
+            return first
 
 
 def _beside_image(
@@ -191,13 +226,13 @@ def _beside_image(
     return report, phase
 
 
-def _forbidden(radii: Array, lost: Mask, sums: Sums, psf: PSFModel) -> str:
+def _forbidden(radii: Array, lost: Mask, count_rate: Array, covariance: Array, psf: PSFModel) -> str:
     """Why a curve of growth is no star's: too little light in the core, beside what the PSF has there."""
     inner, outer = (np.flatnonzero(~lost & (radii >= low) & (radii <= high)) for low, high in _GROWTH_RADII)
     if psf.ee is None or not inner.size or not outer.size:
         return ""
     pair = [inner[0], outer[0]]
-    light, err = sums.values[pair], np.sqrt(np.diagonal(sums.covariance)[pair])
+    light, err = count_rate[pair], np.sqrt(np.diagonal(covariance)[pair])
     share = float(psf.ee(radii[pair[0]]) / psf.ee(radii[pair[1]]))
     if light[0] + _SIGMA * err[0] >= _GROWTH_LEAST * share * (light[1] - _SIGMA * err[1]):
         return ""
@@ -259,7 +294,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
 
 def sum_apertures(
     exposure: Stamp, weights: Array, sky: Sky, repairs: list[Repair], bad: Mask, around: Surroundings | None = None
-) -> Sums:
+) -> tuple[Array, Array, Array, Array, float]:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
     Parameters
@@ -276,7 +311,17 @@ def sum_apertures(
 
     Returns
     -------
-    Sums
+    values : ndarray, shape (n_sums,)
+        Background-subtracted [DN/s].
+    covariance : ndarray, shape (n_sums, n_sums)
+        [(DN/s)^2].
+    common : ndarray, shape (n_sums, n_sums)
+        Its part that is the same in every integration of an exposure [(DN/s)^2].
+    sky_covariance : ndarray, shape (n_sums, n_sums)
+        What the sky's level and shape bring to it: of the pixels that they are measured on, the noise that each has for
+        itself; and the error of the star's wing [(DN/s)^2].
+    background_err : float
+        Of the background, with what correlated noise adds [DN/s/pix].
 
     Notes
     -----
@@ -316,9 +361,8 @@ def sum_apertures(
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
-    if background.method == "annulus":
-        background = replace(background, err=float(np.sqrt(noise[n, n])))
-    return Sums(values, covariance, common, sky_covariance, background)
+    background_err = float(np.sqrt(noise[n, n])) if background.method == "annulus" else background.err
+    return values, covariance, common, sky_covariance, background_err
 
 
 def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:

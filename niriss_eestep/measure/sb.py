@@ -7,19 +7,21 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.measure.background import Background, Sky
-from niriss_eestep.measure.ee import sum_apertures
+from niriss_eestep.measure.ee import place_star, sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import BOX, SBOptions, Stamp
-from niriss_eestep.measure.star_model import PSFModel, Star, place_star
+from niriss_eestep.measure.star_model import Placed, PSFModel, Star
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
 
 
-def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel | None = None) -> SBProfile:
+def measure_sb(
+    exposure: Stamp, options: SBOptions | None = None, psf: PSFModel | None = None, known: Placed | None = None
+) -> SBProfile:
     """Measure the surface brightness of one exposure.
 
     Each annulus is the mean over its whole area, pixels weighted by their exact overlap with it, less the background.
@@ -34,6 +36,8 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     options : SBOptions, optional
     psf : PSFModel, optional
         With an image: pixels that no star explains are then bad.
+    known : Placed, optional
+        The star as another measurement has found it.
 
     Returns
     -------
@@ -58,7 +62,8 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
     reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
-    exposure, star, centroid = place_star(exposure, shared, psf, reach)
+    placed = place_star(exposure, shared, psf or PSFModel(), reach, known)
+    exposure, star, centroid = placed.stamp, placed.star, placed.centroid
     distance, found, half = star.distance, star.sky.background, options.half_width
     # the last annulus is the background's, which is a mean over the whole of it, like the profile
     edges = np.append(radii - half, found.r_in), np.append(radii + half, found.r_out)
@@ -94,7 +99,7 @@ def measure_sb(exposure: Stamp, options: SBOptions | None = None, psf: PSFModel 
         n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
         background=star.sky.background, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
-        warnings=(*exposure.warnings, *told),
+        warnings=(*exposure.warnings, *told), placed=placed,
     )  # fmt: skip
 
 
@@ -166,13 +171,13 @@ def _means(
         image.flat[repair.index] = repair.value
         available.flat[repair.index] = True
     weights = np.array([mean_weights(annulus, available) for annulus in rings[:-1]])
-    sums = sum_apertures(exposure, weights, star.sky, repairs, missing)
+    values, covariance, common, _, _ = sum_apertures(exposure, weights, star.sky, repairs, missing)
     masks, last = [available] * len(weights) + [available & (star.sky.weights > 0)], (image - trend, variance)
     parts = zip(overlap, rings, masks, strict=True)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
     *unseen, of_sky = (unseen_variance(*part, star.x, star.y, *last) for part in parts)
     more = np.diag(unseen) + of_sky
-    return sums.values, sums.covariance + more, sums.common + more
+    return values, covariance + more, common + more
 
 
 def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:

@@ -12,17 +12,15 @@ and the core), S the sum of the squares of the model (a sharp PSF has bright spe
 wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond both is not the star's.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import Background, Sky, measure_background, with_sound_errors
+from niriss_eestep.measure.background import Sky
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
@@ -128,6 +126,54 @@ class Star:
     psf: PSFModel
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A stamp with its star in place, which a second measurement of the same pixels need not look for again.
+
+    Parameters
+    ----------
+    stamp : Stamp
+        With sound errors; dead pixels, and those that no star explains, are bad.
+    star : Star
+    centroid : Centroid
+        In the stamp's frame.
+    options : EEOptions
+        By which the star was found.
+    """
+
+    stamp: Stamp
+    star: Star
+    centroid: Centroid
+    options: EEOptions
+
+    def is_of(self, stamp: Stamp, options: EEOptions, psf: PSFModel) -> bool:
+        """Whether this is what looking for the star of a stamp would find: none of its pixels needed mending.
+
+        Parameters
+        ----------
+        stamp : Stamp
+            As cut.
+        options : EEOptions
+        psf : PSFModel
+
+        Returns
+        -------
+        bool
+        """
+        own = self.stamp
+        return (
+            own.unexplained is None
+            and all(getattr(own, name) == getattr(stamp, name) for name in ("x", "y", "x_origin", "y_origin"))
+            and all(getattr(self.options, name) == getattr(options, name) for name in PLACING)
+            and self.star.psf.render == psf.render
+            and np.array_equal(own.bad, stamp.bad)
+            and all(
+                np.array_equal(*pair, equal_nan=True)
+                for pair in ((own.image, stamp.image), (own.variance, stamp.variance))
+            )
+        )
+
+
 def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
     """Put a star's model where it is, less its own light in the sky annulus: what it leaves in the image less the sky.
 
@@ -153,67 +199,6 @@ def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
     brightest = scipy.ndimage.maximum_filter(model, 3, mode="nearest")
     tolerance = _LOCAL * brightest + _SPECKLE * float(np.sum(model**2)) / np.maximum(distance, 2.0) ** 2 + _FLOOR
     return Star(x, y, distance, sky, model, tolerance, psf)
-
-
-def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel | None, reach: float) -> tuple[Stamp, Star, Centroid]:
-    """Find the star of a stamp and the sky that it stands on, without the unflagged pixels that no star explains.
-
-    Parameters
-    ----------
-    stamp : Stamp
-    options : EEOptions
-    psf : PSFModel, optional
-    reach : float
-        Pixels up to this distance from the star are compared with its model [pix].
-
-    Returns
-    -------
-    stamp : Stamp
-        With the errors that `with_sound_errors` gives it, and those pixels as bad ones.
-    star : Star
-    centroid : Centroid
-        In the stamp's frame.
-
-    Raises
-    ------
-    ExposureError
-        If there is no star, or too little sky.
-    """
-    stamp, psf = with_sound_errors(without_dead(stamp), options), psf or PSFModel()
-    while True:
-        centroid, star = _star_and_sky(stamp, options, psf)
-        odd = unexplained_pixels(stamp, star, reach)
-        if not odd.any():
-            return stamp, star, centroid
-        stamp = taken_as_bad(stamp, odd)
-
-
-#: what `_star_and_sky` found last, of stamps of so many pixels at most (1 MB each): an exposure's EE and SB look at the
-#: same stamp, before its odd pixels are taken as bad and after
-_KEPT = 20_000
-_LAST: deque[tuple[tuple[Any, ...], Centroid, Star]] = deque(maxlen=3)
-
-
-def _star_and_sky(stamp: Stamp, options: EEOptions, psf: PSFModel) -> tuple[Centroid, Star]:
-    """Find the star and its sky; once where it is asked for again, of the same pixels and options."""
-    pixels = (layer.tobytes() for layer in (stamp.image, stamp.variance, stamp.bad))
-    asked = *(getattr(options, name) for name in PLACING), stamp.x - stamp.x_origin, stamp.y - stamp.y_origin
-    asked = *asked, psf.render, stamp.image.shape, *pixels
-    for known, centroid, star in tuple(_LAST):
-        if known == asked:
-            return centroid, replace(star, psf=psf)
-    centroid = locate_star(stamp, options, psf)
-    if options.background_method == "annulus":
-        at = centroid.x, centroid.y
-        sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
-    else:
-        given = options.background_method == "constant"
-        value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
-        sky = Sky(Background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
-    star = star_at(centroid.x, centroid.y, sky, psf)
-    if stamp.image.size <= _KEPT:
-        _LAST.append((asked, centroid, star))
-    return centroid, star
 
 
 def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None) -> Centroid:

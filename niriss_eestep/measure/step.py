@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import closing, nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from niriss_eestep.measure.background import with_sound_errors
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.profile import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
-from niriss_eestep.measure.star_model import PSFModel
+from niriss_eestep.measure.star_model import PSFModel, without_dead
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.metadata import exposure_record, made_of
@@ -35,6 +35,9 @@ class ExposureStep(FluxStep):
     #: products' file names
     measure_stamp = failed_profile = options_class = None
     product_suffix = ""
+
+    #: the stars of the exposure measured last; in a pipeline, whose they then are, the next step starts from them
+    placed = ()
 
     spec = """
     source_x = force_list(default=None)      # Star's x [pix, 0-indexed]; a list goes with source_name
@@ -70,7 +73,8 @@ class ExposureStep(FluxStep):
             raise ExposureError(nothing_in(inputs))
         if not self.in_pipeline:  # which has done so for all exposures
             self.check_settings(science_metadata(members))
-            self.tell_unknown_names(members)
+            if self.source_name:
+                self.tell_unknown_names(members)
         several, results = len(members) > 1, []
         self.output_use_model = self.in_pipeline or several or self.output_file is None
         for member in members:
@@ -108,29 +112,30 @@ class ExposureStep(FluxStep):
             # as plain metadata they are flattened once for parameters, references and fingerprint
             metadata = model.get_crds_parameters()
             parameters = self.parameters_for(metadata)
-            position = _position(member.name, parameters)
+            given = parameters["source_x"] is not None or parameters["source_y"] is not None
+            position = _position(member.name, parameters) if given else None
             bad_dq, nrm = stamps.bad_dq_mask(parameters["bad_dq"]), parameters["allow_nrm"]
             field = stamps.star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
-            gain, references = self.find_references(metadata, parameters, model.meta.subarray, field.flat_fielded)
-            options = self.options(parameters)
+            gain, references, psf = self.find_references(model, metadata, parameters, field)
+            options = self.check_parameters(parameters)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
             cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
-            exposures, psf = cut(field, half_size=in_image.half_size), _model_psf(model, field, references)
+            exposures = cut(field, half_size=in_image.half_size)
             record = exposure_record(member.filename, metadata, exposures)
-            again = self.save_results and self.search_attr("skip_existing")
-            if again and (kept := self._existing(member, parameters, record)) is not None:
+            may_keep = self.save_results and self.search_attr("skip_existing")
+            if may_keep and (kept := self._existing(member, parameters, record)) is not None:
                 return kept
-            profile, integrations = self._profile_of(exposures, in_image, psf)
+            profile, integrations, seen = self._profile_of(exposures, in_image, psf)
             # inside the pipeline the flux calibration has the star's spectrum
-            given = getattr(self.parent, "abs_flux", self)
-            known = references | {kind: given.get_ref_override(kind) for kind in ("stdspec", "throughput")}
-            sound = [with_sound_errors(exposure, getattr(in_image, "shared", in_image)) for exposure in exposures]
-            found = stamps.second_look(sound, profile.centroid, field, known, cut, is_given=position is not None)
+            owner = getattr(self.parent, "abs_flux", self)
+            known = references | {kind: owner.get_ref_override(kind) for kind in ("stdspec", "throughput")}
+            found = stamps.second_look(seen, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
             elif found is not None:
-                profile, integrations = self._profile_of(cut(found, half_size=in_image.half_size), in_image, psf)
+                exposures = cut(found, half_size=in_image.half_size)
+                profile, integrations, _ = self._profile_of(exposures, in_image, psf)
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
             result = profile_model(profile, model)
@@ -146,18 +151,17 @@ class ExposureStep(FluxStep):
         self.finish(result, [record], parameters, log_start)
         return result
 
-    def find_references(self, metadata, parameters, subarray, flat_fielded):
+    def find_references(self, model, metadata, parameters, field):
         """Find the references that the measurement of one exposure uses, and record their names.
 
         Parameters
         ----------
+        model : DataModel
         metadata : dict
             The exposure's, flat.
         parameters : dict
-        subarray : stdatamodels node
-            The exposure's ``meta.subarray``.
-        flat_fielded : bool
-            The exposure has been divided by a flat field.
+        field : Field
+            From `niriss_eestep.exposures.cut.star_field`.
 
         Returns
         -------
@@ -166,6 +170,8 @@ class ExposureStep(FluxStep):
         references : dict of str to (str or None)
             Path of PSF images and of the PSF's EE, by type, where a model PSF is asked for; None for the packaged ones.
             Flat field and pixel area where the exposure has not had them; None where there are none.
+        psf : PSFModel
+            Its image not of a resampled image, which has other pixels; nothing with the mask, which has another PSF.
 
         Notes
         -----
@@ -176,14 +182,14 @@ class ExposureStep(FluxStep):
             self._reference_files_used.append(("gain", f"parameter ({gain} e-/DN)"))
         else:
             path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
-            gain = GAIN if path is None else mean_gain(path, subarray)
+            gain = GAIN if path is None else mean_gain(path, model.meta.subarray)
         wanted = {}
         # the surface brightness, which has no core to repair, is compared with the model PSF all the same
         if parameters.get("repair_core", True) or parameters.get("bad_pixel_method") == "psf":
             wanted["psfimages"] = "packaged niriss_psf_images.asdf"
         if parameters.get("repair_core"):
             wanted["psfee"] = "packaged niriss_psfee.asdf"
-        if not flat_fielded:
+        if not field.flat_fielded:
             wanted["flat"] = "none: not flat-fielded"
         found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
         if found.get("flat") is not None:
@@ -192,7 +198,16 @@ class ExposureStep(FluxStep):
             # a simulated exposure names no reference of the detector, and its pixels may all be alike
             real = str(metadata.get("meta.ref_file.linearity.name")).startswith("crds://")
             parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
-        return gain, found
+        psf = PSFModel()
+        if "psfimages" in found and model.meta.instrument.pupil != "NRM":
+            if not field.resampled:
+                image = load_psf_images(found["psfimages"])[field.filter]
+                psf = PSFModel(image.render, mean_ee=image.mean_ee)
+            if parameters.get("repair_core", True):
+                # a repaired core's error holds that of the PSF
+                psfee = load_psfee(found.get("psfee"))
+                psf = replace(psf, ee=partial(psfee.ee, field.filter), ee_err=partial(psfee.ee_err, field.filter))
+        return gain, found, psf
 
     def opened(self, member):
         """Open an exposure for as long as it is measured; a model in memory is as it was given.
@@ -228,23 +243,6 @@ class ExposureStep(FluxStep):
         self.save_results, self._post_hooks = False, []
         return product
 
-    def get_ref_override(self, reference_file_type):
-        """Return the override of a reference: the step's own or, in the pipeline, that of the step that it serves too.
-
-        The EE of the PSF may be overridden for the aperture correction alone, the rest for the encircled energy alone.
-        """
-        override = super().get_ref_override(reference_file_type)
-        if override is None and hasattr(self.parent, "abs_flux"):
-            other = self.parent.abs_flux if reference_file_type == "psfee" else self.parent.ee_photometry
-            if other is not self and reference_file_type in self.reference_file_types:
-                return other.get_ref_override(reference_file_type)
-        return override
-
-    def check_parameters(self, parameters):
-        """Refuse options and flags that do not exist."""
-        self.options(parameters)
-        stamps.bad_dq_mask(parameters["bad_dq"])
-
     def tell_unknown_names(self, members):
         """Warn of names in ``source_name`` that no exposure has: their positions would be used for none.
 
@@ -252,28 +250,30 @@ class ExposureStep(FluxStep):
         ----------
         members : sequence of Member
         """
-        names = {exposure_root(name) for name in self.source_name or []}
-        unknown = sorted(names - {member.name for member in members})
+        unknown = sorted({exposure_root(name) for name in self.source_name} - {member.name for member in members})
         if unknown:
             log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
     def _profile_of(self, exposures, options, psf):
-        """Profile of an exposure; the mean of its integrations, and they, where it has several."""
-        profiles = []
-        for exposure in exposures:
+        """Profile of an exposure; the mean of its integrations, and they, where it has several; the stamps as seen."""
+        profiles, seen, known = [], [], self.search_attr("placed", default=())
+        for k, exposure in enumerate(exposures):
             try:
-                profiles.append(self.measure_stamp(exposure, options, psf))
+                profiles.append(self.measure_stamp(exposure, options, psf, known[k] if k < len(known) else None))
+                seen.append(profiles[k].placed.stamp)
             except ExposureError as error:
                 profiles.append(self.failed_profile(exposure, options, str(error)))
+                seen.append(with_sound_errors(without_dead(exposure), getattr(options, "shared", options)))
+        (self.parent if self.in_pipeline else self).placed = [profile.placed for profile in profiles]
         if len(profiles) == 1:
-            return profiles[0], None
+            return profiles[0], None, seen
         try:
-            return combine_integrations(profiles)
+            return *combine_integrations(profiles), seen
         except ExposureError as error:
-            return self.failed_profile(exposures[0], options, str(error)), None
+            return self.failed_profile(exposures[0], options, str(error)), None, seen
 
-    def options(self, parameters):
-        """Make the options of the measurement from the parameters.
+    def check_parameters(self, parameters):
+        """Make the options of the measurement from the parameters, as far as these can be used.
 
         Parameters
         ----------
@@ -283,7 +283,13 @@ class ExposureStep(FluxStep):
         Returns
         -------
         EEOptions or SBOptions
+
+        Raises
+        ------
+        ParameterError
+            If an option or a data-quality flag does not exist, or options do not go together.
         """
+        stamps.bad_dq_mask(parameters["bad_dq"])
         names = [field.name for field in fields(self.options_class) if field.init]
         return self.options_class(**{name: parameters[name] for name in names})
 
@@ -326,21 +332,6 @@ def failure_of(result):
         Empty where it is not.
     """
     return result._instance["meta"][result.meta_key]["failure"]
-
-
-def _model_psf(model, field, references):
-    """What the references say of an exposure's PSF; its image not of a resampled image, which has other pixels."""
-    if "psfimages" not in references or model.meta.instrument.pupil == "NRM":
-        return PSFModel()
-    name, render, mean_ee = field.filter, None, None
-    if not field.resampled:
-        image = load_psf_images(references["psfimages"])[name]
-        render, mean_ee = image.render, image.mean_ee
-    if "psfee" not in references:
-        return PSFModel(render, mean_ee=mean_ee)
-    # a repaired core's error holds that of the PSF
-    psfee = load_psfee(references["psfee"])
-    return PSFModel(render, partial(psfee.ee, name), partial(psfee.ee_err, name), mean_ee)
 
 
 class EEPhotometryStep(ExposureStep):

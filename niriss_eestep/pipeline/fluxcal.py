@@ -245,7 +245,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
             if not step.skip:
                 step.check_settings(exposure)
-        self.ee_photometry.tell_unknown_names(members)
+        if self.ee_photometry.source_name:
+            self.ee_photometry.tell_unknown_names(members)
         by_product = [group_members(product.members) for product in products]
         members = [member for groups in by_product for group in groups.values() for member in group]
         with closing(self._outcomes(members)) as measured:

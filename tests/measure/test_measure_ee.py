@@ -546,17 +546,3 @@ def test_migrated_charge_shows_beside_the_model_image_and_its_flags_are_told():
     assert "5 pixel(s) in the core flagged CHARGELOSS" in text
     assert "the peak is -2." in text or "the peak is -1.9" in text
     np.testing.assert_allclose(found[1].count_rate[2:], found[0].count_rate[2:], rtol=2e-4)
-
-
-def test_pixels_that_have_changed_are_measured_anew():
-    """What EE has found of a stamp serves SB; an array that has changed in place since is another image."""
-    scene = exposure(sky=1.0)
-    first, beside = measure_ee(scene), measure_sb(scene)
-    assert beside.centroid == first.centroid
-    scene.image[:, 1:] = scene.image[:, :-1].copy()
-    moved = measure_ee(scene)
-    assert moved.centroid.x == pytest.approx(first.centroid.x + 1, abs=1e-3)
-    scene.variance[:] = 4e-4
-    assert measure_ee(scene).centroid.x_err == pytest.approx(2 * moved.centroid.x_err)
-    scene.bad[30, 33] = True
-    assert measure_ee(scene).centroid.x != moved.centroid.x

@@ -1,5 +1,6 @@
 """SB profiles of stars whose annuli are not all seen: bad pixels, edges of the image, pixels left out as low."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -218,3 +219,59 @@ def test_a_saturated_core_has_its_centre_from_the_model():
     for profile in (sb, ee):
         assert (profile.centroid.x, profile.centroid.y) == pytest.approx((x, y), abs=2e-3)
     assert "fitted by the model PSF" in sb.status
+
+
+@pytest.mark.parametrize("factor", [1.3, 0.75])
+@pytest.mark.parametrize("name", ["F090W", "F200W", "F480M"])
+def test_a_damaged_peak_is_repaired_in_both_measurements(name, factor):
+    """A peak a little too bright draws the centre of mass to itself; SB measures the stamp that EE has repaired."""
+    model = PSFModel(psf(name).render, mean_ee=psf(name).mean_ee)
+    image, variance = scene(psf(name), 32.2, 31.8, electrons=1e6, read_noise=1e-4, sky=1e-5)
+    clean = measure_sb(star(image, variance, 32.0, 32.0), psf=model)
+    image[32, 32] *= factor
+    stamp = star(image, variance, 32.0, 32.0)
+    ee, sb = measure_ee(stamp, psf=model), measure_sb(stamp, psf=model)
+    assert "x=32, y=32" in ee.status
+    assert "x=32, y=32" in sb.status
+    np.testing.assert_array_equal(sb.placed.stamp.bad, ee.placed.stamp.bad)
+    # the model PSF's centroid is that of the clean star within the centre of mass's own error
+    assert (sb.centroid.x, sb.centroid.y) == pytest.approx((clean.centroid.x, clean.centroid.y), abs=0.02)
+    assert sb.surface_brightness[1:] == pytest.approx(
+        clean.surface_brightness[1:], abs=np.sqrt(np.max(clean.covariance))
+    )
+
+
+def test_a_star_that_is_known_is_not_looked_for_again():
+    """What EE has found of a stamp serves SB; not where pixels, errors, options or the first position are others."""
+    model = PSFModel(psf("F200W").render)
+    stamp = star(*scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4), 32.0, 32.0)
+    placed, alone = measure_ee(stamp, psf=model).placed, measure_sb(stamp, psf=model)
+    # a mark that no search leaves
+    known = replace(placed, centroid=replace(placed.centroid, shift=99.0))
+
+    def is_taken(stamp=stamp, options=None, model=model):
+        return measure_sb(stamp, options, model, known).centroid.shift == 99.0
+
+    assert is_taken()
+    np.testing.assert_array_equal(measure_sb(stamp, None, model, placed).covariance, alone.covariance)
+    image, bad = stamp.image.copy(), stamp.bad.copy()
+    image[40, 40], bad[40, 41] = 1.01 * image[40, 40], True
+    others = {"image": image, "bad": bad, "variance": 1.1 * stamp.variance, "x": 31.0, "x_origin": 1}
+    for name, value in others.items():
+        assert not is_taken(stamp=replace(stamp, **{name: value}))
+    assert not is_taken(options=SBOptions(centroid_box=9))
+    assert not is_taken(options=SBOptions(background_inner=21.0))
+    assert not is_taken(model=PSFModel(psf("F150W").render))
+
+
+@pytest.mark.parametrize("at", [(32, 32), (40, 40), (34, 52)])
+def test_what_ee_has_mended_sb_looks_at_itself(at):
+    """Within EE's reach, beyond it, and on the core: the result does not depend on which of the two was first."""
+    model = PSFModel(psf("F200W").render)
+    image, variance = scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4)
+    image[at] = 5 * image.max()
+    stamp = star(image, variance, 32.0, 32.0)
+    alone, after = measure_sb(stamp, psf=model), measure_sb(stamp, psf=model, known=measure_ee(stamp, psf=model).placed)
+    assert alone.placed.stamp.bad[at]
+    assert after.status == alone.status
+    np.testing.assert_array_equal(after.surface_brightness, alone.surface_brightness)
