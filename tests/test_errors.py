@@ -36,7 +36,7 @@ def test_a_mistake_of_this_package_passes(monkeypatch):
         read()
 
 
-@pytest.mark.parametrize("where", ["pixel_size", "_variance", "_first_position", "check_exposure"])
+@pytest.mark.parametrize("where", ["pixel_size", "_variance", "target_positions", "check_exposure"])
 def test_a_mistake_in_the_cutting_of_the_stamp_is_a_traceback(simulate, monkeypatch, where):
     rate = simulate()[1][0]
 

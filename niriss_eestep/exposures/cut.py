@@ -69,8 +69,8 @@ SAME_WCS = 10.0
 
 DAYS_OF_YEAR, MJD_OF_2000 = 365.25, 51544.5
 
-#: 'gwcs' or 'keywords'; ``to_pixel(ra, dec)`` gives x, y [pix, 0-indexed]; ``to_sky(x, y)`` gives ra, dec [deg]
-Wcs = tuple[str, Callable[..., Any], Callable[..., Any]]
+#: 'gwcs' or 'keywords'; the gwcs or `astropy.wcs.WCS`; ``to_sky(x, y)`` gives ra, dec [deg] at pixels, 0-indexed
+Wcs = tuple[str, Any, Callable[..., Any]]
 #: x, y [pix, 0-indexed] where the target may be, and how each was found
 Places = list[tuple[float, float, str]]
 #: warnings
@@ -249,9 +249,9 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
 
     Returns
     -------
-    found : list of (str, callable, callable)
-        The one to use, and the header's after a gwcs; empty where the image has none. Each is 'gwcs' or 'keywords',
-        ``to_pixel(ra, dec)``, which gives x, y [pix, 0-indexed], and ``to_sky(x, y)``, which gives ra, dec [deg].
+    found : list of (str, object, callable)
+        The one to use, and the header's after a gwcs; empty where the image has none. Each is 'gwcs' or 'keywords', the
+        WCS, and ``to_sky(x, y)``, which gives ra, dec [deg] at pixels, 0-indexed.
     warnings : tuple of str
         What was odd about it.
 
@@ -277,26 +277,13 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
         box = gwcs.bounding_box
         nx, ny = (round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
     if {nx, ny} == {None} or (ny, nx) == tuple(shape):
-        own = "gwcs", partial(_invert, name, gwcs), partial(gwcs, with_bounding_box=False)
-        return [own, *header], ()
+        return [("gwcs", gwcs, partial(gwcs, with_bounding_box=False)), *header], ()
     told = f"its gwcs is of an image of {nx}x{ny} pixels, SCI has {shape[1]}x{shape[0]}: a cut-out"
     if not header:
         raise ExposureError(
             f"{name}: {told}, and the header has no WCS (CRPIX, CRVAL, CD or PC); give source_x and source_y"
         )
     return header, (f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",)
-
-
-def _invert(name: str, wcs: Any, ra: float, dec: float) -> tuple[float, float]:
-    """Position of a point of the sky by the gwcs."""
-    try:
-        x, y = wcs.invert(ra, dec, with_bounding_box=False)
-        return float(x), float(y)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # whatever its transforms raise
-        raise ExposureError(
-            f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
-        ) from error
 
 
 @lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
@@ -326,17 +313,10 @@ def _header_wcs(name: str, *cards: tuple[str, Any]) -> list[Wcs]:
             "give source_x and source_y"
         ) from error
 
-    def to_pixel(ra: float, dec: float) -> tuple[float, float]:
-        try:
-            x, y = wcs.all_world2pix(ra, dec, 0)
-        except NoConvergence:  # far outside, where the distortion is not defined
-            x, y = wcs.wcs_world2pix(ra, dec, 0)
-        return float(x), float(y)
-
-    return [("keywords", to_pixel, lambda x, y: wcs.all_pix2world(x, y, 0))]
+    return [("keywords", wcs, lambda x, y: wcs.all_pix2world(x, y, 0))]
 
 
-def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
+def target_positions(name: str, meta: Any, wcs: list[Wcs]) -> Places:
     """List the positions where the target may be.
 
     TARG_RA and TARG_DEC lacked the proper motion until 23 May 2023, and had 0.365 of it until the end of that year
@@ -344,8 +324,10 @@ def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
 
     Parameters
     ----------
+    name : str
+        The exposure, for messages.
     meta : stdatamodels node
-        The exposure's ``meta``.
+        Its ``meta``.
     wcs : list
         From `image_wcs`.
 
@@ -368,14 +350,6 @@ def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
     own = stated["TARG_RA, TARG_DEC"]
     if not wcs or not np.isfinite(own).all():
         return []
-    how, to_pixel, _ = wcs[0]
-    found = [(*to_pixel(*own), how)]
-    if not np.all(np.isfinite(found[0][:2])):
-        return []
-    for _, by_header, _ in wcs[1:]:
-        place = by_header(*own)
-        if _apart(place, found) > SAME_WCS:
-            found.append((*place, "keywords, which disagree with the gwcs"))
     # proper motion [arcsec/yr] by the header, else by the table of standard stars [mas/yr]
     mu, epoch = np.array([target.proper_motion_ra, target.proper_motion_dec], dtype=float), target.proper_motion_epoch
     if not np.isfinite(mu).all() or not mu.any():
@@ -387,17 +361,31 @@ def target_positions(meta: Any, wcs: list[Wcs]) -> Places:
     with suppress(ValueError):
         start = start + (float(year[1]) - 2000) * DAYS_OF_YEAR if year else float(Time(str(epoch).strip()).mjd)
     years = (mjd - start) / DAYS_OF_YEAR
+    # by which WCS each is to be found, how it was, and how far from the others it is another [pix]
+    wanted = [(wcs[0], own, wcs[0][0], 0.0)]
+    wanted += [(other, own, "keywords, which disagree with the gwcs", SAME_WCS) for other in wcs[1:]]
     for keywords, (ra, dec) in stated.items():
-        place = ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600
-        place = to_pixel(*place) if np.isfinite(place).all() else place
-        if np.all(np.isfinite(place)) and _apart(place, found) > SAME_PLACE:
-            found.append((*place, f"{keywords} with the proper motion of {years:.1f} years"))
+        moved = np.array([ra + mu[0] * years / 3600 / np.cos(np.deg2rad(dec)), dec + mu[1] * years / 3600])
+        wanted.append((wcs[0], moved, f"{keywords} with the proper motion of {years:.1f} years", SAME_PLACE))
+    found: Places = []
+    for (kind, by, _), there, how, apart in wanted:
+        if not np.isfinite(there).all():
+            continue
+        try:
+            place = by.invert(*there, with_bounding_box=False) if kind == "gwcs" else by.all_world2pix(*there, 0)
+            x, y = map(float, place)
+        except NoConvergence:  # far outside, where the distortion is not defined
+            x, y = map(float, by.wcs_world2pix(*there, 0))
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            # whatever its transforms raise
+            raise ExposureError(
+                f"{name}: its WCS cannot be inverted ({type(error).__name__}: {error}); give source_x and source_y"
+            ) from error
+        if not found and not np.isfinite([x, y]).all():
+            return []
+        if np.isfinite([x, y]).all() and all(np.hypot(x - other[0], y - other[1]) > apart for other in found):
+            found.append((x, y, how))
     return found
-
-
-def _apart(place: tuple[float, float], places: Places) -> float:
-    """Distance to the nearest of some places [pix]."""
-    return min(float(np.hypot(place[0] - x, place[1] - y)) for x, y, *_ in places)
 
 
 def pixel_size(name: str, meta: Any, to_sky: Any, x: float, y: float, *, given: bool = False) -> tuple[Any, Told]:
@@ -550,14 +538,15 @@ def star_field(name: str, model: Any, *, bad_dq: int, position: Any = None, allo
     flat_fielded = state == "COMPLETE" or (state is None and unit in SB_UNITS)
     ny, nx = images[0]["data"].shape
     wcs, told = image_wcs(name, model, (ny, nx))
-    places = target_positions(meta, wcs) if position is None else []
-    x, y, warnings = _first_position(name, images[0], bad_dq, places) if position is None else (*position, ())
-    outside = ""
-    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
-        if position is not None:
-            raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
-        (outside,), warnings = warnings, ()
-        x, y = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
+    places = target_positions(name, meta, wcs) if position is None else [(*position, "as given")]
+    inside = [place for place in places if -0.5 <= place[0] <= nx - 0.5 and -0.5 <= place[1] <= ny - 0.5]
+    if position is not None and not inside:
+        x, y = position
+        raise ExposureError(f"{name}: source_x={x:g}, source_y={y:g} lies outside the {nx}x{ny} image (0-indexed)")
+    warnings: Told = ()
+    (x, y), outside = places[0][:2] if places else (np.nan, np.nan), ""
+    if not len(places) == len(inside) == 1:
+        x, y, outside, warnings = _first_position(name, images[0], bad_dq, places, inside)
     how, _, to_sky = wcs[0] if wcs else ("", None, None)
     size, odd = pixel_size(name, meta, to_sky, x, y, given=position is not None)
     if size["resampled"]:
@@ -601,21 +590,23 @@ def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
     return bad
 
 
-def _first_position(name: str, image: Layers, bad_dq: int, positions: Places) -> tuple[float, float, Told]:
-    """First position of the star, and what is odd about it: the target's, else the brightest compact source's."""
+def _first_position(
+    name: str, image: Layers, bad_dq: int, positions: Places, inside: Places
+) -> tuple[float, float, str, Told]:
+    """First position of the star where it is not clear: among several, of which some are on the image, or none.
+
+    Gives what to say of a target that is not on the image, and what is odd about it.
+    """
     if not positions:
         place = find_star(np.asarray(image["data"], dtype=float), bad_pixels(image, bad_dq))
-        return (*place, ("no WCS or target coordinates: the star is the brightest compact source",))
-    ny, nx = image["data"].shape
-    inside = [place for place in positions if -0.5 <= place[0] <= nx - 0.5 and -0.5 <= place[1] <= ny - 0.5]
+        return (*place, "", ("no WCS or target coordinates: the star is the brightest compact source",))
     if not inside:
-        x, y, how = positions[0]
+        (ny, nx), (x, y, how) = image["data"].shape, positions[0]
         outside = f"by its WCS ({how}) the target falls on x={x:.1f}, y={y:.1f}, outside the {nx}x{ny} image"
-        if np.hypot(x - np.clip(x, 0, nx - 1), y - np.clip(y, 0, ny - 1)) > REACH:
+        nearest = float(np.clip(x, 0, nx - 1)), float(np.clip(y, 0, ny - 1))
+        if np.hypot(x - nearest[0], y - nearest[1]) > REACH:
             raise ExposureError(f"{name}: {outside}; give source_x and source_y if the WCS is wrong")
-        return x, y, (outside,)
-    if len(positions) == 1:
-        return (*positions[0][:2], ())
+        return (*nearest, outside, ())
     # of several positions where the target may be, the one where a star is; the header's own if both have one
     own, bad = positions[0], bad_pixels(image, bad_dq)
     found: list[tuple[float, float, float, tuple[float, float, str]]] = []
@@ -640,9 +631,9 @@ def _first_position(name: str, image: Layers, bad_dq: int, positions: Places) ->
         for s in apart[:1]
     )
     if (x, y, how) == own:
-        return x, y, warnings
+        return x, y, "", warnings
     log.info("%s: the star is at x=%.1f, y=%.1f: %s; not at x=%.1f, y=%.1f", name, x, y, how, *own[:2])
-    return x, y, (f"the star is not where {own[2]} and TARG_RA, TARG_DEC say, but where {how} puts it", *warnings)
+    return x, y, "", (f"the star is not where {own[2]} and TARG_RA, TARG_DEC say, but where {how} puts it", *warnings)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -816,7 +807,8 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
     # [DN/s]; None where it is not to be had
     expected = None if electron_rate is None else electron_rate / exposures[0].gain
     ee = partial(load_psfee(references.get("psfee")).ee, field.filter)
-    first = source_at(_mean(exposures), centre.x, centre.y, ee, field.ratio)
+    stamp = exposures[0] if len(exposures) == 1 else _mean(exposures)
+    first = source_at(stamp, centre.x, centre.y, ee, field.ratio)
     if not np.isfinite(first.err) and not field.outside:
         return None  # no pixel to judge by: the measurement says why
     if first.is_significant and not field.outside:
@@ -855,8 +847,6 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
 
 def _mean(exposures: list[Stamp]) -> Stamp:
     """The mean of integrations, as one stamp."""
-    if len(exposures) == 1:
-        return exposures[0]
     image = np.mean([exposure.image for exposure in exposures], axis=0)
     variance = np.mean([exposure.variance for exposure in exposures], axis=0) / len(exposures)
     bad = np.any([exposure.bad for exposure in exposures], axis=0)
