@@ -3,11 +3,6 @@
 The annulus lies in the star's own wing. Which of its pixels were used is recorded ring by ring, so that the aperture
 correction can take out the same light (`niriss_eestep.flux.total_rate`). A sigma clip would eat the
 star's diffraction spikes and break that; `unflagged_outliers` says what is done instead.
-
-Is the sky flat? A gradient and a curvature, fitted to the sky pixels beyond the star's wing.
-
-The annulus gives the sky at its own radius. Where the sky is curved the star stands on less, or more: a curvature of
-5e-4 of the sky per pix^2 is a quarter of the sky between the star and an annulus at 20 to 25 pix.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,116 +14,6 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.stamp import EEOptions, Stamp
-
-#: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
-#: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm
-_PROBABILITY = 0.0124
-#: relative error of a model PSF's wing, which a fit takes for curvature; where it is more than half of a pixel's noise
-#: the pixel is not sky
-WING_ERROR = 0.2
-#: length in which the fit is done [pix]; of no effect
-_UNIT = 25.0
-#: 1, x, y, r^2, x^2 - y^2, xy
-N_TERMS = 6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SkyShape:
-    """Gradient and curvature of the sky about the star, as weighted sums of pixels.
-
-    Parameters
-    ----------
-    terms : ndarray, shape (n_terms, ny, nx)
-        Shapes of the sky: 1, x, y, r^2, x^2 - y^2, xy, from the star, in units of 25 pix.
-    weights : ndarray, shape (n_terms, ny, nx)
-        ``coefficient`` is the sum of weights times residual.
-    coefficient : ndarray, shape (n_terms,)
-        [DN/s/pix].
-    wing : ndarray, shape (n_terms,)
-        What an error of the star's wing adds to the coefficients [DN/s/pix].
-    image : ndarray, shape (ny, nx)
-        The fitted sky [DN/s/pix].
-    chance : float
-        How often noise alone makes as much of a shape in a flat sky.
-    is_needed : bool
-        Whether the sky's shape stands out.
-    curvature : (float, float)
-        Coefficient of r^2 and its standard error [DN/s/pix per pix^2].
-    """
-
-    terms: Array
-    weights: Array
-    coefficient: Array
-    wing: Array
-    image: Array
-    chance: float = 1.0
-    is_needed: bool = False
-    curvature: tuple[float, float] = (np.nan, np.nan)
-
-
-def fit_sky(residual: Array, use: Mask, x: float, y: float, r_min: float) -> SkyShape | None:
-    """Fit the shape of the sky.
-
-    Parameters
-    ----------
-    residual : ndarray, shape (ny, nx)
-        Count rates less the background and a model of the star [DN/s].
-    use : ndarray of bool, shape (ny, nx)
-        Sky pixels.
-    x, y : float
-        The star [pix].
-    r_min : float
-        Pixels nearer to the star than this are not used [pix].
-
-    Returns
-    -------
-    SkyShape or None
-        Without errors as yet. None where fewer than a hundred pixels determine it, or they lie on one side.
-    """
-    v, u = (np.arange(residual.shape[0])[:, None] - y) / _UNIT, (np.arange(residual.shape[1])[None, :] - x) / _UNIT
-    v, u = np.broadcast_arrays(v, u)
-    use = use & (u**2 + v**2 > (r_min / _UNIT) ** 2)
-    terms = np.array([np.ones_like(u), u, v, u**2 + v**2, u**2 - v**2, u * v])
-    seen = terms * use
-    matrix = np.einsum("iyx,jyx->ij", seen, terms)
-    if use.sum() < 100 or np.linalg.cond(matrix) > 1e6:
-        return None
-    weights = np.einsum("ij,jyx->iyx", np.linalg.inv(matrix), seen)
-    coefficient = np.einsum("kyx,yx->k", weights, residual)
-    image = np.einsum("k,kyx->yx", coefficient, terms)
-    return SkyShape(terms, weights, coefficient, np.zeros(N_TERMS), image)
-
-
-def judged(shape: SkyShape, light: Array, noise: Array) -> SkyShape:
-    """Test whether the sky is flat.
-
-    Parameters
-    ----------
-    shape : SkyShape
-        From `fit_sky`.
-    light : ndarray, shape (ny, nx)
-        Model of the star's light, of which a fifth may be wrong [DN/s].
-    noise : ndarray, shape (n_terms, n_terms)
-        Covariance of the coefficients, from the noise of the pixels.
-
-    Returns
-    -------
-    SkyShape
-        With errors and verdict.
-    """
-    wing = WING_ERROR * np.einsum("kyx,yx->k", shape.weights, light)
-    covariance = noise + np.outer(wing, wing)
-    curvature = float(shape.coefficient[3]) / _UNIT**2, float(np.sqrt(covariance[3, 3])) / _UNIT**2
-    shape = replace(shape, wing=wing, curvature=curvature)
-    asked, variance = shape.coefficient[1:], np.diagonal(covariance)[1:]
-    if not np.all(variance > 0):
-        return shape
-    # pixels without noise may leave the matrix singular
-    chi2 = float(asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked)
-    # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
-    chance = float(scipy.special.chdtrc([len(asked), 1], [chi2, asked[2] ** 2 / variance[2]]).min())
-    return replace(shape, chance=chance, is_needed=chance < _PROBABILITY)
-
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
 #: which the aperture correction averages over, is no longer sampled
@@ -153,7 +38,7 @@ _BELOW_ONE_SIGMA = 0.1587
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """Background per pixel, and which part of the annulus it was measured on.
+    """Background per pixel, the pixels that it is the mean of, and which part of the annulus they are.
 
     Parameters
     ----------
@@ -174,8 +59,11 @@ class Background:
     method : str
         'annulus', 'constant' or 'none'.
     dark : float
-        How far below ``value`` a sixth (1 - 0.8413) of the annulus's pixels lie: the standard deviation where their
-        distribution is normal [DN/s].
+        The larger one of ``std`` and how far below ``value`` a sixth (1 - 0.8413) of the annulus's pixels lie, which is
+        the standard deviation where their distribution is normal [DN/s]: around a bright star the annulus is mostly its
+        wing, whose dark parts are no bad pixels.
+    weights : ndarray, shape (ny, nx)
+        ``value`` is the sum of ``weights * image`` over the good pixels; zeros where it was given.
     """
 
     value: float
@@ -189,38 +77,7 @@ class Background:
     ring_coverage: Array = field(default_factory=lambda: np.zeros(0))
     method: str = "annulus"
     dark: float = np.nan
-
-    def low_level(self, n_sigma: float) -> float:
-        """Count rate below which a pixel is low.
-
-        Parameters
-        ----------
-        n_sigma : float
-            How far below the background [standard deviations].
-
-        Returns
-        -------
-        float
-            [DN/s]; NaN where the scatter is not known. The standard deviation is that of the dark side where it is the
-            larger one: around a bright star the annulus is mostly its wing, whose dark parts are no bad pixels.
-        """
-        spread = self.std if np.isnan(self.dark) else max(self.std, self.dark)
-        return self.value - n_sigma * spread
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sky:
-    """The background of a stamp, and the pixels that it is the mean of.
-
-    Parameters
-    ----------
-    background : Background
-    weights : ndarray, shape (ny, nx)
-        ``background.value`` is the sum of ``weights * image`` over the good pixels; zeros where it was given.
-    """
-
-    background: Background
-    weights: Array
+    weights: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:
@@ -268,7 +125,9 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     return use & (above | below)
 
 
-def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: float, r_in: float, r_out: float) -> Sky:
+def measure_background(
+    image: Array, variance: Array, bad: Mask, x: float, y: float, r_in: float, r_out: float
+) -> Background:
     """Mean of the good pixels of an annulus, each by its exact overlap.
 
     Parameters
@@ -283,7 +142,7 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
 
     Returns
     -------
-    Sky
+    Background
 
     Raises
     ------
@@ -310,9 +169,7 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
     weights /= weights.sum()
     value = float(np.sum(weights[use] * image[use]))
     err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))
-    found = image[use & (overlap > 0.5)]
-    dark = value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA)) if found.size else np.nan
-    kept = found
+    kept = found = image[use & (overlap > 0.5)]
     while kept.size > 2:
         near = np.abs(kept - kept.mean()) <= _CLIP_SIGMA * kept.std()
         # of equal values, rounding may leave none
@@ -320,8 +177,9 @@ def measure_background(image: Array, variance: Array, bad: Mask, x: float, y: fl
             break
         kept = kept[near]
     std, coverage = float(kept.std()) if kept.size > 1 else np.nan, np.diff(within) / (np.pi * np.diff(edges**2))
+    dark = max(std, value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA))) if found.size else np.nan
     counts = int(use.sum()), int(outlier.sum())
-    return Sky(Background(value, err, std, *counts, r_in, r_out, edges, coverage, dark=dark), weights)
+    return Background(value, err, std, *counts, r_in, r_out, edges, coverage, dark=dark, weights=weights)
 
 
 def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:

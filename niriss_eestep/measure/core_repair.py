@@ -109,7 +109,7 @@ def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star,
     if (todo & core).any():
         repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
     if rest.any():
-        by_model = partial(by_psf, model=star.model, background=star.sky.background.value)
+        by_model = partial(by_psf, model=star.model, background=star.sky.value)
         light = 0.0 if star.model is None else max(0.0, compare(exposure, bad, star)[0]) * star.model
         methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
         repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
@@ -143,7 +143,7 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
     if model is None:
         raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
     seen, lost = np.flatnonzero(~bad & (star.distance <= radius)), np.flatnonzero(todo)
-    data, light = exposure.image.flat[seen] - sky.background.value, model.flat[seen]
+    data, light = exposure.image.flat[seen] - sky.value, model.flat[seen]
     rate = float(np.sum(data * light) / max(np.sum(light**2), np.finfo(float).tiny))
     if not rate > 0:
         raise ExposureError("repair_core: the good pixels of the core hold no light of the star: give a smaller radius")
@@ -159,7 +159,7 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
     spread = np.zeros((n, *shape))
     spread.reshape(n, -1)[:, seen] = weights
     spread += (1 - weights.sum(axis=1))[:, None, None] * sky.weights
-    value = sky.background.value + np.einsum("kp,p->k", weights, data)
+    value = sky.value + np.einsum("kp,p->k", weights, data)
     return Repair(lost, value, spread, np.zeros(n), (axes * np.sqrt(np.maximum(variance, 0.0))).T)
 
 
@@ -212,7 +212,7 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
     seen = np.flatnonzero(~exposure.bad & (star.distance <= _LOOKED_AT))
     if star.model is None or star.psf.render is None or exposure.resampled or len(seen) < _FEWEST:
         return odd
-    image = exposure.image - star.sky.background.value
+    image = exposure.image - star.sky.value
     data, light = image.flat[seen], star.model.flat[seen]
     rate = float(np.sum(data * light) / np.sum(light**2))
     if not rate > 0:
@@ -234,7 +234,7 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
         variance = np.sum(repair.common_err**2) + np.sum(repair.weights**2 * np.where(bad, 0.0, exposure.variance))
         apart = abs(exposure.image.flat[k] - repair.value[0])
         sigma = apart / np.sqrt(variance + exposure.variance.flat[k])
-        if sigma > worst and apart > _MOVED * (repair.value[0] - star.sky.background.value):
+        if sigma > worst and apart > _MOVED * (repair.value[0] - star.sky.value):
             odd, worst = lost, sigma
     if not odd.any():
         return odd

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import DO_NOT_USE
-from niriss_eestep.measure.background import Background, Sky, measure_background
+from niriss_eestep.measure.background import Background, measure_background
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights, box_about, distance_grid
 from niriss_eestep.measure.repair import by_surface, repair_pixels
@@ -126,7 +126,7 @@ class CurveOfGrowth:
         cut = box_about(x, y, math.ceil(max(self.radius[-1], *annulus, 0)) + 2 * BOX)
         image, noise, bad, x, y = image[cut], noise[cut], bad[cut], x - cut[1].start, y - cut[0].start
         stamp = Stamp("data", image, noise, np.zeros(image.shape, np.uint32), bad, x, y, 0, 0, 1.0, 1.0)
-        found = Sky(Background(0.0, method="none"), np.zeros(image.shape))
+        found = Background(0.0, method="none", weights=np.zeros(image.shape))
         if annulus:
             found = measure_background(image, noise, bad, x, y, *annulus)
         weights = aperture_weights(image.shape, x, y, self.radius)
@@ -134,7 +134,7 @@ class CurveOfGrowth:
         todo = touched & (distance > EEOptions().core_radius)
         repairs = [repair_pixels(stamp, bad, todo, distance, by_surface)] if todo.any() else []
         values, covariance, *_ = sum_apertures(stamp, weights, found, repairs, bad)
-        self.area, self.background = weights.sum(axis=(1, 2)), found.background.value * unit
+        self.area, self.background = weights.sum(axis=(1, 2)), found.value * unit
         lost = np.any((weights > 0) & (touched & ~todo), axis=(1, 2))
         lost |= self.area < np.pi * self.radius**2 * (1 - 1e-9)
         unknown = error is None and variance is None

@@ -9,7 +9,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
-from niriss_eestep.measure.background import Background, Sky, measure_background, with_sound_errors
+from niriss_eestep.measure.background import Background, measure_background, with_sound_errors
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
@@ -105,7 +105,7 @@ def measure_ee(
     x, y, shape = star.x, star.y, exposure.bad.shape
     bad = exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":
-        level = star.sky.background.low_level(options.low_sigma)
+        level = star.sky.value - options.low_sigma * star.sky.dark
         bad = bad | low_pixels(exposure.image, bad, star.distance, options.core_radius, level)
     weights = aperture_weights(shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
@@ -131,10 +131,10 @@ def measure_ee(
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=replace(star.sky.background, err=background_err), core=report, gain=exposure.gain,
+        background=replace(star.sky, err=background_err), core=report, gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
         pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=common, sky_covariance=sky_covariance,
-        noise=around.correlation, sky_shape=around.shape, phase=phase, placed=placed,
+        around=around, phase=phase, placed=placed,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
@@ -178,7 +178,8 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, kn
             else:
                 given = options.background_method == "constant"
                 value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
-                sky = Sky(Background(value, err, method=options.background_method), np.zeros(stamp.image.shape))
+                nowhere = np.zeros(stamp.image.shape)
+                sky = Background(value, err, method=options.background_method, weights=nowhere)
             placed = Placed(stamp, star_at(centroid.x, centroid.y, sky, psf), centroid, options)
         odd = unexplained_pixels(stamp, placed.star, reach)
         if not odd.any():
@@ -278,23 +279,25 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     """
     lost, nothing = np.full(len(options.radii), np.nan), np.zeros(len(options.radii), dtype=np.int64)
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
-    background = Background(np.nan, np.nan, method=options.background_method)
-    star = star_at(x, y, Sky(background, np.zeros(exposure.image.shape)), PSFModel())
+    method, nowhere = options.background_method, np.zeros(exposure.image.shape)
+    sky = Background(np.nan, np.nan, method=method, weights=nowhere)
+    star = star_at(x, y, sky, PSFModel())
     core = core_report(exposure.dq, star.distance, options.core_radius)
     if core.saturated:
         reason += f" ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
     return EEProfile(
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=background, core=core, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
+        background=sky, core=core, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
         pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]),
     )  # fmt: skip
 
 
 def sum_apertures(
-    exposure: Stamp, weights: Array, sky: Sky, repairs: list[Repair], bad: Mask, around: Surroundings | None = None
-) -> tuple[Array, Array, Array, Array, float]:
+    exposure: Stamp, weights: Array, sky: Background, repairs: list[Repair], bad: Mask,
+    around: Surroundings | None = None,
+) -> tuple[Array, Array, Array, Array, float]:  # fmt: skip
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
     Parameters
@@ -302,7 +305,7 @@ def sum_apertures(
     exposure : Stamp
     weights : ndarray, shape (n_sums, ny, nx)
         Of the pixels in each sum; zero where a bad pixel is not repaired.
-    sky : Sky
+    sky : Background
     repairs : list of Repair
     bad : ndarray of bool, shape (ny, nx)
         Pixels whose own values are not used.
@@ -331,11 +334,11 @@ def sum_apertures(
     s (D + K) s, holds noise that aperture and annulus share, which cancels in the difference: it may exceed the whole.
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
-    background, sky_weights = sky.background, sky.weights.reshape(1, -1)
+    sky_weights = sky.weights.reshape(1, -1)
     # a background from elsewhere errs in all apertures alike; the annulus's error is that of its pixels
-    given = np.outer(area, area) * (0.0 if background.method == "annulus" else background.err**2)
+    given = np.outer(area, area) * (0.0 if sky.method == "annulus" else sky.err**2)
     covariance, common, sky_covariance = given.copy(), given.copy(), given.copy()
-    values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * background.value
+    values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * sky.value
     # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,
     # whose variance is its own
     for_sky = area[:, None] * sky_weights
@@ -352,16 +355,16 @@ def sum_apertures(
     if around is not None:
         reach[:n], change, slope = around.corrected(reach[:n])
         values += change
-        if around.shape is not None:
-            wing = np.outer(slope @ around.shape.wing, slope @ around.shape.wing)
+        if around.wing is not None and around.weights is not None:
+            wing = np.outer(slope @ around.wing, slope @ around.wing)
             covariance, sky_covariance = covariance + wing, sky_covariance + wing
-            for_sky = for_sky + slope @ around.shape.weights.reshape(slope.shape[1], -1)
+            for_sky = for_sky + slope @ around.weights.reshape(slope.shape[1], -1)
     noise = _noise_of_sums(exposure, reach, bad, around)
     sky_covariance += covariance_of_sums(for_sky, np.where(bad, 0.0, exposure.variance).ravel())
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
-    background_err = float(np.sqrt(noise[n, n])) if background.method == "annulus" else background.err
+    background_err = float(np.sqrt(noise[n, n])) if sky.method == "annulus" else sky.err
     return values, covariance, common, sky_covariance, background_err
 
 
@@ -385,14 +388,14 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surrounding
     return covariance
 
 
-def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) -> Stamp:
+def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Background, bad: Mask) -> Stamp:
     """Put the star alone, repaired and without the background, in the place of a stamp's pixels.
 
     Parameters
     ----------
     exposure : Stamp
     repairs : list of Repair
-    sky : Sky
+    sky : Background
     bad : ndarray of bool, shape (ny, nx)
         Pixels whose own values are not used.
 
@@ -410,7 +413,7 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Sky, bad: Mask) 
         own = np.maximum(repair.variance, 0.0) + np.sum(repair.common_err**2, axis=0)
         variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, noise) + own
         left.flat[repair.index] = ~np.isfinite(own)
-    return replace(exposure, image=image - sky.background.value, variance=np.where(left, 0.0, variance), bad=left)
+    return replace(exposure, image=image - sky.value, variance=np.where(left, 0.0, variance), bad=left)
 
 
 def covariance_of_centring(image: Array, star: Centroid, radii: Array) -> Array:

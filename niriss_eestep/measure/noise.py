@@ -5,21 +5,21 @@ inter-pixel capacitance correlates neighbours. Either changes the variance of a 
 products of all pairs of sky pixels, as a function of their separation, are fitted by a few shapes that such noise has,
 none of them below zero; the shapes then give the covariance of any sums.
 
-What the pixels without star tell of an exposure: how its noise is correlated, and whether its sky is flat.
+The same pixels tell whether the sky is flat. The annulus gives the sky at its own radius; where it is curved the star
+stands on less, or more: a curvature of 5e-4 of the sky per pix^2 is a quarter of it between the star and an annulus at
+20 to 25 pix. So a gradient and a curvature are fitted to the sky pixels beyond the star's wing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.background import N_TERMS, OUTLIER_SIGMA, WING_ERROR, SkyShape, fit_sky, judged
-from niriss_eestep.measure.geometry import bounding_box, covariance_of_sums
+from niriss_eestep.measure.background import OUTLIER_SIGMA
+from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star
 
@@ -48,9 +48,22 @@ _IPC_LEAST = 1e-4
 _DOUBT = 3.0
 #: a line with fewer sky pixels than this has no mean to speak of
 _MIN_LINE = 8
+#: the sky is taken as flat where chance alone makes such a fit this often (2.5 standard deviations of one number). The
+#: correction's error is a fifth of a faint star's, so that one that chance asks for does no harm
+_PROBABILITY = 0.0124
+#: relative error of a model PSF's wing, which a fit takes for curvature; where it is more than half of a pixel's noise
+#: the pixel is not sky
+_WING_ERROR = 0.2
+#: length in which the sky's shape is fitted [pix]; of no effect
+_UNIT = 25.0
+#: the star's light within this radius scales the model of its wing [pix]
+_SCALE_RADIUS = 5.0
+#: without a model, the wing's structure (spikes) may be this many times its mean at a radius
+_STRUCTURE = 5.0
 
 
-def shapes_at(dy: NDArray[Any], dx: NDArray[Any]) -> Array:
+@lru_cache(maxsize=8)
+def shapes_within(ny: int, nx: int) -> Array:
     """Covariance of two pixels by their separation, for an amplitude of 1 of each of `SHAPES`.
 
     1/f noise has the covariance of a logarithm of the time between reads. A constant does not matter to sums from
@@ -58,42 +71,24 @@ def shapes_at(dy: NDArray[Any], dx: NDArray[Any]) -> Array:
 
     Parameters
     ----------
-    dy, dx : ndarray
-        Separation along y and x [pix].
+    ny, nx : int
+        Separations along y and x are below this [pix].
 
     Returns
     -------
-    ndarray, shape (8, ...)
+    ndarray, shape (8, ny, nx)
+        Of separations 0, 1, 2... pix along y and x, in either direction.
     """
-    v, u = np.abs(np.broadcast_arrays(dy, dx))
-    itself = (u == 0) & (v == 0)
+    v, u = np.mgrid[:ny, :nx]
     found = []
     for along, across in ((v, u), (u, v)):
         fall, drift = (0.25 * np.log(64 / np.maximum(lag, 0.5)) for lag in (along, across))
         found += [across == 0, np.where(across == 0, fall, 0.0), drift]
-    found.append(np.where(u + v == 1, 1.0, _DIAGONAL * ((u == 1) & (v == 1))))
-    return np.array([*(np.where(itself, 0.0, shape) for shape in found), itself], dtype=float)
-
-
-@lru_cache(maxsize=4)
-def _lag_shapes() -> tuple[Array, Array]:
-    """Shapes, and a constant, at the separations of all pairs, each pair once; and how much each separation counts."""
-    dy, dx = np.arange(-_REACH, _REACH + 1)[:, None], np.arange(_REACH + 1)[None, :]
-    shapes = shapes_at(dy, dx)
-    weight = 1 / (1 + (dy**2 + dx**2) / _NEAR**2)
-    # the products of pixels with themselves hold their own noise, and are looked at apart
-    weight[: _REACH + 1, 0] = 0.0
-    return np.concatenate([shapes[:-1], np.ones((1, *shapes.shape[1:]))]), weight
-
-
-@lru_cache(maxsize=4)
-def _shape_waves(ny: int, nx: int) -> Array:
-    """Power of the waves of `SHAPES` on a torus, as `scipy.fft.rfft2` has them, shape (8, ny, nx // 2 + 1)."""
-    dy, dx = (np.minimum(np.arange(n), n - np.arange(n)) for n in (ny, nx))
-    power = np.asarray(scipy.fft.rfft2(shapes_at(dy[:, None], dx[None, :]), axes=(1, 2)).real / (ny * nx))
-    # a real image's transform has each wave twice, but for the first and, of an even number, the last
-    power[:, :, 1 : (nx + 1) // 2] *= 2
-    return power
+    found += [np.where(u + v == 1, 1.0, _DIAGONAL * ((u == 1) & (v == 1))), np.zeros((ny, nx))]
+    shapes = np.array(found, dtype=float)
+    # the variance of a pixel is one of them
+    shapes[:, 0, 0] = np.arange(len(SHAPES)) == SHAPES.index("excess")
+    return shapes
 
 
 def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mask:
@@ -113,7 +108,7 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
         True where the model's error is below half the noise, no hit or other star is near, and the pixel is good.
     """
     noise = np.sqrt(np.where(bad, 1.0, variance))
-    sky = ~bad & (WING_ERROR * light < 0.5 * noise)
+    sky = ~bad & (_WING_ERROR * light < 0.5 * noise)
     if not sky.any():
         return sky
     centred = np.abs(residual - np.median(residual[sky]))
@@ -165,8 +160,12 @@ def estimate_correlation(residual: Array, variance: Array, use: Mask, shape_remo
     transform = scipy.fft.rfft2(np.array([values, use]), size, axes=(1, 2))
     sums = scipy.fft.irfft2(transform.real**2 + transform.imag**2, size, axes=(1, 2))
     products, pairs = np.roll(sums, _REACH, axis=1)[:, : 2 * _REACH + 1, : _REACH + 1]
-    shapes, weight = _lag_shapes()
-    flat, count = shapes.reshape(len(shapes), -1), (np.rint(pairs) * weight).ravel()
+    # the products of pixels with themselves hold their own noise, and are looked at apart; other pairs count once
+    dy, dx = np.arange(-_REACH, _REACH + 1), np.arange(_REACH + 1)
+    weight = 1 / (1 + (dy[:, None] ** 2 + dx**2) / _NEAR**2)
+    weight[: _REACH + 1, 0] = 0.0
+    flat, count = np.ones((len(SHAPES), weight.size)), (np.rint(pairs) * weight).ravel()
+    flat[:-1] = shapes_within(_REACH + 1, _REACH + 1)[:-1, np.abs(dy)].reshape(len(SHAPES) - 1, -1)
     matrix = np.einsum("ip,jp->ij", flat * count, flat)
     vector = np.einsum("ip,p->i", flat, (products * weight).ravel())
     # a free constant, eliminated
@@ -201,12 +200,32 @@ def correlated_covariance(reach: Array, correlation: Array) -> Array:
     """
     if not correlation.any():
         return np.zeros((len(reach), len(reach)))
-    cut = reach[:, *bounding_box(np.any(reach != 0, axis=0))]
-    ny, nx = (scipy.fft.next_fast_len(2 * n - 1, real=True) for n in cut.shape[1:])
-    power = np.einsum("k,kp->p", correlation, _shape_waves(ny, nx).reshape(len(SHAPES), -1))
-    waves = scipy.fft.fft(scipy.fft.rfft(cut, nx), ny, axis=1).reshape(len(reach), -1)
-    # real and imaginary parts one after the other
-    return covariance_of_sums(waves.view(np.float64), np.repeat(power, 2))
+    *_, neighbours, excess = correlation
+    # how the noise of a sum goes with that of each pixel: all shapes but one are made of lines
+    shared = excess * reach
+    for axis, (offset, trend, drift) in ((1, correlation[:3]), (2, correlation[3:6])):
+        each, into = (np.swapaxes(images, 1, axis) for images in (reach, shared))
+        _, n, n_lines = each.shape
+        if offset or drift:
+            apart, line = np.abs(np.subtract.outer(range(n_lines), range(n_lines))), each.sum(axis=1)
+            of_lines = shapes_within(2, n_lines)[2, 1]
+            together = offset * line + drift * np.einsum("ix,xz->iz", line, of_lines[apart])
+            into += together[:, None] - (offset + drift * of_lines[0]) * each
+        if trend:
+            size = scipy.fft.next_fast_len(2 * n - 1, real=True)
+            lag = np.minimum(range(size), size - np.arange(size))
+            power = trend * scipy.fft.rfft(shapes_within(size // 2 + 1, 1)[1, lag], axis=0).real
+            for image, sums in zip(each, into, strict=True):
+                sums += scipy.fft.irfft(scipy.fft.rfft(image, size, axis=0) * power, size, axis=0)[:n]
+    if neighbours:
+        edged = np.pad(reach, ((0, 0), (1, 1), (1, 1)))
+        beside = edged[:, :, :-2] + edged[:, :, 2:]
+        shared += neighbours * (beside[:, 1:-1] + edged[:, :-2, 1:-1] + edged[:, 2:, 1:-1])
+        shared += neighbours * _DIAGONAL * (beside[:, :-2] + beside[:, 2:])
+    covariance = np.empty((len(reach), len(reach)))
+    for k, one in enumerate(shared):
+        covariance[k, k:] = covariance[k:, k] = np.einsum("yx,jyx->j", one, reach[k:])
+    return covariance
 
 
 def seen_through_ipc(reach: Array) -> Array:
@@ -256,13 +275,6 @@ def flat_covariance(reach: Array, sigma: Array, scale: float = 0.0) -> Array:
     return np.asarray(np.einsum("iyx,jyx->ij", each, near))
 
 
-#: the star's light within this radius scales the model of its wing [pix]
-_SCALE_RADIUS = 5.0
-
-#: without a model, the wing's structure (spikes) may be this many times its mean at a radius
-_STRUCTURE = 5.0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
     """What is known of the noise and the sky around a star.
@@ -275,16 +287,33 @@ class Surroundings:
         Pixels that hold sky and noise alone.
     correlation : ndarray, shape (8,)
         Of the pixels' noise, from `estimate_correlation`.
-    shape : SkyShape, optional
-        Gradient and curvature of the sky; None where they were not sought.
     destripe : {'none', 'rows', 'columns', 'both'}
+    chance : float
+        How often noise alone makes as much of a gradient or curvature in a flat sky.
+    curvature, curvature_err : float, optional
+        Coefficient of r^2 in the sky, and its standard error [DN/s/pix per pix^2]; None where it was not sought.
+    is_flat : bool, optional
+        Whether no shape of the sky stands out; None where it was not sought.
+    image : ndarray, shape (ny, nx), optional
+        The sky's shape that is taken out [DN/s/pix]; None where it is flat.
+    terms, weights : ndarray, shape (n_terms, ny, nx), optional
+        What ``image`` is made of, each times the sum of its weights and ``residual``.
+    wing : ndarray, shape (n_terms,), optional
+        What an error of the star's wing adds to these coefficients [DN/s/pix].
     """
 
     residual: Array
     use: Mask
     correlation: Array
-    shape: SkyShape | None = None
     destripe: str = "none"
+    chance: float = 1.0
+    curvature: float | None = None
+    curvature_err: float | None = None
+    is_flat: bool | None = None
+    image: Array | None = None
+    terms: Array | None = None
+    weights: Array | None = None
+    wing: Array | None = None
 
     def corrected(self, reach: Array) -> tuple[Array, Array, Array]:
         """Take the sky's shape and the lines' noise out of sums, as far as asked for.
@@ -301,14 +330,14 @@ class Surroundings:
         change : ndarray, shape (n_sums,)
             To be added to the sums [DN/s].
         slope : ndarray, shape (n_sums, n_terms)
-            What the sums change with each coefficient of the sky's shape; zero where that was not taken out.
+            What the sums change with each coefficient of the sky's shape; of no terms where it is flat.
         """
-        change, slope, residual = np.zeros(len(reach)), np.zeros((len(reach), N_TERMS)), self.residual
-        if self.shape is not None and self.shape.is_needed:
-            residual = residual - self.shape.image
-            slope = np.einsum("iyx,kyx->ik", reach, self.shape.terms)
-            change -= slope @ self.shape.coefficient
-            reach = reach - np.einsum("ik,kyx->iyx", slope, self.shape.weights)
+        change, slope, residual = np.zeros(len(reach)), np.zeros((len(reach), 0)), self.residual
+        if self.image is not None and self.terms is not None and self.weights is not None:
+            residual = residual - self.image
+            change -= np.einsum("iyx,yx->i", reach, self.image)
+            slope = np.einsum("iyx,kyx->ik", reach, self.terms)
+            reach = reach - np.einsum("ik,kyx->iyx", slope, self.weights)
         if self.destripe != "none":
             before = reach
             for axis in {"columns": (0,), "rows": (1,), "both": (0, 1)}[self.destripe]:
@@ -339,7 +368,7 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
     """
     distance, model = star.distance, star.model
     variance = np.where(bad, 0.0, stamp.variance)
-    image = np.where(bad, 0.0, stamp.image - star.sky.background.value)
+    image = np.where(bad, 0.0, stamp.image - star.sky.value)
     if model is not None:
         near = ~bad & (distance <= _SCALE_RADIUS)
         light = model * max(0.0, image[near].sum()) / max(model[near].sum(), 1e-3)
@@ -352,18 +381,66 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # the wing's fall is no noise
         residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    correlation, shape = np.zeros(len(SHAPES)), None
+    around = Surroundings(residual, use, np.zeros(len(SHAPES)), options.destripe)
+    if stamp.resampled:
+        return around
     # without a model of the wing its fall looks like a curvature of the sky
-    if model is not None and options.background_method == "annulus" and not stamp.resampled:
-        shape = fit_sky(residual, use, star.x, star.y, options.sky_radii[0])
-    if shape is not None:
-        independent = covariance_of_sums(shape.weights.reshape(len(shape.weights), -1), variance.ravel())
-        shape = judged(shape, light, independent)
-        # what independent pixels explain needs no dearer test
-        if shape.is_needed:
-            correlation = estimate_correlation(residual - shape.image, variance, use, shape_removed=True)
-            shape = judged(shape, light, independent + _DOUBT * correlated_covariance(shape.weights, correlation))
+    if model is not None and options.background_method == "annulus":
+        around = fit_sky(around, variance, light, (star.x, star.y), options.sky_radii[0])
     # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
-    if not stamp.resampled and (shape is None or not shape.is_needed):
-        correlation = estimate_correlation(residual, variance, use)
-    return Surroundings(residual, use, correlation, shape, options.destripe)
+    if around.image is None:
+        around = replace(around, correlation=estimate_correlation(residual, variance, use))
+    return around
+
+
+def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float, float], r_min: float) -> Surroundings:
+    """Fit a gradient and a curvature to the sky, and test whether it has them.
+
+    Parameters
+    ----------
+    around : Surroundings
+    variance : ndarray, shape (ny, nx)
+        Of the pixels' own noise [(DN/s)^2].
+    light : ndarray, shape (ny, nx)
+        Model of the star's light, of which a fifth may be wrong [DN/s].
+    at : (float, float)
+        The star (x, y) [pix].
+    r_min : float
+        Pixels nearer to the star than this are not used [pix].
+
+    Returns
+    -------
+    Surroundings
+        With the verdict, and the shape and the noise's correlation beside it where it stands out; as given where
+        fewer than a hundred pixels determine it, or they lie on one side.
+    """
+    (ny, nx), (x, y), residual = variance.shape, at, around.residual
+    v, u = np.broadcast_arrays((np.arange(ny)[:, None] - y) / _UNIT, (np.arange(nx) - x) / _UNIT)
+    r2 = u**2 + v**2
+    terms = np.array([np.ones((ny, nx)), u, v, r2, u**2 - v**2, u * v])
+    each, seen = terms.reshape(len(terms), -1), (around.use & (r2 > (r_min / _UNIT) ** 2)).ravel()
+    matrix = covariance_of_sums(each, seen)
+    if seen.sum() < 100 or np.linalg.cond(matrix) > 1e6:
+        return around
+    inverse, of_seen = np.linalg.inv(matrix), each * seen
+    coefficient, wing = (inverse @ np.einsum("kp,p->k", of_seen, layer.ravel()) for layer in (residual, light))
+    wing *= _WING_ERROR
+    covariance = inverse @ covariance_of_sums(of_seen, variance.ravel()) @ inverse + np.outer(wing, wing)
+    for by_common_noise in (False, True):
+        if by_common_noise:
+            # what independent pixels explain needs no dearer test
+            image = np.einsum("k,kyx->yx", coefficient, terms)
+            weights = np.einsum("jk,kp->jp", inverse, of_seen).reshape(terms.shape)
+            correlation = estimate_correlation(residual - image, variance, around.use, shape_removed=True)
+            covariance = covariance + _DOUBT * correlated_covariance(weights, correlation)
+        own, asked, chance = np.diagonal(covariance), coefficient[1:], 1.0
+        if np.all(own[1:] > 0):
+            # pixels without noise may leave the matrix singular
+            chi2 = asked @ np.linalg.pinv(covariance[1:, 1:], hermitian=True) @ asked
+            # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
+            chance = float(scipy.special.chdtrc([len(asked), 1], [chi2, coefficient[3] ** 2 / own[3]]).min())
+        value, err = (float(part) / _UNIT**2 for part in (coefficient[3], np.sqrt(own[3])))
+        flat = replace(around, chance=chance, curvature=value, curvature_err=err, is_flat=True)
+        if chance >= _PROBABILITY:
+            return flat
+    return replace(flat, is_flat=False, correlation=correlation, image=image, terms=terms, weights=weights, wing=wing)

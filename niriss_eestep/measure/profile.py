@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
-from niriss_eestep.measure.background import Background, SkyShape
+from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import PixelMap
 from niriss_eestep.measure.stamp import EEOptions, SBOptions
@@ -136,10 +137,8 @@ class EEProfile(Profile):
     sky_covariance : ndarray, shape (n_radii, n_radii), optional
         The part of ``covariance`` that comes from the sky's level and shape, by the noise that each of its pixels has
         for itself [(DN/s)^2].
-    noise : ndarray, shape (8,), optional
-        How the pixels' noise is correlated, by the shapes of `niriss_eestep.measure.noise` [(DN/s)^2].
-    sky_shape : SkyShape, optional
-        Gradient and curvature of the sky; None where they were not sought.
+    around : Surroundings, optional
+        How the pixels' noise is correlated, and the shape of the sky.
     phase : ndarray, shape (n_radii,), optional
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
     count_rate_err : ndarray, shape (n_radii,)
@@ -155,8 +154,7 @@ class EEProfile(Profile):
     bad_pixel_method: str
     pixels: PixelMap | None = None
     sky_covariance: Array | None = None
-    noise: Array | None = None
-    sky_shape: SkyShape | None = None
+    around: Surroundings | None = None
     phase: Array | None = None
 
     count_rate_err = Profile.err

@@ -171,10 +171,10 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
 def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
-    x, y, sky, background = star.x, star.y, star.sky, star.sky.background
-    annulus = (star.distance > background.r_in + 1) & (star.distance < background.r_out - 1)
+    x, y, sky, around = star.x, star.y, star.sky, profile.around
+    annulus = (star.distance > sky.r_in + 1) & (star.distance < sky.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~seen.bad
-    r_max = background.r_out if background.r_out > 0 else float(profile.radius[-1])
+    r_max = sky.r_out if sky.r_out > 0 else float(profile.radius[-1])
     if star.model is None:
         beside = find_neighbour(seen.image, seen.variance, seen.bad, x, y, r_max, rejected=rejected)
     else:
@@ -190,27 +190,28 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: possibly two stars")
-    if background.n_rejected > _MANY_REJECTED * (background.n_rejected + background.npix):
-        found.append(f"{background.n_rejected} unflagged outliers left out of the sky annulus: possible neighbour")
+    if sky.n_rejected > _MANY_REJECTED * (sky.n_rejected + sky.npix):
+        found.append(f"{sky.n_rejected} unflagged outliers left out of the sky annulus: possible neighbour")
     finite = np.flatnonzero(np.isfinite(profile.count_rate))
     if sky.weights.any() and finite.size:
-        shape, k = profile.sky_shape, finite[np.argmin(np.abs(profile.radius[finite] - 10))]
-        if shape is not None and shape.chance < _SKY_CHANCE:
+        k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
+        if around is not None and around.image is not None and around.chance < _SKY_CHANCE:
             within = aperture_weights(seen.bad.shape, x, y, profile.radius[k : k + 1])[0]
-            effect = np.sum((within - profile.area[k] * sky.weights) * shape.image) / profile.count_rate[k]
+            effect = np.sum((within - profile.area[k] * sky.weights) * around.image) / profile.count_rate[k]
             if abs(effect) * abs(profile.count_rate[k]) > profile.count_rate_err[k]:
                 found.append(
                     f"the sky is not flat: its slope and curvature are taken out, worth {100 * abs(effect):.2g} % of "
                     f"the count rate within {profile.radius[k]:g} pix"
                 )
-        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y, profile.noise)
+        noise = None if around is None else around.correlation
+        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y, noise)
         effect = bias * profile.area[k] / abs(profile.count_rate[k])
         if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
             found.append(
                 f"the sky annulus is brighter on one side: a neighbour or a gradient, worth {100 * effect:.1f} % of "
                 f"the count rate within {profile.radius[k]:g} pix"
             )
-        coverage = float(np.average(background.ring_coverage))
+        coverage = float(np.average(sky.ring_coverage))
         if coverage < 0.5:
             found.append(f"only {100 * coverage:.0f} % of the sky annulus could be used")
     return tuple(found)

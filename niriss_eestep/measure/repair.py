@@ -496,8 +496,8 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
     PixelMap
         Cut to the sky annulus.
     """
-    background, weights, distance = star.sky.background, star.sky.weights, star.distance
-    in_annulus = (distance >= background.r_in) & (distance <= background.r_out) & weights.any()
+    sky, distance = star.sky, star.distance
+    in_annulus = (distance >= sky.r_in) & (distance <= sky.r_out) & sky.weights.any()
     no_value = exposure.bad & ~(np.isfinite(exposure.image) & np.isfinite(exposure.variance))
     unexplained = np.zeros(bad.shape, dtype=bool) if exposure.unexplained is None else exposure.unexplained
     kind = np.zeros(bad.shape, dtype=np.uint8)
@@ -506,7 +506,7 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
         ("unexplained", unexplained),
         ("no value", no_value),
         ("low", bad & ~exposure.bad),
-        ("sky outlier", in_annulus & ~bad & (weights == 0)),
+        ("sky outlier", in_annulus & ~bad & (sky.weights == 0)),
         ("saturated", (exposure.dq & SATURATED) != 0),
     ):
         kind[mask] |= PIXEL_KINDS[name]
@@ -514,7 +514,7 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
     for repair in repairs:
         repaired.ravel()[repair.index] = repair.value
         kind.ravel()[repair.index] |= PIXEL_KINDS["repaired"]
-    reach = max(reach, background.r_out) + _MARGIN
+    reach = max(reach, sky.r_out) + _MARGIN
     at, size = np.array([star.y, star.x]), np.array(bad.shape)
     j, i = np.minimum(np.maximum(0, np.rint(at - reach)), size - 1).astype(int).tolist()  # one pixel at least
     rows, columns = (slice(k, max(k, round(end)) + 1) for k, end in zip((j, i), at + reach, strict=True))

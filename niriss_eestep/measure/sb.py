@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.background import Background, Sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import place_star, sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
@@ -64,7 +64,7 @@ def measure_sb(
     reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
     placed = place_star(exposure, shared, psf or PSFModel(), reach, known)
     exposure, star, centroid = placed.stamp, placed.star, placed.centroid
-    distance, found, half = star.distance, star.sky.background, options.half_width
+    distance, found, half = star.distance, star.sky, options.half_width
     # the last annulus is the background's, which is a mean over the whole of it, like the profile
     edges = np.append(radii - half, found.r_in), np.append(radii + half, found.r_out)
     overlap, rings = annuli_about(distance.shape, star.x, star.y, *edges)
@@ -72,8 +72,8 @@ def measure_sb(
     weights = mean_weights(rings[-1], used)
     value = float(np.sum(weights[used] * exposure.image[used]))
     err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
-    star = replace(star, sky=Sky(replace(found, value=value, err=err), weights))
-    level = star.sky.background.low_level(options.low_sigma) if options.clip_low else -np.inf
+    star = replace(star, sky=replace(found, value=value, err=err, weights=weights))
+    level = value - options.low_sigma * found.dark if options.clip_low else -np.inf
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
     touched = overlap[:-1] > 0
@@ -98,7 +98,7 @@ def measure_sb(
         radius=radii, half_width=half, surface_brightness=values, covariance=covariance, common=common,
         n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
-        background=star.sky.background, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
+        background=star.sky, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
         warnings=(*exposure.warnings, *told), placed=placed,
     )  # fmt: skip
 

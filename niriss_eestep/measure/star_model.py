@@ -20,7 +20,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.measure.background import Sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
@@ -108,7 +108,7 @@ class Star:
         Where it is in the stamp's frame [pix].
     distance : ndarray, shape (ny, nx)
         Of each pixel from it [pix].
-    sky : Sky
+    sky : Background
     model : ndarray, shape (ny, nx), or None
         Fraction of its light in each pixel by the model PSF, less that in the sky annulus; None where there is no
         image of the PSF.
@@ -120,7 +120,7 @@ class Star:
     x: float
     y: float
     distance: Array
-    sky: Sky
+    sky: Background
     model: Array | None
     tolerance: Array | None
     psf: PSFModel
@@ -174,7 +174,7 @@ class Placed:
         )
 
 
-def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
+def star_at(x: float, y: float, sky: Background, psf: PSFModel) -> Star:
     """Put a star's model where it is, less its own light in the sky annulus: what it leaves in the image less the sky.
 
     That light is 0.3 to 1 % of the pixels next to the peak in F480M; a model scaled to them without it is as much low.
@@ -183,7 +183,7 @@ def star_at(x: float, y: float, sky: Sky, psf: PSFModel) -> Star:
     ----------
     x, y : float
         The star in the stamp's frame [pix].
-    sky : Sky
+    sky : Background
     psf : PSFModel
 
     Returns
@@ -268,8 +268,8 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array
     """
     if star.model is None or star.tolerance is None:
         raise ParameterError("a comparison needs a model of the star")
-    background, model, distance = star.sky.background, star.model, star.distance
-    image = exposure.image - background.value
+    sky, model, distance = star.sky, star.model, star.distance
+    image = exposure.image - sky.value
     use = ~bad & (distance <= _CORE) & (model > _CORE_SHARE * model.max())
     if not use.any():
         return 0.0, image, np.zeros(image.shape)
@@ -281,7 +281,7 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array
     variance = np.where(exposure.bad, 0.0, exposure.variance)
     # a pixel that should be brighter has the noise that it would have then: an electron's variance, read noise and all
     electron = max(float(np.median(variance[use] / np.maximum(np.abs(image[use]), np.finfo(float).tiny))), 0.0)
-    noise = np.maximum(variance, np.nan_to_num(background.std) ** 2)
+    noise = np.maximum(variance, np.nan_to_num(sky.std) ** 2)
     dark = np.maximum(light - allowed, np.where(distance <= _DARK_RADIUS, _DARK * light, -np.inf))
     edge = np.where(image > light, light + allowed, dark)
     reach = np.abs(edge - light) + _SIGMA * np.sqrt(noise + electron * np.maximum(edge - image, 0.0))
@@ -365,7 +365,7 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
     nothing = out.copy()
     if star.psf.render is None:
         return nothing
-    image, found = exposure.image - star.sky.background.value, compare(exposure, exposure.bad, star)
+    image, found = exposure.image - star.sky.value, compare(exposure, exposure.bad, star)
     for _ in range(_ROUNDS):
         (rate, residual, ratio), near = found, star.distance <= reach
         ratio = np.where(near, ratio, 0.0)
@@ -448,8 +448,7 @@ def excess_light(stamp: Stamp, star: Star, reach: float) -> tuple[float, float, 
         Its light as a fraction of the star's, if it is spread as the star's is, where it is in the stamp's frame, and
         its distance from the star [pix]. None where nothing stands out.
     """
-    background = replace(star.sky.background, value=0.0)
-    rate, residual, _ = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, background=background)))
+    rate, residual, _ = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, value=0.0)))
     if star.model is None or not rate > 0:
         return None
     kernel = aperture_weights((3, 3), 1.0, 1.0, np.array([_CIRCLE]))[0]

@@ -21,9 +21,10 @@ _PLACES = {
     "x_center": "centroid.x", "y_center": "centroid.y", "x_center_err": "centroid.x_err",
     "y_center_err": "centroid.y_err", "shift": "centroid.shift", "centroid_method": "centroid.method",
     "background": "background.value", "stamp": "pixels.image", "stamp_x0": "pixels.x_origin",
-    "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "noise",
+    "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "around.correlation",
 }  # fmt: skip
 _PLACES |= {f"core_{each.name}": f"core.{each.name}" for each in fields(CoreReport)}
+_PLACES |= {f"sky_{name}": f"around.{name}" for name in ("curvature", "curvature_err", "is_flat")}
 _PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}
 _PLACES |= {
     f"background_{name}": f"background.{name}"
@@ -38,7 +39,7 @@ _MEAN_PLACES = {
 }
 
 #: Python's types of the schemas' scalars
-_TYPES = {"number": float, "integer": int, "string": str, "array": list}
+_TYPES = {"number": float, "integer": int, "string": str, "boolean": bool, "array": list}
 
 
 def profile_model(profile, exposure=None):
@@ -66,10 +67,6 @@ def profile_model(profile, exposure=None):
         tree["surface_brightness_mjysr"] = profile.surface_brightness * record.get("photmjsr", math.nan)
     if "stamp_flat_err" in tree:
         record["flat_err_scale"] = float(profile.pixels.flat_scale)
-    if getattr(profile, "sky_shape", None) is not None:
-        value, err = profile.sky_shape.curvature
-        record |= {"sky_curvature": float(value), "sky_curvature_err": float(err)}
-        record["sky_is_flat"] = not profile.sky_shape.is_needed
     model = kind(tree | {"meta": {kind.meta_key: record}})
     if exposure is not None:
         copy_metadata(model, exposure)

@@ -12,7 +12,7 @@ import numpy as np
 
 from niriss_eestep.measure import ee
 from niriss_eestep.measure.ee import EEOptions, measure_ee
-from niriss_eestep.measure.noise import shapes_at
+from niriss_eestep.measure.noise import shapes_within
 from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.reference import load_psf_images
 from niriss_eestep.report.style import COLOURS, new_figure, styled
@@ -44,14 +44,14 @@ def main(path):
         return noise_of_sums(exposure, reach, *others)
 
     ee._noise_of_sums = keep
-    zero, measured, stated = np.zeros(len(LAGS)), [], []
+    by_distance, measured, stated = shapes_within(LAGS[-1] + 1, LAGS[-1] + 1), [], []
     for _ in range(EXPOSURES):
         exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
         profile = measure_ee(exposure, EEOptions(), PSFModel(psf.render))
         reach = seen["reach"][: len(profile.radius)]
         photons = np.einsum("iyx,yx->i", reach**2, exposure.photon_variance)
-        along = [shapes_at(LAGS, zero), shapes_at(zero, LAGS)]
-        measured.append([profile.noise @ shapes / plain for shapes in along])
+        along = by_distance[:, LAGS, 0], by_distance[:, 0, LAGS]
+        measured.append([profile.around.correlation @ shapes / plain for shapes in along])
         stated.append(np.sqrt(np.maximum(np.diagonal(profile.covariance) - photons, 0.0) / plain))
     # the same read noise without a star, many times
     dark = replace(scene, star=replace(scene.star, electron_rate=0.0), background=0.0)

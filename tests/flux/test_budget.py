@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from niriss_eestep.flux.total_rate import formal_errors
-from niriss_eestep.measure.background import Background, Sky, fit_sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.noise import SHAPES, Surroundings, shapes_at
+from niriss_eestep.measure.noise import SHAPES, Surroundings, fit_sky, shapes_within
 from niriss_eestep.measure.stamp import Stamp
 
 SIZE, MIDDLE, RADII, RING = 27, 13.0, np.array([2.0, 4.0, 6.0]), (8.0, 12.0)
@@ -33,7 +33,9 @@ def scene():
 def correlated(amplitude):
     """Covariance of all pairs of pixels, one by one."""
     v, u = V.ravel(), U.ravel()
-    return np.einsum("k,kpq->pq", amplitude, shapes_at(v[:, None] - v, u[:, None] - u))
+    return np.einsum(
+        "k,kpq->pq", amplitude, shapes_within(SIZE, SIZE)[:, *(np.abs(n[:, None] - n).astype(int) for n in (v, u))]
+    )
 
 
 @pytest.mark.parametrize("noise", ["white", "columns", "1/f and neighbours", "drift"])
@@ -46,12 +48,12 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
         "drift": {"columns_drift": 0.6},
     }.get(noise, {})
     amplitude = np.array([strength.get(name, 0.0) for name in SHAPES])
-    use, shape = np.hypot(U, V) > RING[0], None
+    around, dark = Surroundings(U**2 + V**2, np.hypot(U, V) > RING[0], amplitude), np.zeros((SIZE, SIZE))
     if with_shape:
-        shape = replace(fit_sky(exposure.image, use, MIDDLE, MIDDLE, RING[0]), is_needed=True)
-        shape = replace(shape, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
-    around = Surroundings(exposure.image, use, amplitude, shape)
-    sky = Sky(replace(Background(0.0, method="constant"), method="annulus"), ring)
+        around = fit_sky(around, exposure.variance, dark, (MIDDLE, MIDDLE), RING[0])
+        assert not around.is_flat
+        around = replace(around, correlation=amplitude, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
+    sky = Background(0.0, method="annulus", weights=ring)
     _, covariance, _, sky_covariance, _ = sum_apertures(exposure, apertures, sky, [], exposure.bad, around)
 
     # what a sum takes of each pixel for itself, and what the sky that is subtracted takes
@@ -59,7 +61,7 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
     for_sky, wing = area[:, None] * ring.ravel(), np.zeros(len(RADII))
     if with_shape:
         terms = np.array([term.ravel() for term in (np.ones_like(U), U, V, U**2 + V**2, U**2 - V**2, U * V)])
-        fit = np.linalg.pinv((terms * use.ravel()).T)
+        fit = np.linalg.pinv((terms * around.use.ravel()).T)
         for_sky = for_sky + (own - for_sky) @ terms.T @ fit
         wing = 0.02 / 25**2 * (own - area[:, None] * ring.ravel()) @ terms[3]
     alone, flat = np.diag(exposure.variance.ravel()), np.diag(exposure.flat_variance.ravel())

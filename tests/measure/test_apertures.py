@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.background import Background, Sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import repaired_stamp, sum_apertures
 from niriss_eestep.measure.repair import Repair
 from niriss_eestep.measure.stamp import Stamp
 
 SHAPE = (5, 5)
-SKY = Sky(Background(0.0, method="constant"), np.zeros(SHAPE))
+SKY = Background(0.0, method="constant", weights=np.zeros(SHAPE))
 
 
 def stamp(image, bad, variance):

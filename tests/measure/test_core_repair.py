@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import Background, Sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.stamp import Stamp
@@ -18,7 +18,7 @@ from niriss_eestep.reference import load_psf_images, load_psfee
 from niriss_eestep.reference.stdspec import load_throughput
 
 SIZE, X, Y, LEVEL = 31, 15.2, 14.7, 3.0
-SKY = Sky(Background(LEVEL, method="constant"), np.zeros((SIZE, SIZE)))
+SKY = Background(LEVEL, method="constant", weights=np.zeros((SIZE, SIZE)))
 
 
 def stamp(image, variance=0.0):
@@ -102,10 +102,10 @@ def test_noise_is_in_the_weights_alone():
 def test_the_sky_s_error_goes_into_the_fill():
     psf, bad = psf_of("F200W"), lost_pixels(np.random.default_rng(4), 3)
     ring = distance_grid(bad.shape, X, Y) > 12
-    sky = Sky(SKY.background, ring / ring.sum())
+    sky = replace(SKY, weights=ring / ring.sum())
     image = LEVEL + 1e4 * star_at(X, Y, sky, psf).model
     low = repaired(image, bad, psf, 1.0, sky)
-    high = repaired(image, bad, psf, 1.0, Sky(Background(LEVEL + 0.01, method="constant"), sky.weights))
+    high = repaired(image, bad, psf, 1.0, Background(LEVEL + 0.01, method="constant", weights=sky.weights))
     by_weights = low.weights.reshape(3, -1) @ ring.ravel() * 0.01
     np.testing.assert_allclose(high.value - low.value, by_weights, rtol=1e-3)
 

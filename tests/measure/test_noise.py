@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.background import fit_sky, judged
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.noise import (
@@ -12,9 +11,10 @@ from niriss_eestep.measure.noise import (
     Surroundings,
     correlated_covariance,
     estimate_correlation,
+    fit_sky,
     flat_covariance,
     seen_through_ipc,
-    shapes_at,
+    shapes_within,
     sky_pixels,
 )
 from niriss_eestep.measure.stamp import Stamp
@@ -39,7 +39,7 @@ def test_covariance_of_sums_is_the_sum_over_all_pairs_of_pixels():
     correlation = rng.uniform(size=len(SHAPES))
     reach = rng.normal(size=(2, 6, 7))
     y, x = (axis.ravel() for axis in np.indices((6, 7)))
-    between = np.einsum("k,kpq->pq", correlation, shapes_at(y[:, None] - y, x[:, None] - x))
+    between = np.einsum("k,kpq->pq", correlation, shapes_within(6, 7)[:, *(np.abs(n[:, None] - n) for n in (y, x))])
     flat = reach.reshape(2, -1)
     np.testing.assert_allclose(correlated_covariance(reach, correlation), flat @ between @ flat.T, rtol=1e-10)
 
@@ -90,7 +90,7 @@ def test_noise_of_lines_is_no_shape_of_the_sky():
         stamp = Stamp("", light + noise, np.ones(shape), bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61)
         found = measure_ee(stamp, EEOptions(radii=(5, 10)), PSFModel(psf.render))
         errors.append(found.count_rate_err)
-        needed += found.sky_shape.is_needed
+        needed += not found.around.is_flat
     # 3 % by chance: 1.8, and 6 only once in a hundred times; with the errors of white noise all have one
     assert needed < 6
     # to 9 % of it: what one image tells of its noise would scatter by a fifth more without the waves that are as long
@@ -110,7 +110,7 @@ def test_destriping_removes_offsets_of_columns_and_leaves_constant_sums():
     rng = np.random.default_rng(10)
     offsets = np.broadcast_to(rng.normal(size=N), SHAPE)
     reach, use = sums_of_circles(), distance_grid(SHAPE, 31.3, 31.8) > 12
-    after, change, _ = Surroundings(offsets, use, np.zeros(len(SHAPES)), None, "columns").corrected(reach)
+    after, change, _ = Surroundings(offsets, use, np.zeros(len(SHAPES)), "columns").corrected(reach)
     np.testing.assert_allclose(np.einsum("iyx,yx->i", reach, offsets) + change, 0, atol=1e-9)
     # the sums are linear: what is added is what the new weights say of any noise
     np.testing.assert_allclose(np.einsum("iyx,yx->i", after - reach, offsets), change, atol=1e-9)
@@ -146,14 +146,13 @@ def test_hits_and_the_wing_are_not_sky():
 
 @pytest.mark.parametrize("curvature", [0.0, 2e-3])
 def test_curvature_of_the_sky_is_found_where_it_is(curvature):
-    distance, needed, pulls = distance_grid(SHAPE, 31.3, 31.8), [], []
+    distance, everywhere, needed, pulls = distance_grid(SHAPE, 31.3, 31.8), np.ones(SHAPE, dtype=bool), [], []
     for seed in range(60):
         image = np.random.default_rng([13, seed]).normal(size=SHAPE) + curvature * distance**2
-        shape = fit_sky(image, np.ones(SHAPE, dtype=bool), 31.3, 31.8, 20.0)
-        shape = judged(shape, np.zeros(SHAPE), np.einsum("iyx,jyx->ij", shape.weights, shape.weights))
-        needed.append(shape.is_needed)
-        found, err = shape.curvature
-        pulls.append((found - curvature) / err)
+        around = Surroundings(image, everywhere, np.zeros(len(SHAPES)))
+        around = fit_sky(around, np.ones(SHAPE), np.zeros(SHAPE), (31.3, 31.8), 20.0)
+        needed.append(not around.is_flat)
+        pulls.append((around.curvature - curvature) / around.curvature_err)
     assert np.std(pulls) == pytest.approx(1, abs=0.35)
     assert abs(np.mean(pulls)) < 4 / np.sqrt(60)
     # two tests by a chance of 1.2 % each

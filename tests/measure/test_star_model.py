@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from niriss_eestep.measure.background import Background, Sky
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.measure.stamp import Stamp
@@ -193,7 +193,7 @@ def test_a_snowball_is_taken_out_with_its_rim(away):
 
 def test_the_rate_is_not_moved_by_bad_pixels():
     stamp = star("F200W", np.random.default_rng(8))
-    sky = Sky(Background(0.5, method="constant"), np.zeros((SIZE, SIZE)))
+    sky = Background(0.5, method="constant", weights=np.zeros((SIZE, SIZE)))
     at = star_at(X, Y, sky, PSFModel(load_psf_images()["F200W"].render))
     image = stamp.image.copy()
     image[35, 35], image[34, 36] = 1e9, -1e9
@@ -206,7 +206,7 @@ def test_the_rate_is_not_moved_by_bad_pixels():
 def test_the_tolerance_by_hand():
     model = np.zeros((5, 5))
     model[2, 2] = 0.5
-    sky = Sky(Background(0.0, method="constant"), np.zeros(model.shape))
+    sky = Background(0.0, method="constant", weights=np.zeros(model.shape))
     tolerance = star_at(2.0, 2.0, sky, PSFModel(lambda x, y, shape: model)).tolerance
     assert tolerance[2, 2] == pytest.approx(0.35 * 0.5 + 0.25 * 0.25 / 4 + 1e-4)
     assert tolerance[0, 2] == pytest.approx(0.25 * 0.25 / 4 + 1e-4)
