@@ -12,79 +12,31 @@ _STEPS = [
     ("niriss_eestep.pipeline.fluxcal.FluxCalPipeline", "niriss_fluxcal", True),
 ]
 
-#: options of strun itself, as stpipe 1.1 has them: switches, and those that take a value
-SWITCHES = ("--debug", "--disable-crds-steppars", "--verbose", "-v", "--help", "-h")
-VALUED = ("--save-parameters", "--logcfg", "--log-level", "--log-file", "--log-stream")
-
 
 def get_steps() -> list[tuple[str, str, bool]]:
-    """Name the steps of this package.
+    """Name the steps of this package; in ``strun``, a slip that stpipe answers with a traceback ends in one line.
+
+    Looked at are the first argument, a step or a file of its parameters, and the level of the log.
 
     Returns
     -------
     list of (str, str, bool)
         Class, alias and whether the class is a pipeline.
     """
-    _look_over_strun()
-    return _STEPS
-
-
-def get_resource_mappings():
-    """Serve the packaged ASDF schemas.
-
-    Returns
-    -------
-    list of asdf.resource.DirectoryResourceMapping
-    """
-    from importlib.resources import files
-
-    _look_over_strun()
-    from asdf.resource import DirectoryResourceMapping
-
-    schemas, base = files("niriss_eestep.products") / "schemas", "asdf://niriss-eestep.org/schemas/"
-    return [DirectoryResourceMapping(schemas, base, filename_pattern="*.yaml", stem_filename=True)]
-
-
-def strun_parser(options=()):
-    """Make a parser of strun's own options and of a step's.
-
-    Parameters
-    ----------
-    options : iterable of str
-        The step's, each of which takes a value.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-        What is no option is in ``args``.
-    """
-    from argparse import ArgumentParser
-
-    parser = ArgumentParser(add_help=False)
-    for name in SWITCHES:
-        parser.add_argument(name, action="store_true")
-    for name in (*VALUED, *options):
-        parser.add_argument(name)
-    parser.add_argument("args", nargs="*")
-    return parser
-
-
-def _look_over_strun() -> None:
-    """Let ``strun`` end with one line for a slip that stpipe answers with a traceback before it knows the step.
-
-    It asks for the steps first where a step is named, and for the schemas first where a file of parameters is. Looked
-    at are the first argument and the level of the log.
-    """
     if not (sys.argv and sys.argv[0].endswith(("/strun", "strun.exe"))):
-        return
+        return _STEPS
     from logging import getLevelNamesMapping
     from pathlib import Path
 
     from configobj import ConfigObj, ConfigObjError
 
+    try:
+        from stpipe._cmdline import _build_parent_arg_parser as options_of_strun
+    except ImportError:  # private to stpipe, whose own words then stand
+        return _STEPS
     own = [alias for _, alias, _ in _STEPS]
-    known, _ = strun_parser().parse_known_args(sys.argv[1:])
-    name, level = next(iter(known.args), ""), str(known.log_level or "INFO").upper()
+    known, _ = options_of_strun().parse_known_args([*sys.argv[1:], ""])  # which stands for a step where none is named
+    name, level = known.cfg_file_or_class[0], str(known.log_level or "INFO").upper()
     if Path(name).is_file():
         try:
             if not Path(name).read_bytes().startswith(b"#ASDF"):
@@ -108,3 +60,20 @@ def _look_over_strun() -> None:
             sys.exit(
                 f"strun: there is no step {name}; {f'did you mean {near[0]}?' if near else '`stpipe list` lists all'}"
             )
+    return _STEPS
+
+
+def get_resource_mappings():
+    """Serve the packaged ASDF schemas.
+
+    Returns
+    -------
+    list of asdf.resource.DirectoryResourceMapping
+    """
+    from importlib.resources import files
+
+    get_steps()  # which strun asks for later than for these, where its first argument is a file of parameters
+    from asdf.resource import DirectoryResourceMapping
+
+    schemas, base = files("niriss_eestep.products") / "schemas", "asdf://niriss-eestep.org/schemas/"
+    return [DirectoryResourceMapping(schemas, base, filename_pattern="*.yaml", stem_filename=True)]

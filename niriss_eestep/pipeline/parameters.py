@@ -26,7 +26,6 @@ from configobj import ConfigObj
 from stpipe import config_parser
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
-from niriss_eestep.pipeline.integration import strun_parser
 from niriss_eestep.reference.guards import read_once
 
 log = logging.getLogger(__name__)
@@ -272,12 +271,12 @@ def check_command_line(step: Any) -> None:
     SystemExit
         With one line that says what is wrong.
     """
-    options, sections = [], [("--", step.load_spec_file())]
-    for above, section in sections:
-        for name, value in section.items():
-            sections += [(f"{above}{name}.", value)] if isinstance(value, dict) else []
-            options += [] if isinstance(value, dict) else [f"{above}{name}"]
-    parser = strun_parser(options)
+    try:
+        from stpipe._cmdline import _build_arg_parser_from_spec, _build_parent_arg_parser
+    except ImportError:  # private to stpipe, whose own words then stand
+        return
+    parser = _build_arg_parser_from_spec(step.load_spec_file(), step, parent=_build_parent_arg_parser())
+    options = list(parser._option_string_actions)
     parser.error = lambda text: sys.exit(f"strun {step.class_alias}: {_did_you_mean(text, options)}")
     for name, value in vars(parser.parse_args(sys.argv[1:])).items():
         if isinstance(value, str):
