@@ -13,6 +13,9 @@ class NirissEEError(Exception):
     Messages quote file names and headers: what could disturb a terminal or a log is spelled out.
     """
 
+    #: whether every other exposure would fail of it too: then it is raised, not recorded
+    is_fatal = False
+
     def __init__(self, message: str = "", *args: object) -> None:
         super().__init__(printable(message), *args)
 
@@ -36,13 +39,11 @@ class ProductError(NirissEEError):
 class OutputError(ProductError):
     """A product cannot be written: the directory is missing, not writable or full; every other would fail too."""
 
+    is_fatal = True
+
 
 class AssociationError(NirissEEError):
     """An association names nothing that can be processed, or would write outside the output directory."""
-
-
-class ClusterError(NirissEEError):
-    """A Dask cluster cannot be reached, is lost, or its workers lack this package."""
 
 
 #: what a mistake in this package looks like, where the package itself raises it

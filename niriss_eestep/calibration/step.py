@@ -6,7 +6,7 @@ from niriss_eestep.calibration.crds_files import save_reference
 from niriss_eestep.calibration.effects import OUTLIER, calibrate
 from niriss_eestep.calibration.table import factor_tables, observed_psfee, read_visits, reference_models, usable_visits
 from niriss_eestep.errors import ProductError
-from niriss_eestep.exposures.inputs import exposure_root, gather
+from niriss_eestep.exposures.inputs import exposure_root, gather, open_exposure
 from niriss_eestep.pipeline.base import FluxStep
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class CalibrateVisitsStep(FluxStep):
         results = []
         for product in products:
             name = product.name or exposure_root(self.output_file or "niriss")
-            for model in self.calibrate([self.open_member(member) for member in product.members]):
+            for model in self.calibrate([open_exposure(member.source) for member in product.members]):
                 model.meta.filename = f"{name}_{model.meta.reftype.lower()}.fits"
                 results.append(model)
         return results

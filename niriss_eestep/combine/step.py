@@ -7,7 +7,7 @@ import numpy as np
 
 from niriss_eestep.combine import mean
 from niriss_eestep.errors import ParameterError, ProductError
-from niriss_eestep.exposures.inputs import exposure_root, safe_name
+from niriss_eestep.exposures.inputs import exposure_root, gather, open_exposure, safe_name
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
 from niriss_eestep.products.convert import combined_model
 from niriss_eestep.products.metadata import group_of
@@ -54,10 +54,10 @@ class CombineProfilesStep(FluxStep):
         if self.suffix in SUFFIXES.values() and self.suffix != SUFFIXES[EEProfileModel]:
             raise ParameterError(f"suffix={self.suffix}: the products of SB have it; give another")
         results = []
-        for product in self.gather_products(inputs):
+        for product in gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file):
             groups, first = {}, None
             for member in product.members:
-                model = self.open_member(member)
+                model = open_exposure(member.source)
                 if type(model) not in SUFFIXES:
                     raise ProductError(f"{member.filename}: not a profile ({type(model).__name__}); run ee_photometry")
                 first, key = first or model, (type(model).__name__, *group_of(model).values())

@@ -203,7 +203,9 @@ def _products(item: Any, input_dir: str | None) -> list[Product]:
     return [*found, Product(name, tuple(members))]
 
 
-def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: bool = True) -> list[Product]:
+def gather(
+    inputs: Iterable[Any], *, input_dir: str | None = None, output_file: str | None = None, distinct: bool = True
+) -> list[Product]:
     """Find the exposures in what a step is given.
 
     Parameters
@@ -212,6 +214,8 @@ def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: boo
         Arguments of ``process``: files, globs, associations, models, containers, libraries, lists of these.
     input_dir : str, optional
         Directory of bare file names.
+    output_file : str, optional
+        Names a single product; several keep their own names.
     distinct : bool, optional
         Reject inputs whose results would have the same name; of no concern to a step that makes one result of all.
 
@@ -258,6 +262,11 @@ def gather(inputs: Iterable[Any], *, input_dir: str | None = None, distinct: boo
     for name, n in Counter(product.name for product in products).items():
         if n > 1 and distinct:
             raise AssociationError(f"{n} products are called {name}: one would overwrite the other; rename them")
+    if output_file is not None and len(products) == 1:
+        return [products[0]._replace(name=exposure_root(output_file))]
+    if output_file is not None and products:
+        text = "output_file=%s is not used: there are %d products, which keep their own names"
+        log.warning(text, Path(output_file).name, len(products))
     return products
 
 
@@ -363,7 +372,7 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
     Parameters
     ----------
     source : Path or DataModel
-        A model is handed back.
+        A model is handed back; but a profile from elsewhere is completed.
     max_size : float
         Largest exposure that is opened, when unpacked [MB].
     whole : bool
@@ -386,10 +395,10 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
     >>> model = open_exposure(Path("jw01094001001_02101_00001_nis_rate.fits"))  # doctest: +SKIP
     >>> model.data[100:110, 100:110]  # of which no more is read  # doctest: +SKIP
     """
-    if not isinstance(source, Path):
-        return source
-    if source.suffix == ".asdf":
-        return open_product(source)
+    if not isinstance(source, Path) or source.suffix == ".asdf":
+        model = open_product(source) if isinstance(source, Path) else source
+        # one that a step of this process has made lacks nothing
+        return model if getattr(model, "_is_finished", True) else model.completed()
     with reading(source, "JWST exposure", ExposureError), warnings.catch_warnings():
         # a keyword of another version is no reason not to measure; what matters is checked when it is used
         warnings.simplefilter("ignore")

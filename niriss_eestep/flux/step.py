@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 import niriss_eestep.reference.stdspec as stdspec
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError, ReferenceDataError
+from niriss_eestep.exposures.inputs import gather, open_exposure
 from niriss_eestep.flux import total_rate as rates
 from niriss_eestep.flux.fitted import fitted_totals
 from niriss_eestep.instrument import FULL_WELL
@@ -72,14 +74,12 @@ class AbsFluxStep(FluxStep):
         NirissEEError
             If an input is no combined profile, or no group could be calibrated.
         """
-        if not self.in_pipeline:
-            self.check_settings({})
         results = []
-        for product in self.gather_products(inputs):
+        for product in gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file):
             self._reference_files_used = []
             lost, models, sources = self.search_attr("lost", default=()), [], []
             for member in product.members:
-                model = self.open_member(member)
+                model = open_exposure(member.source)
                 if isinstance(model, CombinedEEModel):
                     models.append(model)
                     sources.append(member.source)
@@ -94,6 +94,15 @@ class AbsFluxStep(FluxStep):
             result = self.collect(name, models, [self.calibrate_group(*pair, lost) for pair in totals], lost)
             self.finish(result, sources, self.parameters_for(models[0]))
             results.append(result)
+            # the last line says how many exposures were measured; those with warnings have had lines of their own
+            found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
+            outcome = ", ".join(f"{found[kind]} {kind}" for kind in ("measured", "measured with warnings", "failed"))
+            failed = sum(str(status).startswith("failed") for status in result.table["status"])
+            without_ratio = int(np.isnan(result.table["ratio"]).sum())
+            told = {"without total rate": failed, "without expected rate": without_ratio - failed}
+            lacking = "".join(f", {n} of {len(result.table)} groups {what}" for what, n in told.items() if n)
+            level = logging.WARNING if lacking else logging.INFO
+            log.log(level, "%s: %s%s", result.meta.filename, outcome, lacking)
         if not results:
             raise ProductError("no combined EE profiles to calibrate")
         self.output_use_model = True
@@ -294,7 +303,7 @@ class AbsFluxStep(FluxStep):
     def _expected(self, model, group):
         """What the star should give, and what is odd about it; None, and why, where that is not to be had."""
         path, where = self.get_reference_file(model, "stdspec"), os.environ.get("NIS_SYNPHOT")
-        if where and self.get_ref_override("throughput") is None:
+        if where and self.get_reference_file(None, "throughput") is None:
             self._reference_files_used.append(("throughput", f"$NIS_SYNPHOT {where}"))
         else:
             where = self.get_reference_file(model, "throughput", "packaged")

@@ -11,7 +11,7 @@ import numpy as np
 from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
 from niriss_eestep.exposures import cut as stamps
-from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, science_metadata
+from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, open_exposure
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.background import with_sound_errors
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
@@ -72,7 +72,6 @@ class ExposureStep(FluxStep):
         if not members:
             raise ExposureError(nothing_in(inputs))
         if not self.in_pipeline:  # which has done so for all exposures
-            self.check_settings(science_metadata(members))
             if self.source_name:
                 self.tell_unknown_names(members)
         several, results = len(members) > 1, []
@@ -129,7 +128,7 @@ class ExposureStep(FluxStep):
             profile, integrations, seen = self._profile_of(exposures, in_image, psf)
             # inside the pipeline the flux calibration has the star's spectrum
             owner = getattr(self.parent, "abs_flux", self)
-            known = references | {kind: owner.get_ref_override(kind) for kind in ("stdspec", "throughput")}
+            known = references | {kind: owner.get_reference_file(None, kind) for kind in ("stdspec", "throughput")}
             found = stamps.second_look(seen, profile.centroid, field, known, cut, is_given=position is not None)
             if isinstance(found, str):
                 profile, integrations = self.failed_profile(exposures[0], in_image, found), None
@@ -220,7 +219,9 @@ class ExposureStep(FluxStep):
         -------
         context manager of DataModel
         """
-        model = self.open_member(member)
+        max_size = self.search_attr("max_size", parent_first=True)
+        # a hook may do with a model of its own what it likes
+        model = open_exposure(member.source, max_size, whole=bool(self._pre_hooks))
         return nullcontext(model) if model is member.source else closing(model)
 
     def _existing(self, member, parameters, record):

@@ -59,6 +59,8 @@ class FluxStep(JwstStep):
     ask_crds = True
     #: whether a pipeline of this package runs the step, which then has looked at settings and input
     in_pipeline = False
+    #: refuses parameters that cannot be used, where a step has such
+    check_parameters: Any = None
     #: step of the pipeline whose overrides hold for this one too, where it has none of its own
     overrides_of = ""
 
@@ -169,45 +171,23 @@ class FluxStep(JwstStep):
 
     # ---- references
 
-    def get_ref_override(self, reference_file_type: str) -> Any:
-        """Return the override of a reference, which must exist; None where there is none.
-
-        In a pipeline that of another step holds too, which `overrides_of` names, for the types that both use.
-
-        Parameters
-        ----------
-        reference_file_type : str
-
-        Returns
-        -------
-        str, DataModel or None
-
-        Raises
-        ------
-        ReferenceDataError
-        """
-        override = super().get_ref_override(reference_file_type)
-        if isinstance(override, (str, Path)) and override != "N/A" and not Path(override).exists():
-            raise ReferenceDataError(f"override_{reference_file_type}: {override} does not exist")
-        other = getattr(self.parent, self.overrides_of, None) if override is None and self.in_pipeline else None
-        if other is not None and reference_file_type in {*self.reference_file_types} & {*other.reference_file_types}:
-            return other.get_ref_override(reference_file_type)
-        return None if override == "N/A" else override
-
-    def get_reference_file(self, input_file: Any, reference_file_type: str, packaged: str = "") -> str | None:
+    def get_reference_file(self, input_file: Any, reference_file_type: str, packaged: str = "") -> Any:
         """Find a reference: an override, else CRDS's, else none; and record its name.
 
+        In a pipeline the override of another step holds too, which `overrides_of` names, for the types that both use.
+
         Parameters
         ----------
-        input_file : DataModel
+        input_file : DataModel, dict or None
+            None where only an override is looked for: nothing is recorded.
         reference_file_type : str
         packaged : str, optional
             What to record where neither has one.
 
         Returns
         -------
-        str or None
-            Path or directory; None where the packaged reference is to be used.
+        str, DataModel or None
+            Path, directory or model; None where the packaged reference is to be used.
 
         Raises
         ------
@@ -215,6 +195,14 @@ class FluxStep(JwstStep):
             If an override does not exist, or CRDS is set up, does not answer, and ``allow_packaged`` is off.
         """
         found = self.get_ref_override(reference_file_type)
+        if isinstance(found, (str, Path)) and found != "N/A" and not Path(found).exists():
+            raise ReferenceDataError(f"override_{reference_file_type}: {found} does not exist")
+        other = getattr(self.parent, self.overrides_of, None) if found is None and self.in_pipeline else None
+        if other is not None and reference_file_type in {*self.reference_file_types} & {*other.reference_file_types}:
+            found = other.get_reference_file(None, reference_file_type)
+        found = None if found == "N/A" else found
+        if input_file is None:
+            return found
         name = str(found)
         if found is None:
             allow_packaged = self.search_attr("allow_packaged", default=False, parent_first=True)
@@ -234,32 +222,20 @@ class FluxStep(JwstStep):
             self._reference_files_used.append((reference_file_type, name))
         return found
 
-    def check_settings(self, exposure: dict[str, Any]) -> None:
-        """Find out what is wrong with the settings before anything is measured.
+    # ---- inputs and results
 
-        Parameters
-        ----------
-        exposure : dict
-            Flat metadata of one of the exposures.
+    def run(self, *args: Any) -> Any:
+        """Run the step, once its settings are known to be of use and its results can be written; see `stpipe.Step.run`.
 
         Raises
         ------
         ReferenceDataError
             If a reference that the user gave does not exist.
         ParameterError
-            If a parameter cannot be used.
+            If a parameter cannot be used, or a hook gives anything but a product.
+        OutputError
+            If the results cannot be written.
         """
-        for reference_type in self.reference_file_types:
-            self.get_ref_override(reference_type)
-        self.check_parameters(self.parameters_for(exposure))
-
-    def check_parameters(self, parameters: dict[str, Any]) -> None:
-        """Refuse parameters that cannot be used; for steps that have some."""
-
-    # ---- inputs and results
-
-    def run(self, *args: Any) -> Any:
-        """Run the step, once it is sure that its results can be written; see `stpipe.Step.run`."""
         # what is decided about the results of one run holds for it alone
         before = {name: getattr(self, name) for name in ("output_use_model", "suffix", "save_results", "_post_hooks")}
         if self.in_pipeline and self.save_results is None:
@@ -273,12 +249,21 @@ class FluxStep(JwstStep):
                     if not isinstance(model, ProductModel):
                         raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
                 return result
-            for step in (self, *(getattr(self, name) for name in getattr(self, "step_defs", ()))):
+            inner = [getattr(self, name) for name in getattr(self, "step_defs", ())]
+            for step in (self, *inner):
                 for name in filter(partial(hasattr, step), _spec(type(step))):
                     setattr(step, name, parameters.plain(getattr(step, name)))
             with plain_words(self.class_alias):
                 if self.output_dir:
                     check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
+                # a hook is not to stop the pipeline that it belongs to
+                checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
+                exposure = exposures.science_metadata(args) if checked else {}
+                for step in checked:
+                    for reference_type in step.reference_file_types:
+                        step.get_reference_file(None, reference_type)
+                    if step.check_parameters is not None:
+                        step.check_parameters(step.parameters_for(exposure))
                 return super().run(*args)
         finally:
             self.__dict__.update(before)
@@ -293,48 +278,6 @@ class FluxStep(JwstStep):
         """Remember the first input, from which default names are made; in a pipeline that of the pipeline serves."""
         if not self.in_pipeline:  # stpipe writes the whole input into a message, shown or not
             super().set_primary_input(obj, exclusive=exclusive)
-
-    def gather_products(self, inputs):
-        """Find the association's products in the arguments of ``process``; ``output_file`` names a single one.
-
-        Parameters
-        ----------
-        inputs : sequence
-            As for `niriss_eestep.exposures.inputs.gather`.
-
-        Returns
-        -------
-        list of Product
-        """
-        products = exposures.gather(inputs, input_dir=self.search_attr("input_dir"))
-        if self.output_file is not None and len(products) == 1:
-            return [products[0]._replace(name=exposures.exposure_root(self.output_file))]
-        if self.output_file is not None and products:
-            text = "output_file=%s is not used: there are %d products, which keep their own names"
-            log.warning(text, Path(self.output_file).name, len(products))
-        return products
-
-    def open_member(self, member: Any) -> Any:
-        """Open a member's file; a model in memory is handed back, but a profile from elsewhere is completed.
-
-        Parameters
-        ----------
-        member : Member
-
-        Returns
-        -------
-        DataModel
-
-        Raises
-        ------
-        ExposureError
-            If the file is missing, or no JWST data model.
-        """
-        # a hook may do with a model of its own what it likes
-        whole = bool(self._pre_hooks)
-        model = exposures.open_exposure(member.source, self.search_attr("max_size", parent_first=True), whole=whole)
-        # one that a step of this process has made lacks nothing
-        return model if getattr(model, "_is_finished", True) else model.completed()
 
     def remove_suffix(self, name: str) -> tuple[str, str]:
         """Remove a product suffix, jwst's or one of this package's, from a name."""

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,25 +112,6 @@ class Summary:
         return "\n".join(aligned(Table(self.products)))
 
 
-class CampaignPipeline(FluxCalPipeline):
-    """The pipeline, run on many associations: each product is saved and let go as soon as it is complete."""
-
-    def process(self, *inputs):
-        """Calibrate every product of the associations; the outcome is in ``summary``."""
-        self.summary, self.output_use_model = Summary(), True
-        for product, result in self.calibrated([p for p in self.gather_products(inputs) if p.members]):
-            if isinstance(result, NirissEEError):
-                log.error("product %s: failed: %s", product.name, result)
-            else:
-                self.save_model(result)
-            self.summary.add(product, result)
-
-    @classmethod
-    def get_config_reftype(cls) -> str:
-        """Name the parameter references: those of the pipeline."""
-        return FluxCalPipeline.get_config_reftype()
-
-
 def collect_associations(paths: Sequence[Path], output_dir: Path) -> list[Path]:
     """Find the associations to run.
 
@@ -208,9 +190,17 @@ def run_campaign(
     check_directory(output_dir)
     associations = [str(path) for path in collect_associations([Path(path).resolve() for path in paths], output_dir)]
     given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
-    config, config_file = CampaignPipeline.build_config(associations[0], **given)
-    pipeline = CampaignPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
-    pipeline.make_executor = make_executor
+    config, config_file = FluxCalPipeline.build_config(associations[0], **given)
+    pipeline = FluxCalPipeline.from_config_section(config, name="niriss_fluxcal", config_file=config_file)
+    summary, pipeline.make_executor = Summary(), make_executor
+    pipeline.take = partial(_take, pipeline, summary)
     pipeline.run(*associations)
-    pipeline.summary.write(output_dir)
-    return pipeline.summary
+    summary.write(output_dir)
+    return summary
+
+
+def _take(pipeline, summary, product, result):
+    """Save a product as soon as it is complete, and let it go; what became of it is in the summary."""
+    if not isinstance(result, NirissEEError):
+        pipeline.save_model(result, output_file=result.meta.filename)
+    summary.add(product, result)

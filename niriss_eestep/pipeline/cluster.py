@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from functools import lru_cache, partial
 
-from niriss_eestep.errors import ClusterError
+from niriss_eestep.errors import NirissEEError
 from niriss_eestep.products.metadata import SOFTWARE
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,12 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10
 # How long a connection may be lost before the scheduler is taken for lost, and how often to look [s]
 LOST, NOTICE = 5, 1
+
+
+class ClusterError(NirissEEError):
+    """A Dask cluster cannot be reached, is lost, or its workers lack this package."""
+
+    is_fatal = True
 
 
 @contextmanager

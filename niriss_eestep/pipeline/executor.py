@@ -11,7 +11,9 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from functools import partial
 from logging.handlers import QueueHandler
+from pathlib import Path
 
 import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
 import scipy.ndimage  # noqa: F401
@@ -39,7 +41,7 @@ class Measurement:
 
     def __init__(self, pipeline):
         self.pipeline = copy.copy(pipeline)
-        self.pipeline._log_records, self.pipeline.make_executor = [], None
+        self.pipeline._log_records, self.pipeline.make_executor, self.pipeline.take = [], None, None
         for name in pipeline.step_defs:
             step = copy.copy(getattr(pipeline, name))
             step.parent, step._log_records = self.pipeline, []
@@ -85,7 +87,7 @@ def outcomes(executor, members):
     Parameters
     ----------
     executor : Processes, or another with its methods
-        To be shut down by whoever made it.
+        Shut down in the end, whatever happens.
     members : sequence of Member
 
     Yields
@@ -100,17 +102,46 @@ def outcomes(executor, members):
     """
     handed_out: deque[tuple[Member, Future]] = deque()
     waiting = deque(members)
-    while waiting or handed_out:
-        while waiting and len(handed_out) < executor.n_workers * AHEAD:
-            member = waiting.popleft()
-            handed_out.append((member, executor.submit(member)))
-        member, future = handed_out.popleft()
-        outcome, records = executor.result(member, future)
-        for record in records:
-            logging.getLogger(record.name).handle(record)
-        if outcome[1] and not records:
-            log.error("%s: failed: %s", member.filename, outcome[1])
-        yield outcome
+    try:
+        while waiting or handed_out:
+            while waiting and len(handed_out) < executor.n_workers * AHEAD:
+                member = waiting.popleft()
+                handed_out.append((member, executor.submit(member)))
+            member, future = handed_out.popleft()
+            outcome, records = executor.result(member, future)
+            for record in records:
+                logging.getLogger(record.name).handle(record)
+            if outcome[1] and not records:
+                log.error("%s: failed: %s", member.filename, outcome[1])
+            yield outcome
+    finally:
+        executor.shutdown()
+
+
+def measured(pipeline, members):
+    """Have exposures measured by as many processes, or by the executor, that a pipeline asks for.
+
+    Parameters
+    ----------
+    pipeline : FluxCalPipeline
+    members : sequence of Member
+
+    Returns
+    -------
+    generator of (list of ProductModel, str)
+        As from `outcomes`; the processes have started already.
+    """
+    n_workers = min(pipeline.workers, len(members))
+    if n_workers > 1 and multiprocessing.current_process().daemon:
+        text = "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here"
+        log.warning(text, n_workers)
+        n_workers = 1
+    in_files = all(isinstance(member.source, Path) for member in members)
+    if not (in_files and (pipeline.make_executor or n_workers > 1)):
+        return (pipeline.measure(member) for member in members)
+    measurement = Measurement(pipeline)
+    make = pipeline.make_executor or partial(Processes, n_workers=n_workers)
+    return outcomes(make(measurement), members)
 
 
 class Processes:

@@ -3,8 +3,7 @@
 import gc
 import itertools
 import logging
-import multiprocessing
-from collections import Counter, deque
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from jwst.stpipe import Pipeline as JwstPipeline
 
 import niriss_eestep.errors as errors
 from niriss_eestep.combine.step import CombineProfilesStep
-from niriss_eestep.exposures.inputs import group_members, nothing_in, science_metadata
+from niriss_eestep.exposures.inputs import gather, group_members, nothing_in, open_exposure
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
@@ -47,6 +46,10 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
     #: makes the executor of a `niriss_eestep.pipeline.executor.Measurement`; None: as many processes as ``workers``
     make_executor = None
 
+    #: takes each product of the associations, and its result or its error, as soon as it is complete; None: all results
+    #: are kept to the end, and returned
+    take = None
+
     #: of the association's product that is in work, for the steps: its name, whether it has several targets, and the
     #: exposures that could not be read
     product_name, several_targets, lost = None, False, tuple[dict[str, str], ...]()
@@ -72,40 +75,54 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         NirissEEError
             If nothing could be measured, or, with ``on_error='raise'``, at the first failure.
         """
-        products = [product for product in self.gather_products(inputs) if product.members]
-        if not products:
+        found = gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file)
+        products = [product for product in found if product.members]
+        if not products and self.take is None:
             raise errors.ExposureError(nothing_in(inputs))
-        results = []
-        for product, result in self.calibrated(products):
-            if isinstance(result, errors.NirissEEError):
-                if len(products) == 1:
-                    raise result
-                log.error("product %s: failed: %s", product.name, result)
-            else:
-                results.append(result)
-        if not results:
+        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
+            if getattr(self, name).skip:
+                raise errors.ParameterError(
+                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
+                )
+        by_product = [group_members(product.members) for product in products]
+        members = [member for groups in by_product for group in groups.values() for member in group]
+        if self.ee_photometry.source_name:
+            self.ee_photometry.tell_unknown_names(members)
+        # workers measure the exposures of the next product while one is calibrated
+        outcomes, results = (self.measure(member) for member in members), list[AbsFluxModel]()
+        if self.make_executor or self.workers > 1:
+            from niriss_eestep.pipeline.executor import measured
+
+            outcomes = measured(self, members)
+        with closing(outcomes):
+            shown = outcomes
+            if len(members) > 1:
+                from niriss_eestep.pipeline.progress import progress
+
+                shown = progress(outcomes, total=len(members), desc="measure")
+            for product, groups in zip(products, by_product, strict=True):
+                own = itertools.islice(shown, len(product.members))
+                self.several_targets = len({target for target, *_ in groups if target}) > 1
+                try:
+                    result = self.calibrate(product, groups, own)
+                except errors.NirissEEError as error:
+                    if error.is_fatal or self.on_error == "raise" or (len(products) == 1 and self.take is None):
+                        raise
+                    log.error("product %s: failed: %s", product.name, error)
+                    result = error
+                deque(own, maxlen=0)  # those that a failure has left
+                if self.take is not None:
+                    self.take(product, result)
+                elif isinstance(result, AbsFluxModel):
+                    results.append(result)
+        if not results and self.take is None:
             raise errors.ExposureError(
                 f"none of {len(products)} products could be calibrated; the log says why for each"
             )
-        # the last line says how many exposures were measured; those with warnings have had lines of their own
-        for result in results:
-            found = Counter(str(status).partition(":")[0] for status in result.exposures["status"])
-            outcome = ", ".join(f"{found[kind]} {kind}" for kind in ("measured", "measured with warnings", "failed"))
-            failed = sum(str(status).startswith("failed") for status in result.table["status"])
-            without_ratio = int(np.isnan(result.table["ratio"]).sum())
-            told = {"without total rate": failed, "without expected rate": without_ratio - failed}
-            lacking = "".join(f", {n} of {len(result.table)} groups {what}" for what, n in told.items() if n)
-            level = logging.WARNING if lacking else logging.INFO
-            log.log(level, "%s: %s%s", result.meta.filename, outcome, lacking)
-        without = [result for result in results if np.isnan(result.table["ratio"]).all()]
-        if self.require_expected and without:
-            notes = dict.fromkeys(str(status) for result in without for status in result.table["status"])
-            raise errors.ReferenceDataError(
-                f"require_expected: {', '.join(result.meta.filename for result in without)}: no group has an expected "
-                f"rate: {'; '.join(notes)}; set PYSYN_CDBS or give steps.abs_flux.override_stdspec"
-            )
+        if self.require_expected:
+            _require_expected(results)
         self.output_use_model = True
-        return results if len(results) > 1 else results[0]
+        return results if len(results) != 1 else results[0]
 
     def measure(self, member):
         """Measure one exposure.
@@ -132,12 +149,12 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         try:
             with self.ee_photometry.opened(member) as model:
                 # a pre-hook may do with its model what it likes
-                given = [step.open_member(member) if step._pre_hooks else model for step in steps]
+                given = [
+                    open_exposure(member.source, self.max_size, whole=True) if s._pre_hooks else model for s in steps
+                ]
                 products = [step.run(model) for step, model in zip(steps, given, strict=True)]
-        except errors.OutputError:
-            raise
         except errors.NirissEEError as error:
-            if self.on_error == "raise":
+            if error.is_fatal or self.on_error == "raise":
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return [], str(error)
@@ -212,58 +229,6 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             log.info("Saved %s", write_report_of_models(path.parent, result, combined, shown))
         return result
 
-    def calibrated(self, products):
-        """Calibrate products one after the other; workers measure the exposures of the next meanwhile.
-
-        Parameters
-        ----------
-        products : sequence of Product
-
-        Yields
-        ------
-        product : Product
-        result : AbsFluxModel or NirissEEError
-            The error where nothing of the product could be measured or calibrated.
-
-        Raises
-        ------
-        OutputError
-            If a product cannot be written.
-        ClusterError
-            If the scheduler of a cluster is lost.
-        NirissEEError
-            With ``on_error='raise'``, at the first failure.
-        """
-        # what is wrong with the settings is told before anything is measured
-        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
-            if getattr(self, name).skip:
-                raise errors.ParameterError(
-                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
-                )
-        members = [member for product in products for member in product.members]
-        exposure = science_metadata(members)
-        for step in (self.ee_photometry, self.sb_profile, self.abs_flux):
-            if not step.skip:
-                step.check_settings(exposure)
-        if self.ee_photometry.source_name:
-            self.ee_photometry.tell_unknown_names(members)
-        by_product = [group_members(product.members) for product in products]
-        members = [member for groups in by_product for group in groups.values() for member in group]
-        with closing(self._outcomes(members)) as measured:
-            for product, groups in zip(products, by_product, strict=True):
-                own = itertools.islice(measured, len(product.members))
-                self.several_targets = len({target for target, *_ in groups if target}) > 1
-                try:
-                    result = self.calibrate(product, groups, own)
-                except (errors.OutputError, errors.ClusterError):
-                    raise
-                except errors.NirissEEError as error:
-                    if self.on_error == "raise":
-                        raise
-                    result = error
-                deque(own, maxlen=0)  # those that a failure has left
-                yield product, result
-
     def _check_replaced(self, members):
         """Refuse to replace an absolute-flux product of other exposures, as of another job of an array.
 
@@ -285,29 +250,16 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         if left_out:
             log.warning("%s: replaced, without %s", text, _some(left_out))
 
-    def _outcomes(self, members):
-        """Measure exposures, here or by workers, and give the outcomes in order."""
-        measured, executor, n_workers = map(self.measure, members), None, min(self.workers, len(members))
-        if n_workers > 1 and multiprocessing.current_process().daemon:
-            text = "workers=%d: a daemonic process, as of multiprocessing.Pool, has none: measuring here"
-            log.warning(text, n_workers)
-            n_workers = 1
-        in_files = all(isinstance(member.source, Path) for member in members)
-        if in_files and (self.make_executor or n_workers > 1):
-            from niriss_eestep.pipeline.executor import Measurement, Processes, outcomes
 
-            measurement = Measurement(self)
-            executor = self.make_executor(measurement) if self.make_executor else Processes(measurement, n_workers)
-            measured = outcomes(executor, members)
-        if len(members) > 1:
-            from niriss_eestep.pipeline.progress import progress
-
-            measured = progress(measured, total=len(members), desc="measure")
-        try:
-            yield from measured
-        finally:
-            if executor is not None:
-                executor.shutdown()
+def _require_expected(results):
+    """Raise ReferenceDataError where no group of a product has an expected rate."""
+    without = [result for result in results if np.isnan(result.table["ratio"]).all()]
+    if without:
+        notes = dict.fromkeys(str(status) for result in without for status in result.table["status"])
+        raise errors.ReferenceDataError(
+            f"require_expected: {', '.join(result.meta.filename for result in without)}: no group has an expected "
+            f"rate: {'; '.join(notes)}; set PYSYN_CDBS or give steps.abs_flux.override_stdspec"
+        )
 
 
 def _some(names):

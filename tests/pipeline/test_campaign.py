@@ -16,7 +16,7 @@ from astropy.table import Table
 
 from niriss_eestep import products
 from niriss_eestep.cli import main
-from niriss_eestep.errors import AssociationError, ClusterError
+from niriss_eestep.errors import AssociationError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.pipeline.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
 from niriss_eestep.simulate.program import Program, simulate_program
@@ -210,7 +210,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing(programs, expected, cluster, t
 
 def test_a_scheduler_out_of_reach_is_a_clear_error(programs, tmp_path, capsys):
     pytest.importorskip("distributed")
-    from niriss_eestep.pipeline.cluster import connect
+    from niriss_eestep.pipeline.cluster import ClusterError, connect
 
     address = f"tcp://127.0.0.1:{free_port()}"
     started = time.monotonic()

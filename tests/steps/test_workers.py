@@ -186,6 +186,9 @@ def test_no_more_is_handed_out_than_needed(paths):
         def result(self, member, future):
             return future, []
 
+        def shutdown(self):
+            pass
+
     members = [Member(f"{k}", paths[0], paths[0].name) for k in range(3 * AHEAD)]
     found = outcomes(Counting(), members)
     first = next(found)
