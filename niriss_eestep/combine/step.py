@@ -54,7 +54,7 @@ class CombineProfilesStep(FluxStep):
         if self.suffix in SUFFIXES.values() and self.suffix != SUFFIXES[EEProfileModel]:
             raise ParameterError(f"suffix={self.suffix}: the products of SB have it; give another")
         results = []
-        for product in gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file):
+        for product in gather(inputs, input_dir=self.input_dir, output_file=self.output_file):
             groups, first = {}, None
             for member in product.members:
                 model = open_exposure(member.source)

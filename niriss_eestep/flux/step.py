@@ -75,7 +75,7 @@ class AbsFluxStep(FluxStep):
             If an input is no combined profile, or no group could be calibrated.
         """
         results = []
-        for product in gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file):
+        for product in gather(inputs, input_dir=self.input_dir, output_file=self.output_file):
             self._reference_files_used = []
             lost, models, sources = self.search_attr("lost", default=()), [], []
             for member in product.members:

@@ -71,9 +71,8 @@ class ExposureStep(FluxStep):
         members = [m for product in gather(inputs, input_dir=self.search_attr("input_dir")) for m in product.members]
         if not members:
             raise ExposureError(nothing_in(inputs))
-        if not self.in_pipeline:  # which has done so for all exposures
-            if self.source_name:
-                self.tell_unknown_names(members)
+        if self.source_name and not self.in_pipeline:  # which has done so for all exposures
+            self.tell_unknown_names(members)
         several, results = len(members) > 1, []
         self.output_use_model = self.in_pipeline or several or self.output_file is None
         for member in members:

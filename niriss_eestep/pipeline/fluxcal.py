@@ -75,8 +75,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         NirissEEError
             If nothing could be measured, or, with ``on_error='raise'``, at the first failure.
         """
-        found = gather(inputs, input_dir=self.search_attr("input_dir"), output_file=self.output_file)
-        products = [product for product in found if product.members]
+        products = [p for p in gather(inputs, input_dir=self.input_dir, output_file=self.output_file) if p.members]
         if not products and self.take is None:
             raise errors.ExposureError(nothing_in(inputs))
         for name in ("ee_photometry", "combine_profiles", "abs_flux"):
