@@ -7,10 +7,15 @@ less 1, and a the fractional changes of the effective EE per unit of each mode,
 
 where the modes' coefficients c are common to all filters and d are a filter's own; both are normal about 0, of the
 variances 1 - s^2 and s^2. The star's total in each filter is free. This is generalised least squares with the
-covariance of z, which the prior gives; where the data say nothing, the prior stands. Where they contradict it, a mode
-that is far off has its prior widened, as a distribution with wider tails than the normal one would. The total is the
-mean over the radii averaged, of the light over the EE so found: with trial stars it is as good as the fit's own, to
-0.001 %.
+covariance of z, which the prior gives; where the data say nothing, the prior stands.
+
+Where the data contradict the prior, it is widened. With V the covariance of z whatever the totals are, the score
+u = a' V^-1 z of a mode has the variance J = a' V^-1 a if the prior is right, and J + (w^2 - 1) J^2 if the mode's
+standard deviation is w instead of 1. A mode whose |u| is more than `WIDENED` times the root of J has its prior widened
+to the w by which it is just so many.
+
+The total is the mean over the radii averaged, of the light over the EE so found: with trial stars it is as good as the
+fit's own, to 0.001 %.
 """
 
 from collections.abc import Sequence
@@ -28,26 +33,30 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.flux.total_rate import TotalRate, formal_errors, total_rate
 
 #: share s of a mode that each filter has for itself, so that one filter's errors, or a prior that is wrong, do not bind
-#: the others; with 0.05 to 0.2 the totals of trial stars differ by < 0.02 % and are best at the least of them
-OWN_SHARE = 0.1
+#: the others; of 0.02 to 0.1 the totals of trial stars are best at the least, by < 0.01 %, and with 0.1 the errors of
+#: the red filters are a third too large, with 0.02 those of other optics too small
+OWN_SHARE = 0.05
 #: standard deviation of the EE over pixel phases, by radius [pix]: root mean square over the filters, 36 phases of the
 #: packaged PSF images
 PHASE_RADIUS, PHASE_SD = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (6.2e-3, 1.1e-3, 6.3e-4, 4.6e-4, 2.2e-4, 0.6e-4)
-#: coefficients beyond this many standard deviations of the prior are told: 120 stars of single wavefronts of 56 to 80
-#: nm rms have 6.3 at most, those whose mid frequencies have an index of 2.8 have 12 to 20
+#: scores of modes beyond this many of their standard deviations are told: 280 stars of the prior have 7.1 at most, by
+#: one filter or by 12; those whose mid frequencies have an index of 2.8 have 12.6
 EDGE = 8.0
-#: a less probable chi-squared makes the errors larger
-LEAST_PROBABILITY = 1e-4
-#: ... and is told from here on, per degree of freedom: those stars have 9 at most, with a companion of 1 % at 8 pix
-#: 9 (F200W) to 50 (F480M)
+#: a less probable chi-squared makes the errors larger: that which is left when modes are widened, but where it was more
+#: than so many per degree of freedom before, that one, for no prior holds such a star (280 stars of the prior have 2.7
+#: at most by 12 filters, stars of independent optics 6 to 7)
+LEAST_PROBABILITY, CHI2_UNLIKE = 1e-4, 3.0
+#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 6 of 2,880, with
+#: a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
+#: wavefront
 CHI2_TOLD = 12.0
-#: a coefficient beyond this many standard deviations widens its mode's prior to so many of them: the tails of what is
-#: not published, the index of the mid frequencies above all, are not a normal distribution's
-WIDENED = 1.5
-#: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time. Chi-
-#: squared is that of these; modes are widened in five fits more, unless it is beyond reason: a neighbour too would pass
-#: for a wavefront then
-N_FIRM, N_ITERATIONS = 3, 8
+#: see above; the tails of what is not published, the index of the mid frequencies above all, are not a normal
+#: distribution's. With 3 stars of an index of 3.2 have pulls of 1.3, with 2 of 1.1, and stars of the prior are off by
+#: 0.11 instead of 0.09 % in F090W
+WIDENED = 2.0
+#: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time. Then
+#: modes are widened, and it is repeated as often
+N_FIRM, N_ITERATIONS = 3, 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +107,7 @@ class PSFFit:
     shared, shared_covariance : ndarray, shape (n_modes,) and (n_modes, n_modes)
         The same of the wavefront that all have in common, and their covariance.
     chi2 : float
-        Chi-squared of the fit, the prior as it is given included.
+        Chi-squared of the fit before modes are widened, the prior included.
     dof : int
         Its degrees of freedom.
     inflation : float
@@ -149,36 +158,36 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     observed, modes = (np.concatenate([getattr(curve, name) for curve in curves]) for name in ("total", "modes"))
     fits, averages = np.hstack([np.vstack(np.broadcast_arrays(c.fitted, c.averaged, c.radius)[:2]) for c in curves])
     noise, used = block_diag(*(curve.covariance for curve in curves)), np.ix_(fits, fits)
-    phases = [np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves]
+    phases = np.concatenate([np.interp(c.radius, PHASE_RADIUS, PHASE_SD) ** 2 / c.n_exposures for c in curves])
     average = member.T * averages / (member.T @ averages)[:, None]
     coefficients, shared = np.zeros((len(curves), modes.shape[1])), np.zeros(modes.shape[1])
     common, own_share, inverse = 1 - OWN_SHARE**2, OWN_SHARE**2, np.zeros_like(noise)
-    chi2, dof = 0.0, int(fits.sum()) - len(curves)
+    chi2, dof, strain, width = 0.0, int(fits.sum()) - len(curves), shared, np.ones_like(shared)
     for iteration in range(N_ITERATIONS):
         shape = 1 + np.sum(modes * coefficients[group], axis=1)
-        widened = iteration >= N_FIRM and chi2 < CHI2_TOLD * dof
-        width = np.maximum(1, widened * np.abs(shared) / WIDENED)
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         psf = change @ change.T * (common + own_share * member @ member.T)
-        prior = psf + np.diag(np.concatenate(phases))
-        inverse[used] = np.linalg.inv((noise / np.outer(level, level) + prior)[used])
+        inverse[used] = np.linalg.inv((noise / np.outer(level, level) + psf + np.diag(phases))[used])
         # about the PSF before the fit: the coefficients' prior is centred there
         z = observed / level - 1 + np.sum(change / width * coefficients[group], axis=1)
         # what the curves say whatever their totals are
         shapes = inverse - inverse @ member @ np.linalg.inv(member.T @ inverse @ member) @ member.T @ inverse
-        chi2 = chi2 if widened else float(z @ shapes @ z)
-        shared = width * (common * change.T @ shapes @ z)
+        left, score = float(z @ shapes @ z), np.sqrt(common) * change.T @ shapes @ z
+        shared = np.sqrt(common) * width * score
         coefficients = shared + own_share * width * (member.T @ (change * (shapes @ z)[:, None]))
+        if iteration == N_FIRM - 1:
+            information = np.maximum(common * np.sum(change * (shapes @ change), axis=0), 1e-12)
+            chi2, strain = left, score / np.sqrt(information)
+            if chi2 <= CHI2_TOLD * dof:
+                width = np.sqrt(1 + np.maximum(0, (strain / WIDENED) ** 2 - 1) / information)
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
-    total = average @ fitted
+    total, cuts = average @ fitted, np.cumsum([len(curve.radius) for curve in curves])[:-1]
     weights = average - average @ psf @ shapes
-    sensitivity = -np.sqrt(common) * weights @ change
-    own = weights @ prior @ weights.T - sensitivity @ sensitivity.T
-    others = np.where(member.T > 0, 0.0, weights)
+    sensitivity, others = -np.sqrt(common) * weights @ change, np.where(member.T > 0, 0.0, weights)
+    own = (weights * phases) @ weights.T + weights @ psf @ weights.T - sensitivity @ sensitivity.T
     own += np.diag(np.sum(others @ (noise / np.outer(level, level)) * others, axis=1))
     # their symmetric root; rounding may leave an eigenvalue below 0
     values, vectors = np.linalg.eigh(0.5 * (own + own.T))
-    cuts = np.cumsum([len(curve.radius) for curve in curves])[:-1]
     return PSFFit(
         total=total,
         weights=[np.split(row, cuts) for row in weights],
@@ -186,24 +195,25 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         coefficients=coefficients,
         shared=shared,
         shared_covariance=common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes @ change),
-        **_judged(chi2, dof, coefficients),
+        **_judged(chi2, left, dof, strain),
         before=np.split(observed / total[group] - 1, cuts),
         after=np.split(fitted / total[group] - 1, cuts),
     )
 
 
-def _judged(chi2: float, dof: int, coefficients: Array) -> dict[str, Any]:
-    """What chi-squared and the coefficients say of the fit."""
-    improbable, found = dof > 0 and chdtrc(dof, chi2) < LEAST_PROBABILITY, []
+def _judged(chi2: float, left: float, dof: int, strain: Array) -> dict[str, Any]:
+    """What chi-squared, before and after modes were widened, and the modes' scores say of the fit."""
+    unexplained, found = chi2 if chi2 > CHI2_UNLIKE * dof else left, []
+    improbable = dof > 0 and chdtrc(dof, unexplained) < LEAST_PROBABILITY
     if improbable and chi2 > CHI2_TOLD * dof:
         found.append(
             f"the fitted PSF leaves chi2/dof {chi2 / dof:.3g}: a neighbour, a damaged core, or a PSF "
             "that the reference's modes do not hold"
         )
-    worst = float(np.abs(coefficients).max(initial=0.0))
+    worst = float(np.abs(strain).max(initial=0.0))
     if worst > EDGE:
         found.append(f"the fitted PSF is {worst:.2g} standard deviations off in a mode: at the prior's edge")
-    inflation = float(np.sqrt(chi2 / dof)) if improbable else 1.0
+    inflation = float(np.sqrt(unexplained / dof)) if improbable else 1.0
     return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(found)}
 
 

@@ -117,10 +117,11 @@ def test_observed_ee_becomes_a_reference_and_the_aperture_corrections(tmp_path, 
     run(*visits, "--output-dir", out, "--observed-ee", path)
     observed = load_psfee(out / "niriss_psfee_observed.asdf")
     off = observed.ee("F277W", profile.radius) - true
-    assert np.all(np.abs(off) < 3 * observed.ee_err("F277W", profile.radius))
-    assert np.abs(off).max() < 6e-4
-    # outside the join, and in filters that were not observed, the packaged reference fitted to what was observed
     packaged = load_psfee()
+    # known exactly but for what no mode explains; the total that scales it is five times better than the prior's
+    assert np.all(np.abs(off) < observed.ee_err("F277W", profile.radius))
+    assert np.abs(off).max() < packaged.ee_err("F277W", 5.0) / 5
+    # outside the join, and in filters that were not observed, the packaged reference fitted to what was observed
     assert abs(observed.ee("F277W", 30.0) - packaged.ee("F277W", 30.0)) < 3 * observed.ee_err("F277W", 30.0)
     # this star's core is no sum of the modes: they are widened, so that only what was observed is known better
     assert observed.ee_err("F277W", 10.0) < packaged.ee_err("F277W", 10.0)

@@ -146,14 +146,28 @@ def test_a_psf_at_the_edge_of_the_prior_is_told():
     assert any("at the prior's edge" in text for text in found.warnings)
 
 
-def test_a_star_beyond_the_prior_widens_it():
-    """Six standard deviations off in one mode: the pulls' rms is 2.3 where the prior stands firm, 0.85 where not."""
+@pytest.mark.parametrize(("noise", "far"), [(1.0, 6.0), (30.0, 12.0)])
+def test_a_star_beyond_the_prior_widens_it(noise, far):
+    """Far off in one mode, which the curves show well or hardly: with a firm prior the pulls' rms is 2.6 and 1.6."""
     rng, pulls = np.random.default_rng(11), []
-    for _ in range(12):
+    for _ in range(24):
         truth = rng.standard_normal(N_MODES)
-        truth[1] = 6.0 * rng.choice([-1, 1])
-        curves = [curve(g, 1e3, truth, 1.0, rng) for g in range(N_GROUPS)]
+        truth[1] = far * rng.choice([-1, 1])
+        curves = [curve(g, 1e3, truth, noise, rng) for g in range(N_GROUPS)]
         fit = fit_psf(curves)
         own = [w[g] @ c.covariance @ w[g] for g, (w, c) in enumerate(zip(fit.weights, curves, strict=True))]
         pulls.append((fit.total / 1e3 - 1) / np.sqrt(np.sum(fit.aperture_modes**2, axis=1) + np.array(own) / 1e6))
-    assert 0.6 < np.sqrt(np.mean(np.square(pulls))) < 1.3
+    # a trial's groups are nearly one number: 24 give the rms to 14 %
+    assert 0.6 < np.sqrt(np.mean(np.square(pulls))) < 1.4
+
+
+def test_a_mode_that_the_curves_hardly_show_is_at_the_edge_where_they_contradict_it():
+    # the coefficient stays small, for the prior holds it; what counts is how far the curves are from what it allows
+    truth = np.zeros(N_MODES)
+    truth[1] = 30.0
+    found = fit_psf([curve(g, 100.0, truth, 30.0) for g in range(N_GROUPS)])
+    assert any("at the prior's edge" in text for text in found.warnings)
+    # noise that is stated, on the other hand, is no contradiction
+    rng = np.random.default_rng(4)
+    drawn = [curve(g, 100.0, rng.standard_normal(N_MODES), 100.0, rng) for g in range(N_GROUPS)]
+    assert not fit_psf(drawn).warnings

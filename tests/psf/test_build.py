@@ -55,5 +55,5 @@ def test_larger_wavefront_error_spreads_the_light(psf):
 
 
 def test_unknown_filter_is_refused():
-    with pytest.raises(ParameterError, match="'F480W' is not a NIRISS imaging filter"):
+    with pytest.raises(ParameterError, match="F480W: no NIRISS imaging filter"):
         build_filter("F480W", WAVELENGTH, BAND, INFLIGHT)
