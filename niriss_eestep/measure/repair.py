@@ -40,6 +40,8 @@ _SIMILAR_RADIUS = 1.5
 #: width of the radial trend's Gaussian weights, and the step at which it is worked out [pix]; of 0.35, 0.45, 0.6 and
 #: 0.8 the first two have the same errors within a tenth, the others larger ones (twice in F480M)
 _TREND_WIDTH = 0.45
+#: so far beyond the place where the trend is wanted it takes pixels in [pix]
+TREND_MARGIN = 3 * _TREND_WIDTH
 _TREND_STEP = 0.25
 _TREND_BIN = 0.1
 #: the trend is worked out at this many steps at a time, from the bins within this distance [pix], beyond which the
@@ -377,7 +379,7 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
     ndarray, shape (ny, nx)
         The trend at every pixel.
     """
-    near = good & (distance <= reach + 3 * _TREND_WIDTH)
+    near = good & (distance <= reach + TREND_MARGIN)
     # pixels go into narrow bins first, which changes nothing at this width and saves most of the work
     bins = (distance[near] / _TREND_BIN).astype(int)
     count = np.bincount(bins)
@@ -397,7 +399,7 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
             powers.append(powers[-1] * offset)
         moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
         sums[:, k : k + _TREND_BLOCK] = [np.einsum("ip,p->i", power, values[first:last]) for power in powers[:3]]
-        points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < 3 * _TREND_WIDTH, axis=1)
+        points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < TREND_MARGIN, axis=1)
     # weighted least-squares parabolas at offset 0, by Cramer's rule: three unknowns need no library, whose last digits
     # would depend on the kind of processor
     m0, m1, m2, m3, m4 = moments

@@ -11,7 +11,7 @@ from niriss_eestep.measure.ee import place_star, sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
-from niriss_eestep.measure.repair import low_pixels, radial_trend, repair_surrounded
+from niriss_eestep.measure.repair import TREND_MARGIN, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import BOX, SBOptions, Stamp
 from niriss_eestep.measure.star_model import Placed, PSFModel, Star
 
@@ -61,8 +61,8 @@ def measure_sb(
     """
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
-    reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend looks
-    placed = place_star(exposure, shared, psf or PSFModel(), reach, known)
+    reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend is wanted
+    placed = place_star(exposure, shared, psf or PSFModel(), reach + TREND_MARGIN, known)
     exposure, star, centroid = placed.stamp, placed.star, placed.centroid
     distance, found, half = star.distance, star.sky, options.half_width
     # the last annulus is the background's, which is a mean over the whole of it, like the profile

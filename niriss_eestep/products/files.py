@@ -129,7 +129,7 @@ def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, A
     load_asdf_plugins()
     tree = read_asdf(path, "product", ProductError)
     meta: Any = tree.get("meta") if isinstance(tree, dict) else None
-    found = meta.get("model_type") if isinstance(meta, dict) else None
+    found = str(meta.get("model_type")) if isinstance(meta, dict) else ""
     if found not in KINDS or not isinstance(meta.get("eestep"), dict):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")
     if model_type not in (None, found, "ProductModel"):

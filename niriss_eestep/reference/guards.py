@@ -122,7 +122,8 @@ def numbers(path: str | Path, what: str, *values: object) -> list[Array]:
         If one of them is something else.
     """
     try:
-        return [np.array(value, dtype=np.float64) for value in values]
+        # neither text nor complex numbers
+        return [np.asarray(value).astype(np.float64, casting="same_kind") for value in values]
     except (TypeError, ValueError) as error:
         raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
 

@@ -564,13 +564,13 @@ def load_psf_images(path: Path) -> Mapping[str, PSFImage]:
     images = {}
     for name, entry in tree["images"].items():
         where = f"PSF image of {name}"
-        with reading(path, "a file of PSF images"):
-            light, ee, oversample = entry.get("light"), entry.get("ee"), int(entry["oversample"])
-        light, ee, radius = numbers(path, where, light, ee, tree["radius"])
-        if light.ndim != 2 or radius.ndim != 1 or not radius.size or ee.shape != radius.shape or oversample < 1:
+        parts = [entry.get(key) if isinstance(entry, dict) else None for key in ("light", "ee", "oversample")]
+        light, ee, oversample, radius = numbers(path, where, *parts, tree["radius"])
+        belong = light.ndim == 2 and radius.ndim == 1 and radius.size and ee.shape == radius.shape
+        if not belong or oversample.ndim or not 1 <= oversample < np.inf:
             raise ReferenceDataError(f"{path}: {where}: its arrays do not belong together")
         try:
-            images[name] = PSFImage(light.astype(np.float32), oversample, radius, ee)  # as it is stored
+            images[name] = PSFImage(light.astype(np.float32), int(oversample), radius, ee)  # as it is stored
         except ParameterError as error:
             raise ReferenceDataError(f"{path}: {where}: {error}") from error
     return MappingProxyType(images)

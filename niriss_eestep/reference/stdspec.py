@@ -453,9 +453,11 @@ def load_throughput(path: Path) -> Throughput:
         curves = {name: (wave, columns[name]) for name in columns if name.upper() in FILTERS}
         return Throughput(curves, str(path), {"source": source})
     tree = read_asdf(path, "throughput reference")
-    with reading(path, "a throughput reference"):
-        curves = {name: (curve["wavelength"], curve["pce"]) for name, curve in tree["throughput"].items()}
-        meta = dict(tree["meta"])
+    meta, found = tree.get("meta", ""), tree.get("throughput", "")
+    parts = [meta, *found.values()] if isinstance(found, dict) else [found]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ReferenceDataError(f"{path}: not a throughput reference")
+    curves = {name: (curve.get("wavelength"), curve.get("pce")) for name, curve in found.items()}
     return Throughput(curves, path.name, meta)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gaussian import GaussianPSF
 
-from niriss_eestep.combine.mean import combine_profiles, with_shared_errors
+from niriss_eestep.combine.mean import combine_profiles, common_covariance, with_shared_errors
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.simulate.detector import Readout
@@ -45,6 +45,23 @@ def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
     np.testing.assert_allclose(apart.covariance, before.covariance, rtol=1e-6)
     gained = (same.err_formal**2 - before.err_formal**2)[at_10]
     assert gained == pytest.approx(expected / 2, rel=0.01)
+
+
+def test_the_error_of_one_background_for_all_is_the_sky_s_and_does_not_average_down():
+    rates, radius = [np.array([100.0, 120.0]), np.array([101.0, 122.0])], np.array([5.0, 10.0])
+    areas = np.tile(np.pi * radius**2, (2, 1))
+    given = common_covariance([("constant", 0.5, 0.01)] * 2, areas)
+    np.testing.assert_allclose(given, 1e-4 * np.outer(areas[0], areas[0]))
+    covariances = [np.diag([4.0, 9.0]) + given, np.diag([2.0, 3.0]) + given]
+    combined = combine_profiles(["a", "b"], radius, rates, covariances, common=given)
+    found = with_shared_errors(combined, covariances, given, [given, given], [None, None], [None, None])
+    np.testing.assert_allclose(found.sky_covariance, given, rtol=1e-12)
+    # each with a sky of its own: their mean's error by the weights
+    zero, own = np.zeros_like(given), [np.diag([1.0, 2.0]), np.diag([0.5, 1.0])]
+    combined = combine_profiles(["a", "b"], radius, rates, covariances)
+    found = with_shared_errors(combined, covariances, zero, own, [None, None], [None, None])
+    expected = sum(w**2 * np.diagonal(sky) for w, sky in zip(combined.exposure_weight, own, strict=True))
+    np.testing.assert_allclose(np.diagonal(found.sky_covariance), expected, rtol=1e-12)
 
 
 def test_a_flat_that_both_share_does_not_hide_that_they_differ():

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from niriss_eestep.combine.mean import combine_profiles
 from niriss_eestep.flux import fitted
-from niriss_eestep.flux.fitted import GrowthCurve, fit_psf
+from niriss_eestep.flux.fitted import GrowthCurve, fit_psf, fitted_totals
+from niriss_eestep.flux.total_rate import total_rate
 
 RADIUS = np.array([2.0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 N_MODES, N_GROUPS = 6, 4
@@ -79,6 +81,16 @@ def test_posterior_is_that_of_the_coefficients_themselves():
     assert np.all(variance < 1.02 * np.diag(covariance))
 
 
+def test_a_mode_that_all_share_moves_the_totals_by_its_column():
+    """What remains of the fit's uncertainty, mode by mode, is what visits of one wavefront have in common."""
+    small, shared = 1e-4, np.sqrt(1 - fitted.OWN_SHARE**2)
+    still = fit_psf([curve(g, 1.0, np.zeros(N_MODES)) for g in range(N_GROUPS)])
+    for k, unit in enumerate(shared * np.eye(N_MODES)):
+        moved = fit_psf([curve(g, 1.0, small * unit) for g in range(N_GROUPS)])
+        # a star that is so much brighter than its PSF lets it look: a PSF that is so would find less
+        np.testing.assert_allclose(moved.total - still.total, -small * still.aperture_modes[:, k], rtol=2e-3, atol=1e-9)
+
+
 def test_radii_that_are_averaged_need_not_be_fitted():
     truth = np.array([0.7, -0.5, 0.3, 0.2, -0.1, 0.4])
     inner, outer = RADIUS <= 6, RADIUS > 8
@@ -137,6 +149,30 @@ def test_what_no_mode_explains_is_told_and_enlarges_the_errors():
     assert 2 < found.inflation < 3.2
     assert not found.warnings
     assert not fit_psf(good).warnings
+
+
+def test_a_total_s_errors_are_enlarged_as_the_fit_s_are():
+    """By light that no mode explains: the errors of photons and PSF together, by the root of chi-squared over dof."""
+
+    def ee(radius):
+        return radius**2 / (radius**2 + 1)
+
+    def modes_at(radius):
+        return ee(radius)[:, None] * np.array([np.interp(radius, RADIUS, mode) for mode in MODES[0].T]).T
+
+    bump = np.where(RADIUS > 9, 0.001, 0.0)
+    light = [1000 * ee(RADIUS) * (1 + bump + 1e-4 * (k - 1)) for k in range(3)]
+    group = combine_profiles(["a", "b", "c"], RADIUS, light, [1e6 * COVARIANCE] * 3)
+    area, rings = np.tile(np.pi * RADIUS**2, (3, 1)), [(np.zeros(0), np.zeros(0))] * 3
+    given = {"curve": ee, "curve_err": np.zeros_like, "area": area, "rings": rings, "modes_at": modes_at}
+    before, inside = total_rate(group, **given), RADIUS <= 10
+    (found,) = fitted_totals([(before, group, inside, given)])
+    fit = fit_psf([fitted.growth_curve(before, group, inside)])
+    assert fit.inflation > 1.5
+    assert "aperture_modes" in found.arrays  # the fitted PSF was taken
+    assert found.psf_chi2_dof == pytest.approx(fit.chi2 / fit.dof)
+    known = np.hypot(found.err_photon, found.err_aperture)
+    assert np.hypot(known, found.err_radii) == pytest.approx(fit.inflation * known)
 
 
 def test_a_psf_at_the_edge_of_the_prior_is_told():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from niriss_eestep.errors import ExposureError
+from niriss_eestep.measure import core_repair
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
 from niriss_eestep.measure.geometry import distance_grid
@@ -97,6 +98,26 @@ def test_noise_is_in_the_weights_alone():
     # the PSF is right here, so that all the scatter is noise; four sampling errors
     assert np.std(found) == pytest.approx(np.sqrt(noise), rel=4 / np.sqrt(2 * n))
     assert own > 0.05 * noise
+
+
+def test_errors_are_those_of_the_posterior_with_the_noise_counted_once():
+    """A faint star: what the noise leaves unknown, by the joint precision of lost and good pixels."""
+    psf, rng, bad = psf_of("F200W"), np.random.default_rng(6), lost_pixels(np.random.default_rng(6), 3)
+    image = LEVEL + 300 * psf.render(X, Y, (SIZE, SIZE)) + 3 * rng.standard_normal((SIZE, SIZE))
+    star, seen = star_at(X, Y, SKY, psf), np.flatnonzero(~bad & (distance_grid(bad.shape, X, Y) <= 5.0))
+    found = repaired(image, bad, psf, 9.0)
+    model = star.model.flat[seen]
+    rate = np.sum((image.flat[seen] - LEVEL) * model) / np.sum(model**2)
+    free, change = core_repair._prior(star, np.concatenate([np.flatnonzero(bad), seen]), rate, core_repair._SHIFT)
+    noise = 9.0 + (core_repair._NUMERICAL * rate) ** 2
+    known = free[3:, 3:] + noise * np.eye(len(seen))
+    amplitude = core_repair._likeliest_amplitude(known, change[3:, 3:], image.flat[seen] - LEVEL)
+    precision = np.linalg.inv(free + amplitude**2 * change + 1e-9 * np.eye(len(free)))
+    precision[3:, 3:] += np.eye(len(seen)) / noise
+    weights = found.weights.reshape(3, -1)
+    stated = found.common_err.T @ found.common_err + 9.0 * weights @ weights.T
+    np.testing.assert_allclose(stated, np.linalg.inv(precision)[:3, :3], rtol=1e-5, atol=1e-6)
+    assert np.trace(found.common_err.T @ found.common_err) < 3 * 9.0 * np.sum(weights**2)
 
 
 def test_the_sky_s_error_goes_into_the_fill():

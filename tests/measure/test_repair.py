@@ -168,3 +168,20 @@ def test_bad_columns_through_a_star_have_the_errors_of_their_sum(filter_name):
     # within 12 and 15 pix; without the errors' common part 2.1 to 9.8
     rms = np.sqrt(np.mean(np.square(pulls), axis=0))
     assert np.all((rms > 0.3) & (rms < 1.8)), rms
+
+
+def test_noise_alone_gives_bad_columns_no_common_error():
+    """Five columns of a flat sky: what the fill is off by is the noise in its weights, which counts there."""
+    rng, bad = np.random.default_rng(10), np.zeros((SIZE, SIZE), dtype=bool)
+    bad[22:42, 40:45] = True
+    claimed, noise, sums = [], [], []
+    for _ in range(12):
+        image = 3.0 + rng.standard_normal((SIZE, SIZE))
+        found = repair_pixels(stamp(image, bad=bad), bad, bad, DISTANCE, by_surface)
+        sums.append(np.sum(found.value - 3.0))
+        claimed.append(np.sum(found.common_err.sum(axis=1) ** 2))
+        noise.append(np.sum(found.weights.sum(axis=0) ** 2))
+    # 0.16 to 0.47 of it by the seed, as chance leaves some; 1 and more where nothing is taken off
+    assert np.mean(claimed) < 0.6 * np.mean(noise)
+    # three sampling errors of twelve sums
+    assert np.std(sums) == pytest.approx(np.sqrt(np.mean(noise)), rel=0.6)

@@ -185,14 +185,16 @@ def test_a_dead_pixel_does_no_harm():
     )
 
 
-@pytest.mark.parametrize(("distance", "value"), [(11, 1e15), (11, -1e15), (29, 1e27), (24, 1e4)])
+@pytest.mark.parametrize(("distance", "value"), [(11, 1e15), (11, -1e15), (29, 1e27), (35, 1e36), (24, 1e4)])
 def test_a_pixel_that_no_star_explains_is_bad(distance, value):
+    """Also beyond the annuli, where the trend looks that repairs of flagged pixels begin with."""
     render = load_psf_images()["F200W"].render
-    image = 0.5 + 1e4 * render(40.0, 40.0, (81, 81))
+    image, flagged = 0.5 + 1e4 * render(40.0, 40.0, (81, 81)), np.zeros((81, 81), dtype=bool)
+    flagged[38, 66] = True
     variance = np.full(image.shape, 0.03) + image / 1000
-    clean = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
+    clean = measure_sb(star(image, variance, 40.0, 40.0, flagged), psf=PSFModel(render))
     image[40, 40 + distance] = value
-    found = measure_sb(star(image, variance, 40.0, 40.0), psf=PSFModel(render))
+    found = measure_sb(star(image, variance, 40.0, 40.0, flagged), psf=PSFModel(render))
     assert found.surface_brightness == pytest.approx(clean.surface_brightness, abs=np.sqrt(np.max(clean.covariance)))
     assert f"x={40 + distance}, y=40" in found.status
 

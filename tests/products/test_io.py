@@ -88,6 +88,7 @@ def test_history_survives(products, tmp_path):
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\n- a\n...\n", "not a product of niriss_eestep"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: ImageModel}\n...\n", "model type ImageModel"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: EEProfileModel}\n...\n", "not a product"),
+        (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: [1]}\n...\n", r"model type \[1\]"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {a: b\n...\n", "not a product: ParserError"),
         (
             b"#ASDF 1.0.0\n%YAML 1.1\n---\na: " + b"[" * 100_000 + b"]" * 100_000 + b"\n...\n",

@@ -177,5 +177,11 @@ def test_images_are_read_filter_by_filter(tmp_path):
     asdf.AsdfFile({"meta": {}}).write_to(tmp_path / "other.asdf")
     with pytest.raises(ReferenceDataError, match="not a file of PSF images"):
         load_psf_images(tmp_path / "other.asdf")
+    image = {"light": np.full((8, 8), 0.01), "oversample": 2, "ee": np.array([0.1, 0.2])}
+    for wrong in (None, 3, "x", [], *(image | {key: value} for key in image for value in (None, "x", [1, "a"], 1j))):
+        tree = {"meta": {}, "radius": np.array([0.5, 1.0]), "images": {"F480M": wrong}}
+        asdf.AsdfFile(tree).write_to(tmp_path / "other.asdf")
+        with pytest.raises(ReferenceDataError, match="PSF image"):
+            load_psf_images(tmp_path / "other.asdf")
     with pytest.raises(ReferenceDataError, match="no such file"):
         load_psf_images(tmp_path / "nothing.asdf")

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import asdf
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -132,6 +133,14 @@ def test_files_of_another_kind_are_refused(tmp_path, small):
     (tmp_path / "text.asdf").write_text("not asdf")
     with pytest.raises(ReferenceDataError, match="not a throughput reference"):
         load_throughput(tmp_path / "text.asdf")
+    curve = {"wavelength": [1.0, 2.0], "pce": [0.0, 0.5]}
+    for found in (None, 3, [], {"F200W": None}, {"F200W": "x"}, {"F200W": {}}, {"F200W": curve | {"pce": 1j}}):
+        asdf.AsdfFile({"meta": {}, "throughput": found}).write_to(tmp_path / "tree.asdf")
+        with pytest.raises(ReferenceDataError, match=r"tree.asdf"):
+            load_throughput(tmp_path / "tree.asdf")
+    asdf.AsdfFile({"meta": [1], "throughput": {"F200W": curve}}).write_to(tmp_path / "tree.asdf")
+    with pytest.raises(ReferenceDataError, match="not a throughput reference"):
+        load_throughput(tmp_path / "tree.asdf")
     path = tmp_path / synphot_file_name("F200W")
     fits.PrimaryHDU().writeto(path)
     with pytest.raises(ReferenceDataError, match="not a synphot throughput"):
