@@ -716,15 +716,18 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
 
     A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
     """
-    terms = {key: np.asarray(image[key][cut], dtype=float) for key in VARIANCES if key in image}
+    layers = {key: np.asarray(image[key][cut], dtype=float) for key in (*VARIANCES, "err") if key in image}
+    terms = {key: layer for key, layer in layers.items() if np.any(layer >= 0)}
+    lost = ", ".join(key.upper() for key in layers if key not in terms)
+    why = f" ({lost}: NaN or negative everywhere)" if lost else ""
     # a pixel that lost its variances may still have its error
-    by_err = np.square(np.asarray(image["err"][cut], dtype=float)) if "err" in image else None
+    by_err = np.square(terms.pop("err")) if "err" in terms else None
     missing = ", ".join(key.upper() for key in ("var_poisson", "var_rnoise") if key not in terms)
     if missing:
         if by_err is not None:
-            return by_err * scale**2, None, None, (f"no {missing} of the image's shape: the errors are from ERR",)
+            return by_err * scale**2, None, None, (f"no {missing} of the image's shape{why}: the errors are from ERR",)
         unknown = np.zeros(image["data"][cut].shape)
-        return unknown * scale**2, None, None, ("neither variances nor ERR: the errors are unknown",)
+        return unknown * scale**2, None, None, (f"neither variances nor ERR{why}: the errors are unknown",)
     total = np.sum(list(terms.values()), axis=0)
     usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
     if by_err is not None and not (total > 0).any():

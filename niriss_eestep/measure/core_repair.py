@@ -6,10 +6,11 @@ normal with mean zero, and the lost pixels are what it and the good pixels withi
 covariance has
 
 - in each pixel of its own a fraction sqrt(c^2 + s^2) of the model's light, or of `_DARK` of the brightest of its 3x3
-  pixels where that is more: c is the EE's fractional error within half a pixel, s = 2.5 S min(1, (r / 2 R)^3.5) grows
-  out of the core, S is the sum of the squares of the model and R = (4 pi S)^-1/2 its size [pix]; half of it is alike
-  in pixels within R of each other, as speckles are;
-- s times the model in all pixels together: the halo's light goes with the square of the wavefront error;
+  pixels where that is more: c is 1.3 times the EE's fractional error within half a pixel, s = 0.6 S^0.5 g grows out of
+  the core by g = min(1, (r / 2 R)^3.5), S is the sum of the squares of the model and R = (4 pi S)^-1/2 its size [pix];
+  0.6 of it is alike in pixels within R of each other, as speckles are, whose amplitude goes with the wavefront error
+  in wavelengths;
+- S g times the model in all pixels together: the halo's light goes with the square of that;
 - what moving the star by `_SHIFT` and blurring it by `_WIDTH` do.
 
 How large the change is, in units of this prior, is what makes the star's own good pixels most likely.
@@ -31,9 +32,9 @@ from niriss_eestep.measure.star_model import Star, compare, of_bad_pixels, star_
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them
-_HALO, _HALO_RADIUS, _HALO_POWER, _DARK = 2.5, 2.0, 3.5, 0.15
+_CORE, _SPECKLE, _HALO, _HALO_RADIUS, _HALO_POWER, _DARK = 1.3, 0.6, 1.0, 2.0, 3.5, 0.15
 #: this share of the change in each pixel is alike within so many sizes of the star
-_ALIKE, _PATCH = 0.5, 1.0
+_ALIKE, _PATCH = 0.6, 1.0
 #: a star whose core has bad pixels is found within this [pix]
 _SHIFT = 0.1
 #: half of the variance by which the star may be wider or narrower than the model [pix^2]: that of IPC is 0.005
@@ -78,15 +79,14 @@ def psf_covariance(model: Array, at: NDArray[np.int64], distance: Array, core_er
     """
     sharpness = float(np.sum(model**2))
     rho = distance.flat[at] * np.sqrt(4 * np.pi * sharpness) / _HALO_RADIUS
-    halo = _HALO * sharpness * np.minimum(1.0, rho**_HALO_POWER)
-    light = model.flat[at]
+    grown, light = np.minimum(1.0, rho**_HALO_POWER), model.flat[at]
     least = _DARK * scipy.ndimage.maximum_filter(model, 3, mode="nearest").flat[at]
-    own = np.maximum(light, least) ** 2 * ((core_err or _CORE_ERR * sharpness**2) ** 2 + halo**2)
+    core, halo = _CORE * (core_err or _CORE_ERR * sharpness**2), _HALO * sharpness * grown * light
+    own = np.maximum(light, least) * np.hypot(core, _SPECKLE * np.sqrt(sharpness) * grown)
     rows, columns = np.unravel_index(at, model.shape)
     apart = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
     alike = _ALIKE * np.exp(-2 * np.pi * sharpness * apart / _PATCH**2) + (1 - _ALIKE) * (apart == 0)
-    own = np.sqrt(own)
-    return np.outer(own, own) * alike + np.outer(halo * light, halo * light)
+    return np.outer(own, own) * alike + np.outer(halo, halo)
 
 
 def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star, options: EEOptions) -> list[Repair]:

@@ -137,12 +137,12 @@ def test_prior_by_hand():
     distance = distance_grid(model.shape, 2.0, 2.0)
     found = psf_covariance(model, np.array([12, 13, 14]), distance, 0.05)
     sharpness = 0.17
-    halo = 2.5 * sharpness * np.minimum(1, (np.array([0, 1, 2]) / 2 * np.sqrt(4 * np.pi * sharpness)) ** 3.5)
+    grown = np.minimum(1, (np.array([0, 1, 2]) / 2 * np.sqrt(4 * np.pi * sharpness)) ** 3.5)
     # the third pixel is dark beside the second
-    own = np.array([0.4, 0.1, 0.15 * 0.1]) * np.sqrt(0.05**2 + halo**2)
-    common = halo * [0.4, 0.1, 0.0]
-    # speckles: half of it is alike over the star's size
-    near = 0.5 * np.exp(-0.5 * np.array([1, 4]) * 4 * np.pi * sharpness)
+    own = np.array([0.4, 0.1, 0.15 * 0.1]) * np.hypot(1.3 * 0.05, 0.6 * np.sqrt(sharpness) * grown)
+    common = sharpness * grown * [0.4, 0.1, 0.0]
+    # speckles: 0.6 of it is alike over the star's size
+    near = 0.6 * np.exp(-0.5 * np.array([1, 4]) * 4 * np.pi * sharpness)
     alike = np.array([[1, near[0], near[1]], [near[0], 1, near[0]], [near[1], near[0], 1]])
     np.testing.assert_allclose(found, alike * np.outer(own, own) + np.outer(common, common))
 

@@ -254,6 +254,29 @@ def test_a_variance_of_another_shape_is_not_left_out_silently(rate, tmp_path):
     assert found == pytest.approx(err, rel=0.02)
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+def test_variances_that_are_nothing_are_named(rate, tmp_path, value):
+    def nothing(*names):
+        def change(hdus):
+            for name in names:
+                hdus[name].data[:] = value
+
+        return change
+
+    _, count, err = measured(rate)
+    status, found, found_err = measured(rewritten(rate, tmp_path / "a_rate.fits", nothing("VAR_POISSON")))
+    assert (
+        "VAR_POISSON of the image's shape (VAR_POISSON: NaN or negative everywhere): the errors are from ERR" in status
+    )
+    assert (found, found_err) == (pytest.approx(count, abs=0.1 * err), pytest.approx(err, rel=0.02))
+    names = "VAR_POISSON", "VAR_RNOISE", "ERR"
+    status, found, _ = measured(rewritten(rate, tmp_path / "b_rate.fits", nothing(*names)))
+    assert (
+        f"neither variances nor ERR ({', '.join(names)}: NaN or negative everywhere): the errors are unknown" in status
+    )
+    assert found == pytest.approx(count, abs=err)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("keyword", ["crpix1", "crval2", "cdelt1", "pc1_1"])
 def test_a_keyword_of_the_wcs_without_a_value_is_told(rate, keyword, value):
