@@ -16,7 +16,7 @@ from niriss_eestep.measure.noise import (
     Surroundings,
     correlated_covariance,
     flat_covariance,
-    seen_through_ipc,
+    seen_through,
     study_surroundings,
 )
 from niriss_eestep.measure.position import Centroid, centre_of_mass
@@ -380,7 +380,7 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surrounding
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
-        covariance += covariance_of_sums(seen_through_ipc(reach).reshape(n, -1), photons.ravel())
+        covariance += covariance_of_sums(seen_through(reach).reshape(n, -1), photons.ravel())
     if around is not None:
         covariance += correlated_covariance(reach, around.correlation)
     if flat.any() and exposure.flat_scale > 0:

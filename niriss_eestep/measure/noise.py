@@ -10,6 +10,7 @@ stands on less, or more: a curvature of 5e-4 of the sky per pix^2 is a quarter o
 20 to 25 pix. So a gradient and a curvature are fitted to the sky pixels beyond the star's wing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -38,6 +39,7 @@ _NEAR = 6.0
 _SHRINK = 0.5
 #: share of the four diagonal neighbours, from the published kernel of the inter-pixel capacitance
 _DIAGONAL = 0.06
+_NEIGHBOURS = ((_DIAGONAL, 1.0, _DIAGONAL), (1.0, 0.0, 1.0), (_DIAGONAL, 1.0, _DIAGONAL))
 #: a plane and a curvature taken out of the image leave half of what changes slowly from line to line: 0.47 to 0.54 on
 #: 51, 64 and 71 pixels, with noise along rows or columns
 _DRIFT_LEFT = 0.5
@@ -62,7 +64,7 @@ _SCALE_RADIUS = 5.0
 _STRUCTURE = 5.0
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def shapes_within(ny: int, nx: int) -> Array:
     """Covariance of two pixels by their separation, for an amplitude of 1 of each of `SHAPES`.
 
@@ -218,30 +220,30 @@ def correlated_covariance(reach: Array, correlation: Array) -> Array:
             for image, sums in zip(each, into, strict=True):
                 sums += scipy.fft.irfft(scipy.fft.rfft(image, size, axis=0) * power, size, axis=0)[:n]
     if neighbours:
-        edged = np.pad(reach, ((0, 0), (1, 1), (1, 1)))
-        beside = edged[:, :, :-2] + edged[:, :, 2:]
-        shared += neighbours * (beside[:, 1:-1] + edged[:, :-2, 1:-1] + edged[:, 2:, 1:-1])
-        shared += neighbours * _DIAGONAL * (beside[:, :-2] + beside[:, 2:])
+        shared += neighbours * seen_through(reach, _NEIGHBOURS)
     covariance = np.empty((len(reach), len(reach)))
     for k, one in enumerate(shared):
         covariance[k, k:] = covariance[k:, k] = np.einsum("yx,jyx->j", one, reach[k:])
     return covariance
 
 
-def seen_through_ipc(reach: Array) -> Array:
+def seen_through(reach: Array, kernel: Sequence[Sequence[float]] = IPC_KERNEL) -> Array:
     """How sums depend on the charge of each pixel, of which the neighbours show some.
 
     Parameters
     ----------
     reach : ndarray, shape (n_sums, ny, nx)
         How they depend on each pixel as it is read.
+    kernel : sequence of sequence of float
+        Share of a pixel's charge that itself and its neighbours show, an odd number of rows and columns; by default the
+        inter-pixel capacitance.
 
     Returns
     -------
     ndarray, shape (n_sums, ny, nx)
     """
-    result = np.zeros_like(reach)
-    for dy, dx, share in ((j - 2, i - 2, v) for j, row in enumerate(IPC_KERNEL) for i, v in enumerate(row)):
+    result, middle = np.zeros_like(reach), len(kernel) // 2
+    for dy, dx, share in ((j - middle, i - middle, v) for j, row in enumerate(kernel) for i, v in enumerate(row)):
         if share > _IPC_LEAST:
             read, charge = ([slice(max(0, s * d), min(0, s * d) or None) for d in (dy, dx)] for s in (1, -1))
             result[:, *charge] += share * reach[:, *read]

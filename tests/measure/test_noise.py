@@ -13,7 +13,7 @@ from niriss_eestep.measure.noise import (
     estimate_correlation,
     fit_sky,
     flat_covariance,
-    seen_through_ipc,
+    seen_through,
     shapes_within,
     sky_pixels,
 )
@@ -120,9 +120,9 @@ def test_a_photon_seen_in_the_neighbours_counts_by_the_kernel():
     reach = np.zeros((1, 5, 5))
     reach[0, 2, 2] = 1.0
     # the pixel read at (2, 2) holds what its neighbours' charge shows in it: from above by the kernel's lower row
-    np.testing.assert_allclose(seen_through_ipc(reach)[0, 1:4, 1:4], np.array(IPC_KERNEL)[1:4, 1:4][::-1, ::-1])
+    np.testing.assert_allclose(seen_through(reach)[0, 1:4, 1:4], np.array(IPC_KERNEL)[1:4, 1:4][::-1, ::-1])
     # a sum over all pixels sees each photon whole
-    assert seen_through_ipc(np.ones((1, 9, 9)))[0, 4, 4] == pytest.approx(np.sum(IPC_KERNEL), abs=3e-4)
+    assert seen_through(np.ones((1, 9, 9)))[0, 4, 4] == pytest.approx(np.sum(IPC_KERNEL), abs=3e-4)
 
 
 def test_errors_of_a_flat_that_is_correlated():
