@@ -60,8 +60,8 @@ def main(path):
     injected, white = lag_covariance(images), np.sqrt(np.einsum("iyx,iyx->i", reach, reach))
     sums = np.einsum("iyx,kyx->ki", reach, images).std(axis=0)
     with styled():
-        figure, (left, right) = new_figure(8.4, 3.8, ncols=2)
-        figure.subplots_adjust(wspace=0.3)
+        figure, (left, right) = new_figure(8.4, 4.6, ncols=2)
+        figure.subplots_adjust(wspace=0.3, top=0.78)
         for k, label in enumerate(("column", "row")):
             # a constant does not matter to sums less their sky
             for n, one in enumerate(measured):
@@ -70,14 +70,15 @@ def main(path):
             level = np.mean(injected[:, 20:])
             left.plot(LAGS, injected[k] - level, color=COLOURS[k], lw=3, alpha=0.5, label=f"injected in a {label}")
         left.set(xlabel="Distance of two pixels [pix]", ylabel="Covariance / read variance")
-        left.legend()
         for n, one in enumerate(stated):
             name = "stated by one exposure each" if n == 0 else None
             right.plot(profile.radius[1:], (one / white)[1:], color=COLOURS[2], lw=0.6, label=name)
         right.plot(profile.radius[1:], (sums / white)[1:], "o", color=COLOURS[3], label=f"injected, {N} images")
         right.axhline(1, color="0.6", lw=0.8)
         right.set(xlabel="Aperture radius [pix]", ylabel="Read noise / white noise", ylim=(0.9, None))
-        right.legend()
+        # above the panels, where no mark is
+        for panel in (left, right):
+            panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
         figure.savefig(path, dpi=110)
 
 
