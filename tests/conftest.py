@@ -24,7 +24,9 @@ def abs_flux_row():
             one, one > 0, rate * one, one, one, rate, *errors, each, 0 * each, 0 * each, each > 0, 0 * each[:, None]
         )
         electrons = expected * GAIN
-        star = ExpectedRate(electrons, 0.01 * electrons, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu, 0.0)
+        star = ExpectedRate(
+            electrons, 0.01 * electrons, 0.0, FILTERS[filter_name].pivot, fnu, 1.01 * fnu, 0.0, 0.01 * electrons
+        )
         row = calibrate_rate(total, star, gain=GAIN, pixar_sr=pixar_sr)
         group = {"target": "WD1057+719", "filter": filter_name, "pupil": FILTERS[filter_name].header_pupil}
         group |= {"subarray": subarray, "n_exposures": 4, "n_measured": 4, "status": "measured", "mjd": mjd}

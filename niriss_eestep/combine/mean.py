@@ -174,8 +174,13 @@ def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array 
     the rest is too high: by 1.1 standard errors at 15 pix for 8 dithers of 1e4 electrons in F200W.
     """
     growth = np.diff(count_rate, axis=1, prepend=0.0)
-    covariance = np.array(covariances, dtype=float)
-    own, shared = (_growth_variance(part) for part in (covariance - common, np.zeros_like(covariance[0]) + common))
+    # variances of what each radius adds: of what each exposure has for itself and, last, of what all share
+    parts = np.array([*(np.array(covariances, dtype=float) - common), np.broadcast_to(common, covariances[0].shape)])
+    parts = np.pad(parts, [(0, 0), (1, 0), (1, 0)])
+    variance, beside = (np.diagonal(parts, offset, axis1=1, axis2=2) for offset in (0, 1))
+    # rounding may leave less than nothing where two apertures hold the same pixels
+    added = np.maximum(variance[:, 1:] + variance[:, :-1] - 2 * beside, 0.0)
+    own, shared = added[:-1], added[-1]
     err, finite = np.sqrt(own), np.isfinite(growth)
     weight, mean, _ = _average(growth, err, finite.astype(np.int64))
     low = growth < mean - SIGNIFICANT_FALL * err
@@ -184,15 +189,6 @@ def growth_flags(count_rate: Array, covariances: Sequence[Array], common: Array 
     # a radius that could not be measured says nothing of the next: a comparison with NaN is false
     falls = (growth <= 0) & (low | together | alone)
     return (np.isfinite(count_rate) & ~falls).astype(np.int64)
-
-
-def _growth_variance(covariance: Array) -> Array:
-    """Variance of what each radius adds to the one before, shape (..., n_radii), of (..., n_radii, n_radii)."""
-    padded = np.pad(covariance, [(0, 0)] * (covariance.ndim - 2) + [(1, 0), (1, 0)])
-    variance = np.diagonal(padded, axis1=-2, axis2=-1)
-    shared = np.diagonal(padded, offset=1, axis1=-2, axis2=-1)
-    # rounding may leave less than nothing where two apertures hold the same pixels
-    return np.maximum(variance[..., 1:] + variance[..., :-1] - 2 * shared, 0.0)
 
 
 def weighted_sum(weight: Array, values: Array) -> Array:
@@ -483,25 +479,7 @@ _MEANS: dict[str, Callable[..., Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Integrations:
-    """The profiles of an exposure's integrations.
-
-    Parameters
-    ----------
-    value, err : ndarray, shape (n_integrations, n_radii)
-        Each integration's profile, EE [DN/s] or SB [DN/s/pix], and its standard error; NaN where an integration could
-        not be measured.
-    scatter : ndarray, shape (n_radii,)
-        Standard deviation (ddof 1) of the integrations; NaN for fewer than two.
-    """
-
-    value: Array
-    err: Array
-    scatter: Array
-
-
-def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, Integrations]:
+def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]]:
     """Average the profiles of an exposure's integrations.
 
     Parameters
@@ -514,7 +492,10 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, Integrations]:
     profile : EEProfile or SBProfile
         The mean, with its covariance. Position, background, annulus and areas are the means of the integrations';
         counts of bad pixels are those of the worst.
-    integrations : Integrations
+    integrations : dict of str to ndarray
+        As the product names it: ``count_rate`` [DN/s] or ``surface_brightness`` [DN/s/pix] of each integration and its
+        standard error, shape (n_integrations, n_radii), NaN where an integration could not be measured; ``scatter``,
+        the standard deviation (ddof 1) of the integrations, shape (n_radii,), NaN for fewer than two.
 
     Raises
     ------
@@ -553,7 +534,7 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, Integrations]:
         # the area of the integrations that the mean of a radius is of, and the flagged pixels of the worst
         parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
         parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in used], axis=0).tolist())
-    return replace(_mean(used), **parts), Integrations(each, errs, combined.scatter)
+    return replace(_mean(used), **parts), {name: each, f"{name}_err": errs, "scatter": combined.scatter}
 
 
 def _mean(parts: Sequence[Any]) -> Any:

@@ -23,6 +23,8 @@ PLANCK = 6.62607015e-27  # [erg s], exact (SI 2019)
 LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
 LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
+# [e-/s] of 1 Jy for an efficiency of 1: F_nu dnu / (h nu) photons, for a constant F_nu F_nu / h per unit of ln(lambda)
+UNIT_RATE = COLLECTING_AREA * JANSKY / PLANCK
 UNCOVERED_MAX = 1.0e-4  # part of a band (of int R dlnlambda) that a spectrum may leave out: 0.01 % in the rate
 GAP_MIN, GAP_STEPS = 0.01, 5.0  # a gap: step in ln(wavelength), and in steps of the grid beside it
 # of 6,274 values of CALSPEC's bd60d1753, p330e and wd1057_719 beyond 0.65 micron none is over 1.05 times both beside
@@ -106,6 +108,8 @@ class ExpectedRate:
         The star's own F_nu at the pivot wavelength [Jy], interpolated in its spectrum.
     zeropoint_ab : float
         AB magnitude of a source that gives 1 e-/s.
+    electron_rate_err : float
+        Standard error of the electron rate: both terms in quadrature [e-/s].
     """
 
     electron_rate: float
@@ -115,11 +119,7 @@ class ExpectedRate:
     fnu_band: float
     fnu_mono: float
     zeropoint_ab: float
-
-    @property
-    def electron_rate_err(self) -> float:
-        """Standard error of the electron rate: both terms in quadrature [e-/s]."""
-        return float(np.hypot(self.electron_rate_err_stat, self.electron_rate_err_sys))
+    electron_rate_err: float
 
 
 def expected_rate(
@@ -155,8 +155,9 @@ def expected_rate(
     (28214, 1.987)
     """
     wave, response, of = *checked_band(wavelength, pce, name), f"spectrum of {spectrum.name}"
-    pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / np.trapezoid(response / wave, wave))) / MICRON
-    unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
+    per_wave = np.trapezoid(response / wave, wave)
+    pivot = float(np.sqrt(np.trapezoid(response * wave, wave) / per_wave)) / MICRON
+    unit_rate = float(UNIT_RATE * per_wave)
     seen = spectrum.flux != 0  # where it is exactly zero nothing was measured
     if not seen.all() and seen.sum() > 1:
         parts = {key: getattr(spectrum, key)[seen] for key in ("wavelength", "flux", "staterr", "syserr")}
@@ -172,11 +173,11 @@ def expected_rate(
     if not np.any(flux > 0):
         raise ReferenceDataError(f"{of}: no flux in {name}, so that nothing can be calibrated with it")
     weight = _rate_weights(grid, wave, response)
-    rate = float(weight @ flux)
+    rate, err_stat, err_sys = float(weight @ flux), np.sqrt(np.sum((weight * staterr) ** 2)), np.sum(weight * syserr)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
     return ExpectedRate(
-        electron_rate=rate, electron_rate_err_stat=float(np.sqrt(np.sum((weight * staterr) ** 2))),
-        electron_rate_err_sys=float(np.sum(weight * syserr)), pivot=pivot, fnu_band=rate / unit_rate,
+        electron_rate=rate, electron_rate_err_stat=float(err_stat), electron_rate_err_sys=float(err_sys),
+        electron_rate_err=float(np.hypot(err_stat, err_sys)), pivot=pivot, fnu_band=rate / unit_rate,
         fnu_mono=float(np.interp(pivot * MICRON, spectrum.wavelength, spectrum.flux)) * to_jansky,
         zeropoint_ab=float(2.5 * np.log10(AB_ZERO_FLUX * unit_rate)),
     )  # fmt: skip
@@ -207,8 +208,7 @@ def electron_rate_of_unit_fnu(wavelength: ArrayLike, pce: ArrayLike) -> float:
     '4.618e+07'
     """
     wave, response = checked_band(wavelength, pce)
-    # F_nu dnu / (h nu) photons: of constant F_nu, F_nu / h per unit of ln(lambda)
-    return float(COLLECTING_AREA * JANSKY / PLANCK * np.trapezoid(response / wave, wave))
+    return float(UNIT_RATE * np.trapezoid(response / wave, wave))
 
 
 def zeropoint_vega(

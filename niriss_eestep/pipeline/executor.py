@@ -15,8 +15,7 @@ from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
 
-import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
-import scipy.ndimage  # noqa: F401
+import scipy.ndimage  # noqa: F401 - what the first exposure needs is imported before the processes are forked
 from stpipe._log import LogConfig
 
 from niriss_eestep.exposures.inputs import Member

@@ -80,11 +80,11 @@ def add_integrations(model, integrations):
     ----------
     model : EEProfileModel or SBProfileModel
         Product of their mean; changed in place.
-    integrations : Integrations
+    integrations : dict of str to ndarray
         From `niriss_eestep.combine.mean.combine_integrations`.
     """
-    for name, part in ((model.y_name, "value"), (f"{model.y_name}_err", "err"), ("scatter", "scatter")):
-        model._instance[f"integration_{name}"] = np.array(getattr(integrations, part), dtype=np.float64)
+    for name, values in integrations.items():
+        model._instance[f"integration_{name}"] = np.array(values, dtype=np.float64)
 
 
 def combined_model(combined, members, *, product=""):

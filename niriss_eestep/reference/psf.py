@@ -112,7 +112,32 @@ class PSFEE:
             raise ReferenceDataError(f"{self.name}: no encircled energy in it")
         if unknown := ", ".join(name for name in self.tables if name not in FILTERS):
             raise ReferenceDataError(f"{self.name}: {unknown}: no NIRISS imaging filter; they are {', '.join(FILTERS)}")
-        tables = {name: _checked(self.name, name, *self.tables[name]) for name in FILTERS if name in self.tables}
+        tables = {}
+        for name in (name for name in FILTERS if name in self.tables):
+            of = f"encircled energy of {name}"
+            where, (radius, ee, error) = f"{self.name}: {of}", numbers(self.name, of, *self.tables[name])
+            if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
+                raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
+            if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):
+                raise ReferenceDataError(f"{where}: the radii must be finite, not negative, and rise")
+            if not (np.all(np.isfinite(ee)) and np.all(error >= 0)):
+                raise ReferenceDataError(f"{where}: values that are not finite, or errors that are negative")
+            if radius[0] > 0:
+                radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
+            if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
+                least = f"{ee[0]:g} at radius 0 and at least {ee.min():g}"
+                raise ReferenceDataError(f"{where}: {least}; an encircled energy starts at 0")
+            if ee.max() > 1 + TOLERANCE:
+                most = f"{ee.max():.6g} at {radius[np.argmax(ee)]:g} pix"
+                raise ReferenceDataError(f"{where}: {most} exceeds 1; it must be normalised to 1 at infinity")
+            i = int(np.argmin(np.diff(ee)))
+            if ee[i + 1] - ee[i] < -TOLERANCE:
+                ends = (f"{ee[k]:.6g} at {radius[k]:g} pix" for k in (i, i + 1))
+                raise ReferenceDataError(f"{where}: falls from {' to '.join(ends)}")
+            # read-only, and rising: within the tolerance the interpolation is monotone where the table is
+            tables[name] = EETable(radius, np.maximum.accumulate(np.clip(ee, 0.0, 1.0)), error)
+            for array in tables[name]:
+                array.setflags(write=False)
         object.__setattr__(self, "tables", tables)
         if (modes := self.modes) is None:
             return
@@ -255,39 +280,6 @@ def _interpolator(source: PSFEE | Modes, filter_name: str) -> PchipInterpolator:
         values = source.values[source.filters.index(filter_name)].astype(np.float64)
         return PchipInterpolator(source.radius, values.T)
     return PchipInterpolator(*source.table(filter_name)[:2])
-
-
-def _checked(source: str, filter_name: str, *table: ArrayLike) -> EETable:
-    """Return a table as read-only arrays that start at radius 0, or say what is wrong with it."""
-    where = f"{source}: encircled energy of {filter_name}"
-    radius, ee, error = numbers(source, f"encircled energy of {filter_name}", *table)
-    if radius.ndim != 1 or radius.size < 2 or not radius.shape == ee.shape == error.shape:
-        raise ReferenceDataError(f"{where}: {radius.shape} radii, {ee.shape} values and {error.shape} errors")
-    if not (np.all(np.isfinite(radius)) and radius[0] >= 0 and np.all(np.diff(radius) > 0)):
-        raise ReferenceDataError(f"{where}: the radii must be finite, not negative, and rise")
-    if not (np.all(np.isfinite(ee)) and np.all(error >= 0)):
-        raise ReferenceDataError(f"{where}: values that are not finite, or errors that are negative")
-    if radius[0] > 0:
-        radius, ee, error = (np.concatenate([[0.0], a]) for a in (radius, ee, error))
-    if ee[0] > TOLERANCE or ee.min() < -TOLERANCE:
-        raise ReferenceDataError(
-            f"{where}: {ee[0]:g} at radius 0 and at least {ee.min():g}; an encircled energy starts at 0"
-        )
-    if ee.max() > 1 + TOLERANCE:
-        at = radius[np.argmax(ee)]
-        raise ReferenceDataError(
-            f"{where}: {ee.max():.6g} at {at:g} pix exceeds 1; it must be normalised to 1 at infinity"
-        )
-    i = int(np.argmin(np.diff(ee)))
-    if ee[i + 1] - ee[i] < -TOLERANCE:
-        raise ReferenceDataError(
-            f"{where}: falls from {ee[i]:.6g} at {radius[i]:g} pix to {ee[i + 1]:.6g} at {radius[i + 1]:g} pix"
-        )
-    # within the tolerance: the interpolation is monotone where the table is
-    ee = np.maximum.accumulate(np.clip(ee, 0.0, 1.0))
-    for array in (radius, ee, error):
-        array.setflags(write=False)
-    return EETable(radius, ee, error)
 
 
 @partial(read_once, default=PACKAGED_PSFEE)

@@ -279,7 +279,7 @@ def test_no_usable_radius():
 def test_calibration_by_hand():
     combined, rings = group(2)
     total = total_rate(combined, ee, lambda r: 0.004 * ee(r), **rings)
-    star = ExpectedRate(8.0e4, 0.003 * 8.0e4, 0.0, 1.5, 2.0e-3, 2.1e-3, 0.0)
+    star = ExpectedRate(8.0e4, 0.003 * 8.0e4, 0.0, 1.5, 2.0e-3, 2.1e-3, 0.0, 0.003 * 8.0e4)
     found = calibrate_rate(total, star, gain=1.61, gain_err=0.0161, throughput_err=0.02, pixar_sr=1e-13)
     assert found["electron_rate"] == pytest.approx(1.61 * RATE)
     assert found["ratio"] == pytest.approx(1.61 * RATE / 8e4)
