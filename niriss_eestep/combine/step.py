@@ -104,6 +104,7 @@ class CombineProfilesStep(FluxStep):
             flags = mean.growth_flags(values, covariances, common)
         if len(models) > 2:
             if kind is EEProfileModel:
+                # light that the others have not is in all the wider apertures too
                 flags *= np.cumsum(mean.extra_light(radius, values, covariances), axis=1) == 0
             flags = mean.outlier_flags(radius, values, covariances - common, flags)
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)

@@ -61,6 +61,11 @@ def make_program(args: Namespace) -> plan.Program:
     Returns
     -------
     niriss_eestep.simulate.program.Program
+
+    Raises
+    ------
+    ParameterError
+        Naming the option, if arguments do not go together or have no sense.
     """
     if args.commissioning and (args.filters or args.subarrays):
         raise ParameterError("--commissioning has its own filters and subarrays: leave out --filters and --subarrays")

@@ -138,6 +138,8 @@ class AbsFluxStep(FluxStep):
 
         Raises
         ------
+        ProductError
+            If the profiles have different radii.
         ExposureError
             If no group could be calibrated.
         """

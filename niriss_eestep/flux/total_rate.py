@@ -133,7 +133,7 @@ class TotalRate:
     Attributes
     ----------
     count_rate_err : float
-        Standard error from the combination and the spread over radii [DN/s].
+        Standard error with all terms but ``err_aperture`` [DN/s].
     significance : float
         ``count_rate`` over its standard error without the scatter between dithers, which are stars all the same.
     """

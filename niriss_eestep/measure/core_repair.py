@@ -136,6 +136,8 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
 
     Raises
     ------
+    ParameterError
+        If the star has no model.
     ExposureError
         If the good pixels hold no light of the star.
     """

@@ -163,6 +163,11 @@ def by_surface(
     Returns
     -------
     Prediction
+
+    Raises
+    ------
+    ExposureError
+        If a bad pixel has no good pixel near it.
     """
     if trend is None:
         rest = np.where(good, image - light, 0.0)
@@ -204,6 +209,13 @@ def by_psf(
     Returns
     -------
     Prediction
+
+    Raises
+    ------
+    ParameterError
+        If there is no model.
+    ExposureError
+        If a bad pixel has no good pixel in its box.
     """
     if model is None:
         raise ParameterError("bad_pixel_method 'psf' needs a model PSF for the filter; give one, or another method")
@@ -234,6 +246,11 @@ def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Arra
     Returns
     -------
     Prediction
+
+    Raises
+    ------
+    ExposureError
+        If a bad pixel has no good pixel in its box.
     """
     value, weights = np.empty(todo.sum()), np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):

@@ -265,6 +265,11 @@ def compare(exposure: Stamp, bad: Mask, star: Star) -> tuple[float, Array, Array
         Image less background and model [DN/s].
     ratio : ndarray, shape (ny, nx)
         Its size over what the PSF and the noise allow; above 1 no star explains the pixel. Not of bad pixels alone.
+
+    Raises
+    ------
+    ParameterError
+        If the star has no model.
     """
     if star.model is None or star.tolerance is None:
         raise ParameterError("a comparison needs a model of the star")

@@ -255,7 +255,7 @@ class ExposureStep(FluxStep):
             log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
     def _profile_of(self, exposures, options, psf):
-        """Profile of an exposure; the mean of its integrations, and they, where it has several; the stamps as seen."""
+        """Profile of an exposure, or the mean of its integrations, and they; the stamps, with the bad pixels found."""
         profiles, seen, known = [], [], self.search_attr("placed", default=())
         for k, exposure in enumerate(exposures):
             try:

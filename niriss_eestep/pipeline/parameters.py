@@ -179,6 +179,11 @@ def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = Tr
     -------
     configobj.ConfigObj
         With those of the steps of a pipeline.
+
+    Raises
+    ------
+    ParameterError
+        If ``$NIRISS_EESTEP_PARS`` is no directory, or a file of parameters is not usable.
     """
     config = step._empty_config()
     config.ask_crds = ask_crds

@@ -360,6 +360,11 @@ def provenance(
     -------
     dict of str to object
         For the metadata of a reference.
+
+    Raises
+    ------
+    ParameterError
+        If the wavefront is unknown.
     """
     throughput = throughput or load_throughput()
     model, geometry = _model(wavefront)

@@ -108,6 +108,11 @@ class PupilGeometry:
         -------
         ndarray, shape (n_pixels, n_pixels)
             0 to 1; pixels are centred as `pixel_centres` says.
+
+        Raises
+        ------
+        ParameterError
+            If the number of pixels does not divide the drawing's, or is below 64.
         """
         if n_pixels < 64 or _FINE_PIXELS % n_pixels:
             raise ParameterError(

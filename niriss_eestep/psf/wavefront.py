@@ -78,6 +78,11 @@ class WavefrontModel:
         Where the numbers are from.
     opd : ndarray, shape (n, n), optional
         Measured path difference over the circumscribed circle [m]; 0 where the pupil is not clear.
+
+    Raises
+    ------
+    ParameterError
+        If an rms or a blur is negative or not finite.
     """
 
     name: str
@@ -311,6 +316,11 @@ def inflight(field: str = "subarray", date: str | None = None) -> WavefrontModel
     Returns
     -------
     WavefrontModel
+
+    Raises
+    ------
+    ParameterError
+        If the field position is unknown.
     """
     if field not in INSTRUMENT_RMS:
         raise ParameterError(f"field position {field!r} is unknown; choose from {', '.join(INSTRUMENT_RMS)}")

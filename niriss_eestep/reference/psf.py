@@ -402,6 +402,11 @@ class PSFImage:
         Encircled energy.
     aspect : float
         Height over width of the detector's pixels on the sky, whose area is that of the unit.
+
+    Raises
+    ------
+    ParameterError
+        If the image is not square or not of whole detector pixels on each side, or reaches beyond the radii.
     """
 
     light: NDArray[np.floating]

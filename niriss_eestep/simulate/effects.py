@@ -36,6 +36,11 @@ def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
     Effects
         With the part of the response that lies under the subarray, 1 where it is not known, and with snowballs in the
         first exposure only.
+
+    Raises
+    ------
+    ParameterError
+        If the response has neither the detector's shape nor the subarray's.
     """
     response = effects.response
     if response is not None:

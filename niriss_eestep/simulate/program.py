@@ -295,6 +295,11 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
     Returns
     -------
     Scene
+
+    Raises
+    ------
+    ParameterError
+        If the response has another shape than the detector and the subarray.
     """
     subarray, share = planned.subarray, program.effects.persistence
     others = _draw_other_stars(planned, program)

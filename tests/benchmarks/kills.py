@@ -2,8 +2,8 @@
 
     python tests/benchmarks/kills.py [--kills 50] [DIR]
 
-Half of the runs are `strun niriss_fluxcal --workers=2`, half `niriss-ee campaign --workers 2`; half of either are ended
-by SIGKILL, half by SIGTERM. A process that is left after five seconds is an orphan.
+Half of the runs are `strun niriss_fluxcal --workers=2`, half `niriss-ee campaign --workers 2`; a third of either are
+ended by SIGKILL, a third by SIGTERM, a third by SIGINT. A process that is left after five seconds is an orphan.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def kill_one(program, association, number):
         ["env", mark, BIN / name, *arguments], cwd=program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     time.sleep(random.uniform(0.5, 6.0))
-    process.send_signal((signal.SIGKILL, signal.SIGTERM)[number // 2 % 2])
+    process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number // 2 % 3])
     start = time.monotonic()
     # the pipe ends when nobody holds it any more
     try:
