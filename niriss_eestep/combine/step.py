@@ -110,7 +110,7 @@ class CombineProfilesStep(FluxStep):
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             skies, phases = ([model._instance.get(name) for model in models] for name in ("sky_covariance", "phase"))
-            flats = [_flat_error(model) for model in models]
+            flats = [_flat_error(model) if "stamp_flat_err" in model._instance else None for model in models]
             combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
@@ -123,10 +123,8 @@ class CombineProfilesStep(FluxStep):
 
 
 def _flat_error(model):
-    """What a profile holds of its flat field's error, as `with_shared_errors` takes it; None without."""
+    """What a profile holds of its flat field's error, as `with_shared_errors` takes it."""
     tree, record, array = model._instance, model._instance["meta"]["ee"], model.meta.subarray
-    if "stamp_flat_err" not in tree:
-        return None
     x0, y0 = record["stamp_x0"], record["stamp_y0"]
     position, image = (record["x_center"] - x0, record["y_center"] - y0), tree["stamp_flat_err"].astype(float)
     # the array's first pixel is at (1, 1) if nobody says where

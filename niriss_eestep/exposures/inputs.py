@@ -31,7 +31,7 @@ from stpipe.library import AbstractModelLibrary
 import niriss_eestep.reference.guards as guards
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
 from niriss_eestep.products.columns import keywords, merged_schema
-from niriss_eestep.products.metadata import group_names, group_of
+from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference.guards import FITS_MAX, UNSIGNED_ZERO, Extension, read_once
 
@@ -287,7 +287,8 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
     """
     groups: dict[tuple[str, ...], list[Member]] = {}
     for member in members:
-        source, key, header = member.source, ("", "", "", ""), None
+        key: tuple[str, ...] = ("", "", "", "")
+        source, header = member.source, None
         try:
             if isinstance(source, Path):
                 with reading(source, "FITS file", ExposureError):
@@ -302,8 +303,7 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
                     flat = science_metadata(member)
                     names = [flat.get("meta.target.proposer_name") or flat.get("meta.target.catalog_name")]
                     names += map(flat.get, ("meta.instrument.filter", "meta.instrument.pupil", "meta.subarray.name"))
-            group = group_names(*names) if isinstance(source, Path) else group_of(source)
-            key = tuple(group.values())
+            key = tuple(group_of(source, names if isinstance(source, Path) else None).values())
         except ExposureError as error:
             log.debug("no header: %s", error)  # opening it will tell
         groups.setdefault(key, []).append(member)

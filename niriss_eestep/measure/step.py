@@ -120,9 +120,9 @@ class ExposureStep(FluxStep):
             in_image = image_options(options, field.ratio) if field.resampled else options
             cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
             exposures = cut(field, half_size=in_image.half_size)
-            record = exposure_record(member.filename, metadata, exposures)
+            record = partial(exposure_record, member.filename, metadata, exposures)
             may_keep = self.save_results and self.search_attr("skip_existing")
-            if may_keep and (kept := self._existing(member, parameters, record)) is not None:
+            if may_keep and (kept := self._existing(member, parameters, record())) is not None:
                 return kept
             profile, integrations, seen = self._profile_of(exposures, in_image, psf)
             # inside the pipeline the flux calibration has the star's spectrum
@@ -146,7 +146,7 @@ class ExposureStep(FluxStep):
         result._instance["meta"]["filename"] = f"{member.name}_{self.product_suffix}.asdf"
         level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
         log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)
-        self.finish(result, [record], parameters, log_start)
+        self.finish(result, [record()], parameters, log_start)
         return result
 
     def find_references(self, model, metadata, parameters, field):

@@ -13,7 +13,6 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jwst import __version__ as jwst_version
 from jwst.stpipe import Step as JwstStep
 from stpipe import config_parser
@@ -111,10 +110,8 @@ class FluxStep(JwstStep):
         """
         given = {key for key in config.scalars if config.inline_comments.get(key) != parameters.FROM_REFERENCE}
         given -= set(config.defaults)
-        kinds = (np.ndarray, np.generic, list, tuple)
-        config.walk(
-            lambda part, key: part.update({key: parameters.plain(part[key])} if isinstance(part[key], kinds) else {})
-        )
+        if not parameters.IN_STRUN:  # where all is text, and what YAML knows
+            config.walk(lambda part, key: part.update({key: parameters.plain(part[key])}))
         ask_crds = getattr(config.main, "ask_crds", not get_disable_crds_steppars())
         with plain_words(cls.class_alias):
             try:
@@ -250,12 +247,19 @@ class FluxStep(JwstStep):
                         raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
                 return result
             inner = [getattr(self, name) for name in getattr(self, "step_defs", ())]
-            for step in (self, *inner):
+            for step in () if parameters.IN_STRUN else (self, *inner):
                 for name in filter(partial(hasattr, step), _spec(type(step))):
                     setattr(step, name, parameters.plain(getattr(step, name)))
             with plain_words(self.class_alias):
                 if self.output_dir:
-                    check_directory(Path(os.path.expandvars(self.output_dir)).expanduser())
+                    path, remedy = Path(os.path.expandvars(self.output_dir)).expanduser(), "give another --output_dir"
+                    try:
+                        path.mkdir(parents=True, exist_ok=True)
+                    except OSError as error:
+                        told = f"{path}: the output directory cannot be made: {error.strerror}; {remedy}"
+                        raise OutputError(told) from error
+                    if not os.access(path, os.W_OK | os.X_OK):
+                        raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
                 # a hook is not to stop the pipeline that it belongs to
                 checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
                 exposure = exposures.science_metadata(args) if checked else {}
@@ -387,28 +391,6 @@ def _say_interrupted(kind, error, traceback):
         print("interrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
-
-
-def check_directory(path: Path) -> None:
-    """Make the output directory, and see that files can be made in it.
-
-    Parameters
-    ----------
-    path : Path
-
-    Raises
-    ------
-    OutputError
-        If it cannot be made, or not be written to.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: the output directory cannot be made: {error.strerror}; give another --output_dir"
-        ) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: the output directory cannot be written to; give another --output_dir")
 
 
 def default_product_name(model: Any) -> str:

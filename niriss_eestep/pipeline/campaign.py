@@ -4,7 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from astropy.table import Table
 
 from niriss_eestep.errors import AssociationError, NirissEEError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
-from niriss_eestep.pipeline.base import check_directory
 from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
 from niriss_eestep.products.columns import array_fields, make_table
 from niriss_eestep.products.files import write_atomically
@@ -95,11 +94,12 @@ class Summary:
             (EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
         )
         for file, rows, columns, name in tables:
-            fields = array_fields(AbsFluxModel.schema_url)[name].columns
-            product = {"product": replace(fields["status"], name="product", title="")}
-            table = Table(make_table(product | {column: fields[column] for column in columns}, rows))
+            fields = array_fields(AbsFluxModel.schema_url)[name]["columns"]
+            texts = {"product": fields["status"]}
+            table = Table(make_table(texts | {column: fields[column] for column in columns}, rows))
             for column in columns:
-                table[column].unit, table[column].description = fields[column].unit or None, fields[column].title
+                table[column].unit = fields[column]["unit"] or None
+                table[column].description = fields[column]["description"]
             write_atomically(directory / file, as_bytes(table, format="ascii.ecsv"))
 
     def as_text(self) -> str:
@@ -187,7 +187,6 @@ def run_campaign(
     """
     # as stpipe does it for a single step
     output_dir = Path(os.path.expandvars(output_dir)).expanduser().resolve()
-    check_directory(output_dir)
     associations = [str(path) for path in collect_associations([Path(path).resolve() for path in paths], output_dir)]
     given = {"output_dir": str(output_dir), "save_results": True, "workers": workers, "skip_existing": skip_existing}
     config, config_file = FluxCalPipeline.build_config(associations[0], **given)

@@ -203,8 +203,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 failed.append(profiles)
                 continue
             self.product_name = self.product_name or default_product_name(profiles[0])
-            if not combined:
-                self._check_replaced(product.members)
+            absflux = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
+            if not combined and self.save_results and absflux.is_file():
+                self._check_replaced(absflux, product.members)
             combined += self.combine_profiles.run(profiles)
             shown += profiles if self.save_report else []
         if not combined:
@@ -219,7 +220,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         self.lost = tuple(lost)
         result = self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)])
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
-        self._check_replaced(product.members)  # again: another run may have ended meanwhile
+        if self.save_results and absflux.is_file():  # again: another run may have ended meanwhile
+            self._check_replaced(absflux, product.members)
         if self.save_report:
             from niriss_eestep.report.page import write_report_of_models  # matplotlib is not imported otherwise
 
@@ -228,15 +230,12 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             log.info("Saved %s", write_report_of_models(path.parent, result, combined, shown))
         return result
 
-    def _check_replaced(self, members):
+    def _check_replaced(self, path, members):
         """Refuse to replace an absolute-flux product of other exposures, as of another job of an array.
 
         One that is made of the same exposures, or of some of them, is replaced; where exposures are left out, a
         warning says which.
         """
-        path = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
-        if not (self.save_results and path.is_file()):
-            return
         try:
             before = set(AbsFluxModel(path).exposures["exposure"].tolist())
         except errors.ProductError as error:

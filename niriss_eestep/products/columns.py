@@ -5,7 +5,6 @@ The schemas are the one place where these are written down; validation, tables a
 Comparison of a product's tree with its schema.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,34 +24,6 @@ KINDS = {
 
 #: kind of product: identifier of its current schema
 SCHEMAS = {kind: f"asdf://niriss-eestep.org/schemas/{kind}-1.0.0" for kind in KINDS.values()}
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """An array of a product, or a column of one of its tables.
-
-    Parameters
-    ----------
-    name : str
-    datatype : str
-        Name of a numpy data type; 'str' for unicode strings of any length, 'table' for a structured array.
-    unit : str
-        Unit as astropy reads it; empty for a number without unit.
-    axes : tuple of str
-        What each dimension runs over: 'radius', 'exposure', 'group', 'ring', 'ring_edge'.
-    title, description : str
-        Meaning, short and in full.
-    columns : dict of str to Field
-        Of a table, in its order.
-    """
-
-    name: str
-    datatype: str
-    unit: str
-    axes: tuple[str, ...]
-    title: str
-    description: str
-    columns: dict[str, "Field"]
 
 
 @cache
@@ -99,7 +70,7 @@ def keywords(url: str) -> dict[tuple[str, str, tuple[str, ...]], dict[str, Any]]
 
 
 @cache
-def array_fields(url: str) -> dict[str, Field]:
+def array_fields(url: str) -> dict[str, dict[str, Any]]:
     """List the arrays at the top of a product's tree.
 
     Parameters
@@ -109,19 +80,20 @@ def array_fields(url: str) -> dict[str, Field]:
 
     Returns
     -------
-    dict of str to Field
-        In the order of the schema; tables, with their columns, and lists of names included.
+    dict of str to dict
+        Their entries in the schema, in its order; tables and lists of names included: ``name``, ``title`` and
+        ``description``; ``unit``, as astropy reads it, empty for a number without unit; ``datatype``, a numpy data
+        type, 'str' for unicode strings of any length, 'table' for a structured array; ``axes``, what each dimension
+        runs over ('radius', 'exposure', 'group', 'ring', 'ring_edge'); ``columns``, the entries of a table's columns,
+        by name.
     """
     found = {}
     for name, entry in merged_schema(url)["properties"].items():
         if "axes" in entry:
-            axes, title = tuple(entry["axes"]), entry["title"]
-            columns = {
-                c["name"]: Field(c["name"], c["datatype"], c["unit"], axes, c["description"], c["description"], {})
-                for c in entry.get("columns", ())
-            }
-            datatype, text = "table" if columns else entry.get("datatype", "str"), entry.get("description", title)
-            found[name] = Field(name, datatype, entry.get("unit", ""), axes, title, text, columns)
+            columns = {column["name"]: column for column in entry.get("columns", ())}
+            datatype = "table" if columns else "str"
+            found[name] = {"name": name, "unit": "", "datatype": datatype, "description": entry["title"]} | entry
+            found[name] |= {"axes": tuple(entry["axes"]), "columns": columns}
     return found
 
 
@@ -130,8 +102,8 @@ def make_table(fields, rows):
 
     Parameters
     ----------
-    fields : dict of str to Field
-        The columns.
+    fields : dict of str to dict
+        The columns, as `array_fields` has them.
     rows : sequence of mapping, or structured ndarray
         The rows; a column that a row lacks, or has as None, is filled with NaN, 0 or an empty string.
 
@@ -152,10 +124,10 @@ def make_table(fields, rows):
         raise ProductError(f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}")
     columns, kinds = {}, []
     for name, field in fields.items():
-        empty = {"float64": np.nan, "str": ""}.get(field.datatype, 0)
+        empty = {"float64": np.nan, "str": ""}.get(field["datatype"], 0)
         values = columns[name] = [empty if row.get(name) is None else row[name] for row in rows]
         longest = max((len(str(value)) for value in values), default=0) or 1
-        kinds.append((name, f"U{longest}" if field.datatype == "str" else field.datatype))
+        kinds.append((name, f"U{longest}" if field["datatype"] == "str" else field["datatype"]))
     table = np.empty(len(rows), kinds)
     for name, values in columns.items():
         table[name] = values
@@ -205,28 +177,28 @@ def check_tree(tree, url, label):
     for name, field in array_fields(url).items():
         if name not in tree:  # one that the schema does not require
             continue
-        value, n_axes = tree[name], len(field.axes)
-        if field.datatype != "str" and not isinstance(value, np.ndarray):
+        value, axes, is_text = tree[name], field["axes"], field["datatype"] == "str"
+        if not is_text and not isinstance(value, np.ndarray):
             raise ProductError(f"{label}: {name} must be an array, got {type(value).__name__}")
-        shape = (len(value),) if field.datatype == "str" else value.shape
-        if len(shape) != n_axes:
-            axes = ", ".join(field.axes)
-            raise ProductError(f"{label}: {name} must have {n_axes} dimensions ({axes}), got {len(shape)}")
-        kinds = [] if field.datatype == "str" else [(name, value.dtype, field.datatype)]
-        if field.columns:
+        shape = (len(value),) if is_text else value.shape
+        if len(shape) != len(axes):
+            wanted = f"{len(axes)} dimensions ({', '.join(axes)})"
+            raise ProductError(f"{label}: {name} must have {wanted}, got {len(shape)}")
+        kinds = [] if is_text else [(name, value.dtype, field["datatype"])]
+        if columns := field["columns"]:
             names = value.dtype.names or ()
-            if names != tuple(field.columns):
-                missing = [column for column in field.columns if column not in names]
-                unknown = [column for column in names if column not in field.columns]
+            if names != tuple(columns):
+                missing = [column for column in columns if column not in names]
+                unknown = [column for column in names if column not in columns]
                 raise ProductError(
                     f"{label}: {name} must have the schema's columns in their order; missing {missing}, unknown "
                     f"{unknown}"
                 )
-            kinds = [(f"column {c} of {name}", value.dtype[c], field.columns[c].datatype) for c in names]
+            kinds = [(f"column {c} of {name}", value.dtype[c], columns[c]["datatype"]) for c in names]
         for what, kind, wanted in kinds:
             if kind.kind != "U" if wanted == "str" else kind != wanted:
                 raise ProductError(f"{label}: {what} must be {wanted}, got {kind}")
-        for axis, length in zip(field.axes, shape, strict=True):
+        for axis, length in zip(axes, shape, strict=True):
             first, expected = lengths.setdefault(axis, (name, length))
             if length != expected:
                 raise ProductError(f"{label}: {name} has {length} values along {axis}, {first} has {expected}")

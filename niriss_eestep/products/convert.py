@@ -194,9 +194,9 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
         When a row has a column that the table does not know.
     """
     known, tree = array_fields(AbsFluxModel.schema_url), {"radius": np.array(radius, dtype=np.float64), "meta": {}}
-    tree |= {name: make_table(known[name].columns, of) for name, of in (("table", rows), ("exposures", exposures))}
+    tree |= {name: make_table(known[name]["columns"], of) for name, of in (("table", rows), ("exposures", exposures))}
     for name, values in arrays.items():
-        tree[name] = np.array(values, dtype=known[name].datatype).reshape(len(rows), -1)
+        tree[name] = np.array(values, dtype=known[name]["datatype"]).reshape(len(rows), -1)
     return AbsFluxModel(tree)
 
 

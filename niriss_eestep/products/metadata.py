@@ -22,38 +22,27 @@ SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 NOT_COPIED = (("meta", "date"), ("meta", "model_type"))
 
 
-def group_of(model: Any) -> dict[str, str]:
+def group_of(model: Any, said: Iterable[str | None] | None = None) -> dict[str, str]:
     """Say which group an exposure, or its product, belongs to.
 
     Parameters
     ----------
     model : JwstDataModel
+    said : (str, str, str, str), optional
+        What a header says of target, FILTER, PUPIL and subarray, where the exposure has not been opened.
 
     Returns
     -------
     dict
         ``target``, ``filter`` (the science filter, whichever wheel holds it), ``pupil`` and ``subarray``.
     """
-    meta = model.meta
-    target, wheels = meta.target.proposer_name or meta.target.catalog_name, meta.instrument
-    return group_names(target, wheels.filter, wheels.pupil, meta.subarray.name)
-
-
-def group_names(target, filter_wheel, pupil_wheel, subarray):
-    """Name a group by what the headers of its exposures say.
-
-    Parameters
-    ----------
-    target, filter_wheel, pupil_wheel, subarray : str or None
-
-    Returns
-    -------
-    dict
-        As `group_of`.
-    """
-    wheels = [printable(value or "").upper() for value in (filter_wheel, pupil_wheel)]
-    names = {"target": printable(target or ""), "filter": wheels[1] if wheels[0] == "CLEAR" else wheels[0]}
-    return names | {"pupil": wheels[1], "subarray": printable(subarray or "")}
+    if said is None:
+        meta = model.meta
+        target = meta.target.proposer_name or meta.target.catalog_name
+        said = target, meta.instrument.filter, meta.instrument.pupil, meta.subarray.name
+    target, first, pupil, subarray = (printable(name or "") for name in said)
+    first, pupil = first.upper(), pupil.upper()
+    return {"target": target, "filter": pupil if first == "CLEAR" else first, "pupil": pupil, "subarray": subarray}
 
 
 def exposure_backgrounds(model: Any) -> list[tuple[Any, Any]]:
@@ -251,9 +240,9 @@ def error_terms() -> dict[str, str]:
     dict of str to str
         What each column ``err_...`` of the table stands for.
     """
-    columns = array_fields(SCHEMAS["abs_flux"])["table"].columns
+    columns = array_fields(SCHEMAS["abs_flux"])["table"]["columns"]
     start = "Fractional error of ratio from "
-    texts = {name: column.description for name, column in columns.items() if name.startswith("err_")}
+    texts = {name: column["description"] for name, column in columns.items() if name.startswith("err_")}
     return {name: text.removeprefix(start).split(";")[0].removeprefix("the ") for name, text in texts.items()}
 
 

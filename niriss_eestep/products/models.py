@@ -159,8 +159,8 @@ class ProductModel(JwstDataModel):
         ProductError
             Names the entry and what is wrong with it.
         """
-        label = f"{self._instance['meta'].get('filename') or 'product in memory'} ({type(self).__name__})"
-        check_tree(_without_none(dict(self._instance)), self.schema_url, label)
+        label = self._instance["meta"].get("filename") or "product in memory"
+        check_tree(_without_none(dict(self._instance)), self.schema_url, f"{label} ({type(self).__name__})")
 
     def to_asdf(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Write the product, whole or not at all.
@@ -184,13 +184,14 @@ class ProductModel(JwstDataModel):
         meta |= {"date": Time.now().isot, "model_type": type(self).__name__}
         meta.setdefault("eestep", {})["schema"] = self.schema_url
         try:
-            self.validate()
-            data = None if args or kwargs else asdf_bytes(dict(self._instance))
+            tree, label = _without_none(dict(self._instance)), meta["filename"] or "product in memory"
+            check_tree(tree, self.schema_url, f"{label} ({type(self).__name__})")
+            data = None if args or kwargs else asdf_bytes(tree)
             if data is None:
                 load_asdf_plugins()
                 buffer = io.BytesIO()
                 with AsdfFile() as file:
-                    for key, value in _without_none(dict(self._instance)).items():
+                    for key, value in tree.items():
                         file[key] = value
                     file.write_to(buffer, *args, **kwargs)
                 data = buffer.getvalue()

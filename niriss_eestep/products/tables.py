@@ -98,11 +98,11 @@ def product_table(model: Any, name: str = "table") -> ProductTable:
     meta.pop("warnings", None)  # the status has them
     table = ProductTable(meta=meta)
     for field, values in _columns(model, name):
-        column = field.name if name == "table" else field.name.removeprefix("exposure_")
+        column = field["name"] if name == "table" else field["name"].removeprefix("exposure_")
         if values.dtype.kind == "U":
             values = [printable(value) for value in values]
-        table[column] = Quantity(values, field.unit) if field.unit else Column(values)
-        table[column].info.description = field.description
+        table[column] = Quantity(values, field["unit"]) if field["unit"] else Column(values)
+        table[column].info.description = field["description"]
     return table
 
 
@@ -110,15 +110,15 @@ def _columns(model, name):
     """Fields and values of a table's columns."""
     fields = array_fields(model.schema_url)
     if name in fields:
-        return [(field, model[name][column]) for column, field in fields[name].columns.items()]
+        return [(field, model[name][column]) for column, field in fields[name]["columns"].items()]
     if name == "table":
         first = ["radius", "radius_arcsec", model.y_name, f"{model.y_name}_err"]
         ordered = sorted(fields, key=lambda key: first.index(key) if key in first else len(first))
-        return [(fields[k], model[k]) for k in ordered if fields[k].axes == ("radius",) and k in model._instance]
+        return [(fields[k], model[k]) for k in ordered if fields[k]["axes"] == ("radius",) and k in model._instance]
     if name == "exposures" and model.meta_key == "group":
-        arrays = [field for field in fields.values() if field.axes == ("exposure",)]
-        arrays.sort(key=lambda field: field.datatype != "str")
-        return [(field, np.array(model._instance[field.name])) for field in arrays]
+        arrays = [field for field in fields.values() if field["axes"] == ("exposure",)]
+        arrays.sort(key=lambda field: field["datatype"] != "str")
+        return [(field, np.array(model._instance[field["name"]])) for field in arrays]
     raise ProductError(f"{model.meta.filename}: {type(model).__name__} has no table of {name}")
 
 
