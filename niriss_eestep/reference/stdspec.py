@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 # <star>_<instruments or mod>_<version>.fits, as CALSPEC names its files
 FILE_NAME = re.compile(r"(?P<star>.+?)(?:_(?P<source>[a-z]+))?_(?P<version>\d{2,4})\.fits(\.gz)?", re.IGNORECASE)
-COLUMNS = ("WAVELENGTH", "FLUX", "STATERROR", "SYSERROR")
+#: columns and their units, as CALSPEC has them
+COLUMNS = {"WAVELENGTH": "ANGSTROMS", "FLUX": "FLAM", "STATERROR": "FLAM", "SYSERROR": "FLAM"}
 INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
 
 PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
@@ -113,8 +114,8 @@ def load_spectrum(path: str | Path) -> StandardSpectrum:
     header, columns = read_fits_table(path, "spectrum of a standard star (FITS table)")
     units = {name: unit for name, (_, unit) in columns.items()}
     with reading(path, "a spectrum of a standard star"):
-        values = {name: np.asarray(columns[name][0], dtype=np.float64) for name in columns if name in COLUMNS}
-    for column in COLUMNS[:2]:
+        values = {name: np.asarray(columns[name][0], dtype=np.float64) for name in COLUMNS if name in columns}
+    for column in ("WAVELENGTH", "FLUX"):
         if column not in values:
             raise ReferenceDataError(f"{path}: no column {column}; it has {', '.join(units) or 'none'}")
     shapes = {name: value.shape for name, value in values.items()}
@@ -124,34 +125,36 @@ def load_spectrum(path: str | Path) -> StandardSpectrum:
         )
     meta = {"file": str(path)}
     meta |= {key.lower(): str(header[key]).strip() for key in ("DESCRIP", "SOURCE", "PEDIGREE") if key in header}
-    wavelength = _converted(path, "WAVELENGTH", values["WAVELENGTH"], units["WAVELENGTH"], values["WAVELENGTH"])
+    for column in values:  # wavelengths first
+        unit = units[column] or (units["FLUX"] if column.endswith("ERROR") else None)
+        if unit != COLUMNS[column]:
+            values[column] = _converted(path, column, values[column], unit, values["WAVELENGTH"])
+    wavelength = values["WAVELENGTH"]
     if not np.all(np.isfinite(wavelength)):
         raise ReferenceDataError(f"{path}: wavelengths that are not finite")
     order = np.argsort(wavelength, kind="stable")
     order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
-    wavelength = wavelength[order]
-    given = [column for column in COLUMNS[1:] if column in values]
-    arrays = {c: _converted(path, c, values[c][order], units[c] or units["FLUX"], wavelength) for c in given}
+    values = {column: value[order] for column, value in values.items()}
     # what has no value is not covered; the rest may be
-    known = np.isfinite(arrays["FLUX"])
+    known = np.isfinite(values["FLUX"])
     if not known.all() and known.sum() > 1:
         log.warning("%s: %d values of FLUX are not finite: not covered there", path.name, (~known).sum())
-        wavelength, arrays = wavelength[known], {column: array[known] for column, array in arrays.items()}
-    missing = " and no ".join(column for column in COLUMNS[2:] if column not in arrays)
+        values = {column: value[known] for column, value in values.items()}
+    missing = " and no ".join(column for column in COLUMNS if column not in values)
     if missing:
         meta["errors"] = f"the file states no {missing}"
         log.info("%s: no %s; the expected rate's error is without", path.name, missing)
-    for column in given[1:]:
+    for column in filter(values.__contains__, ("STATERROR", "SYSERROR")):
         # CALSPEC uses zero for 'not stated'
-        bad = ~(np.isfinite(arrays[column]) & (arrays[column] >= 0))
+        bad = ~(np.isfinite(values[column]) & (values[column] >= 0))
         if bad.any():
             text = "%s: %d values of %s are negative or not finite; taken as not stated"
             log.warning(text, path.name, bad.sum(), column)
-            arrays[column] = np.where(bad, 0.0, arrays[column])
+            values[column] = np.where(bad, 0.0, values[column])
     try:
-        errors = arrays.get("STATERROR"), arrays.get("SYSERROR")
         name = str(header.get("TARGETID") or path.name).strip()
-        return StandardSpectrum(name, wavelength, arrays["FLUX"], *errors, meta)
+        errors = values.get("STATERROR"), values.get("SYSERROR")
+        return StandardSpectrum(name, values["WAVELENGTH"], values["FLUX"], *errors, meta)
     except ReferenceDataError as error:
         raise ReferenceDataError(f"{path}: {error}") from error
 
@@ -296,11 +299,8 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | Path) -> None:
     """
     from astropy.io import fits
 
-    arrays, units = (
-        (spectrum.wavelength, spectrum.flux, spectrum.staterr, spectrum.syserr),
-        ("ANGSTROMS", *["FLAM"] * 3),
-    )
-    columns = [fits.Column(n, "D", u, array=a) for n, u, a in zip(COLUMNS, units, arrays, strict=True)]
+    arrays = (spectrum.wavelength, spectrum.flux, spectrum.staterr, spectrum.syserr)
+    columns = [fits.Column(n, "D", u, array=a) for (n, u), a in zip(COLUMNS.items(), arrays, strict=True)]
     primary = fits.PrimaryHDU()
     primary.header["TARGETID"] = spectrum.name
     for key in ("descrip", "source", "pedigree"):
@@ -311,25 +311,23 @@ def write_spectrum(spectrum: StandardSpectrum, path: str | Path) -> None:
 
 def _converted(path: Path, column: str, values: np.ndarray, unit: str | None, wavelength: np.ndarray) -> np.ndarray:
     """Convert a column to Angstrom, or to erg/s/cm2/Angstrom at wavelengths [Angstrom]; or raise."""
-    kind, example = ("one of length", "ANGSTROMS") if column == "WAVELENGTH" else ("a flux density", "FLAM")
-    if unit == example:  # as CALSPEC has it; synphot takes 0.1 s to import
-        return values
+    # what CALSPEC's own units do not need; synphot takes 0.1 s to import
     from astropy import units as u
+    from synphot.exceptions import SynphotError
     from synphot.units import FLAM, convert_flux, validate_unit
 
     try:
-        try:
-            given: Any = u.Unit(unit or "")
-        except ValueError:  # as synphot spells it: ANGSTROMS, FLAM, FNU, PHOTLAM
-            given = validate_unit((unit or "").lower())
+        # synphot knows ANGSTROMS, FLAM, FNU, PHOTLAM, and leaves the rest to astropy
+        given: Any = validate_unit(unit or "")
         if column == "WAVELENGTH":
             return (values * given).to_value(u.AA)
         if given.physical_type == "dimensionless" or not isinstance(given, u.UnitBase):
             raise u.UnitsError(str(given))
         return convert_flux(wavelength * u.AA, values * given, FLAM).value
-    except Exception as error:  # units are parsed by astropy and synphot, with exceptions of many kinds
+    except (u.UnitsError, SynphotError, TypeError, ValueError) as error:
+        kind = "one of length" if column == "WAVELENGTH" else "a flux density"
         raise ReferenceDataError(
-            f"{path}: unit {unit!r} of {column} is not {kind}; state TUNIT, such as {example}"
+            f"{path}: unit {unit!r} of {column} is not {kind}; state TUNIT, such as {COLUMNS[column]}"
         ) from error
 
 
