@@ -821,7 +821,7 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
     found = find_sources(without_dead(_mean(cut(field, half_size=REACH))), ee, field.ratio)
     others = [source for source in found if np.hypot(source.x - first.x, source.y - first.y) > SAME]
     if field.outside:  # nothing is known of what stands at the edge
-        first = replace(first, rate=0.0)
+        first = replace(first, rate=0.0, is_significant=False)
     star = first if is_given or (field.outside and expected is None) else the_star(first, others, expected)
     if star is None or not star.is_significant:
         return _no_star(first, others, field.outside, expected)

@@ -23,12 +23,12 @@ from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
-from niriss_eestep.measure.stamp import EEOptions, Stamp
+from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 from niriss_eestep.measure.star_model import (
     CENTROID_MARGIN,
     REACH,
-    Placed,
     PSFModel,
+    Search,
     Star,
     locate_star,
     star_at,
@@ -47,6 +47,9 @@ _SIGMA = 5.0
 _MOST_UNLIKELY = 3
 #: more pixels that then go with them are the light of another star: two equal ones 4 pix apart have 34 (a choice)
 _MOST_ODD = 12
+#: by what two stamps of an exposure may differ
+_SAME = ("x", "y", "x_origin", "y_origin", "gain", "photmjsr", "warnings")
+_SAME_PIXELS = ("bad", "dq", "image", "variance")
 #: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
 _CHARGE_KEPT = 3.0
 #: far below the structure of any PSF, far above rounding [pix]
@@ -54,7 +57,7 @@ _CENTRING_STEP = 0.02
 
 
 def measure_ee(
-    exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None, known: Placed | None = None
+    exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None, known: Search | None = None
 ) -> EEProfile:
     """Measure the encircled energy of one exposure.
 
@@ -64,8 +67,8 @@ def measure_ee(
     options : EEOptions, optional
     psf : PSFModel, optional
         For the method 'psf' and for ``repair_core``.
-    known : Placed, optional
-        The star as another measurement has found it.
+    known : Search, optional
+        What another measurement of the stamp has found.
 
     Returns
     -------
@@ -100,17 +103,15 @@ def measure_ee(
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    placed = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
-    exposure, star, centroid = placed.stamp, placed.star, placed.centroid
-    x, y, shape = star.x, star.y, exposure.bad.shape
-    bad = exposure.bad
+    exposure, centroid, star, search = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
+    x, y, bad = star.x, star.y, exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":
         level = star.sky.value - options.low_sigma * star.sky.dark
         bad = bad | low_pixels(exposure.image, bad, star.distance, options.core_radius, level)
-    weights = aperture_weights(shape, x, y, radii)
+    weights = aperture_weights(bad.shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
     core = star.distance <= options.core_radius - CENTROID_MARGIN
-    failure = _core_failure(exposure, star, core, options)
+    failure = _core_failure(exposure, star, core, options) if np.any(exposure.bad & core) else ""
     todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
     repairs = repair_stamp(exposure, bad, todo, core, star, options) if todo.any() else []
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
@@ -134,13 +135,15 @@ def measure_ee(
         background=replace(star.sky, err=background_err), core=report, gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
         pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=common, sky_covariance=sky_covariance,
-        around=around, phase=phase, placed=placed,
+        around=around, phase=phase, search=search,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 
 
-def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Placed | None = None) -> Placed:
+def place_star(
+    stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Search | None = None
+) -> tuple[Stamp, Centroid, Star, Search]:
     """Find the star of a stamp and its sky, without the unflagged pixels that neither a star nor neighbours explain.
 
     Parameters
@@ -150,27 +153,35 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, kn
     psf : PSFModel
     reach : float
         Pixels up to this distance from the star are compared with its model [pix].
-    known : Placed, optional
-        The star as another measurement has found it. It is looked for again where that one's pixels or options were
-        others, or where it mended some of them.
+    known : Search, optional
+        That of another measurement, which this one goes on with where stamp, options and PSF are the same.
 
     Returns
     -------
-    Placed
+    stamp : Stamp
+        With sound errors, and those pixels as bad ones.
+    centroid : Centroid
+        In the stamp's frame.
+    star : Star
+    search : Search
 
     Raises
     ------
     ExposureError
         If there is no star, or too little sky.
     """
-    if known is not None and known.is_of(stamp, options, psf):
-        stamp = replace(stamp, flat_scale=options.flat_err_scale)
-        known = Placed(stamp, replace(known.star, psf=psf), known.centroid, options)
-    else:
-        stamp, known = with_sound_errors(without_dead(stamp), options), None
-    placed, first, without, n_unlikely = known, None, stamp.bad, 0
+    if (
+        known is None
+        or known.psf.render != psf.render
+        or any(getattr(known.options, name) != getattr(options, name) for name in PLACING)
+        or any(getattr(known.given, name) != getattr(stamp, name) for name in _SAME)
+        or not all(np.array_equal(getattr(known.given, k), getattr(stamp, k), equal_nan=True) for k in _SAME_PIXELS)
+    ):
+        known = Search(stamp, options, psf, with_sound_errors(without_dead(stamp), options))
+    stamp, first, without, n_unlikely = known.stamp, None, known.stamp.bad, 0
     while True:
-        if placed is None:
+        pixels = stamp.bad.tobytes()
+        if pixels not in known.stars:
             centroid = locate_star(stamp, options, psf)
             if options.background_method == "annulus":
                 at = centroid.x, centroid.y
@@ -180,16 +191,17 @@ def place_star(stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, kn
                 value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
                 nowhere = np.zeros(stamp.image.shape)
                 sky = Background(value, err, method=options.background_method, weights=nowhere)
-            placed = Placed(stamp, star_at(centroid.x, centroid.y, sky, psf), centroid, options)
-        odd = unexplained_pixels(stamp, placed.star, reach)
-        if not odd.any():
-            # in a star that is known without any there is none
-            looked_at = placed is known or n_unlikely == _MOST_UNLIKELY
-            odd = odd if looked_at else unlikely_pixels(stamp, placed.star)
-            if not odd.any():
-                return placed
+            known.stars[pixels] = centroid, star_at(centroid.x, centroid.y, sky, psf)
+        placed = stamp, *known.stars[pixels], known
+        odd = unexplained_pixels(stamp, placed[2], reach)
+        if not odd.any() and n_unlikely < _MOST_UNLIKELY:
+            if pixels not in known.unlikely:
+                known.unlikely[pixels] = unlikely_pixels(stamp, placed[2])
+            odd = known.unlikely[pixels]
             first, without, n_unlikely = first or placed, stamp.bad | odd, n_unlikely + 1
-        stamp, placed = taken_as_bad(stamp, odd), None
+        if not odd.any():
+            return placed
+        stamp = taken_as_bad(stamp, odd)
         if first is not None and np.sum(stamp.bad & ~without) > _MOST_ODD:
             return first
 
@@ -247,8 +259,6 @@ def _forbidden(radii: Array, lost: Mask, count_rate: Array, covariance: Array, p
 def _core_failure(exposure: Stamp, star: Star, core: Mask, options: EEOptions) -> str:
     """Why bad pixels in the core make the profile unusable; empty where a model PSF may replace them."""
     in_core = exposure.bad & core
-    if not in_core.any():
-        return ""
     model, limit = star.model if options.repair_core else None, options.repair_core_max
     share = 1.0 if model is None else float(model[in_core].sum())
     if share <= limit and model is not None:

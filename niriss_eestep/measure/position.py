@@ -359,20 +359,18 @@ class Source:
         Position [pix of the exposure, 0-indexed].
     rate, err : float
         Total count rate by the light within 3 pix, and its standard error [DN/s].
+    is_significant : bool
+        It stands out of the noise.
     is_star : bool
-        It is significant, and its light is spread like the PSF's.
+        It does, and its light is spread like the PSF's.
     """
 
     x: float
     y: float
     rate: float
     err: float
+    is_significant: bool
     is_star: bool
-
-    @property
-    def is_significant(self) -> bool:
-        """Whether it stands out of the noise."""
-        return self.rate > SIGMA * self.err
 
 
 def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pixel: float = 1.0) -> Source:
@@ -399,7 +397,7 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
     cut = box_about(i, j, int(sky_radii[1]) + 2)
     image, variance, good = exposure.image[cut], exposure.variance[cut], ~exposure.bad[cut]
     if not good.any():
-        return Source(x, y, 0.0, np.inf, False)
+        return Source(x, y, 0.0, np.inf, False, False)
     i, j = i - cut[1].start, j - cut[0].start
     distance = distance_grid(image.shape, i, j)
     sky = image[good & (distance > sky_radii[0]) & (distance < sky_radii[1])]
@@ -419,8 +417,9 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
         rates, errs = light / (held * ee(np.array(RADII))), err / (held * ee(np.array(RADII)))
         off = np.abs(rates[:-1] / rates[1:] - 1) > LIKE_SHARE + 3 * errs[1:] / rates[1:]
     k = 1 if held[1] > 1 - LIKE_SHARE else 2
-    star = rates[k] > SIGMA * errs[k] and not np.any(off & (held[:-1] > HELD))
-    return Source(x, y, float(np.nan_to_num(rates[k])), float(np.nan_to_num(errs[k], nan=np.inf)), bool(star))
+    significant, like = bool(rates[k] > SIGMA * errs[k]), not np.any(off & (held[:-1] > HELD))
+    rate, err = float(np.nan_to_num(rates[k])), float(np.nan_to_num(errs[k], nan=np.inf))
+    return Source(x, y, rate, err, significant, significant and like)
 
 
 def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) -> list[Source]:

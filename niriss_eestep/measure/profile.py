@@ -17,7 +17,7 @@ from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.repair import PixelMap
 from niriss_eestep.measure.stamp import EEOptions, SBOptions
-from niriss_eestep.measure.star_model import Placed
+from niriss_eestep.measure.star_model import Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Profile:
     common : ndarray, shape (n_radii, n_radii), optional
         The part of ``covariance`` that all integrations of an exposure share, as an unbiased estimate: of the flat
         field, of the repair and of a background that was given.
-    placed : Placed, optional
-        The star on the stamp that was measured.
+    search : Search, optional
+        For the star, for another measurement of the same stamp.
     """
 
     radius: Array
@@ -101,7 +101,7 @@ class Profile:
     warnings: tuple[str, ...] = ()
     failure: str = ""
     common: Array | None = None
-    placed: Placed | None = None
+    search: Search | None = None
 
     @property
     def status(self) -> str:

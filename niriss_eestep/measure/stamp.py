@@ -248,10 +248,10 @@ class EEOptions:
         object.__setattr__(self, "half_size", int(outer + self.search_radius + BOX // 2) + 2)
 
 
-#: options that decide where the star is, and its sky
+#: options that decide where the star is, its sky, and the errors
 PLACING = (
     "centroid_method", "centroid_box", "search_radius", "core_radius", "repair_core", "sky_radii",
-    "background_method", "background_value", "background_value_err",
+    "background_method", "background_value", "background_value_err", "flat_err", "flat_err_scale",
 )  # fmt: skip
 
 #: options of both measurements, beside the radii

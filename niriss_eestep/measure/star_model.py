@@ -13,7 +13,7 @@ wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy
@@ -23,7 +23,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
-from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
+from niriss_eestep.measure.stamp import EEOptions, Stamp
 
 #: the centroid may be this far off [pix] (0.03 pix on the packaged PSFs, 0.15 on sharper ones): a bad pixel that lies
 #: beyond the core must not fail an exposure for it
@@ -127,51 +127,29 @@ class Star:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """A stamp with its star in place, which a second measurement of the same pixels need not look for again.
+class Search:
+    """The search for the star of a stamp; a second measurement of the same pixels goes on with it.
 
     Parameters
     ----------
-    stamp : Stamp
-        With sound errors; dead pixels, and those that no star explains, are bad.
-    star : Star
-    centroid : Centroid
-        In the stamp's frame.
+    given : Stamp
+        As it was cut.
     options : EEOptions
-        By which the star was found.
+    psf : PSFModel
+    stamp : Stamp
+        With sound errors, and without dead pixels.
+    stars : dict of bytes to (Centroid, Star)
+        The star as it was found, by the pixels that were taken as bad; the centroid in the stamp's frame.
+    unlikely : dict of bytes to ndarray of bool, shape (ny, nx)
+        Those of the core that do not fit their neighbours then.
     """
 
-    stamp: Stamp
-    star: Star
-    centroid: Centroid
+    given: Stamp
     options: EEOptions
-
-    def is_of(self, stamp: Stamp, options: EEOptions, psf: PSFModel) -> bool:
-        """Whether this is what looking for the star of a stamp would find: none of its pixels needed mending.
-
-        Parameters
-        ----------
-        stamp : Stamp
-            As cut.
-        options : EEOptions
-        psf : PSFModel
-
-        Returns
-        -------
-        bool
-        """
-        own = self.stamp
-        return (
-            own.unexplained is None
-            and all(getattr(own, name) == getattr(stamp, name) for name in ("x", "y", "x_origin", "y_origin"))
-            and all(getattr(self.options, name) == getattr(options, name) for name in PLACING)
-            and self.star.psf.render == psf.render
-            and np.array_equal(own.bad, stamp.bad)
-            and all(
-                np.array_equal(*pair, equal_nan=True)
-                for pair in ((own.image, stamp.image), (own.variance, stamp.variance))
-            )
-        )
+    psf: PSFModel
+    stamp: Stamp
+    stars: dict[bytes, tuple[Centroid, Star]] = field(default_factory=dict)
+    unlikely: dict[bytes, Mask] = field(default_factory=dict)
 
 
 def star_at(x: float, y: float, sky: Background, psf: PSFModel) -> Star:

@@ -36,8 +36,8 @@ class ExposureStep(FluxStep):
     measure_stamp = failed_profile = options_class = None
     product_suffix = ""
 
-    #: the stars of the exposure measured last; in a pipeline, whose they then are, the next step starts from them
-    placed = ()
+    #: the searches for the star of the last exposure's stamps; those of a pipeline, whose next step goes on with them
+    searches = None
 
     spec = """
     source_x = force_list(default=None)      # Star's x [pix, 0-indexed]; a list goes with source_name
@@ -181,30 +181,28 @@ class ExposureStep(FluxStep):
         else:
             path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
             gain = GAIN if path is None else mean_gain(path, model.meta.subarray)
-        wanted = {}
+        found, psf, repairs = {}, PSFModel(), parameters.get("repair_core", True)
+        has_psf = model.meta.instrument.pupil != "NRM"
         # the surface brightness, which has no core to repair, is compared with the model PSF all the same
-        if parameters.get("repair_core", True) or parameters.get("bad_pixel_method") == "psf":
-            wanted["psfimages"] = "packaged niriss_psf_images.asdf"
-        if parameters.get("repair_core"):
-            wanted["psfee"] = "packaged niriss_psfee.asdf"
+        if repairs or parameters.get("bad_pixel_method") == "psf":
+            found["psfimages"] = self.get_reference_file(metadata, "psfimages", "packaged niriss_psf_images.asdf")
+            if has_psf and not field.resampled:
+                image = load_psf_images(found["psfimages"])[field.filter]
+                psf = PSFModel(image.render, mean_ee=image.mean_ee)
+        if "repair_core" in parameters and repairs:
+            found["psfee"] = self.get_reference_file(metadata, "psfee", "packaged niriss_psfee.asdf")
+        if repairs and has_psf:
+            # a repaired core's error holds that of the PSF
+            psfee = load_psfee(found.get("psfee"))
+            psf = replace(psf, ee=partial(psfee.ee, field.filter), ee_err=partial(psfee.ee_err, field.filter))
         if not field.flat_fielded:
-            wanted["flat"] = "none: not flat-fielded"
-        found = {kind: self.get_reference_file(metadata, kind, name) for kind, name in wanted.items()}
+            found["flat"] = self.get_reference_file(metadata, "flat", "none: not flat-fielded")
         if found.get("flat") is not None:
             found["area"] = self.get_reference_file(metadata, "area")
         elif "flat" in found and parameters.get("flat_err") == 0:
             # a simulated exposure names no reference of the detector, and its pixels may all be alike
             real = str(metadata.get("meta.ref_file.linearity.name")).startswith("crds://")
             parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
-        psf = PSFModel()
-        if "psfimages" in found and model.meta.instrument.pupil != "NRM":
-            if not field.resampled:
-                image = load_psf_images(found["psfimages"])[field.filter]
-                psf = PSFModel(image.render, mean_ee=image.mean_ee)
-            if parameters.get("repair_core", True):
-                # a repaired core's error holds that of the PSF
-                psfee = load_psfee(found.get("psfee"))
-                psf = replace(psf, ee=partial(psfee.ee, field.filter), ee_err=partial(psfee.ee_err, field.filter))
         return gain, found, psf
 
     def opened(self, member):
@@ -255,16 +253,16 @@ class ExposureStep(FluxStep):
             log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
     def _profile_of(self, exposures, options, psf):
-        """Profile of an exposure, or the mean of its integrations, and they; the stamps, with the bad pixels found."""
-        profiles, seen, known = [], [], self.search_attr("placed", default=())
+        """Profile of an exposure, or the mean of its integrations, and they; the stamps, without dead pixels."""
+        profiles, seen, known = [], [], self.search_attr("searches", default=())
         for k, exposure in enumerate(exposures):
             try:
                 profiles.append(self.measure_stamp(exposure, options, psf, known[k] if k < len(known) else None))
-                seen.append(profiles[k].placed.stamp)
+                seen.append(profiles[k].search.stamp)
             except ExposureError as error:
                 profiles.append(self.failed_profile(exposure, options, str(error)))
                 seen.append(with_sound_errors(without_dead(exposure), getattr(options, "shared", options)))
-        (self.parent if self.in_pipeline else self).placed = [profile.placed for profile in profiles]
+        (self.parent if self.in_pipeline else self).searches = [profile.search for profile in profiles]
         if len(profiles) == 1:
             return profiles[0], None, seen
         try:

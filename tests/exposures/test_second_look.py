@@ -85,7 +85,7 @@ def test_sources_are_found_and_the_star_among_them(psf, ee):
     assert the_star(first, others, 20 * RATE) is first
     assert the_star(first, others, None) is first
     # an empty place: the brightest that is like a star
-    empty = replace(first, rate=0.0, is_star=False)
+    empty = replace(first, rate=0.0, is_significant=False, is_star=False)
     assert the_star(empty, found, None) is stars[0]
     assert the_star(empty, found, 0.2 * RATE) is stars[2]
     assert the_star(empty, found, 20 * RATE) is None

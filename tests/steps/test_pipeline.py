@@ -16,6 +16,8 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
 from niriss_eestep.errors import AssociationError, ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.measure import ee
+from niriss_eestep.measure.star_model import locate_star
 from niriss_eestep.reference.stdspec import load_spectrum, write_spectrum
 from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
 from niriss_eestep.simulate.scene import Blemishes
@@ -106,6 +108,25 @@ def test_single_steps_one_after_the_other_give_the_same_table(program, pipeline,
     assert len(list(tmp_path.glob("*.asdf"))) == len(list(out.glob("*.asdf")))
     (first,), (second,) = (list(folder.glob("*_absflux.asdf")) for folder in (out, tmp_path))
     same_tables(products.open(first).table, products.open(second).table)
+    # in the pipeline SB goes on from where EE has found the star
+    for path in out.glob("*_sbprofile.asdf"):
+        first, second = products.open(path), products.open(tmp_path / path.name)
+        np.testing.assert_array_equal(first.surface_brightness, second.surface_brightness)
+        np.testing.assert_array_equal(first.covariance, second.covariance)
+
+
+@pytest.mark.parametrize(("box", "times"), [(7, 1), (9, 2)])
+def test_a_star_is_looked_for_once_where_both_steps_look_alike(program, monkeypatch, box, times):
+    found = []
+    monkeypatch.setattr(ee, "locate_star", lambda *how: found.append(how) or locate_star(*how))
+    path = min(program.glob("*_rate.fits"))
+    pipeline = FluxCalPipeline(steps={"sb_profile": {"centroid_box": box}})
+    for _ in range(2):
+        found.clear()
+        pipeline.run(str(path))
+        assert len(found) == times
+        # of another exposure nothing is taken over
+        path = max(program.glob("*_rate.fits"))
 
 
 def test_output_file_names_a_single_product(pipeline, tmp_path, caplog):
