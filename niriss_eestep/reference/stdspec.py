@@ -129,11 +129,10 @@ def load_spectrum(path: str | Path) -> StandardSpectrum:
         unit = units[column] or (units["FLUX"] if column.endswith("ERROR") else None)
         if unit != COLUMNS[column]:
             values[column] = _converted(path, column, values[column], unit, values["WAVELENGTH"])
-    wavelength = values["WAVELENGTH"]
-    if not np.all(np.isfinite(wavelength)):
+    if not np.all(np.isfinite(values["WAVELENGTH"])):
         raise ReferenceDataError(f"{path}: wavelengths that are not finite")
-    order = np.argsort(wavelength, kind="stable")
-    order = order[np.concatenate([[True], np.diff(wavelength[order]) > 0])]  # some files repeat a wavelength at a join
+    # some files repeat a wavelength at a join
+    _, order = np.unique(values["WAVELENGTH"], return_index=True)
     values = {column: value[order] for column, value in values.items()}
     # what has no value is not covered; the rest may be
     known = np.isfinite(values["FLUX"])
