@@ -10,7 +10,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, growth_curve
 from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, total_rate, used_radii
-from niriss_eestep.reference.psf import PSFEE, EETable
+from niriss_eestep.reference.psf import PSFEE, EETable, Modes
 
 Curve = Callable[[Array], Array]
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli
@@ -28,7 +28,7 @@ def splice_ee(
     model_radius: Array,
     rings: Iterable[tuple[Array, Array, Array]],
     join_radius: float | None = None,
-) -> tuple[EETable, EETable, float]:
+) -> tuple[EETable, EETable, float, Array]:
     """Join a group's observed EE to a model's.
 
     With the total that makes the two agree at the join, the starlight that the sky annulus took is given back (from
@@ -57,6 +57,8 @@ def splice_ee(
         The measurements inside the join, without the model's interpolation; the last radius is the join.
     count_rate : float
         The star's total that joins the two [DN/s].
+    covariance : ndarray, shape (n, n)
+        Of the ``n`` measurements, without the model's error at the join, which all share.
 
     Raises
     ------
@@ -78,9 +80,9 @@ def splice_ee(
     observed = value / total + mean_lost
     # only the ratio to the join is measured; the join itself is as good as the model there
     part = combined.covariance[np.ix_(chosen, chosen)] / np.outer(value, value)
-    ratio_err = np.sqrt(np.maximum(np.diagonal(part) + part[-1, -1] - 2 * part[-1], 0.0))
-    model_err = float(curve_err(radius[-1:])[0] / curve(radius[-1:])[0])
-    observed_err = observed * np.hypot(ratio_err, model_err)
+    covariance = (part + part[-1, -1] - part[-1] - part[:, -1:]) * np.outer(observed, observed)
+    shared_err = observed * float(curve_err(radius[-1:])[0] / curve(radius[-1:])[0])
+    observed_err = np.hypot(np.sqrt(np.maximum(np.diagonal(covariance), 0.0)), shared_err)
     model = np.asarray(curve(model_radius), dtype=np.float64)
     scale = np.interp(model_radius, radius, observed / curve(radius), right=1.0)
     ee = np.where(model_radius > radius[-1], model, model * scale)
@@ -90,7 +92,41 @@ def splice_ee(
     if fall.max() > 1e-3:  # the interpolation's own
         at = f"{fall.max():.2%} at {model_radius[int(np.argmax(fall))]:g} pix"
         raise ExposureError(f"the spliced EE falls by {at}: observation and model do not fit together there")
-    return EETable(model_radius, ee, ee_err), EETable(radius, observed, observed_err), total
+    return EETable(model_radius, ee, ee_err), EETable(radius, observed, observed_err), total, covariance
+
+
+def observed_modes(modes: Modes, name: str, model: Curve, observed: EETable, covariance: Array) -> Modes:
+    """Replace a filter's modes inside the join by those of what was observed.
+
+    At the join the EE is the model's, and so is its uncertainty; all radii inside share this in proportion. What the
+    measurements add is a mode for each of their principal components.
+
+    Parameters
+    ----------
+    modes : Modes
+        Of the model.
+    name : str
+        The filter observed.
+    model : callable
+        Its EE at radii [pix].
+    observed : EETable
+        As of `splice_ee`, as is ``covariance``.
+    covariance : ndarray, shape (n, n)
+
+    Returns
+    -------
+    Modes
+        With ``n`` modes more, which are 0 in the other filters and beyond the join.
+    """
+    k, radius, join = modes.filters.index(name), modes.radius, observed.radius[-1:]
+    variance, vectors = np.linalg.eigh(covariance)
+    roots = np.vstack([observed.ee, (vectors * np.sqrt(np.maximum(variance, 0.0))).T]) / model(observed.radius)
+    # interpolated as the EE is
+    spliced, *own = model(radius) * [np.interp(radius, observed.radius, root) for root in roots]
+    more, values, inside = np.zeros((len(modes.filters), len(own), radius.size)), modes.values.copy(), radius <= join
+    values[k] = np.where(inside, modes.at(name, join).T * spliced / model(join), values[k])
+    more[k] = np.where(inside, own, 0.0)
+    return Modes(modes.filters, radius, np.concatenate([values, more], axis=1).astype(np.float32))
 
 
 def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None) -> int:

@@ -13,7 +13,7 @@ from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 from niriss_eestep.calibration import crds_files
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import Visits, day_of
-from niriss_eestep.calibration.observed_ee import Group, fit_visit, splice_ee
+from niriss_eestep.calibration.observed_ee import Group, fit_visit, observed_modes, splice_ee
 from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile
@@ -434,13 +434,15 @@ def observed_psfee(
     if psfee.modes is not None:
         # beyond the radii observed, the most probable PSF stands
         psfee, *_ = fit_visit(psfee, [visit_group(model) for model in models.values()])
-    tables = dict(psfee.tables)
+    tables, modes = dict(psfee.tables), psfee.modes
     for name, model in models.items():
         rings = [(area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)]
         curves, radii = (partial(psfee.ee, name), partial(psfee.ee_err, name)), psfee.table(name).radius
         profile = combined_profile(model)
-        tables[name], *_ = splice_ee(profile, *curves, model_radius=radii, rings=rings, join_radius=join_radius)
+        how = {"model_radius": radii, "rings": rings, "join_radius": join_radius}
+        tables[name], inside, _, covariance = splice_ee(profile, *curves, **how)
+        modes = modes and observed_modes(modes, name, curves[0], inside, covariance)
     meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
-    observed = replace(psfee, tables=tables, name="niriss_psfee_observed.asdf", meta=meta)
+    observed = replace(psfee, tables=tables, modes=modes, name="niriss_psfee_observed.asdf", meta=meta)
     write_psfee(observed, Path(directory or ".") / observed.name)
     return observed
