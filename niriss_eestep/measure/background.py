@@ -108,6 +108,11 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     values = image[use]
     level = float(np.median(values))
     spread = MAD_TO_STD * float(np.median(np.abs(values - level)))
+    margin = OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
+    # two images of three have none that stands out at all
+    far = use & (np.abs(image - level) > margin)
+    if not far.any():
+        return far
     bright, faint = np.where(use, image, -np.inf), np.where(use, image, np.inf)
     # highest and lowest good value in the 3x3 pixels about the point mirrored at the star; infinite where none
     ny, nx = image.shape
@@ -117,7 +122,6 @@ def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: fl
     high = scipy.ndimage.maximum_filter(bright, 3, mode="constant", cval=-np.inf)[place]
     low = scipy.ndimage.minimum_filter(faint, 3, mode="constant", cval=np.inf)[place]
     high, low = np.where(inside & np.isfinite(high), high, np.inf), np.where(inside & np.isfinite(low), low, -np.inf)
-    margin = OUTLIER_SIGMA * np.maximum(spread, np.sqrt(np.where(use, variance, 0.0)))
     beside = scipy.ndimage.maximum_filter(bright, footprint=_BESIDE, mode="constant", cval=-np.inf)
     excused = np.minimum(_MIRROR_FACTOR * (high - level), _BESIDE_FACTOR * (beside - level))
     above = image - level > margin + np.maximum(excused, 0.0)
