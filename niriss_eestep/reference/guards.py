@@ -300,9 +300,11 @@ def primary_header(path: str | Path, what: str, wanted: Keys, error: Kind = Refe
     Parameters
     ----------
     path : path
-    what, error
+    what : str
         As for `check_fits`.
     wanted : collection of str
+    error : type
+        As for `check_fits`.
 
     Returns
     -------
