@@ -157,3 +157,18 @@ def test_curvature_of_the_sky_is_found_where_it_is(curvature):
     assert abs(np.mean(pulls)) < 4 / np.sqrt(60)
     # two tests by a chance of 1.2 % each
     assert sum(needed) == 60 if curvature else sum(needed) < 7
+
+
+def test_a_wing_that_the_model_has_a_fifth_too_faint_is_an_error_of_the_curvature():
+    distance, everywhere = distance_grid(SHAPE, 31.3, 31.8), np.ones(SHAPE, dtype=bool)
+    light, nothing = (20 / np.maximum(distance, 5)) ** 3, np.zeros(SHAPE)
+    image = np.random.default_rng(14).normal(size=SHAPE) + 0.2 * light
+    around = Surroundings(image, everywhere, np.zeros(len(SHAPES)))
+    found, sure = (fit_sky(around, np.ones(SHAPE), model, (31.3, 31.8), 20.0) for model in (light, nothing))
+    assert abs(found.curvature) < 1.5 * found.curvature_err
+    # more, were the model known to be right: what the wing has for a curvature is one standard error
+    assert abs(sure.curvature) > 2 * sure.curvature_err
+    of_wing = fit_sky(
+        Surroundings(0.2 * light, everywhere, np.zeros(len(SHAPES))), np.ones(SHAPE), nothing, (31.3, 31.8), 20.0
+    )
+    assert found.curvature_err**2 == pytest.approx(sure.curvature_err**2 + of_wing.curvature**2, rel=1e-6)
