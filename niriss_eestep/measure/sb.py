@@ -81,8 +81,7 @@ def measure_sb(
     image, at_risk = exposure.image.copy(), ~missing & (distance > options.core_radius) & np.isfinite(level)
     if at_risk.any():
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
-        variance, skewness = expected_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk])
-        image[at_risk] -= kept_noise(trend[at_risk], variance, level, skewness)
+        image[at_risk] -= kept_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk], level)
     values, covariance, common = _means(replace(exposure, image=image), missing, overlap, rings, star, trend)
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
@@ -102,12 +101,16 @@ def measure_sb(
     )  # fmt: skip
 
 
-def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Array, Array]:
-    """Variance and skewness of the noise that pixels have at their expected count rates.
+def kept_noise(image: Array, variance: Array, expected: Array, level: float) -> Array:
+    """Mean noise of pixels that were kept because they lie above a level.
 
-    The variance rises with the signal by the DN/s of one electron. It is estimated from the noisy signal, so that it is
-    low where the pixel is; at the expected signal it is not. The third central moment of a count is its mean; the read
-    noise is symmetric.
+    With z = (expected - level) / sigma the mean of a normal distribution cut at the level is sigma phi(z) / Phi(z):
+    0.0044 sigma three standard deviations above it, nothing far above it. A skewness g changes it, to first order
+    (Edgeworth), by the factor 1 - g z^3 / 6: at g = 0.1, that of a hundred electrons, it halves the low tail.
+
+    Both are those of the noise at the expected count rates. The variance rises with the signal by the DN/s of one
+    electron. It is estimated from the noisy signal, so that it is low where the pixel is; at the expected signal it is
+    not. The third central moment of a count is its mean; the read noise is symmetric.
 
     Parameters
     ----------
@@ -115,40 +118,19 @@ def expected_noise(image: Array, variance: Array, expected: Array) -> tuple[Arra
         Count rates [DN/s] and variances.
     expected : ndarray, shape (n,)
         What the pixels would be without noise [DN/s].
-
-    Returns
-    -------
-    variance, skewness : ndarray, shape (n,)
-    """
-    contrast = image - image.mean()
-    spread = float(np.sum(contrast**2))
-    electron = max(float(np.sum(contrast * variance)) / spread, 0.0) if spread > 0 else 0.0
-    at_expected = np.maximum(variance + electron * (expected - image), 0.0)
-    third = electron**2 * np.maximum(expected, 0.0)
-    return at_expected, third / np.where(at_expected > 0, at_expected, np.inf) ** 1.5
-
-
-def kept_noise(expected: Array, variance: Array, level: float, skewness: Array | float = 0.0) -> Array:
-    """Mean noise of pixels that were kept because they lie above a level.
-
-    With z = (expected - level) / sigma the mean of a normal distribution cut at the level is sigma phi(z) / Phi(z):
-    0.0044 sigma three standard deviations above it, nothing far above it. A skewness g changes it, to first order
-    (Edgeworth), by the factor 1 - g z^3 / 6: at g = 0.1, that of a hundred electrons, it halves the low tail.
-
-    Parameters
-    ----------
-    expected, variance : ndarray, shape (n,)
-        What the pixels would be without noise [DN/s], and the noise's variance.
     level : float
         [DN/s].
-    skewness : ndarray, shape (n,), or float
-        Of the noise.
 
     Returns
     -------
     ndarray, shape (n,)
         [DN/s].
     """
+    contrast = image - image.mean()
+    spread = float(np.sum(contrast**2))
+    electron = max(float(np.sum(contrast * variance)) / spread, 0.0) if spread > 0 else 0.0
+    variance = np.maximum(variance + electron * (expected - image), 0.0)
+    skewness = electron**2 * np.maximum(expected, 0.0) / np.where(variance > 0, variance, np.inf) ** 1.5
     sigma = np.sqrt(variance)
     z = (expected - level) / np.where(sigma > 0, sigma, 1.0)
     # phi / Phi without underflow; a pixel without noise has no mean noise either

@@ -105,7 +105,10 @@ class ExposureStep(FluxStep):
         NirissEEError
             If the exposure cannot be read, or is not for this pipeline.
         """
-        with self.opened(member) as model:
+        # a hook may do with a model of its own what it likes; one in memory stays as it was given
+        max_size, whole = self.search_attr("max_size", parent_first=True), bool(self._pre_hooks)
+        model = open_exposure(member.source, max_size, whole=whole)
+        with nullcontext(model) if model is member.source else closing(model):
             log_start, self._reference_files_used = len(self._log_records or ()), []
             # as plain metadata they are flattened once for parameters, references and fingerprint
             metadata = model.get_crds_parameters()
@@ -204,22 +207,6 @@ class ExposureStep(FluxStep):
             real = str(metadata.get("meta.ref_file.linearity.name")).startswith("crds://")
             parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
         return gain, found, psf
-
-    def opened(self, member):
-        """Open an exposure for as long as it is measured; a model in memory is as it was given.
-
-        Parameters
-        ----------
-        member : Member
-
-        Returns
-        -------
-        context manager of DataModel
-        """
-        max_size = self.search_attr("max_size", parent_first=True)
-        # a hook may do with a model of its own what it likes
-        model = open_exposure(member.source, max_size, whole=bool(self._pre_hooks))
-        return nullcontext(model) if model is member.source else closing(model)
 
     def _existing(self, member, parameters, record):
         """Product of an earlier run, if it is what this run would make; else None."""

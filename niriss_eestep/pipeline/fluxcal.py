@@ -4,7 +4,7 @@ import gc
 import itertools
 import logging
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         """
         steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
         try:
-            with self.ee_photometry.opened(member) as model:
+            model = open_exposure(member.source, self.max_size)
+            with nullcontext(model) if model is member.source else closing(model):
                 # a pre-hook may do with its model what it likes
                 given = [
                     open_exposure(member.source, self.max_size, whole=True) if s._pre_hooks else model for s in steps

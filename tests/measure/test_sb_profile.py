@@ -11,7 +11,7 @@ from scipy.stats import truncnorm
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.ee import measure_ee
 from niriss_eestep.measure.position import find_star
-from niriss_eestep.measure.sb import SBOptions, expected_noise, kept_noise, measure_sb
+from niriss_eestep.measure.sb import SBOptions, kept_noise, measure_sb
 from niriss_eestep.measure.stamp import EEOptions, StarExposure
 from niriss_eestep.measure.star_model import PSFModel, locate_star
 from niriss_eestep.reference import load_psf_images
@@ -137,8 +137,10 @@ def test_good_pixels_at_one_distance_only():
 def test_mean_noise_of_kept_pixels_is_that_of_a_cut_normal_distribution():
     expected, sigma, level = np.linspace(-2.0, 40.0, 15), 1.5, -3.0
     truth = truncnorm((level - expected) / sigma, np.inf, scale=sigma).mean()
-    np.testing.assert_allclose(kept_noise(expected, np.full(15, sigma**2), level), truth, rtol=1e-6, atol=1e-12)
-    np.testing.assert_array_equal(kept_noise(np.array([level, 1.0]), np.zeros(2), level), 0.0)
+    found = kept_noise(expected, np.full(15, sigma**2), expected, level)
+    np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-12)
+    quiet = np.array([level, 1.0])
+    np.testing.assert_array_equal(kept_noise(quiet, np.zeros(2), quiet, level), 0.0)
 
 
 def test_counted_electrons_have_a_shorter_low_tail():
@@ -148,15 +150,17 @@ def test_counted_electrons_have_a_shorter_low_tail():
     image = step * (rng.poisson(electrons) + rng.normal(0, read_noise, n))
     variance = step * image + (step * read_noise) ** 2
     expected = step * electrons
-    found, skewness = expected_noise(image, variance, expected)
-    np.testing.assert_allclose(found, step**2 * (electrons + read_noise**2), rtol=1e-6)
-    level = 1.0 - 3 * step * np.sqrt(100 + read_noise**2)
+    sigma = step * np.sqrt(100 + read_noise**2)
+    level = 1.0 - 3 * sigma
+    found = kept_noise(image, variance, expected, level)[electrons == 100]
+    # each pixel's is that of the noise that it has at its expected rate, whatever its own
+    normal, skewness = truncnorm(-3, np.inf, scale=sigma).mean(), step**3 * 100 / sigma**3
+    np.testing.assert_allclose(found, normal * (1 - skewness * 3**3 / 6), rtol=1e-4)
     # all noise together has mean 0: what is cut off says, with less scatter, what the rest has
     cut = (image - expected)[(electrons == 100) & (image < level)]
     mean, err = (size / (n / 2 - cut.size) for size in (-cut.sum(), np.sqrt(np.sum(cut**2))))
-    normal, skew = (kept_noise(np.ones(1), found[:1], level, g)[0] for g in (0.0, skewness[:1]))
     # the terms beyond the first are of the order of the skewness squared, (0.063 * 27 / 6)^2 / 2 of the normal's
-    assert abs(skew - mean) < 4 * err + 0.04 * normal
+    assert abs(found[0] - mean) < 4 * err + 0.04 * normal
     assert abs(normal - mean) > 8 * err
 
 
