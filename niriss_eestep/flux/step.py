@@ -25,8 +25,10 @@ from niriss_eestep.reference.psf import load_psfee
 log = logging.getLogger(__name__)
 
 GROUP_KEYS = ("target", "filter", "pupil", "subarray")
-#: arrays that a product may lack, and what stands in the rows of groups that have none
-OPTIONAL = {"aperture_modes": 0.0, "psf_modes": 0.0, "psf_residual": np.nan, "psf_residual_prior": np.nan}
+#: arrays that a product may lack
+OPTIONAL = ("aperture_modes", "psf_modes", "psf_residual", "psf_residual_prior")
+#: what the table of exposures has of a group's mean
+COPIED = ("mjd", "x_center", "y_center", "background", "background_err", "status")
 
 
 class AbsFluxStep(FluxStep):
@@ -126,7 +128,7 @@ class AbsFluxStep(FluxStep):
         name : str
             The product's.
         models : list of CombinedEEModel
-        calibrated : list of (dict, dict, list of dict)
+        calibrated : list of (dict, dict, TotalRate or None)
             As from `calibrate_group`.
         lost : sequence of dict
             Exposures that are in no group because they could not be read: ``exposure``, ``filename``, ``status`` and,
@@ -158,14 +160,21 @@ class AbsFluxStep(FluxStep):
             raise ExposureError(f"{name}: no group could be calibrated: {reasons}")
         nan = np.full(len(radius), np.nan)
         empty = {"radius_used": np.zeros(len(radius), dtype=bool), "total_count_rate": nan, "total_count_rate_err": nan}
-        empty |= {"ee_effective": nan, **dict.fromkeys(OPTIONAL, np.zeros(0))}
+        empty |= {"ee_effective": nan, **dict.fromkeys(OPTIONAL, ())}
         arrays = {key: [found.get(key, nothing) for _, found in groups] for key, nothing in empty.items()}
-        for key, fill in OPTIONAL.items():
-            longest = max(len(values) for values in arrays[key])
-            arrays[key] = [np.pad(v, (0, longest - len(v)), constant_values=fill) for v in arrays[key]]
-            if not longest:
-                del arrays[key]
-        exposures = [exposure for *_, found in calibrated for exposure in found]
+        exposures = []
+        for model, (row, _, total) in zip(models, calibrated, strict=True):
+            k = int(np.nonzero(total.used)[0][-1]) if total is not None else len(radius) - 1
+            shared = {key: row[key] for key in GROUP_KEYS} | {"product": model.meta.filename, "radius": radius[k]}
+            for i, (exposure, filename) in enumerate(zip(model.exposure_names, model.exposure_filenames, strict=True)):
+                entry = shared | {"exposure": exposure, "filename": filename}
+                entry |= {key: model[f"exposure_{key}"][i] for key in COPIED}
+                entry |= {key: model[f"exposure_{key}"][i, k] for key in ("count_rate", "count_rate_err")}
+                if total is not None:
+                    own, own_err = float(total.exposure_total[i]), float(total.exposure_total_err[i])
+                    entry |= {"total_count_rate": own, "total_count_rate_err": own_err}
+                    entry["outlier"] = bool(np.isfinite(own) and not total.kept[i])
+                exposures.append(entry)
         known = {e["exposure"] for e in exposures}
         exposures += [dict(entry) for entry in lost if entry["exposure"] not in known]
         exposures.sort(key=lambda e: e["exposure"])
@@ -194,8 +203,8 @@ class AbsFluxStep(FluxStep):
             Of the product's table; no more than the group's names, counts and status where it failed.
         arrays : dict of str to ndarray
             By radius, as `abs_flux_model` takes them; empty where it failed.
-        exposures : list of dict
-            Rows of the table of exposures.
+        total : TotalRate or None
+            None where it failed.
         """
         names = {key: getattr(model.meta.group, key) for key in GROUP_KEYS}
         statuses = [str(status) for status in model.exposure_status]
@@ -233,7 +242,7 @@ class AbsFluxStep(FluxStep):
             total, failure = None, str(error)
         notes = tuple(text for text, n in counts.items() if n) + notes
         row |= {"n_exposures": n_exposures, "status": status_text(failure, notes)}
-        return row, arrays, _exposures(model, names, total)
+        return row, arrays, total
 
     def _totals(self, models):
         """Total count rates of the groups of a product, by the PSF fitted to them where that is wanted; or why not."""
@@ -321,23 +330,6 @@ class AbsFluxStep(FluxStep):
         if path is None:
             self._reference_files_used.append(("stdspec", Path(found[0].meta["file"]).name))
         return found[1:]
-
-
-def _exposures(model, group, total):
-    """Rows of the table of exposures."""
-    k = int(np.nonzero(total.used)[0][-1]) if total is not None else len(model.radius) - 1
-    copied = ("mjd", "x_center", "y_center", "background", "background_err", "status")
-    rows = []
-    for i, (name, filename) in enumerate(zip(model.exposure_names, model.exposure_filenames, strict=True)):
-        row = group | {"exposure": name, "filename": filename, "product": model.meta.filename}
-        row |= {key: model[f"exposure_{key}"][i] for key in copied} | {"radius": model.radius[k]}
-        row |= {key: model[f"exposure_{key}"][i, k] for key in ("count_rate", "count_rate_err")}
-        if total is not None:
-            own, own_err = float(total.exposure_total[i]), float(total.exposure_total_err[i])
-            row |= {"total_count_rate": own, "total_count_rate_err": own_err}
-            row["outlier"] = bool(np.isfinite(own) and not total.kept[i])
-        rows.append(row)
-    return rows
 
 
 def _lost_rows(models, lost):

@@ -178,11 +178,11 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
         [pix].
     exposures : sequence of mapping, or structured ndarray
         One per exposure, with the columns of the schema's ``exposures``.
-    **arrays : array_like, shape (n_groups, n_radii)
-        ``radius_used``, whether the total was averaged over the radius; ``total_count_rate`` and
+    **arrays : sequence of array_like, shape (n_radii,)
+        By group: ``radius_used``, whether the total was averaged over the radius; ``total_count_rate`` and
         ``total_count_rate_err``, the total from each radius and its standard error [DN/s]; ``ee_effective``.
-        ``aperture_modes`` and ``psf_modes`` have modes in the place of radii; see the schema. They and the residuals of
-        the fitted PSF may be left out.
+        ``aperture_modes`` and ``psf_modes`` have modes in the place of radii; see the schema. Short ones are filled up
+        with 0 (modes) or NaN; those that no group has are left out.
 
     Returns
     -------
@@ -196,7 +196,12 @@ def abs_flux_model(rows, *, radius, exposures=(), **arrays):
     known, tree = array_fields(AbsFluxModel.schema_url), {"radius": np.array(radius, dtype=np.float64), "meta": {}}
     tree |= {name: make_table(known[name]["columns"], of) for name, of in (("table", rows), ("exposures", exposures))}
     for name, values in arrays.items():
-        tree[name] = np.array(values, dtype=known[name]["datatype"]).reshape(len(rows), -1)
+        longest, fill = max(map(len, values), default=0), 0.0 if name.endswith("_modes") else np.nan
+        if longest:
+            found = np.full((len(rows), longest), fill)
+            for row, value in zip(found, values, strict=True):
+                row[: len(value)] = value
+            tree[name] = found.astype(known[name]["datatype"])
     return AbsFluxModel(tree)
 
 
