@@ -75,7 +75,7 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
     Returns
     -------
     dict
-        The tree, as plain containers and native ndarrays in memory.
+        The tree, with native ndarrays in memory; whatever else its root is, where it is no mapping.
 
     Raises
     ------
@@ -84,6 +84,7 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         holds objects of other libraries.
     """
     import asdf
+    from asdf.treeutil import walk_and_modify
 
     size = regular_file(path, what, error)
     if size > SIZE_MAX:
@@ -96,9 +97,15 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         warnings.simplefilter("ignore")
         config.validate_on_read = False
         # from memory, so that nothing in the file can name another file to read
-        file = asdf.open(io.BytesIO(data), memmap=False, lazy_load=False, validate_checksums=True)
-    with file:
-        return _plain(path, file.tree, error)
+        tree = asdf.load(io.BytesIO(data), validate_checksums=True)
+        if isinstance(tree, dict):
+            # asdf writes anew which library and extensions made a file
+            tree = {key: value for key, value in tree.items() if key != "asdf_library"}
+            if isinstance(tree.get("history"), dict):
+                tree["history"].pop("extensions", None)
+        return walk_and_modify(
+            tree, lambda v: np.asarray(v).astype(v.dtype.newbyteorder("="), "C") if isinstance(v, np.ndarray) else v
+        )
 
 
 def numbers(path: str | Path, what: str, *values: object) -> list[Array]:
@@ -126,23 +133,6 @@ def numbers(path: str | Path, what: str, *values: object) -> list[Array]:
         return [np.asarray(value).astype(np.float64, casting="same_kind") for value in values]
     except (TypeError, ValueError) as error:
         raise ReferenceDataError(f"{path}: {what}: not numbers ({error})") from error
-
-
-def _plain(path: str | Path, value: Any, error: Kind) -> Any:
-    """Copy a tree into plain containers and native ndarrays, which outlive the file."""
-    from asdf.tags.core import HistoryEntry, NDArrayType
-
-    if isinstance(value, (NDArrayType, np.ndarray)):
-        with reading(path, "ASDF file", error):
-            array = np.asarray(value)
-            return array.astype(array.dtype.newbyteorder("="), order="C")
-    if isinstance(value, dict):
-        # asdf writes anew which library and extensions made a file
-        items = {k: _plain(path, v, error) for k, v in value.items() if k not in ("asdf_library", "extensions")}
-        return HistoryEntry(items) if isinstance(value, HistoryEntry) else items
-    if isinstance(value, list):
-        return [_plain(path, entry, error) for entry in value]
-    return value
 
 
 def check_asdf(
@@ -224,6 +214,8 @@ def _check_text(
             nodes[-1].entries += node.entries
             nodes[-1].key = None
         elif isinstance(event, (yaml.AliasEvent, yaml.ScalarEvent)):
+            if isinstance(event, yaml.AliasEvent) and event.anchor in [above.anchor for above in nodes]:
+                raise error(f"{path}: its metadata hold themselves: {event.anchor[:60]}")
             node.entries += 1 if isinstance(event, yaml.ScalarEvent) else sizes.get(event.anchor, 1)
             node.key = value if is_key and isinstance(event, yaml.ScalarEvent) else None
             if node.shape is not None and isinstance(event, yaml.ScalarEvent):

@@ -103,6 +103,14 @@ def test_array_whose_strides_repeat_a_value(tmp_path):
         load_psfee(path)
 
 
+@pytest.mark.parametrize("tree", [b"&top {meta: *top}", b"meta: {}\npsfee: &list [1, [2, *list]]"])
+def test_a_tree_that_holds_itself(tmp_path, tree):
+    path = tmp_path / "endless.asdf"
+    path.write_bytes(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n---\n" + tree + b"\n...\n")
+    with pytest.raises(ReferenceDataError, match=r"endless\.asdf: its metadata hold themselves: (top|list)"):
+        load_psfee(path)
+
+
 @pytest.mark.parametrize("load", [load_psfee, load_throughput, load_psf_images])
 @pytest.mark.parametrize("source", [b"source: other.asdf", b"source: http://127.0.0.1:9/x.asdf"])
 def test_references_do_not_follow_others(tmp_path, load, source):
