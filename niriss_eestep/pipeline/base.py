@@ -154,16 +154,20 @@ class FluxStep(JwstStep):
             if by_crds or files not in configs:  # the steps of a pipeline look into the same files
                 configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
             config = configs[files]["steps"].get(self.name, {}) if self.in_pipeline else configs[files]
-            current = self.get_pars()
-            open_to = {name for name in current if self.given is not None and name not in self.given}
-            known = {name: config[name] for name in config if name in open_to}
-            looked_up = config_parser.config_from_dict(known, _spec(type(self)))
-            found[key] = {
-                name: value
-                for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
-                # of stpipe's own parameters, hooks decide what a product holds, where there are some
-                if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))
-            }
+            # stpipe takes 2 ms to read its specs; most filters and subarrays have the same parameters
+            if (same := repr((dict(config), self.given, current))) not in found:
+                current = self.get_pars()
+                open_to = {name for name in current if self.given is not None and name not in self.given}
+                known = {name: config[name] for name in config if name in open_to}
+                looked_up = config_parser.config_from_dict(known, _spec(type(self)))
+                found[same] = {
+                    name: value
+                    for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
+                    # of stpipe's own parameters, hooks decide what a product holds, where there are some
+                    if not name.startswith("override_")
+                    and (name not in _spec(JwstStep) or (value and "_hooks" in name))
+                }
+            found[key] = found[same]
         return dict(found[key])
 
     # ---- references
