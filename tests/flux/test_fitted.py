@@ -1,6 +1,8 @@
 """The PSF fitted to curves of growth: against the posterior by other means, and pulls of stars drawn from the prior."""
 
+import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from niriss_eestep.combine.mean import combine_profiles
 from niriss_eestep.flux import fitted
 from niriss_eestep.flux.fitted import GrowthCurve, fit_psf, fitted_totals
 from niriss_eestep.flux.total_rate import total_rate
+from niriss_eestep.reference import load_psf_images, load_psfee
 
 RADIUS = np.array([2.0, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 N_MODES, N_GROUPS = 6, 4
@@ -207,3 +210,38 @@ def test_a_mode_that_the_curves_hardly_show_is_at_the_edge_where_they_contradict
     rng = np.random.default_rng(4)
     drawn = [curve(g, 100.0, rng.standard_normal(N_MODES), 100.0, rng) for g in range(N_GROUPS)]
     assert not fit_psf(drawn).warnings
+
+
+RADII = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
+
+
+def light_within(image, x, y):
+    """Curve of growth of an image about a place, on its pixels cut into 15 x 15."""
+    fine = np.repeat(np.repeat(image, 15, 0), 15, 1) / 225
+    grid = (np.arange(fine.shape[0]) + 0.5) / 15 - 0.5
+    distance = np.hypot(grid[:, None] - y, grid - x)
+    return np.array([fine[distance <= r].sum() for r in RADII])
+
+
+@pytest.mark.parametrize(("share", "distance"), [(0.0, 4.0), (0.01, 4.0), (0.02, 3.0), (0.01, 6.0)])
+def test_a_companion_is_told_where_several_filters_show_its_step(share, distance):
+    psfee, images, groups = load_psfee(), load_psf_images(), []
+    for name, angle in (("F090W", 0.3), ("F150W", 1.4), ("F277W", 2.0), ("F480M", 4.0)):
+        image = images[name].render(30.2, 29.9, (61, 61))
+        image += share * images[name].render(30.2 + distance * np.cos(angle), 29.9 + distance * np.sin(angle), (61, 61))
+        rates = 1e4 * light_within(image, 30.2, 29.9)
+        covariance = 1e-3 * np.minimum.outer(rates, rates)
+        combined = combine_profiles(["a"], RADII, [rates], [covariance])
+        arguments = {
+            "curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name), "radii": (5.0, 10.0),
+            "modes_at": partial(psfee.modes.at, name), "area": np.pi * RADII[None] ** 2,
+            "rings": [(np.zeros(0), np.zeros(0))],
+        }  # fmt: skip
+        groups.append((total_rate(combined, **arguments), combined, RADII >= 2, arguments))
+    (told,) = {total.warnings[:1] for total in fitted_totals(groups)}
+    if not share:
+        assert told == ()
+        return
+    percent, place = re.match(r"light of ([\d.]+) \+- [\d.]+ % of the star's at ([\d.]+) pix", told[0]).groups()
+    assert float(percent) == pytest.approx(100 * share, rel=0.25)
+    assert float(place) == pytest.approx(distance, abs=0.5)
