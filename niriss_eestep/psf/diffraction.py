@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,13 +133,19 @@ def monochromatic_intensity(
     """
     field = pupil.astype(np.complex64)
     field *= np.exp(np.complex64(2j * np.pi / wavelength) * opd)
-    frequency = PIXEL_SCALE * _RADIAN * grid.coordinates / wavelength  # [cycles/m] on the primary
-    kernel = np.exp(-2j * np.pi * np.outer(frequency, pixel_centres(len(pupil)))).astype(np.complex64)
+    kernel = _kernel(wavelength, grid, len(pupil))
     image = kernel @ field @ kernel.T
     # [m2] of field sums to [1/pix2] of intensity; Parseval gives the clear area
     pixel_area = (CIRCUMSCRIBED_DIAMETER / len(pupil)) ** 2
     scale = pixel_area * PIXEL_SCALE * _RADIAN / wavelength
     return (image.real**2 + image.imag**2) * np.float32(scale**2 / (float(pupil.sum()) * pixel_area))
+
+
+# the wavefronts of a filter share those of its wavelengths; 5 MB each at most
+@lru_cache(maxsize=8)
+def _kernel(wavelength: float, grid: ImageGrid, n_pupil: int) -> NDArray[Any]:
+    frequency = PIXEL_SCALE * _RADIAN * grid.coordinates / wavelength  # [cycles/m] on the primary
+    return np.exp(-2j * np.pi * np.outer(frequency, pixel_centres(n_pupil))).astype(np.complex64)
 
 
 def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: float = 7.0) -> tuple[float, float]:
