@@ -5,7 +5,9 @@ The schemas are the one place where these are written down; validation, tables a
 Comparison of a product's tree with its schema.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,7 +99,7 @@ def array_fields(url: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def make_table(fields, rows):
+def make_table(fields: dict[str, dict[str, Any]], rows: Sequence[Mapping[str, Any]] | np.ndarray) -> np.ndarray:
     """Make a structured array from rows.
 
     Parameters
@@ -118,7 +120,7 @@ def make_table(fields, rows):
         When a row has a column that the table does not know.
     """
     if isinstance(rows, np.ndarray):
-        rows = [dict(zip(rows.dtype.names, row.tolist(), strict=True)) for row in rows]
+        rows = [dict(zip(rows.dtype.names or (), row.tolist(), strict=True)) for row in rows]
     unknown = sorted({name for row in rows for name in row} - set(fields))
     if unknown:
         raise ProductError(f"no such column: {', '.join(unknown)}; the table has {', '.join(fields)}")
@@ -149,7 +151,7 @@ def load_asdf_plugins() -> None:
 _validator = cache(lambda url: get_validator(load_schema(url, resolve_references=True), AsdfFile()))
 
 
-def check_tree(tree, url, label):
+def check_tree(tree: dict[str, Any], url: str, label: str | Path) -> None:
     """Compare a tree with a schema, and the lengths of its arrays with each other.
 
     Parameters
@@ -233,7 +235,7 @@ def fill_new_columns(tree: dict[str, Any], url: str) -> None:
 SAME = 1e-6
 
 
-def check_sense(tree, label):
+def check_sense(tree: dict[str, Any], label: str | Path) -> None:
     """Reject the profiles of a file whose numbers contradict each other.
 
     Parameters

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
-from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
 from niriss_eestep.products.columns import array_fields, make_table, merged_schema
 from niriss_eestep.products.metadata import copy_metadata, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
@@ -42,7 +42,7 @@ _MEAN_PLACES = {
 _TYPES = {"number": float, "integer": int, "string": str, "boolean": bool, "array": list}
 
 
-def profile_model(profile, exposure=None):
+def profile_model(profile: EEProfile | SBProfile, exposure: Any = None) -> EEProfileModel | SBProfileModel:
     """Make the product of a profile.
 
     Parameters
@@ -60,20 +60,20 @@ def profile_model(profile, exposure=None):
     tree = _entries(profile, properties, _PLACES)
     record = _entries(profile, properties["meta"]["properties"][kind.meta_key]["properties"], _PLACES)
     tree["radius_arcsec"] = profile.pixel_scale * profile.radius
-    if kind is EEProfileModel:
+    if isinstance(profile, EEProfile):
         tree["electron_rate"] = profile.gain * profile.count_rate
         tree["electron_rate_err"] = profile.gain * profile.count_rate_err
+        if profile.pixels is not None and "stamp_flat_err" in tree:
+            record["flat_err_scale"] = float(profile.pixels.flat_scale)
     else:
         tree["surface_brightness_mjysr"] = profile.surface_brightness * record.get("photmjsr", math.nan)
-    if "stamp_flat_err" in tree:
-        record["flat_err_scale"] = float(profile.pixels.flat_scale)
     model = kind(tree | {"meta": {kind.meta_key: record}})
     if exposure is not None:
         copy_metadata(model, exposure)
     return model
 
 
-def add_integrations(model, integrations):
+def add_integrations(model: EEProfileModel | SBProfileModel, integrations: Any) -> None:
     """Put the profiles of an exposure's integrations into its product.
 
     Parameters
@@ -87,7 +87,9 @@ def add_integrations(model, integrations):
         model._instance[f"integration_{name}"] = np.array(values, dtype=np.float64)
 
 
-def combined_model(combined, members, *, product=""):
+def combined_model(
+    combined: CombinedProfile, members: Sequence[Any], *, product: str = ""
+) -> CombinedEEModel | CombinedSBModel:
     """Make the product of a group's EE or SB.
 
     Parameters
@@ -167,7 +169,7 @@ def combined_profile(model: CombinedEEModel | CombinedSBModel) -> CombinedProfil
     return CombinedProfile(**{each.name: found[each.name] for each in fields(CombinedProfile) if each.name in found})
 
 
-def abs_flux_model(rows, *, radius, exposures=(), **arrays):
+def abs_flux_model(rows: Any, *, radius: Any, exposures: Any = (), **arrays: Sequence[Any]) -> AbsFluxModel:
     """Make the product of the absolute flux calibration.
 
     Parameters

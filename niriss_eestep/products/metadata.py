@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
@@ -126,7 +126,9 @@ def shared(tree: Any, other: Any) -> Any:
     return other if is_same else tree
 
 
-def made_of(parameters, inputs, references_used):
+def made_of(
+    parameters: Mapping[str, Any], inputs: Sequence[Any], references_used: Sequence[tuple[str, Any]]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Say what a product was made of.
 
     Parameters

@@ -109,7 +109,7 @@ class ProductModel(JwstDataModel):
 
         print(summary(self))
 
-    def completed(self):
+    def completed(self) -> Any:
         """Fill in what a profile from elsewhere lacks; see `niriss_eestep.products.foreign`.
 
         Returns

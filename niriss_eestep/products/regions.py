@@ -1,6 +1,8 @@
 """What was measured where, as regions for SAOImage DS9."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def ds9_regions(model):
+def ds9_regions(model: Any) -> str:
     """Write the apertures, the sky annulus, the bad pixels and the neighbour of one exposure as DS9 regions.
 
     Parameters
@@ -47,7 +49,7 @@ def ds9_regions(model):
     return "\n".join([*lines, ""])
 
 
-def _bad_pixels(model, record):
+def _bad_pixels(model: Any, record: dict[str, Any]) -> Iterator[str]:
     """One box for each pixel and kind, out to the sky annulus."""
     from niriss_eestep.measure.repair import PIXEL_KINDS
 
@@ -60,7 +62,7 @@ def _bad_pixels(model, record):
                 yield f"box({x + 1},{y + 1},1,1) # color={colour} tag={{{kind}}}"
 
 
-def neighbour_of(model):
+def neighbour_of(model: Any) -> tuple[float, float] | None:
     """Where a measurement's warnings say that there is another source.
 
     Parameters

@@ -1,6 +1,7 @@
 """Products in words, for terminals and notebooks."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from astropy.table import Column, Table
@@ -19,7 +20,7 @@ ABS_FLUX_COLUMNS = (
 _COUNTED = {"table": "group", "exposures": "exposure"}
 
 
-def outline(model):
+def outline(model: Any) -> str:
     """Describe a product in a few words.
 
     Parameters
@@ -40,7 +41,7 @@ def outline(model):
     return ", ".join(filter(None, (_setup(model), exposures, f"{len(tree.get('radius', ()))} radii", status)))
 
 
-def summary(model):
+def summary(model: Any) -> str:
     """Describe a product on some twenty lines.
 
     Parameters
@@ -73,13 +74,13 @@ def summary(model):
     return "\n".join(lines)
 
 
-def _setup(model):
+def _setup(model: Any) -> str:
     """Target, filter and subarray, of a group or an exposure."""
     group = model._instance["meta"].get("group") or group_of(model)
     return printable(" ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray")))))
 
 
-def _observation(model):
+def _observation(model: Any) -> list[tuple[str, str]]:
     """What was observed."""
     meta = model.meta
     program = " ".join(filter(None, (meta.observation.program_number, meta.program.title)))
@@ -89,7 +90,7 @@ def _observation(model):
     return [*setup, ("program", program), ("date", date)]
 
 
-def _measurement(model):
+def _measurement(model: Any) -> list[tuple[str, str]]:
     """What was measured, apart from the arrays."""
     tree = model._instance
     if model.meta_key == "group":
@@ -114,7 +115,7 @@ def _measurement(model):
     return entries
 
 
-def _origin(model):
+def _origin(model: Any) -> list[tuple[str, str]]:
     """What the product was made from and by."""
     tree = model._instance["meta"]
     made = tree.get("eestep", {})

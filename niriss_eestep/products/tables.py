@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -106,7 +107,7 @@ def product_table(model: Any, name: str = "table") -> ProductTable:
     return table
 
 
-def _columns(model, name):
+def _columns(model: Any, name: str) -> list[tuple[dict[str, Any], Any]]:
     """Fields and values of a table's columns."""
     fields = array_fields(model.schema_url)
     if name in fields:
@@ -122,7 +123,10 @@ def _columns(model, name):
     raise ProductError(f"{model.meta.filename}: {type(model).__name__} has no table of {name}")
 
 
-def export(model, form, *, table="table", columns=None, target=None, subarray=None):
+def export(
+    model: Any, form: str, *, table: str = "table", columns: Sequence[str] | None = None, target: str | None = None,
+    subarray: str | None = None,
+) -> bytes:  # fmt: skip
     """Write a product in another format.
 
     Parameters
@@ -298,6 +302,10 @@ def as_bytes(table: Table, **kwargs: Any) -> bytes:
 # in DN/s/pix; no comment lines), so that what reads those tables reads these.
 
 
+#: name, format and values of the columns of a table
+Columns = Iterator[tuple[str, str, Any]]
+
+
 def _old_table(model: Any, form: str, found: Table) -> bytes:
     makers = _OLD[form]
     if model.kind not in makers:
@@ -310,7 +318,7 @@ def _old_table(model: Any, form: str, found: Table) -> bytes:
     return as_bytes(table, format="ascii.fixed_width", delimiter=None)
 
 
-def _radtab(model, _):
+def _radtab(model: Any, _: Any) -> Columns:
     yield "Radius", "6g", model.radius
     if model.kind == "ee_profile":
         yield "Rad_arcsec", "10.4f", model.radius_arcsec
@@ -321,7 +329,7 @@ def _radtab(model, _):
         yield "errSB", "11.5f", model.surface_brightness_err
 
 
-def _avtab(model, _):
+def _avtab(model: Any, _: Any) -> Columns:
     yield "Rad_Pix", "7g", model.radius
     is_ee = model.kind == "combined_ee"
     if is_ee:
@@ -340,7 +348,7 @@ def _avtab(model, _):
         yield "n_Good", "5d", model.n_good
 
 
-def _totfluxes(_, found):
+def _totfluxes(_: Any, found: Table) -> Columns:
     for name in ("target", "subarray"):
         values = sorted(set(found[name].tolist()))
         if len(values) > 1:

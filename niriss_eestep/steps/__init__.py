@@ -1,6 +1,7 @@
 """The public home of the step classes; each lies in the subpackage of its stage."""
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "AbsFluxStep": "flux.step",
@@ -15,7 +16,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     # lazy: one step does not need the libraries of the others
     if name in _HOMES:
         return getattr(import_module(f"niriss_eestep.{_HOMES[name]}"), name)
