@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from operator import methodcaller
@@ -90,7 +91,7 @@ class FluxStep(JwstStep):
             return parameters.reference_config(cls, exposures.science_metadata(dataset), ask_crds=not disable)
 
     @classmethod
-    def from_config_section(cls, config, parent=None, name=None, config_file=None):
+    def from_config_section(cls, config: Any, parent: Any = None, name: Any = None, config_file: Any = None) -> Any:
         """Create the step, remembering which parameters the user gave; see `stpipe.Step.from_config_section`.
 
         Parameters
@@ -292,7 +293,7 @@ class FluxStep(JwstStep):
         ours = next((suffix for suffix in exposures.OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
         return (name.removesuffix(f"_{ours}"), "_") if ours else super().remove_suffix(name)
 
-    def finish(self, result, inputs, parameters, start=0):
+    def finish(self, result: ProductModel, inputs: Sequence[Any], parameters: dict[str, Any], start: int = 0) -> None:
         """Record in a product what made it, and what was logged meanwhile.
 
         Parameters
@@ -311,7 +312,7 @@ class FluxStep(JwstStep):
         result._instance.setdefault("cal_logs", {})[name] = list(self._log_records or ())[start:]
         result._is_finished = True
 
-    def finalize_result(self, result, reference_files_used):
+    def finalize_result(self, result: Any, reference_files_used: list[tuple[str, str]]) -> None:
         """Record versions and the CRDS context in a product.
 
         Parameters
@@ -341,7 +342,7 @@ _spec: Any = cache(methodcaller("load_spec_file"))
 
 
 @contextmanager
-def plain_words(name):
+def plain_words(name: str) -> Iterator[None]:
     """Leave stpipe's listings to the level DEBUG, and end ``strun`` with one line where a message explains the error.
 
     Outside of ``strun``, and with ``--debug``, the exception goes on; an interrupt has no traceback there either.
@@ -358,7 +359,7 @@ def plain_words(name):
     """
     logger = logging.getLogger("stpipe.step")
 
-    def shown(record):
+    def shown(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(LISTINGS) or logger.isEnabledFor(logging.DEBUG)
 
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -389,7 +390,7 @@ def plain_words(name):
             gc.unfreeze()
 
 
-def _say_interrupted(kind, error, traceback):
+def _say_interrupted(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
     """Stand in for the traceback of an interrupt that nobody has caught."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -13,6 +13,7 @@ from astropy.table import Table
 
 from niriss_eestep.errors import AssociationError, NirissEEError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
+from niriss_eestep.exposures.inputs import Product
 from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
 from niriss_eestep.products.columns import array_fields, make_table
 from niriss_eestep.products.files import write_atomically
@@ -56,7 +57,7 @@ class Summary:
         """Products of which nothing was calibrated."""
         return [row["product"] for row in self.products if row["status"] != "calibrated"]
 
-    def add(self, product, result) -> None:
+    def add(self, product: Product, result: Any) -> None:
         """Add a product.
 
         Parameters
@@ -198,7 +199,7 @@ def run_campaign(
     return summary
 
 
-def _take(pipeline, summary, product, result):
+def _take(pipeline: Any, summary: Summary, product: Product, result: Any) -> None:
     """Save a product as soon as it is complete, and let it go; what became of it is in the summary."""
     if not isinstance(result, NirissEEError):
         pipeline.save_model(result, output_file=result.meta.filename)

@@ -4,11 +4,14 @@ import logging
 import pickle
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import Any
 
 from niriss_eestep.errors import NirissEEError
+from niriss_eestep.exposures.inputs import Member
 from niriss_eestep.products.metadata import SOFTWARE
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ class ClusterError(NirissEEError):
 
 
 @contextmanager
-def connect(address, timeout=TIMEOUT):
+def connect(address: str, timeout: float = TIMEOUT) -> Iterator[Any]:
     """Connect to the scheduler of a Dask cluster.
 
     Parameters
@@ -77,7 +80,7 @@ class DaskWorkers:
         Not closed.
     """
 
-    def __init__(self, measurement, client):
+    def __init__(self, measurement: Any, client: Any) -> None:
         self.client, self.executor = client, client.get_executor(pure=False)
         # as bytes, which a process unpacks once: 20 kB with each exposure
         self.task = partial(_measure, pickle.dumps(measurement), SOFTWARE["niriss_eestep"])
@@ -87,11 +90,11 @@ class DaskWorkers:
         """Threads of all workers; they may come and go."""
         return max(1, sum(self.client.nthreads().values()))
 
-    def submit(self, member) -> Future:
+    def submit(self, member: Member) -> Future:
         """Hand an exposure out."""
         return self.executor.submit(self.task, member)
 
-    def result(self, member, future):
+    def result(self, member: Member, future: Any) -> Any:
         """Wait for an outcome; where a worker is lost, the scheduler has given its exposures to others.
 
         Parameters
@@ -148,7 +151,7 @@ _one_at_a_time = threading.Lock()
 _unpack = lru_cache(maxsize=2)(pickle.loads)
 
 
-def _measure(packed, client_version, member):
+def _measure(packed: bytes, client_version: str, member: Member) -> Any:
     own = SOFTWARE["niriss_eestep"]
     if own != client_version:
         raise ClusterError(f"a worker has niriss_eestep {own}, the client {client_version}; install the same")

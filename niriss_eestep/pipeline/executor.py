@@ -10,23 +10,28 @@ import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
+from typing import Any
 
 import scipy.ndimage  # noqa: F401 - what the first exposure needs is imported before the processes are forked
 from stpipe._log import LogConfig
 
 from niriss_eestep.exposures.inputs import Member
 from niriss_eestep.products.columns import merged_schema
-from niriss_eestep.products.models import EEProfileModel, SBProfileModel
+from niriss_eestep.products.models import EEProfileModel, ProductModel, SBProfileModel
 
 log = logging.getLogger(__name__)
 
 #: exposures handed out for each worker: enough that none waits while a large group is averaged, some 0.3 s, and few to
 #: do again if one dies
 AHEAD = 12
+
+#: products of an exposure, and why there are none
+Outcome = tuple[list[ProductModel], str]
 
 
 class Measurement:
@@ -38,7 +43,7 @@ class Measurement:
         Goes to the process without its log.
     """
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline: Any) -> None:
         self.pipeline = copy.copy(pipeline)
         self.pipeline._log_records, self.pipeline.make_executor, self.pipeline.take = [], None, None
         for name in pipeline.step_defs:
@@ -48,7 +53,7 @@ class Measurement:
         # what the handlers of this process let through
         self.levels = {name: logging.getLogger(name).getEffectiveLevel() for name in pipeline.get_stpipe_loggers()}
 
-    def __call__(self, member):
+    def __call__(self, member: Member) -> tuple[Outcome, list[logging.LogRecord]]:
         """Measure one exposure.
 
         Parameters
@@ -80,7 +85,7 @@ class Measurement:
         return outcome, [records.get() for _ in range(records.qsize())]
 
 
-def outcomes(executor, members):
+def outcomes(executor: Any, members: Sequence[Member]) -> Generator[Outcome, None, None]:
     """Have exposures measured.
 
     Parameters
@@ -117,7 +122,7 @@ def outcomes(executor, members):
         executor.shutdown()
 
 
-def measured(pipeline, members):
+def measured(pipeline: Any, members: Sequence[Member]) -> Generator[Outcome, None, None]:
     """Have exposures measured by as many processes, or by the executor, that a pipeline asks for.
 
     Parameters
@@ -170,7 +175,7 @@ class Processes:
         # the processes start with the first task: now, before a progress bar starts a thread
         self.pool.submit(os.getpid)
 
-    def submit(self, member) -> Future:
+    def submit(self, member: Member) -> Future:
         """Hand an exposure out."""
         try:
             return self.pool.submit(_measure, member)
@@ -179,7 +184,7 @@ class Processes:
             self._start()
             return self.pool.submit(_measure, member)
 
-    def result(self, member, future):
+    def result(self, member: Member, future: Any) -> Any:
         """Wait for an outcome. Where a process died, each exposure that it may have had is measured again, alone.
 
         Parameters
@@ -215,7 +220,7 @@ class Processes:
 _measurement: Measurement
 
 
-def _start(measurement, reader, writer):
+def _start(measurement: Measurement, reader: Any, writer: Any) -> None:
     """Begin a worker."""
     global _measurement
     _measurement = measurement
@@ -231,7 +236,7 @@ def _start(measurement, reader, writer):
     logging.captureWarnings(True)
 
 
-def _end_with_the_parent(reader):
+def _end_with_the_parent(reader: Any) -> None:
     """Wait for the end of the parent, or for its word to end: nothing else comes through the pipe."""
     try:
         reader.recv_bytes()
@@ -239,5 +244,5 @@ def _end_with_the_parent(reader):
         os._exit(1)
 
 
-def _measure(member):
+def _measure(member: Member) -> Any:
     return _measurement(member)

@@ -4,15 +4,17 @@ import gc
 import itertools
 import logging
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jwst.stpipe import Pipeline as JwstPipeline
 
 import niriss_eestep.errors as errors
 from niriss_eestep.combine.step import CombineProfilesStep
-from niriss_eestep.exposures.inputs import gather, group_members, nothing_in, open_exposure
+from niriss_eestep.exposures.inputs import Member, Product, gather, group_members, nothing_in, open_exposure
 from niriss_eestep.flux.step import AbsFluxStep
 from niriss_eestep.measure.step import EEPhotometryStep, SBProfileStep, failure_of
 from niriss_eestep.pipeline.base import FluxStep, default_product_name
@@ -57,7 +59,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
     #: exposures that this process has measured
     n_measured = 0
 
-    def process(self, *inputs):
+    def process(self, *inputs: Any) -> Any:
         """Run the whole calibration.
 
         Parameters
@@ -94,7 +96,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
 
             outcomes = measured(self, members)
         with closing(outcomes):
-            shown = outcomes
+            shown: Any = outcomes
             if len(members) > 1:
                 from niriss_eestep.pipeline.progress import progress
 
@@ -103,7 +105,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 own = itertools.islice(shown, len(product.members))
                 self.several_targets = len({target for target, *_ in groups if target}) > 1
                 try:
-                    result = self.calibrate(product, groups, own)
+                    result: Any = self.calibrate(product, groups, own)
                 except errors.NirissEEError as error:
                     if error.is_fatal or self.on_error == "raise" or (len(products) == 1 and self.take is None):
                         raise
@@ -123,7 +125,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         self.output_use_model = True
         return results if len(results) != 1 else results[0]
 
-    def measure(self, member):
+    def measure(self, member: Member) -> tuple[list[ProductModel], str]:
         """Measure one exposure.
 
         Parameters
@@ -171,7 +173,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                     product._instance.pop(name, None)
         return products, ""
 
-    def calibrate(self, product, groups, measured):
+    def calibrate(self, product: Product, groups: dict[Any, list[Member]], measured: Iterator[Any]) -> AbsFluxModel:
         """Average the profiles of one product of an association, and calibrate the averages.
 
         Parameters
@@ -231,7 +233,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             log.info("Saved %s", write_report_of_models(path.parent, result, combined, shown))
         return result
 
-    def _check_replaced(self, path, members):
+    def _check_replaced(self, path: Path, members: Sequence[Member]) -> None:
         """Refuse to replace an absolute-flux product of other exposures, as of another job of an array.
 
         One that is made of the same exposures, or of some of them, is replaced; where exposures are left out, a
@@ -250,7 +252,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             log.warning("%s: replaced, without %s", text, _some(left_out))
 
 
-def _require_expected(results):
+def _require_expected(results: list[AbsFluxModel]) -> None:
     """Raise ReferenceDataError where no group of a product has an expected rate."""
     without = [result for result in results if np.isnan(result.table["ratio"]).all()]
     if without:
@@ -261,13 +263,13 @@ def _require_expected(results):
         )
 
 
-def _some(names):
+def _some(names: Iterable[str]) -> str:
     """Name exposures, the first few of many."""
     names = sorted(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _lost_record(member, reason, key, groups):
+def _lost_record(member: Member, reason: str, key: Any, groups: dict[Any, list[Member]]) -> dict[str, str]:
     """Row of the exposures' table for one that gave no product.
 
     Where its header cannot be read, it is counted in the group of its dithers, whose names differ in the number of the

@@ -1,11 +1,13 @@
 """A hook that measures beside a step of the standard pipeline."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from niriss_eestep.errors import NirissEEError, ParameterError, printable
-from niriss_eestep.exposures.inputs import exposure_root, gather
+from niriss_eestep.exposures.inputs import Member, exposure_root, gather
 from niriss_eestep.measure.step import EEPhotometryStep, failure_of
 
 log = logging.getLogger(__name__)
@@ -26,12 +28,12 @@ class EEPhotometryHook(EEPhotometryStep):
     result: this one returns None.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # stpipe makes hooks without configuration: what is not a keyword follows the parameter references
         self.given = frozenset(self._keywords)
 
-    def process(self, *inputs):
+    def process(self, *inputs: Any) -> None:
         """Measure the images of another step's result.
 
         Parameters
@@ -52,7 +54,7 @@ class EEPhotometryHook(EEPhotometryStep):
             for member in members:
                 self._measure_beside(self._named(member))
 
-    def _named(self, member):
+    def _named(self, member: Member) -> Member:
         """Name an image so that its product overwrites no other image's."""
         name, model = member.name, member.source
         if isinstance(model, Path):
@@ -65,7 +67,7 @@ class EEPhotometryHook(EEPhotometryStep):
             name=f"{name}_i2d" if resampled else name, filename=printable(model.meta.filename or name)
         )
 
-    def _measure_beside(self, member):
+    def _measure_beside(self, member: Member) -> None:
         """Measure one image and write the product."""
         self._reference_files_used = []
         try:
@@ -89,7 +91,7 @@ class EEPhotometryHook(EEPhotometryStep):
 
 
 @contextmanager
-def _shown_beside(name):
+def _shown_beside(name: str) -> Iterator[None]:
     """Show this package's log lines wherever another logger's go.
 
     The outermost step chooses the loggers that are shown, and the standard pipeline's does not know of this package.

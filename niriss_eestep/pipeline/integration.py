@@ -1,6 +1,7 @@
 """Entry points for stpipe and asdf; imported at every start of ``strun``, so it imports nothing heavy."""
 
 import sys
+from typing import Any
 
 #: class, alias, and whether the class is a pipeline
 _STEPS = [
@@ -63,7 +64,7 @@ def get_steps() -> list[tuple[str, str, bool]]:
     return _STEPS
 
 
-def get_resource_mappings():
+def get_resource_mappings() -> list[Any]:
     """Serve the packaged ASDF schemas.
 
     Returns

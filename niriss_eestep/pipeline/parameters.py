@@ -291,7 +291,7 @@ def check_command_line(step: Any) -> None:
                 sys.exit(f"strun {step.class_alias}: --{name}={value}: a quotation mark is not closed")
 
 
-def _did_you_mean(text, options):
+def _did_you_mean(text: str, options: list[str]) -> str:
     """Turn a message of argparse into one that names the options that may have been meant."""
     found = re.fullmatch("unrecognized arguments: (--[^ =]*).*", text)
     if not found:

@@ -2,9 +2,13 @@
 
 import logging
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
-def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
+def progress(
+    iterable: Iterable[Any], *, total: int | None = None, desc: str = "", unit: str = "exposure", enabled: bool = True
+) -> Iterator[Any]:
     """Go through something, with a progress bar on a terminal.
 
     Parameters
@@ -45,6 +49,6 @@ def progress(iterable, *, total=None, desc="", unit="exposure", enabled=True):
         yield from bar
 
 
-def _is_terminal(stream):
+def _is_terminal(stream: Any) -> bool:
     # a process may have none, or have closed it
     return stream is not None and not stream.closed and stream.isatty()
