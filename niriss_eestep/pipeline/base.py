@@ -148,27 +148,23 @@ class FluxStep(JwstStep):
         selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
         state = [(file.name, file.stat().st_mtime_ns) for file in Path(own).glob("*.asdf")] if own else []
         files = repr((selected, own, sorted(state)))
-        current = {name: getattr(self, name, None) for name in _spec(type(self))}
-        key = repr((files, self.given, current))
         found, configs = (of.__dict__.setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
-        if by_crds or key not in found:
-            if by_crds or files not in configs:  # the steps of a pipeline look into the same files
-                configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
-            config = configs[files]["steps"].get(self.name, {}) if self.in_pipeline else configs[files]
-            # stpipe takes 2 ms to read its specs; most filters and subarrays have the same parameters
-            if (same := repr((dict(config), self.given, current))) not in found:
-                current = self.get_pars()
-                open_to = {name for name in current if self.given is not None and name not in self.given}
-                known = {name: config[name] for name in config if name in open_to}
-                looked_up = config_parser.config_from_dict(known, _spec(type(self)))
-                found[same] = {
-                    name: value
-                    for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
-                    # of stpipe's own parameters, hooks decide what a product holds, where there are some
-                    if not name.startswith("override_")
-                    and (name not in _spec(JwstStep) or (value and "_hooks" in name))
-                }
-            found[key] = found[same]
+        if by_crds or files not in configs:  # the steps of a pipeline look into the same files
+            configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
+        config = configs[files]["steps"].get(self.name, {}) if self.in_pipeline else configs[files]
+        current = {name: getattr(self, name, None) for name in _spec(type(self))}
+        # stpipe takes 2 ms to read its specs; most filters and subarrays have the same parameters
+        if (key := repr((dict(config), self.given, current))) not in found:
+            current = self.get_pars()
+            open_to = {name for name in current if self.given is not None and name not in self.given}
+            known = {name: config[name] for name in config if name in open_to}
+            looked_up = config_parser.config_from_dict(known, _spec(type(self)))
+            found[key] = {
+                name: value
+                for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
+                # of stpipe's own parameters, hooks decide what a product holds, where there are some
+                if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))
+            }
         return dict(found[key])
 
     # ---- references
