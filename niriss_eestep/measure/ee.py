@@ -195,6 +195,7 @@ def place_star(
         placed = stamp, *known.stars[pixels], known
         odd = unexplained_pixels(stamp, placed[2], reach)
         if not odd.any() and n_unlikely < _MOST_UNLIKELY:
+            # what a star may have, and its neighbours deny
             if pixels not in known.unlikely:
                 known.unlikely[pixels] = unlikely_pixels(stamp, placed[2])
             odd = known.unlikely[pixels]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jwst import __version__ as jwst_version
 from jwst.stpipe import Step as JwstStep
@@ -54,6 +54,8 @@ class FluxStep(JwstStep):
     #: parameters that a user gave, where the others follow each exposure's references; None for a step made in Python,
     #: which was given all that it has
     given: Any = None
+    #: the values that it was made with: another since was given as well (``pipeline.sb_profile.half_width = 1``)
+    made_with: ClassVar[dict[str, str]] = {}
     save_results: bool | None
     #: whether CRDS may be asked for parameters
     ask_crds = True
@@ -124,6 +126,7 @@ class FluxStep(JwstStep):
         for key, value in vars(step).items():
             if isinstance(value, list):
                 setattr(step, key, [str(entry) if isinstance(entry, str) else entry for entry in value])
+        step.made_with = {name: repr(getattr(step, name, None)) for name in _spec(cls)}
         return step
 
     def parameters_for(self, model: Any) -> dict[str, Any]:
@@ -156,7 +159,8 @@ class FluxStep(JwstStep):
         # stpipe takes 2 ms to read its specs; most filters and subarrays have the same parameters
         if (key := repr((dict(config), self.given, current))) not in found:
             current = self.get_pars()
-            open_to = {name for name in current if self.given is not None and name not in self.given}
+            changed = {name for name, before in self.made_with.items() if repr(getattr(self, name, None)) != before}
+            open_to = set() if self.given is None else set(current) - self.given - changed
             known = {name: config[name] for name in config if name in open_to}
             looked_up = config_parser.config_from_dict(known, _spec(type(self)))
             found[key] = {

@@ -82,6 +82,21 @@ def test_a_keyword_equal_to_the_default_wins_too(program, own, write_pars):
     assert recorded(path, low_sigma=3.0)["low_sigma"] == 3.0
 
 
+def test_what_is_set_on_a_step_of_a_pipeline_holds(program, own, write_pars, tmp_path):
+    """As in jwst: ``pipeline.jump.rejection_threshold = 5``; before a run, and between two."""
+    _, (path, _) = program
+    write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0, "max_shift": 2.0}, directory=own)
+    pipeline, found = FluxCalPipeline(output_dir=str(tmp_path), save_results=True), []
+    for value in (5.0, 6.0):
+        pipeline.ee_photometry.low_sigma, pipeline.ee_photometry.radii = value, np.array([3.0, value])
+        pipeline.sb_profile.half_width = value / 2
+        pipeline.run(str(path))
+        names = [tmp_path / path.name.replace("rate.fits", f"{kind}profile.asdf") for kind in ("ee", "sb")]
+        ee, sb = (products.open(name)._instance["meta"]["eestep"]["parameters"] for name in names)
+        found.append((ee["low_sigma"], ee["radii"], ee["max_shift"], sb["half_width"]))
+    assert found == [(5.0, [3.0, 5.0], 2.0, 2.5), (6.0, [3.0, 6.0], 2.0, 3.0)]
+
+
 def test_parameters_follow_each_exposure(program, own, write_pars):
     _, paths = program
     write_pars(STEP, "pars-eephotometrystep.asdf", {"low_sigma": 4.0, "core_radius": 4.0}, directory=own)
