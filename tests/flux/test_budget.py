@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 
 from niriss_eestep.flux.total_rate import formal_errors
+from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights
@@ -81,3 +83,19 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
     if noise == "drift" and not with_shape:
         # the sky's level by itself is less certain than the difference, of which it shares the drift
         assert sky_only @ (alone + together) @ sky_only > sum(expected.values())
+
+
+def test_photons_count_by_what_apertures_see_of_their_charge():
+    """Capacitance hands charge to the neighbours: within an aperture nothing is lost of it, at its edge a part."""
+    exposure, apertures, _ = scene()
+    photons = 0.7 * (exposure.variance - exposure.flat_variance)
+    exposure = replace(exposure, photon_variance=photons, flat_variance=None)
+    around = Surroundings(exposure.image, np.hypot(U, V) > RING[0], np.zeros(len(SHAPES)))
+    nothing = Background(0.0, method="none", weights=np.zeros((SIZE, SIZE)))
+    found = sum_apertures(exposure, apertures, nothing, [], exposure.bad, around)[1]
+    charge = np.array([scipy.ndimage.correlate(aperture, IPC_KERNEL, mode="constant") for aperture in apertures])
+    read, charge = apertures.reshape(len(RADII), -1), charge.reshape(len(RADII), -1)
+    expected = (read * (exposure.variance - photons).ravel()) @ read.T + (charge * photons.ravel()) @ charge.T
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    # without it so much more in the smallest aperture
+    assert (read[0] ** 2 @ exposure.variance.ravel()) > 1.005 * found[0, 0]
