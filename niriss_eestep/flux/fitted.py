@@ -191,7 +191,7 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         coefficients = shared + own_share * width * (member.T @ (change * (shapes @ z)[:, None]))
         if iteration == N_FIRM - 1:
             information = np.maximum(common * np.sum(change * (shapes @ change), axis=0), 1e-12)
-            chi2, strain, company = left, score / np.sqrt(information), _company(curves, shapes, z)
+            chi2, strain, firm = left, score / np.sqrt(information), (shapes, z)
             if chi2 <= CHI2_TOLD * dof:
                 width = np.sqrt(1 + np.maximum(0, (strain / WIDENED) ** 2 - 1) / np.maximum(information, LEAST_KNOWN))
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
@@ -209,37 +209,40 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         coefficients=coefficients,
         shared=shared,
         shared_covariance=common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes @ change),
-        **_judged(chi2, left, dof, strain, company),
+        **_judged(curves, chi2, left, dof, strain, *firm),
         before=np.split(observed / total[group] - 1, cuts),
         after=np.split(fitted / total[group] - 1, cuts),
     )
 
 
-def _company(curves: Sequence[GrowthCurve], shapes: Array, z: Array) -> str:
-    """The companion that the curves show most, in words; nothing where none stands out."""
+def _judged(
+    curves: Sequence[GrowthCurve], chi2: float, left: float, dof: int, strain: Array, shapes: Array, z: Array
+) -> dict[str, Any]:
+    """What chi-squared, before and after modes were widened, and the scores of modes and companions say of the fit.
+
+    The ``strain`` of modes, ``shapes`` and ``z`` are those before.
+    """
+    unexplained, told = chi2 if chi2 > CHI2_UNLIKE * dof else left, []
+    improbable = dof > 0 and chdtrc(dof, unexplained) < LEAST_PROBABILITY
+    # the companion that the curves show most
     light = np.vstack([np.broadcast_to(curve.company, (len(curve.radius), len(COMPANY))) for curve in curves])
     information = np.maximum(np.sum(light * (shapes @ light), axis=0), np.finfo(float).tiny)
     score = light.T @ shapes @ z / np.sqrt(information)
     k = int(np.argmax(score))
-    share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
-    told = f"light of {share:.2g} +- {err:.1g} % of the star's at {COMPANY[k]:g} pix that is no PSF's: a companion"
-    return told if score[k] > COMPANY_SIGMA[min(len(curves), 3) - 1] else ""
-
-
-def _judged(chi2: float, left: float, dof: int, strain: Array, company: str) -> dict[str, Any]:
-    """What chi-squared, before and after modes were widened, and the scores of modes and companions say of the fit."""
-    unexplained, found = chi2 if chi2 > CHI2_UNLIKE * dof else left, [company] if company else []
-    improbable = dof > 0 and chdtrc(dof, unexplained) < LEAST_PROBABILITY
+    if score[k] > COMPANY_SIGMA[min(len(curves), 3) - 1]:
+        share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
+        told.append(
+            f"light of {share:.2g} +- {err:.1g} % of the star's at {COMPANY[k]:g} pix that is no PSF's: a companion"
+        )
     if improbable and chi2 > CHI2_TOLD * dof:
-        found.append(
+        told.append(
             f"the fitted PSF leaves chi2/dof {chi2 / dof:.3g}: a neighbour, a damaged core, or a PSF "
             "that the reference's modes do not hold"
         )
-    worst = float(np.abs(strain).max(initial=0.0))
-    if worst > EDGE:
-        found.append(f"the fitted PSF is {worst:.2g} standard deviations off in a mode: at the prior's edge")
+    if (worst := np.abs(strain).max(initial=0.0)) > EDGE:
+        told.append(f"the fitted PSF is {worst:.2g} standard deviations off in a mode: at the prior's edge")
     inflation = float(np.sqrt(unexplained / dof)) if improbable else 1.0
-    return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(found)}
+    return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(told)}
 
 
 def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> GrowthCurve:
