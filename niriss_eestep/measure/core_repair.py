@@ -141,35 +141,36 @@ def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: floa
     ExposureError
         If the good pixels hold no light of the star.
     """
-    sky, model, shape = star.sky, star.model, bad.shape
-    if model is None:
-        raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
-    seen, lost = np.flatnonzero(~bad & (star.distance <= radius)), np.flatnonzero(todo)
-    data, light = exposure.image.flat[seen] - sky.value, model.flat[seen]
-    rate = float(np.sum(data * light) / max(np.sum(light**2), np.finfo(float).tiny))
-    if not rate > 0:
-        raise ExposureError("repair_core: the good pixels of the core hold no light of the star: give a smaller radius")
-    free, change = _prior(star, np.concatenate([lost, seen]), rate, _SHIFT)
-    noise = np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
+    seen, lost, sky = np.flatnonzero(~bad & (star.distance <= radius)), np.flatnonzero(todo), star.sky
+    data, prior, noise = _likeliest_prior(exposure, star, lost, seen, _SHIFT)
     n = len(lost)
-    amplitude = _likeliest_amplitude(free[n:, n:] + noise, change[n:, n:], data)
-    prior = free + amplitude**2 * change
-    weights = np.linalg.solve(prior[n:, n:] + noise, prior[n:, :n]).T
+    weights = np.linalg.solve(prior[n:, n:], prior[n:, :n]).T
     # noise that the weights carry is the pixels' own matter
-    error = prior[:n, :n] - weights @ (prior[n:, n:] + 2 * noise) @ weights.T
+    error = prior[:n, :n] - weights @ (prior[n:, n:] + np.diag(noise)) @ weights.T
     variance, axes = np.linalg.eigh(error)
-    spread = np.zeros((n, *shape))
+    spread = np.zeros((n, *bad.shape))
     spread.reshape(n, -1)[:, seen] = weights
     spread += (1 - weights.sum(axis=1))[:, None, None] * sky.weights
     value = sky.value + np.einsum("kp,p->k", weights, data)
     return Repair(lost, value, spread, np.zeros(n), (axes * np.sqrt(np.maximum(variance, 0.0))).T)
 
 
-def _prior(star: Star, at: NDArray[np.int64], rate: float, shift: float) -> tuple[Array, Array]:
-    """Prior covariance of pixels by the star's rate, place and width, and by what the wavefront does."""
-    psf, model = star.psf, star.model
+def _likeliest_prior(
+    exposure: Stamp, star: Star, lost: NDArray[np.int64], seen: NDArray[np.int64], shift: float
+) -> tuple[Array, Array, Array]:
+    """Light of the pixels that are seen; covariance of lost and seen ones, with the noise of these; and that noise.
+
+    The covariance is that by the star's rate, place and width, and by what the wavefront does, as large as makes the
+    light most likely.
+    """
+    psf, model, sky = star.psf, star.model, star.sky
     if model is None or psf.render is None:
         raise ParameterError("repair_core needs a model PSF for the exposure's filter; give one, or turn it off")
+    data, light = exposure.image.flat[seen] - sky.value, model.flat[seen]
+    rate = float(np.sum(data * light) / max(np.sum(light**2), np.finfo(float).tiny))
+    if not rate > 0:
+        raise ExposureError("repair_core: the good pixels of the core hold no light of the star: give a smaller radius")
+    at, noise = np.concatenate([lost, seen]), exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2
     rows, columns = np.unravel_index(at, model.shape)
     j, i = int(rows.min()), int(columns.min())
     shape = int(rows.max()) - j + 1, int(columns.max()) - i + 1
@@ -178,20 +179,16 @@ def _prior(star: Star, at: NDArray[np.int64], rate: float, shift: float) -> tupl
     *moved, still = images[:, rows - j, columns - i]
     slopes = shift * np.subtract(moved[::2], moved[1::2]) / (2 * _STEP)
     blur = _WIDTH * (np.sum(moved, axis=0) - 4 * still) / _STEP**2
-    known = rate * np.vstack([10 * model.flat[at], slopes, blur])
+    free = rate * np.vstack([10 * model.flat[at], slopes, blur])
+    known = free.T @ free + np.diag(np.append(np.zeros(len(lost)), noise))
     core_err = float(psf.ee_err(0.5) / psf.ee(0.5)) if psf.ee is not None and psf.ee_err is not None else 0.0
-    return known.T @ known, rate**2 * psf_covariance(model, at, star.distance, core_err)
-
-
-def _likeliest_amplitude(known: Array, change: Array, data: Array) -> float:
-    """How many times its prior a change of covariance makes the data most likely."""
-    root = np.linalg.cholesky(known)
-    half = scipy.linalg.solve_triangular(root, change, lower=True)
-    power, axes = np.linalg.eigh(scipy.linalg.solve_triangular(root, half.T, lower=True))
-    white = axes.T @ scipy.linalg.solve_triangular(root, data, lower=True)
-    variance = 1 + _AMPLITUDES[:, None] ** 2 * np.maximum(power, 0.0)
+    change, own = rate**2 * psf_covariance(model, at, star.distance, core_err), slice(len(lost), None)
+    # how many times its prior the change makes the light most likely
+    whiten = partial(scipy.linalg.solve_triangular, np.linalg.cholesky(known[own, own]), lower=True)
+    power, axes = np.linalg.eigh(whiten(whiten(change[own, own]).T))
+    white, variance = axes.T @ whiten(data), 1 + _AMPLITUDES[:, None] ** 2 * np.maximum(power, 0.0)
     likelihood = np.sum(white**2 / variance + np.log(variance), axis=1) + (np.log(_AMPLITUDES) / _AMPLITUDE_SPREAD) ** 2
-    return float(_AMPLITUDES[np.argmin(likelihood)])
+    return data, known + _AMPLITUDES[np.argmin(likelihood)] ** 2 * change, noise
 
 
 def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
@@ -214,14 +211,11 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
     seen = np.flatnonzero(~exposure.bad & (star.distance <= _LOOKED_AT))
     if star.model is None or star.psf.render is None or exposure.resampled or len(seen) < _FEWEST:
         return odd
-    image = exposure.image - star.sky.value
-    data, light = image.flat[seen], star.model.flat[seen]
-    rate = float(np.sum(data * light) / np.sum(light**2))
-    if not rate > 0:
+    try:
+        data, prior, _ = _likeliest_prior(exposure, star, seen[:0], seen, _LOST)
+    except ExposureError:
         return odd
-    free, change = _prior(star, seen, rate, _LOST)
-    known = free + np.diag(exposure.variance.flat[seen] + (_NUMERICAL * rate) ** 2)
-    inverse = np.linalg.inv(known + _likeliest_amplitude(known, change, data) ** 2 * change)
+    inverse, image = np.linalg.inv(prior), exposure.image - star.sky.value
     pulls = np.abs(inverse @ data) / np.sqrt(np.diagonal(inverse))
     worst = _UNLIKELY
     for k in seen[np.argsort(-pulls)][: np.sum(pulls > _DOUBTFUL)][:_TRIED]:

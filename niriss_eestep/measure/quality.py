@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import scipy
@@ -16,7 +17,7 @@ from niriss_eestep.measure.noise import Surroundings, correlated_covariance
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import CoreReport, EEProfile
 from niriss_eestep.measure.stamp import EEOptions, Stamp
-from niriss_eestep.measure.star_model import Star, excess_light
+from niriss_eestep.measure.star_model import Star, compare
 
 #: a sector of the annulus brighter than its mirror is worth a warning when it changes the count rate within the
 #: aperture nearest to 10 pix by this fraction and stands out by this many standard errors
@@ -43,20 +44,21 @@ _MIN_SCATTER_PIXELS = 100
 #: what falls below zero by this many standard errors is no noise
 _SIGNIFICANT_FALL = 3.0
 
-#: light is compared within circles of this radius [pix]; of 2, 2.5 and 3 pix the one with the least differences on the
-#: model PSFs
-_RADIUS = 2.0
-#: the search begins here [pix]: further in, undersampled cores differ from their mirror images by several per cent
-_R_MIN = 4.0
-#: ... and reports light above this share of the star's, by the distance from it [pix]: twice what the worst of 480 PSFs
-#: of single in-flight wavefronts shows (20 wavefronts of 68 nm rms, 8 filters, 3 pixel phases: 0.024 from 4 pix, 0.022
-#: from 4.5, 0.019 from 5, 0.009 from 6, 0.007 from 7, 0.006 from 8, 0.005 from 10 pix, all in F277W and redder), and
-#: more than 8 pre-launch ones of 117 nm show. Odd wavefront errors make the two sides of a star unequal, in proportion
-#: to their rms; the mean of many wavefronts is symmetric and shows a fifth of it.
+#: light is compared within circles of this radius [pix], from this distance on, with that of the model, and without one
+#: with that of the mirror image: of 2, 2.5 and 3 pix the radius with the least differences on the model PSFs; further
+#: in, undersampled cores differ from their mirror images by several per cent. What stands out by so many standard
+#: errors is no noise: of 10,000 places none is so by chance
+_BY_MODEL, _BY_MIRROR = (1.5, 3.0, 6.0), (2.0, 4.0, 5.0)
+#: beyond 0.5 of the brightest circle of the model within 2 pix, and 4e-4 of the star's light, is more than 324 images
+#: of single wavefronts of 56 to 80 nm rms show (0.45 of it up to 10 pix)
+_LOCAL, _FLOOR = 0.6, 4e-4
+#: beside the mirror image light above this share of the star's is told, by the distance from it [pix]: twice what the
+#: worst of 480 PSFs of single in-flight wavefronts shows (20 wavefronts of 68 nm rms, 8 filters, 3 pixel phases: 0.024
+#: from 4 pix, 0.022 from 4.5, 0.019 from 5, 0.009 from 6, 0.007 from 7, 0.006 from 8, 0.005 from 10 pix, all in F277W
+#: and redder), and more than 8 pre-launch ones of 117 nm show. Odd wavefront errors make the two sides of a star
+#: unequal, in proportion to their rms; the mean of many wavefronts is symmetric and shows a fifth of it.
 _LIMIT_DISTANCE = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
 _LIMIT_FRACTION = (0.05, 0.045, 0.035, 0.018, 0.014, 0.01)
-#: ... where it is this significant; of 10,000 places none is by chance
-_SIGMA = 5.0
 #: a star's peak has a neighbour with this share of its light, as in `niriss_eestep.measure.position.find_star`
 _PEAK_SHARE = 0.05
 #: small and large box of the centroid [pix]
@@ -175,13 +177,7 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     annulus = (star.distance > sky.r_in + 1) & (star.distance < sky.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~seen.bad
     r_max = sky.r_out if sky.r_out > 0 else float(profile.radius[-1])
-    if star.model is None:
-        beside = find_neighbour(seen.image, seen.variance, seen.bad, x, y, r_max, rejected=rejected)
-    else:
-        # what the sky leaves out as a single hit pixel is no neighbour
-        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), x, y) if rejected.any() else rejected
-        beside = excess_light(replace(seen, bad=seen.bad | alone), star, r_max)
-    if beside is not None:
+    if (beside := find_neighbour(seen, star, r_max, rejected)) is not None:
         fraction, i, j, apart = beside
         found.append(
             f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix "
@@ -231,9 +227,9 @@ def _single_pixels(image: Array, x: float, y: float) -> Mask:
 
 
 def find_neighbour(
-    image: Array, variance: Array, bad: Mask, x: float, y: float, r_max: float, *, rejected: Mask | None = None
+    seen: Stamp, star: Star, reach: float, rejected: Mask | None = None
 ) -> tuple[float, float, float, float] | None:
-    """Compare the light around a star with its mirror image, for the largest difference.
+    """Find the place where light stands out most that is not the star's: beside its model, else its mirror image.
 
     A pupil function with little wavefront error has a point-symmetric PSF, and the rest of its asymmetry is below what
     is reported, at each distance. The image is turned about the star's centre of mass: other centroids are up to 0.2
@@ -241,45 +237,50 @@ def find_neighbour(
 
     Parameters
     ----------
-    image, variance : ndarray, shape (ny, nx)
-        Background-subtracted count rates [DN/s] and their variances.
-    bad : ndarray of bool, shape (ny, nx)
-    x, y : float
-        The star [pix].
-    r_max : float
+    seen : Stamp
+        Repaired, without the background.
+    star : Star
+    reach : float
         How far to look [pix].
     rejected : ndarray of bool, shape (ny, nx), optional
-        Pixels that do not enter the measurement; those that stand alone are not looked at.
+        Pixels that the sky leaves out; those that stand alone are hit, and are not looked at.
 
     Returns
     -------
     fraction, x, y, distance : float
-        Its share of the star's light, both within circles of 2 pix, where it is [pix], and its distance from the star
-        [pix]. None where nothing stands out.
+        Its light as a fraction of the star's, if it is spread as the star's is, where it is in the stamp's frame, and
+        its distance from the star [pix]. None where nothing stands out.
     """
-    filled = fill_for_search(image, bad)
-    with contextlib.suppress(ExposureError):
-        x, y, _, _ = centre_of_mass(filled, np.where(bad, 0.0, variance), x, y, box=_BOXES[1])
+    x, y, distance = star.x, star.y, star.distance
+    radius, start, sigma = _BY_MIRROR if star.model is None else _BY_MODEL
     if rejected is not None and rejected.any():
-        bad = bad | (rejected & _single_pixels(filled, x, y))
-        filled = fill_for_search(image, bad)
-    kernel = aperture_weights((5, 5), 2.0, 2.0, np.array([_RADIUS]))[0]
-    light = scipy.ndimage.convolve(filled, kernel, mode="constant")
-    noise = scipy.ndimage.convolve(np.where(bad, 0.0, variance), kernel**2, mode="constant")
-    star = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
-    distance, good = distance_grid(image.shape, x, y), scipy.ndimage.convolve((~bad).astype(float), kernel)
+        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), x, y)
+        seen = replace(seen, bad=seen.bad | alone)
+    kernel = aperture_weights((5, 5), 2.0, 2.0, np.array([radius]))[0]
+    circles = partial(scipy.ndimage.correlate, mode="constant", weights=kernel)
+    good = circles((~seen.bad).astype(float))
+    noise = circles(np.where(seen.bad, 0.0, seen.variance), weights=kernel**2)
+    if star.model is not None:
+        rate, residual, _ = compare(seen, seen.bad, replace(star, sky=replace(star.sky, value=0.0)))
+        light, expected = circles(residual), circles(rate * star.model)
+        limit = _LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _FLOOR * rate
+        whole = float(expected.max()) if rate > 0 else 0.0
+    else:
+        filled = fill_for_search(seen.image, seen.bad)
+        with contextlib.suppress(ExposureError):
+            x, y, _, _ = centre_of_mass(filled, np.where(seen.bad, 0.0, seen.variance), x, y, box=_BOXES[1])
+        light, distance = circles(filled), distance_grid(filled.shape, x, y)
+        whole = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
+        limit = np.interp(distance, _LIMIT_DISTANCE, _LIMIT_FRACTION) * whole
+        light, good = light - _mirrored(light, x, y, 3, 0.0), np.minimum(good, _mirrored(good, x, y, 0, 0.0))
+        noise += np.maximum(_mirrored(noise, x, y, 1, 0.0), 0.0)
     # where a third of the circle is bad there is nothing to compare
-    look = (distance >= _R_MIN) & (distance <= r_max) & (good > 0.67 * kernel.sum())
-    look &= _mirrored(look.astype(float), x, y, 0, 0.0) > 0
-    if not star > 0 or not look.any():
+    look = (distance >= start) & (distance <= reach) & (good > 0.67 * kernel.sum())
+    over = np.where(look, light - limit - sigma * np.sqrt(noise), -np.inf)
+    j, i = np.unravel_index(np.argmax(over), over.shape)
+    if not whole > 0 or not over[j, i] > 0:
         return None
-    difference = np.where(look, light - _mirrored(light, x, y, 3, 0.0), 0.0)
-    error = np.sqrt(noise + np.maximum(_mirrored(noise, x, y, 1, 0.0), 0.0))
-    faint = np.interp(distance, _LIMIT_DISTANCE, _LIMIT_FRACTION) * star
-    difference[(difference < _SIGMA * error) | (difference < faint)] = 0.0
-    j, i = np.unravel_index(np.argmax(difference), difference.shape)
-    fraction = float(difference[j, i] / star)
-    return (fraction, float(i), float(j), float(distance[j, i])) if fraction > 0 else None
+    return float(light[j, i] / whole), float(i), float(j), float(distance[j, i])
 
 
 def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) -> tuple[float, float]:

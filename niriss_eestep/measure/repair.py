@@ -125,22 +125,6 @@ def _box(good: Mask, j: int, i: int, half: int) -> tuple[tuple[slice, slice], tu
     return (rows, cols), within
 
 
-def _method_variance(residual: Array, noise: Array, trial: Mask, distance: Array, at: Array) -> Array:
-    """Mean square residual of the good pixels at similar radii, less what their noise explains.
-
-    The search widens until 20 pixels are found, whose mean square is known to a third. What comes out below zero stays
-    so, that the mean over many integrations is right.
-    """
-    r, square, expected, variance = distance[trial], residual[trial] ** 2, noise[trial], np.zeros(len(at))
-    for k, radius in enumerate(at):
-        for width in (_SIMILAR_RADIUS, 2 * _SIMILAR_RADIUS, 4 * _SIMILAR_RADIUS, np.inf):
-            near = np.abs(r - radius) <= width
-            if near.sum() >= 20:
-                break
-        variance[k] = float(np.mean(square[near]) - np.mean(expected[near])) if near.any() else np.nan
-    return variance
-
-
 def by_surface(
     image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *,
     trend: Array | None = None, light: Array | float = 0.0,
@@ -305,7 +289,16 @@ def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict:
     # good pixels whose whole box is good and on the image
     trial = np.asarray(scipy.ndimage.minimum_filter(good, BOX, mode="constant", cval=False))
     trial &= distance <= distance[todo].max() + BOX // 2
-    own = _method_variance(*judge(), trial, distance, distance[todo])
+    residual, expected = judge()
+    r, excess, own = distance[trial], residual[trial] ** 2 - expected[trial], np.full(n, np.nan)
+    for k, radius in enumerate(distance[todo]):
+        # at similar radii; a mean square of 20 is known to a third. What comes out below zero stays so, that the mean
+        # over many integrations is right
+        for width in (_SIMILAR_RADIUS, 2 * _SIMILAR_RADIUS, 4 * _SIMILAR_RADIUS, np.inf):
+            near = np.abs(r - radius) <= width
+            if near.sum() >= 20:
+                break
+        own[k] = np.mean(excess[near]) if near.any() else np.nan
     return Repair(np.flatnonzero(todo), value, weights, own, np.zeros((0, n)))
 
 

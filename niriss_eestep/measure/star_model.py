@@ -21,7 +21,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.geometry import aperture_weights, distance_grid
+from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.position import Centroid, Render, find_star, fit_psf, measure_centroid
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 
@@ -43,11 +43,6 @@ _CORE, _CORE_SHARE = 4.0, 0.01
 
 #: pixels within this distance decide where the star is [pix]
 _BOX = 5.0
-
-#: light is compared in circles of this radius [pix], from this distance on; beyond 0.5 of the brightest circle of the
-#: model within 2 pix, and 4e-4 of the star's light, is more than 324 of those images show (0.45 of it up to 10 pix)
-_CIRCLE, _CIRCLE_FROM = 1.5, 3.0
-_CIRCLE_LOCAL, _CIRCLE_FLOOR = 0.6, 4e-4
 
 #: a pixel this many standard errors below the sky is not lit; what is less dark is found beside the star's model
 _DEEP = 100.0
@@ -294,9 +289,12 @@ def without_dead(exposure: Stamp) -> Stamp:
     dead = level - image > np.maximum(_DEEP * noise, image[seen].max() - level)
     value, count = np.unique(image[seen], return_counts=True)
     same = np.isin(image, value[count >= _REPEATED]) & seen
-    lines = same & _full_lines(same, seen)
     # of whole numbers, and of a scene without noise, others are repeated too; a model's image ends in such a line
-    if lines.sum() < _FEW * seen.sum() and not np.any(same & ~lines):
+    if (
+        same.any()
+        and (lines := same & _full_lines(same, seen)).sum() < _FEW * seen.sum()
+        and np.array_equal(lines, same)
+    ):
         dead[1:-1, 1:-1] |= lines[1:-1, 1:-1]
     dead &= seen
     return taken_as_bad(exposure, dead) if dead.any() else exposure
@@ -411,38 +409,3 @@ def _is_starlike(residual: Array, j: int, i: int, psf: PSFModel) -> bool:
     stars = [psf.render(x + dx, y + dy, cut.shape) for dx in phases for dy in phases] if psf.render else []
     explained = max((float(np.sum(star * cut)) ** 2 / float(np.sum(star**2)) for star in stars), default=0.0)
     return explained > _STAR_LIKE * float(np.sum(cut**2))
-
-
-def excess_light(stamp: Stamp, star: Star, reach: float) -> tuple[float, float, float, float] | None:
-    """Find the place where light stands out most that is not the star's.
-
-    Parameters
-    ----------
-    stamp : Stamp
-        Repaired, without the background.
-    star : Star
-        With a model.
-    reach : float
-        How far to look [pix].
-
-    Returns
-    -------
-    fraction, x, y, distance : float
-        Its light as a fraction of the star's, if it is spread as the star's is, where it is in the stamp's frame, and
-        its distance from the star [pix]. None where nothing stands out.
-    """
-    rate, residual, _ = compare(stamp, stamp.bad, replace(star, sky=replace(star.sky, value=0.0)))
-    if star.model is None or not rate > 0:
-        return None
-    kernel = aperture_weights((3, 3), 1.0, 1.0, np.array([_CIRCLE]))[0]
-    images = np.where(stamp.bad, 0.0, residual), star.model, (~stamp.bad).astype(float)
-    light, expected, good = (scipy.ndimage.correlate(image, kernel, mode="constant") for image in images)
-    noise = scipy.ndimage.correlate(np.where(stamp.bad, 0.0, stamp.variance), kernel**2, mode="constant")
-    limit = _CIRCLE_LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _CIRCLE_FLOOR
-    look = (star.distance >= _CIRCLE_FROM) & (star.distance <= reach) & (good > 0.67 * kernel.sum())
-    over = np.where(look, light - rate * limit - _SIGMA * np.sqrt(noise), -np.inf)
-    j, i = np.unravel_index(np.argmax(over), over.shape)
-    if not over[j, i] > 0:
-        return None
-    fraction = float(light[j, i] / (rate * expected.max()))
-    return fraction, float(i), float(j), float(star.distance[j, i])

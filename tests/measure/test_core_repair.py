@@ -106,14 +106,10 @@ def test_errors_are_those_of_the_posterior_with_the_noise_counted_once():
     image = LEVEL + 300 * psf.render(X, Y, (SIZE, SIZE)) + 3 * rng.standard_normal((SIZE, SIZE))
     star, seen = star_at(X, Y, SKY, psf), np.flatnonzero(~bad & (distance_grid(bad.shape, X, Y) <= 5.0))
     found = repaired(image, bad, psf, 9.0)
-    model = star.model.flat[seen]
-    rate = np.sum((image.flat[seen] - LEVEL) * model) / np.sum(model**2)
-    free, change = core_repair._prior(star, np.concatenate([np.flatnonzero(bad), seen]), rate, core_repair._SHIFT)
-    noise = 9.0 + (core_repair._NUMERICAL * rate) ** 2
-    known = free[3:, 3:] + noise * np.eye(len(seen))
-    amplitude = core_repair._likeliest_amplitude(known, change[3:, 3:], image.flat[seen] - LEVEL)
-    precision = np.linalg.inv(free + amplitude**2 * change + 1e-9 * np.eye(len(free)))
-    precision[3:, 3:] += np.eye(len(seen)) / noise
+    lost = np.flatnonzero(bad)
+    _, prior, noise = core_repair._likeliest_prior(stamp(image, 9.0), star, lost, seen, core_repair._SHIFT)
+    precision = np.linalg.inv(prior + np.diag(np.append(np.zeros(3), -noise)) + 1e-9 * np.eye(len(prior)))
+    precision[3:, 3:] += np.diag(1 / noise)
     weights = found.weights.reshape(3, -1)
     stated = found.common_err.T @ found.common_err + 9.0 * weights @ weights.T
     np.testing.assert_allclose(stated, np.linalg.inv(precision)[:3, :3], rtol=1e-5, atol=1e-6)

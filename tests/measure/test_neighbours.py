@@ -8,9 +8,11 @@ import pytest
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import FILTERS
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.quality import find_neighbour
 from niriss_eestep.measure.stamp import StarExposure
+from niriss_eestep.measure.star_model import PSFModel, star_at
 from niriss_eestep.psf.build import Sampling, build_filter, photon_flux
 from niriss_eestep.psf.wavefront import INFLIGHT
 from niriss_eestep.reference import load_psf_images, load_throughput
@@ -72,9 +74,8 @@ def test_neighbours_are_flagged(name, flux):
 def test_a_neighbour_is_measured():
     """Where it is, to a pixel, and how bright, to the PSF's wing of a bright star under it."""
     exposure = star("F150W", np.random.default_rng(5), others=[(11.3, -4.4, 0.25)], background=0.0)
-    fraction, x, y, distance = find_neighbour(
-        exposure.image, exposure.variance, exposure.bad, exposure.x, exposure.y, 25.0
-    )
+    nowhere = Background(0.0, 0.0, weights=np.zeros(SHAPE))
+    fraction, x, y, distance = find_neighbour(exposure, star_at(exposure.x, exposure.y, nowhere, PSFModel()), 25.0)
     # the circles' centres are pixels, so the neighbour's light is not all in the best of them
     assert fraction == pytest.approx(0.25, rel=0.1)
     assert (x, y) == (pytest.approx(exposure.x + 11.3, abs=1), pytest.approx(exposure.y - 4.4, abs=1))
