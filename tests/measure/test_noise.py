@@ -172,3 +172,23 @@ def test_a_wing_that_the_model_has_a_fifth_too_faint_is_an_error_of_the_curvatur
         Surroundings(0.2 * light, everywhere, np.zeros(len(SHAPES))), np.ones(SHAPE), nothing, (31.3, 31.8), 20.0
     )
     assert found.curvature_err**2 == pytest.approx(sure.curvature_err**2 + of_wing.curvature**2, rel=1e-6)
+
+
+def test_a_sky_that_is_not_flat_leaves_nothing_in_sums():
+    v, u = np.indices(SHAPE) - np.array([31.8, 31.3])[:, None, None]
+    image, reach = 0.03 * u - 0.02 * v + 2e-3 * (u**2 + v**2) + 1e-3 * u * v, sums_of_circles()
+    given, variance = Surroundings(image, np.hypot(u, v) > 12, np.zeros(len(SHAPES))), np.full(SHAPE, 0.01)
+    around = fit_sky(given, variance, np.zeros(SHAPE), (31.3, 31.8), 15.0)
+    after, change, slope = around.corrected(reach)
+    light = np.einsum("iyx,yx->i", reach, image)
+    # r^2 is half the radius squared in a circle, and 512 in the annulus, on the average
+    expected = [2e-3 * np.pi * r**2 * (r**2 / 2 - 512) for r in (3.0, 8.0)]
+    np.testing.assert_allclose(light, expected, rtol=0.05)
+    assert not around.is_flat
+    assert around.curvature == pytest.approx(2e-3)
+    np.testing.assert_allclose(light + change, 0, atol=1e-9)
+    # what is left of any image is what the new weights say, and no shape of the sky is seen by them
+    np.testing.assert_allclose(np.einsum("iyx,yx->i", after, image), 0, atol=1e-9)
+    np.testing.assert_allclose(slope @ [0, 0, 0, 2e-3 * 25**2, 0, 0], expected, rtol=0.05)
+    # of a star's wing of that shape a fifth may be wrong
+    assert fit_sky(given, variance, image, (31.3, 31.8), 15.0).wing[3] == pytest.approx(0.2 * 2e-3 * 25**2)
