@@ -438,8 +438,7 @@ def with_shared_errors(
     same pixels it does not.
     """
     weight = np.where(np.isfinite(combined.exposure_value), combined.exposure_weight, 0.0)
-    n, averaged = len(combined.radius), np.einsum("ei,ej->ij", weight, weight)
-    common = np.nan_to_num(common)
+    n, averaged, common = len(combined.radius), np.einsum("ei,ej->ij", weight, weight), np.nan_to_num(common)
     (flat, sky, alone), placed, scale = np.zeros((3, n, n)), [], 0.0
     for own, own_sky, own_flat in zip(weight, skies, flats, strict=True):
         if not own.any():

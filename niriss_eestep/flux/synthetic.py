@@ -232,8 +232,7 @@ def zeropoint_vega(
     float
         [mag].
     """
-    rate = expected_rate(vega, wavelength, pce, name=name).electron_rate
-    return float(magnitude + 2.5 * np.log10(rate))
+    return float(magnitude + 2.5 * np.log10(expected_rate(vega, wavelength, pce, name=name).electron_rate))
 
 
 def predicted_photmjsr(wavelength: ArrayLike, pce: ArrayLike, *, gain: float, pixel_solid_angle: float) -> float:
@@ -263,8 +262,7 @@ def predicted_photmjsr(wavelength: ArrayLike, pce: ArrayLike, *, gain: float, pi
     for quantity, value in (("gain", gain), ("pixel solid angle", pixel_solid_angle)):
         if not value > 0:
             raise ParameterError(f"{quantity} must be positive, not {value}")
-    unit_rate = electron_rate_of_unit_fnu(wavelength, pce)
-    return 1.0e-6 * gain / unit_rate / pixel_solid_angle
+    return 1.0e-6 * gain / electron_rate_of_unit_fnu(wavelength, pce) / pixel_solid_angle
 
 
 def blackbody_spectrum(

@@ -420,12 +420,9 @@ def _by_exposure(
     factor = scatter_factor(*_agreement(np.where(kept, totals, np.nan), np.hypot(own_err, added)))
     return errors | {
         "err_scatter": float(np.sqrt((own + added**2 / max(1, kept.sum())) * factor**2 - own)),
-        "exposure_total": totals,
-        "exposure_total_err": errs,
-        "exposure_own_err": own_err,
-        "kept": kept,
+        "exposure_total": totals, "exposure_total_err": errs, "exposure_own_err": own_err, "kept": kept,
         "extra": extra_light(combined.radius, combined.exposure_value, each),
-    }
+    }  # fmt: skip
 
 
 def formal_errors(parts: Sequence[Array | None], weights: Array) -> dict[str, float]:

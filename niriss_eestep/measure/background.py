@@ -153,8 +153,7 @@ def measure_background(
     ExposureError
         If less than a tenth of the annulus lies on good pixels.
     """
-    inner, outer = aperture_weights(image.shape, x, y, np.array([r_in, r_out]))
-    overlap = outer - inner
+    overlap = np.subtract(*aperture_weights(image.shape, x, y, np.array([r_out, r_in])))
     area = np.pi * (r_out**2 - r_in**2)
     use = (overlap > 0) & ~bad
     if overlap[use].sum() < MIN_COVERAGE * area:

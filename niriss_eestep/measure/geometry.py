@@ -64,8 +64,7 @@ def aperture_weights(shape: tuple[int, int], x: float, y: float, radii: Array) -
         far[-1][-1] = max(min(-before[-1], after[-1]), near[-1][-1])
     squares = radii[:, None, None] ** 2
     inside = np.add.outer(farthest[0] ** 2, farthest[1] ** 2) <= squares
-    box = (slice(line[0], line[0] + len(line) - 1) for line in lines)
-    weights[:, *box] = inside[:, :-1, :-1]
+    weights[:, *(slice(line[0], line[-2] + 1) for line in lines)] = inside[:, :-1, :-1]
     # on the circles; np.nonzero takes five times as long for three dimensions
     cut = np.flatnonzero((np.add.outer(near[0] ** 2, near[1] ** 2) < squares) & ~inside)
     k, j, i = np.unravel_index(cut, inside.shape)

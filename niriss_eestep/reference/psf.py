@@ -177,12 +177,10 @@ class PSFEE:
         ReferenceDataError
             Where the reference has no such filter.
         """
-        try:
-            return self.tables[filter_name.upper()]
-        except KeyError:
-            raise ReferenceDataError(
-                f"{self.name}: no encircled energy of {filter_name}; it has {', '.join(self.filters)}"
-            ) from None
+        if (table := self.tables.get(filter_name.upper())) is None:
+            held = ", ".join(self.filters)
+            raise ReferenceDataError(f"{self.name}: no encircled energy of {filter_name}; it has {held}")
+        return table
 
     def ee(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the encircled energy, monotonically (PCHIP).
@@ -403,6 +401,11 @@ class PSFImage:
     aspect : float
         Height over width of the detector's pixels on the sky, whose area is that of the unit.
 
+    Attributes
+    ----------
+    half_size : int
+        Distance from the star to the image's sides [pix].
+
     Raises
     ------
     ParameterError
@@ -414,19 +417,16 @@ class PSFImage:
     radius: Array
     ee: Array
     aspect: float = 1.0
+    half_size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        n, half, reach = self.light.shape[0], self.half_size, self.radius[-1]
+        n, half, reach = self.light.shape[0], self.light.shape[0] // (2 * self.oversample), self.radius[-1]
+        object.__setattr__(self, "half_size", half)
         if self.light.shape != (n, n) or n != 2 * half * self.oversample:
             even = f"of an even number of pixels of {self.oversample}"
             raise ParameterError(f"light must be square, {even}, got {self.light.shape}")
         if reach < half:
             raise ParameterError(f"the encircled energy reaches {reach} pix, less than the image's {half} pix")
-
-    @property
-    def half_size(self) -> int:
-        """Distance from the star to the image's sides [pix]."""
-        return self.light.shape[0] // (2 * self.oversample)
 
     @cached_property
     def _cumulative(self) -> RectBivariateSpline:
