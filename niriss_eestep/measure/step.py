@@ -36,9 +36,6 @@ class ExposureStep(FluxStep):
     measure_stamp = failed_profile = options_class = None
     product_suffix = ""
 
-    #: the searches for the star of the last exposure's stamps; those of a pipeline, whose next step goes on with them
-    searches = None
-
     spec = """
     source_x = force_list(default=None)      # Star's x [pix, 0-indexed]; a list goes with source_name
     source_y = force_list(default=None)      # Star's y [pix, 0-indexed]
@@ -241,7 +238,7 @@ class ExposureStep(FluxStep):
 
     def _profile_of(self, exposures, options, psf):
         """Profile of an exposure, or the mean of its integrations, and they; the stamps, without dead pixels."""
-        profiles, seen, known = [], [], self.search_attr("searches", default=())
+        profiles, seen, known = [], [], self.parent.searches if self.in_pipeline else ()
         for k, exposure in enumerate(exposures):
             try:
                 profiles.append(self.measure_stamp(exposure, options, psf, known[k] if k < len(known) else None))
@@ -249,7 +246,8 @@ class ExposureStep(FluxStep):
             except ExposureError as error:
                 profiles.append(self.failed_profile(exposure, options, str(error)))
                 seen.append(with_sound_errors(without_dead(exposure), getattr(options, "shared", options)))
-        (self.parent if self.in_pipeline else self).searches = [profile.search for profile in profiles]
+        if self.in_pipeline:
+            self.parent.searches = [profile.search for profile in profiles]
         if len(profiles) == 1:
             return profiles[0], None, seen
         try:

@@ -56,6 +56,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
     #: exposures that could not be read
     product_name, several_targets, lost = None, False, tuple[dict[str, str], ...]()
 
+    #: for the star of each stamp of the exposure in work, from the step before: the next one goes on with them
+    searches: Sequence[Any] = ()
+
     #: exposures that this process has measured
     n_measured = 0
 
@@ -160,6 +163,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return [], str(error)
+        self.searches = ()
         # the collections in `run` are not to go through what is kept of the exposures before, but now and then
         self.n_measured += 1
         if self.n_measured % 100 == 0:
