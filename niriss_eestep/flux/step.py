@@ -182,8 +182,7 @@ class AbsFluxStep(FluxStep):
         copy_metadata(result, models[0])
         result._instance["meta"]["filename"] = f"{name}_absflux.asdf"
         for row in rows:
-            level = logging.INFO if row["status"] == "measured" else logging.WARNING
-            log.log(level, "%s", group_line(row))
+            log.log(logging.INFO if row["status"] == "measured" else logging.WARNING, "%s", group_line(row))
         return result
 
     def calibrate_group(self, model, total, lost=()):

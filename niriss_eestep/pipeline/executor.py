@@ -143,9 +143,8 @@ def measured(pipeline: Any, members: Sequence[Member]) -> Generator[Outcome, Non
     in_files = all(isinstance(member.source, Path) for member in members)
     if not (in_files and (pipeline.make_executor or n_workers > 1)):
         return (pipeline.measure(member) for member in members)
-    measurement = Measurement(pipeline)
     make = pipeline.make_executor or partial(Processes, n_workers=n_workers)
-    return outcomes(make(measurement), members)
+    return outcomes(make(Measurement(pipeline)), members)
 
 
 class Processes:

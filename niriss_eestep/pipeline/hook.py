@@ -63,9 +63,8 @@ class EEPhotometryHook(EEPhotometryStep):
             # a step within a pipeline names its result after the hooks have run
             name = exposure_root(self.make_output_path(suffix=False, ext=".fits"))
         resampled = model.meta.cal_step.resample == "COMPLETE" or model.meta.resample.pixel_scale_ratio is not None
-        return member._replace(
-            name=f"{name}_i2d" if resampled else name, filename=printable(model.meta.filename or name)
-        )
+        filename = printable(model.meta.filename or name)
+        return member._replace(name=f"{name}_i2d" if resampled else name, filename=filename)
 
     def _measure_beside(self, member: Member) -> None:
         """Measure one image and write the product."""

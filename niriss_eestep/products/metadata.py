@@ -126,9 +126,7 @@ def shared(tree: Any, other: Any) -> Any:
     return other if is_same else tree
 
 
-def made_of(
-    parameters: Mapping[str, Any], inputs: Sequence[Any], references_used: Sequence[tuple[str, Any]]
-) -> tuple[dict[str, Any], dict[str, str]]:
+def made_of(parameters: Mapping[str, Any], inputs: Sequence[Any], references_used: Any) -> tuple[Any, dict[str, str]]:
     """Say what a product was made of.
 
     Parameters
