@@ -437,11 +437,10 @@ def observed_psfee(
     tables, modes = dict(psfee.tables), psfee.modes
     for name, model in models.items():
         rings = [(area, *ring) for area, ring in zip(model.exposure_area, exposure_backgrounds(model), strict=True)]
-        curves, radii = (partial(psfee.ee, name), partial(psfee.ee_err, name)), psfee.table(name).radius
-        profile = combined_profile(model)
-        how = {"model_radius": radii, "rings": rings, "join_radius": join_radius}
-        tables[name], inside, _, covariance = splice_ee(profile, *curves, **how)
-        modes = modes and observed_modes(modes, name, curves[0], inside, covariance)
+        curves = partial(psfee.ee, name), partial(psfee.ee_err, name)
+        how = {"model_radius": psfee.table(name).radius, "rings": rings, "join_radius": join_radius}
+        tables[name], at, _, part = splice_ee(combined_profile(model), *curves, **how)
+        modes = modes and observed_modes(modes, name, curves[0], at, part)
     meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
     observed = replace(psfee, tables=tables, modes=modes, name="niriss_psfee_observed.asdf", meta=meta)
     write_psfee(observed, Path(directory or ".") / observed.name)

@@ -41,14 +41,14 @@ OWN_SHARE = 0.05
 #: standard deviation of the EE over pixel phases, by radius [pix]: root mean square over the filters, 36 phases of the
 #: packaged PSF images
 PHASE_RADIUS, PHASE_SD = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (6.2e-3, 1.1e-3, 6.3e-4, 4.6e-4, 2.2e-4, 0.6e-4)
-#: scores of modes beyond this many of their standard deviations are told: 280 stars of the prior have 7.1 at most, by
+#: scores of modes beyond this many of their standard deviations are told: 320 stars of the prior have 7.1 at most, by
 #: one filter or by 12; those whose mid frequencies have an index of 2.8 have 12.6
 EDGE = 8.0
 #: a less probable chi-squared makes the errors larger: that which is left when modes are widened, but where it was more
-#: than so many per degree of freedom before, that one, for no prior holds such a star (280 stars of the prior have 2.7
+#: than so many per degree of freedom before, that one, for no prior holds such a star (320 stars of the prior have 2.7
 #: at most by 12 filters, stars of independent optics 6 to 7)
 LEAST_PROBABILITY, CHI2_UNLIKE = 1e-4, 3.0
-#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 6 of 2,880, with
+#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 10 of 3,840, with
 #: a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
 #: wavefront
 CHI2_TOLD = 12.0
@@ -299,8 +299,9 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     -------
     list of TotalRate
         By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
-        which judges the spread over radii with what is not known of the PSF. The total before the fit where
-        its errors are no larger, or the fitted PSF makes the light no star's.
+        which judges the spread over radii with what is not known of the PSF; the total's error is no larger by it than
+        before the fit. The total before the fit where its errors are no larger, or the fitted PSF makes the light no
+        star's.
     """
     fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
     for i, (before, combined, fitted, arguments) in enumerate(groups):
@@ -312,17 +313,20 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
             continue
         own, inside = fit.weights[i][i] / total.ee_effective[held], np.ix_(held, held)
         formal = formal_errors([None if part is None else part[inside] for part in combined.parts()[:3]], own)
-        errors: dict[str, Any] = {"err_photon": formal["err_photon"]}
-        errors["err_aperture"] = total.count_rate * np.linalg.norm(fit.aperture_modes[i])
-        errors["err_radii"] = np.sqrt(fit.inflation**2 - 1) * np.linalg.norm(list(errors.values()))
-        if not fitted[before.used].all():  # chi-squared does not judge the others
-            errors["err_radii"] = max(total.err_radii, errors["err_radii"])
-        if np.linalg.norm(list(errors.values())) < np.linalg.norm([getattr(before, name) for name in errors]):
+        aperture = total.count_rate * float(np.linalg.norm(fit.aperture_modes[i]))
+        # chi-squared does not judge radii that were not fitted
+        spread = 0.0 if fitted[before.used].all() else total.err_radii
+        err = np.linalg.norm([formal["err_photon"], aperture, spread])
+        known = np.linalg.norm([before.err_photon, before.err_aperture, before.err_radii])
+        # what the fit leaves speaks against the reference's PSF no less, unless it is a neighbour or a damaged core
+        if (fit.inflation if fit.chi2 > CHI2_TOLD * fit.dof else 1.0) * err < known:
+            added = min(fit.inflation * err, known) ** 2 - err**2
             arrays = {"psf_modes": coefficients, "aperture_modes": fit.aperture_modes[i]}
             for name, residuals in (("psf_residual_prior", fit.before[i]), ("psf_residual", fit.after[i])):
                 arrays[name] = np.full(len(held), np.nan)
                 arrays[name][held] = residuals
-            before = replace(total, arrays=arrays, **errors | formal)
+            errors: dict[str, Any] = formal | {"err_aperture": aperture, "err_radii": np.sqrt(spread**2 + added)}
+            before = replace(total, arrays=arrays, **errors)
         elif warnings:
             warnings += ("the fitted PSF is no better than the reference's, which was taken",)
         results.append(replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), warnings=warnings))

@@ -52,7 +52,19 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
     path = Path(path)
     image, header, extension = _read(path)
     name, oversample = _filter(path, header), _oversample(path, header)
-    _check_image(path, image)
+    # pixels that can be those of a PSF
+    if image.shape[0] != image.shape[1]:
+        raise ReferenceDataError(
+            f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
+        )
+    if not np.all(np.isfinite(image)):
+        raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite")
+    total = image.sum()
+    if image.min() < -1e-3 * image.max() or not 0.1 < total < 1.01:
+        raise ReferenceDataError(
+            f"{path}: pixels sum to {total:.4g}, the lowest is {image.min():.3g}; a PSF's are fractions of the light, "
+            "positive, and sum to at most 1"
+        )
     n_reach = image.shape[0] / (2 * oversample)
     # one pixel of the field is left for a star that stands off the centre
     radius = RADII[n_reach - 1.5 >= RADII]
@@ -65,7 +77,7 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
     except ParameterError as error:
         raise ReferenceDataError(f"{path}: the star is not in the middle of the image ({error})") from error
     keyword = str(header.get("NORMALIZ", "")).lower()
-    scale, how = _normalisation(model, name, keyword, image.sum(), radius, light)
+    scale, how = _normalisation(model, name, keyword, total, radius, light)
     return name, radius, light * scale, f"{extension}, {oversample} per pixel, normalisation {how}"
 
 
@@ -156,22 +168,6 @@ def _oversample(path: Path, header: Any) -> int:
             f"{path}: PIXELSCL = {scale:g} arcsec is not a whole fraction of a NIRISS pixel, {PIXEL_SCALE} arcsec"
         )
     return round(ratio)
-
-
-def _check_image(path: Path, image: Array) -> None:
-    """Raise where the pixels cannot be those of a PSF."""
-    if image.shape[0] != image.shape[1]:
-        raise ReferenceDataError(
-            f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
-        )
-    if not np.all(np.isfinite(image)):
-        raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite")
-    total = image.sum()
-    if image.min() < -1e-3 * image.max() or not 0.1 < total < 1.01:
-        raise ReferenceDataError(
-            f"{path}: pixels sum to {total:.4g}, the lowest is {image.min():.3g}; a PSF's are fractions of the light, "
-            "positive, and sum to at most 1"
-        )
 
 
 def _normalisation(model: Any, name: str, keyword: str, total: float, radius: Array, light: Array) -> tuple[float, str]:
