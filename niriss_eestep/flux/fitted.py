@@ -48,8 +48,8 @@ EDGE = 8.0
 #: than so many per degree of freedom before, that one, for no prior holds such a star (320 stars of the prior have 2.7
 #: at most by 12 filters, stars of independent optics 6 to 7)
 LEAST_PROBABILITY, CHI2_UNLIKE = 1e-4, 3.0
-#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 10 of 3,840, with
-#: a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
+#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 10 of 3,840,
+#: with a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
 #: wavefront
 CHI2_TOLD = 12.0
 #: see above; the tails of what is not published, the index of the mid frequencies above all, are not a normal
