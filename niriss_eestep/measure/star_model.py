@@ -355,16 +355,17 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
             return nothing
         if rate > 0 and worst <= 1:
             bad = of_bad_pixels(out & (ratio > 1), residual, star)
-            # of a row or column that is bad for the most part the rest is too
-            lines = _full_lines(bad & near, near)
             # a snowball is wider than what stands out of the noise
-            faint = (residual > 0) & (ratio > _FAINT) & ~lines
+            faint = (residual > 0) & (ratio > _FAINT)
             groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
             size = np.bincount(groups.ravel())[1:]
             wide, radius = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max(initial=1) / np.pi)
             bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
-            return (bad | lines) & near & ~exposure.bad
+            return bad & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
+        # a row or column that is bad for the most part is so beyond the pixels looked at too, in the sky's annulus
+        if (lines := _full_lines(out & near, near)).any():
+            return lines & ~exposure.bad
         if not rate > 0 or out.sum() > _MOST:
             return nothing
         if (out & (star.distance <= _BOX)).any():

@@ -91,14 +91,18 @@ def test_a_dead_row_is_repaired_to_its_ends(name):
 
 
 @pytest.mark.parametrize("name", ["F090W", "F200W"])
-def test_a_hot_column_is_bad_in_the_core_too(name):
+@pytest.mark.parametrize("column", [round(X), 37])
+def test_a_hot_column_is_bad_in_the_core_too(name, column):
+    """And in the sky's annulus: there it would take 1 to 2 % of the star off within 15 pix."""
     stamp = star(name, np.random.default_rng(6))
     truth = measured(stamp, name)
-    stamp.image[:, 37] += 0.01 * RATE
+    stamp.image[:, column] += 0.01 * RATE
     profile = measured(stamp, name)
+    assert f"{SIZE} unflagged pixel(s) that do not fit the star were treated as bad" in profile.status
     assert profile.n_repaired[-1] >= 29
+    assert profile.background.value == pytest.approx(truth.background.value, abs=2e-5 * RATE)
     assert abs(profile.count_rate[9] - truth.count_rate[9]) < 4 * profile.count_rate_err[9]
-    assert profile.count_rate_err[9] < 0.02 * truth.count_rate[9]
+    assert profile.count_rate_err[9] < (0.02 if column == 37 else 0.04) * truth.count_rate[9]
 
 
 @pytest.mark.parametrize("row", [34, 35, 36, 40])
