@@ -178,6 +178,38 @@ def test_a_total_s_errors_are_enlarged_as_the_fit_s_are():
     assert np.hypot(known, found.err_radii) == pytest.approx(fit.inflation * known)
 
 
+def model_ee(radius):
+    return 1 - (1 + (np.asarray(radius) / 1.5) ** 2) ** -0.8
+
+
+def mode_of_ee(radius):
+    """One mode: 1 % of the light at 2 pix, 0.4 % at 5, 0.2 % at 10."""
+    return (0.02 / np.maximum(np.asarray(radius), 1.0))[:, None]
+
+
+@pytest.mark.parametrize(("bump", "taken"), [(0.0, True), (0.003, True), (0.02, False)])
+def test_what_contradicts_the_fit_contradicts_the_reference_too(bump, taken):
+    """A star one standard deviation off in the mode; and a bump at 2 and 4 pix that no mode explains."""
+    true = model_ee(RADIUS) + mode_of_ee(RADIUS)[:, 0] + bump * np.isin(RADIUS, (2, 4))
+    covariance = [4.0 * np.minimum.outer(true, true)] * 2
+    profile = combine_profiles(["a", "b"], RADIUS, [1e3 * true] * 2, covariance)
+    arguments = {"curve": model_ee, "curve_err": np.zeros_like, "modes_at": mode_of_ee, "radii": (5.0, 10.0)}
+    arguments |= {"area": np.tile(np.pi * RADIUS**2, (2, 1)), "rings": [(np.zeros(0), np.zeros(0))] * 2}
+    before = total_rate(profile, **arguments)
+    (after,) = fitted.fitted_totals([(before, profile, np.ones(11, dtype=bool), arguments)])
+
+    def error(total):
+        return np.linalg.norm([total.err_photon, total.err_aperture, total.err_radii])
+
+    assert (after.psf_chi2_dof > fitted.CHI2_TOLD) == (bump == 0.02)
+    assert (after.psf_chi2_dof > fitted.CHI2_UNLIKE) == (bump > 0)
+    assert (after.count_rate != before.count_rate) == taken
+    # no error larger than by the reference, and a total no worse
+    assert error(after) <= (1 + 1e-12) * error(before)
+    assert abs(after.count_rate - 1e3) <= abs(before.count_rate - 1e3)
+    assert abs(after.count_rate - 1e3) < 2 * error(after)
+
+
 def test_a_psf_at_the_edge_of_the_prior_is_told():
     truth = np.zeros(N_MODES)
     truth[0] = 12.0
