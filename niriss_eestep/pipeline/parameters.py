@@ -195,55 +195,51 @@ def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = Tr
             f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
         )
     has = {key: {str(exposure.get(name)).upper() for name in names} for key, names in SELECTORS.items()}
-    packaged, *own = (
-        [p for p, wanted in _files(directory, kind) if all(str(wanted[k]).upper() in has[k] for k in wanted)]
-        for directory in (CFG, user)
-        if directory
-    )
     from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None
-    for path in (*packaged, *filter(None, [from_crds]), *(own[0] if own else ())):
-        log.log(logging.INFO if path is from_crds else logging.DEBUG, "%s parameters found: %s", kind.upper(), path)
-        config_parser.merge_config(config, _load(path, step))
+    for place in filter(None, (CFG, from_crds, user)):
+        for path, selection, part, wrong in _parameter_files(place, step):
+            if all(str(value).upper() in has[key] for key, value in selection.items()):
+                if wrong:
+                    raise ParameterError(wrong)
+                level = logging.INFO if place is from_crds else logging.DEBUG
+                log.log(level, "%s parameters found: %s", kind.upper(), path)
+                config_parser.merge_config(config, part)
     return config
 
 
 @read_once
-def _files(directory: Path, reference_type: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Parameter files of one step with their selections, the most general first."""
+def _parameter_files(place: Path, step: Any) -> list[tuple[Path, dict[str, Any], Any, str]]:
+    """Parameter files of a step class, those of a directory or the one given, the most general first.
+
+    Of each its selection, its values, and what is wrong with them, which fails the exposures that it is for and no
+    others: every value is checked by itself, so that the file can be named.
+    """
     import asdf
 
-    found = []
-    for path in sorted(Path(directory).glob(f"{reference_type}*.asdf")):
+    found, what = [], "a parameter file"
+    for path in place.glob(f"{step.get_config_reftype()}*.asdf") if place.is_dir() else (place,):
         regular_file(path, "parameter file", ParameterError)
-        with reading(path, "a parameter file", ParameterError):
+        with reading(path, what, ParameterError):
             tree = asdf.util.load_yaml(path)
             meta = tree.get("meta") if isinstance(tree, dict) else None
             selection = dict((meta if isinstance(meta, dict) else {}).get("selection") or {})
-        unknown = set(selection) - set(SELECTORS)
-        if unknown:
-            raise ParameterError(
-                f"{path}: selection has {', '.join(sorted(unknown))}; it may have {', '.join(SELECTORS)}"
-            )
-        found.append((path, selection))
+        if strange := ", ".join(sorted(set(selection) - set(SELECTORS))):
+            raise ParameterError(f"{path}: selection has {strange}; it may have {', '.join(SELECTORS)}")
+        config, spec, wrong = ConfigObj(), step.load_spec_file(), ""
+        try:
+            with reading(path, what, ParameterError):
+                config = config_parser.load_config_file(str(path))
+                for key in filter(spec.__contains__, config.scalars):
+                    config_parser.config_from_dict({key: config[key]}, spec)
+            unknown = [str(key) for key in config if key not in spec and key not in ("class", "name", "steps")]
+            wrong = f"{path}: {step.class_alias} has no parameter {', '.join(unknown)}" if unknown else ""
+        except ParameterError as error:
+            wrong = str(error)
+        for key in ("class", "name"):
+            config.pop(key, None)
+        config.walk(lambda section, key: section.inline_comments.update({key: FROM_REFERENCE}))
+        found.append((path, selection, config, wrong))
     return sorted(found, key=lambda entry: (len(entry[1]), entry[0]))
-
-
-@read_once
-def _load(path: Path, step: Any) -> Any:
-    """Read a parameter file of a step class once; every value is checked by itself, so that the file can be named."""
-    with reading(path, "a parameter file", ParameterError):
-        config = config_parser.load_config_file(str(path))
-        spec = step.load_spec_file()
-        unknown = [key for key in config if key not in spec and key not in ("class", "name", "steps")]
-        for key in config.scalars:
-            if key in spec:
-                config_parser.config_from_dict({key: config[key]}, spec)
-    if unknown:
-        raise ParameterError(f"{path}: {step.class_alias} has no parameter {', '.join(map(str, unknown))}")
-    for key in ("class", "name"):
-        config.pop(key, None)
-    config.walk(lambda section, key: section.inline_comments.update({key: FROM_REFERENCE}))
-    return config
 
 
 def plain(value: Any) -> Any:
