@@ -19,10 +19,8 @@ from niriss_eestep.reference.guards import primary_header
 #: kinds of exposure that can be measured; where a directory holds several of one exposure, the first of these is taken
 SUFFIXES = ("rate", "cal", "rateints", "calints")
 #: of the primary header
-KEYWORDS = (
-    "INSTRUME", "EXP_TYPE", "FILTER", "PUPIL", "TARGTYPE", "TSOVISIT", "BKGDTARG", "PROGRAM", "OBSERVTN", "TARGPROP",
-    "TARGNAME",
-)  # fmt: skip
+KEYWORDS = {"PROGRAM", "OBSERVTN", "TARGPROP", "TARGNAME", "TARGTYPE", "BKGDTARG"}
+KEYWORDS |= {"INSTRUME", "EXP_TYPE", "FILTER", "PUPIL", "TSOVISIT"}
 #: marks the associations that this module wrote, which it may replace
 ASN_POOL = "niriss_eestep"
 
