@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.noise import flat_covariance
-from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.profile import EEProfile
 
 #: the error honours the scatter where chance alone would give such a scatter this rarely; the rarer, the more real
 #: scatter is missed. Pulls of two dithers with white noise are 0.99, 0.98, 0.97, 0.95 for 0.0027, 0.02, 0.05, 0.1
@@ -474,6 +474,7 @@ _MEANS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("x", "y", "shift", "value", "std", "ring_coverage"), np.mean),
     **dict.fromkeys(("x_err", "y_err", "err"), lambda errs, axis: np.sqrt(np.sum(errs**2, axis=axis)) / len(errs)),
     **dict.fromkeys(("n_bad", "n_repaired", "n_clipped", "n_rejected"), np.max),
+    **dict.fromkeys([f"core_{flag}" for flag in ("saturated", "do_not_use", "flagged", "charge_loss")], np.max),
     **dict.fromkeys(("n_used", "npix"), np.min),
 }
 
@@ -530,9 +531,10 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     parts = {part: _mean([getattr(profile, part) for profile in used]) for part in ("centroid", "background")}
     parts |= {name: combined.value, "covariance": combined.covariance, "common": common, "warnings": warnings}
     if name == "count_rate":
-        # the area of the integrations that the mean of a radius is of, and the flagged pixels of the worst
+        # the area of the integrations that the mean of a radius is of
         parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
-        parts["core"] = CoreReport(*np.max([astuple(profile.core)[:4] for profile in used], axis=0).tolist())
+        # each integration has compared its own peak with the model image
+        parts |= dict.fromkeys(("core_peak", "core_peak_err", "core_sides", "core_sides_err"), np.nan)
     return replace(_mean(used), **parts), {name: each, f"{name}_err": errs, "scatter": combined.scatter}
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -20,7 +21,7 @@ from niriss_eestep.measure.noise import (
     study_surroundings,
 )
 from niriss_eestep.measure.position import Centroid, centre_of_mass
-from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.profile import EEProfile
 from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
@@ -128,14 +129,14 @@ def measure_ee(
     count_rate[unusable], covariance[unusable], covariance[:, unusable] = np.nan, np.nan, np.nan
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
-    report, phase = _beside_image(exposure, seen, weights, centroid, options, star)
+    beside = _beside_image(exposure, seen, weights, centroid, options, star)
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=replace(star.sky, err=background_err), core=report, gain=exposure.gain,
+        background=replace(star.sky, err=background_err), gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
         pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=common, sky_covariance=sky_covariance,
-        around=around, phase=phase, search=search,
+        around=around, search=search, **beside,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
@@ -209,14 +210,14 @@ def place_star(
 
 def _beside_image(
     exposure: Stamp, seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star
-) -> tuple[CoreReport, Array | None]:
+) -> dict[str, Any]:
     """Report on the core, beside the model image at the star's own pixel phase, and that phase's effect on the EE.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
     report, psf = core_report(exposure.dq, star.distance, options.core_radius), star.psf
     if star.model is None or psf.render is None or psf.mean_ee is None:
-        return report, None
+        return report
     # what lies beyond the apertures is not worth its time
     cut = box_about(star.x, star.y, int(max(options.radii[-1], options.centroid_box)) + 2)
     x, y, shape = star.x - cut[1].start, star.y - cut[0].start, star.distance[cut].shape
@@ -227,7 +228,7 @@ def _beside_image(
         with suppress(ExposureError):  # of a star at the image's edge
             found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
             image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
-    phase = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
+    report["phase"] = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
     near, peak = (star.distance[cut] <= _CHARGE_KEPT) & ~seen.bad[cut], image == image.max()
     beside = np.array([peak, scipy.ndimage.binary_dilation(peak) & ~peak])
     layers = image - in_sky, seen.image[cut], seen.variance[cut]
@@ -235,9 +236,9 @@ def _beside_image(
     if rate > 0 and not np.any(seen.bad[cut] & beside):
         light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
         light *= rate
-        (peak, sides), (peak_err, sides_err) = (got / light - 1).tolist(), (np.sqrt(noise) / light).tolist()
-        report = replace(report, peak=peak, peak_err=peak_err, sides=sides, sides_err=sides_err)
-    return report, phase
+        report["core_peak"], report["core_sides"] = (got / light - 1).tolist()
+        report["core_peak_err"], report["core_sides_err"] = (np.sqrt(noise) / light).tolist()
+    return report
 
 
 def _forbidden(radii: Array, lost: Mask, count_rate: Array, covariance: Array, psf: PSFModel) -> str:
@@ -294,14 +295,14 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     sky = Background(np.nan, np.nan, method=method, weights=nowhere)
     star = star_at(x, y, sky, PSFModel())
     core = core_report(exposure.dq, star.distance, options.core_radius)
-    if core.saturated:
-        reason += f" ({core.saturated} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
+    if n := core["core_saturated"]:
+        reason += f" ({n} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
     return EEProfile(
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
-        background=sky, core=core, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
+        background=sky, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
-        pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]),
+        pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]), **core,
     )  # fmt: skip
 
 

@@ -20,33 +20,6 @@ from niriss_eestep.measure.stamp import EEOptions, SBOptions
 from niriss_eestep.measure.star_model import Search
 
 
-@dataclass(frozen=True, slots=True)
-class CoreReport:
-    """Flagged pixels within the core radius, and the peak beside the model image.
-
-    Parameters
-    ----------
-    saturated, do_not_use, flagged : int
-        Number of pixels flagged SATURATED, DO_NOT_USE, or otherwise.
-    charge_loss : int
-        Number of pixels flagged CHARGELOSS: groups that had lost charge to their neighbours, or got some, are left out.
-    peak, sides : float
-        Light of the brightest pixel, and of its four neighbours together, over that of a model image with the same
-        light within 3 pix, less 1; NaN without a model. Migrated charge makes the one low and the other high.
-    peak_err, sides_err : float
-        Their standard errors from the pixels' noise; the PSF's own uncertainty, some per cent, is not in them.
-    """
-
-    saturated: int
-    do_not_use: int
-    flagged: int
-    charge_loss: int = 0
-    peak: float = np.nan
-    peak_err: float = np.nan
-    sides: float = np.nan
-    sides_err: float = np.nan
-
-
 def status_text(failure: str, warnings: tuple[str, ...] = ()) -> str:
     """Outcome of a measurement: 'measured', 'measured with warnings: ...' or 'failed: ...'.
 
@@ -126,8 +99,6 @@ class EEProfile(Profile):
         Area of each aperture on the image [pix].
     n_bad, n_repaired : ndarray of int, shape (n_radii,)
         Bad pixels that each aperture touches, and those of them that were repaired.
-    core : CoreReport
-        Flagged pixels in the core.
     gain : float
         [e-/DN].
     bad_pixel_method : str
@@ -141,6 +112,15 @@ class EEProfile(Profile):
         How the pixels' noise is correlated, and the shape of the sky.
     phase : ndarray, shape (n_radii,), optional
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
+    core_saturated, core_do_not_use, core_flagged : int
+        Number of pixels within the core radius flagged SATURATED, DO_NOT_USE, or otherwise.
+    core_charge_loss : int
+        ... flagged CHARGELOSS: groups that had lost charge to their neighbours, or got some, are left out.
+    core_peak, core_sides : float
+        Light of the brightest pixel, and of its four neighbours together, over that of a model image with the same
+        light within 3 pix, less 1; NaN without a model. Migrated charge makes the one low and the other high.
+    core_peak_err, core_sides_err : float
+        Their standard errors from the pixels' noise; the PSF's own uncertainty, some per cent, is not in them.
     count_rate_err : ndarray, shape (n_radii,)
         Standard error of ``count_rate`` [DN/s].
     """
@@ -149,13 +129,20 @@ class EEProfile(Profile):
     area: Array
     n_bad: NDArray[np.int64]
     n_repaired: NDArray[np.int64]
-    core: CoreReport
     gain: float
     bad_pixel_method: str
     pixels: PixelMap | None = None
     sky_covariance: Array | None = None
     around: Surroundings | None = None
     phase: Array | None = None
+    core_saturated: int = 0
+    core_do_not_use: int = 0
+    core_flagged: int = 0
+    core_charge_loss: int = 0
+    core_peak: float = np.nan
+    core_peak_err: float = np.nan
+    core_sides: float = np.nan
+    core_sides_err: float = np.nan
 
     count_rate_err = Profile.err
 

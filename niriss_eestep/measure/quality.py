@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy
@@ -15,7 +16,7 @@ from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import Surroundings, correlated_covariance
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
-from niriss_eestep.measure.profile import CoreReport, EEProfile
+from niriss_eestep.measure.profile import EEProfile
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star, compare
 
@@ -65,7 +66,7 @@ _PEAK_SHARE = 0.05
 _BOXES = (3.5, 7.0)
 
 
-def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreReport:
+def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> dict[str, Any]:
     """Count the flagged pixels of the core.
 
     Parameters
@@ -78,12 +79,14 @@ def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> CoreR
 
     Returns
     -------
-    CoreReport
+    dict of str to int
+        ``core_saturated``, ``core_do_not_use``, ``core_flagged`` (otherwise) and ``core_charge_loss``.
     """
     core = dq[distance <= radius]
     saturated, do_not_use, charge_loss = ((core & flag) != 0 for flag in (SATURATED, DO_NOT_USE, CHARGELOSS))
-    other = (core != 0) & ~saturated & ~do_not_use
-    return CoreReport(*(int(part.sum()) for part in (saturated, do_not_use, other, charge_loss)))
+    found = {"saturated": saturated, "do_not_use": do_not_use, "charge_loss": charge_loss}
+    found["flagged"] = (core != 0) & ~saturated & ~do_not_use
+    return {f"core_{name}": int(pixels.sum()) for name, pixels in found.items()}
 
 
 def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
@@ -108,14 +111,14 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
         found.append(f"the centroid is {profile.centroid.shift:.1f} pix from the first position")
     if options.background_method == "constant" and not (options.background_value or options.background_value_err):
         found.append("the constant background is 0 DN/s/pix, as it is where background_value is not given")
-    if profile.core.saturated:
-        found.append(f"{profile.core.saturated} saturated pixel(s) in the core")
-    if profile.core.charge_loss:
-        beside = f"; beside the model image the peak is {100 * profile.core.peak:+.1f} % and its neighbours"
-        beside += f" {100 * profile.core.sides:+.1f} %, which radii of 3 pix and more do not see"
+    if profile.core_saturated:
+        found.append(f"{profile.core_saturated} saturated pixel(s) in the core")
+    if profile.core_charge_loss:
+        beside = f"; beside the model image the peak is {100 * profile.core_peak:+.1f} % and its neighbours"
+        beside += f" {100 * profile.core_sides:+.1f} %, which radii of 3 pix and more do not see"
         found.append(
-            f"charge migration: {profile.core.charge_loss} pixel(s) in the core flagged CHARGELOSS"
-            + (beside if np.isfinite(profile.core.peak) else "")
+            f"charge migration: {profile.core_charge_loss} pixel(s) in the core flagged CHARGELOSS"
+            + (beside if np.isfinite(profile.core_peak) else "")
         )
     fixed = exposure.bad & ~seen.bad & (star.distance <= options.core_radius)
     if star.model is not None and not profile.failure and fixed.any():

@@ -11,7 +11,7 @@ import numpy as np
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
-from niriss_eestep.measure.profile import CoreReport, EEProfile, SBProfile
+from niriss_eestep.measure.profile import EEProfile, SBProfile
 from niriss_eestep.products.columns import array_fields, make_table, merged_schema
 from niriss_eestep.products.metadata import copy_metadata, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
@@ -23,7 +23,6 @@ _PLACES = {
     "background": "background.value", "stamp": "pixels.image", "stamp_x0": "pixels.x_origin",
     "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "around.correlation",
 }  # fmt: skip
-_PLACES |= {f"core_{each.name}": f"core.{each.name}" for each in fields(CoreReport)}
 _PLACES |= {f"sky_{name}": f"around.{name}" for name in ("curvature", "curvature_err", "is_flat")}
 _PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}
 _PLACES |= {

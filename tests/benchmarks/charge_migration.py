@@ -119,8 +119,8 @@ def main():
                     rate_of = partial(total_rate, combined, ee, np.zeros_like, area=profile.area[None], rings=rings)
                     totals = [rate_of(radii=(first, last)) for first, last in ranges]
                     found.append([(t.count_rate * GAIN / rate - 1, t.count_rate_err * GAIN / rate) for t in totals])
-                    core = profile.core
-                    cores.append((100 * core.peak, 100 * core.sides, core.charge_loss, core.do_not_use))
+                    beside = 100 * profile.core_peak, 100 * profile.core_sides
+                    cores.append((*beside, profile.core_charge_loss, profile.core_do_not_use))
                 values = 100 * np.array(found)
                 scatter = values[:, :, 0].std(axis=0) / np.sqrt(args.n)
                 cells = zip(values[:, :, 0].mean(axis=0), scatter, values[:, :, 1].mean(axis=0), strict=True)

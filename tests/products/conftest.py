@@ -8,7 +8,6 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert
 
@@ -46,7 +45,8 @@ def ee_profile():
         area=np.pi * RADIUS**2,
         n_bad=np.array([0, 0, 2]),
         n_repaired=np.array([0, 0, 2]),
-        core=CoreReport(0, 1, 2),
+        core_do_not_use=1,
+        core_flagged=2,
         gain=1.61,
         bad_pixel_method="surface",
         warnings=("2 flagged pixels in the core",),

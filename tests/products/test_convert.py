@@ -13,7 +13,6 @@ from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.measure.sb import SBProfile
 from niriss_eestep.products import convert, metadata, save_product
 from niriss_eestep.products import open as open_product
@@ -83,7 +82,9 @@ def ee_profiles(draw):
         area=draw(_array(n, number)),
         n_bad=draw(_array(n, count, np.int64)),
         n_repaired=draw(_array(n, count, np.int64)),
-        core=CoreReport(draw(count), draw(count), draw(count)),
+        core_saturated=draw(count),
+        core_do_not_use=draw(count),
+        core_flagged=draw(count),
         gain=draw(positive),
         bad_pixel_method=draw(words),
         **draw(commons()),

@@ -10,7 +10,6 @@ from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.profile import CoreReport
 from niriss_eestep.products import convert
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import AbsFluxStep
@@ -35,7 +34,6 @@ def profiles(n, *, pixel_err, seed=0):
         "n_repaired": none,
         "centroid": Centroid(32.0, 32.0, 0.1, 0.1, 0.0, "com"),
         "background": Background(0.0, 0.0, 0.1, 500, 0, 15.0, 20.0, EDGES, np.ones(5)),
-        "core": CoreReport(0, 0, 0),
         "gain": 1.61,
         "pixel_scale": 0.0656,
         "bad_pixel_method": "surface",
