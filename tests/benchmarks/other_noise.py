@@ -1,6 +1,6 @@
 """Pulls with a star and a detector that share nothing with the package's simulator.
 
-    python tests/benchmarks/other_noise.py [-n N] [--only WORDS]
+    python tests/benchmarks/other_noise.py [-n N] [--seed SEED] [--only WORDS]
 
 The star is a sum of round Gaussians, whose wing falls as r^-3, integrated over pixels exactly. Noise with a power of
 f^slope runs in the order of reading, by 1 or 4 amplifiers, of which they may have a part in common; capacitance has 3x3
@@ -206,6 +206,7 @@ ROWS = [
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--only", default="", help="rows whose name or filter holds this")
     args = parser.parse_args()
     print(f"{args.n} groups: std +-{1 / np.sqrt(2 * args.n):.2f}, mean +-{1 / np.sqrt(args.n):.2f}")
@@ -213,7 +214,7 @@ def main():
     for label, name, case in ROWS:
         if args.only not in f"{label} {name}":
             continue
-        rng, totals, radii, failed = np.random.default_rng([5, *map(ord, label + name)]), [], [], 0
+        rng, totals, radii, failed = np.random.default_rng([args.seed, *map(ord, label + name)]), [], [], 0
         for _ in range(args.n):
             try:
                 combined, total = combine_exposures(group(stars[name], case, rng), stars[name].ee)
