@@ -368,7 +368,7 @@ def total_rate(
     mean_effective = np.where(measured, weighted_sum(weight, effective), np.nan)
     change = weighted_sum(weight, np.array([effective_ee(curve_err, *annulus) for annulus in annuli]))
     psf_err, count_rate = np.abs(change) / mean_effective, float(np.mean(total[used]))
-    off, err = total / count_rate - 1, np.abs(combined.err / combined.value)
+    off, err = total / count_rate - 1, np.abs(np.sqrt(np.diagonal(combined.covariance)) / combined.value)
     with np.errstate(invalid="ignore"):
         far = np.abs(off) > SHAPE_SHARE / radius + 5 * np.hypot(psf_err, err)
     if (far & (radius <= SHAPE_RADIUS)).any():

@@ -89,6 +89,8 @@ def test_images_that_cannot_be_are_refused():
         PSFImage(np.zeros((30, 32), np.float32), 4, radius, radius)
     with pytest.raises(ParameterError, match=r"reaches 3.0 pix, less than the image's 4 pix"):
         PSFImage(np.zeros((32, 32), np.float32), 4, np.array([0.0, 3.0]), np.array([0.0, 0.9]))
+    with pytest.raises(ParameterError, match="must rise"):
+        PSFImage(np.zeros((32, 32), np.float32), 4, np.array([0.0, 8.0, 8.0]), np.array([0.0, 0.9, 0.9]))
 
 
 def measured(image, x, y, radii):
