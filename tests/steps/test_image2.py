@@ -174,6 +174,16 @@ def test_rate_and_cal_differ_by_the_flat_over_the_area(simulate, calibrate, imag
     np.testing.assert_allclose(divided.count_rate / rate.count_rate, 0.9955 / 0.98, rtol=1e-6)
 
 
+def test_a_flat_s_error_is_relative_to_the_flat(simulate, image2_steps):
+    """A pixel of response 0.8 +- 0.01 has an error of 1.25 % of its count rate from it."""
+    _, (path,) = simulate(seed=4)
+    references = flat_of(image2_steps(flat=np.full((64, 64), 0.8, np.float32), flat_err=0.01))
+    found = EEPhotometryStep.call(str(path), configure_log=False, **references)
+    light, err = (found._instance[name].astype(float) for name in ("stamp", "stamp_flat_err"))
+    known = np.isfinite(light) & (err > 0)
+    np.testing.assert_allclose(err[known], 0.0125 * np.abs(light[known]), rtol=1e-5)
+
+
 def test_a_flat_of_another_subarray_is_refused(simulate, image2_steps):
     _, (path,) = simulate(seed=4)
     references = flat_of(image2_steps("SUB128"))
