@@ -278,11 +278,11 @@ def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> G
     covariance = (combined.covariance / np.outer(total.ee_effective, total.ee_effective))[np.ix_(held, held)]
     n_exposures, masks = max(1, int(combined.n_good[fitted].max())), (fitted[held], total.used[held])
     # rings of the companion's light, and the share of each that a circle about the star holds
-    edges = np.arange(0.0, total.radius[-1] + 0.1, 0.25)
-    light = np.diff(np.interp(edges, np.append(0.0, total.radius), np.append(0.0, total.ee_effective)))
+    edges, known = np.arange(0.0, total.radius[-1] + 0.1, 0.25), np.isfinite(total.ee_effective)
+    ee = np.interp(edges, np.append(0.0, total.radius[known]), np.append(0.0, total.ee_effective[known]))
     ring, apart, reach = edges[1:] - 0.125, COMPANY[:, None], total.radius[held, None, None]
     cosine = (apart**2 + ring**2 - reach**2) / (2 * apart * ring)
-    company = np.arccos(np.clip(cosine, -1.0, 1.0)) @ light / np.pi / total.ee_effective[held, None]
+    company = np.arccos(np.clip(cosine, -1.0, 1.0)) @ np.diff(ee) / np.pi / total.ee_effective[held, None]
     return GrowthCurve(total.radius[held], total.total[held], covariance, modes[held], n_exposures, *masks, company)
 
 

@@ -263,13 +263,15 @@ def test_a_companion_is_told_where_several_filters_show_its_step(share, distance
         image += share * images[name].render(30.2 + distance * np.cos(angle), 29.9 + distance * np.sin(angle), (61, 61))
         rates = 1e4 * light_within(image, 30.2, 29.9)
         covariance = 1e-3 * np.minimum.outer(rates, rates)
+        if name == "F150W":  # a star near the image's edge
+            rates[-2:] = covariance[-2:] = covariance[:, -2:] = np.nan
         combined = combine_profiles(["a"], RADII, [rates], [covariance])
         arguments = {
             "curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name), "radii": (5.0, 10.0),
             "modes_at": partial(psfee.modes.at, name), "area": np.pi * RADII[None] ** 2,
             "rings": [(np.zeros(0), np.zeros(0))],
         }  # fmt: skip
-        groups.append((total_rate(combined, **arguments), combined, RADII >= 2, arguments))
+        groups.append((total_rate(combined, **arguments), combined, (RADII >= 2) & np.isfinite(rates), arguments))
     (told,) = {total.warnings[:1] for total in fitted_totals(groups)}
     if not share:
         assert told == ()
