@@ -12,7 +12,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.background import Background, measure_background, with_sound_errors
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
-from niriss_eestep.measure.geometry import aperture_weights, bounding_box, box_about, covariance_of_sums
+from niriss_eestep.measure.geometry import aperture_weights, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
     Surroundings,
     correlated_covariance,
@@ -383,7 +383,8 @@ def sum_apertures(
 def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
     # the part of the image that is reached, and two pixels more, as far as the capacitance
-    n, cut = len(reach), bounding_box(np.any(reach != 0, axis=0), 2)
+    (touched,) = scipy.ndimage.find_objects(np.any(reach != 0, axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
+    n, cut = len(reach), tuple(slice(max(0, lines.start - 2), lines.stop + 2) for lines in touched)
     reach = np.ascontiguousarray(reach[:, *cut])
     variance, photons, flat = (
         np.zeros(reach.shape[1:]) if part is None else np.where(bad[cut], 0.0, part[cut])

@@ -117,27 +117,6 @@ def distance_grid(shape: tuple[int, int], x: float, y: float) -> Array:
     return np.hypot(i - x, j - y)
 
 
-def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, slice]:
-    """Find the smallest part of an image that holds all of a mask.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (ny, nx)
-    margin : int
-        By which that part is wider on each side, as far as the image goes [pix].
-
-    Returns
-    -------
-    rows, columns : slice
-        Empty where the mask is.
-    """
-    if not mask.any():
-        return slice(0, 0), slice(0, 0)
-    lines = [np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0)]
-    rows, columns = (slice(max(0, at[0] - margin), at[-1] + margin + 1) for at in lines)
-    return rows, columns
-
-
 def box_about(x: float, y: float, reach: int) -> tuple[slice, slice]:
     """Pixels of an image up to some number of lines from the one at a position.
 
