@@ -246,7 +246,8 @@ class AbsFluxStep(FluxStep):
     def _totals(self, models):
         """Total count rates of the groups of a product, by the PSF fitted to them where that is wanted; or why not."""
         profiles = [combined_profile(model) for model in models]
-        scatter, found, to_fit = rates.common_scatter(profiles), [None] * len(models), {}
+        scatter = rates.common_scatter(profiles) if len(profiles) > 1 else 0.0
+        found, to_fit = [None] * len(models), {}
         # in one order, so that that of the inputs changes no bit
         for k in sorted(range(len(models)), key=lambda k: [getattr(models[k].meta.group, key) for key in GROUP_KEYS]):
             model, parameters = models[k], self.parameters_for(models[k])

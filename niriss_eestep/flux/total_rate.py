@@ -418,10 +418,10 @@ def _by_exposure(
     # the scatter says nothing of what all share
     added, own = combined.common_scatter * count_rate, max(0.0, sum(err**2 for err in errors.values()) - shared)
     factor = scatter_factor(*_agreement(np.where(kept, totals, np.nan), np.hypot(own_err, added)))
+    extra = np.zeros_like(effective) if len(each) < 2 else extra_light(combined.radius, combined.exposure_value, each)
     return errors | {
         "err_scatter": float(np.sqrt((own + added**2 / max(1, kept.sum())) * factor**2 - own)),
-        "exposure_total": totals, "exposure_total_err": errs, "exposure_own_err": own_err, "kept": kept,
-        "extra": extra_light(combined.radius, combined.exposure_value, each),
+        "exposure_total": totals, "exposure_total_err": errs, "exposure_own_err": own_err, "kept": kept, "extra": extra,
     }  # fmt: skip
 
 
