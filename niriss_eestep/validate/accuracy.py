@@ -94,7 +94,7 @@ _CORE = Trial(n_dithers=1, options=EEOptions(bad_pixel_method="psf", repair_core
 #: (docs/accuracy.md), since the realisations of another seed differ
 CASES = (
     Case("clean", 0.0001),
-    Case("15 NaN + 5 low, surface", 0.0015, _SPOILT),
+    Case("15 NaN + 5 low, surface", 0.0001, _SPOILT),
     Case("15 NaN + 5 low, psf", 0.0001, _BY_PSF),
     Case("NaN in the core, psf", 0.0001, _CORE, core_nan=True),
 )
