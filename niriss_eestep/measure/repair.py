@@ -117,14 +117,6 @@ def _surface_kernel(pattern: bytes) -> Array | None:
     return None
 
 
-def _box(good: Mask, j: int, i: int, half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a box about a pixel lies on the image, and that part's place in the full box."""
-    ny, nx = good.shape
-    rows, cols = slice(max(0, j - half), min(ny, j + half + 1)), slice(max(0, i - half), min(nx, i + half + 1))
-    within = (slice(rows.start - j + half, rows.stop - j + half), slice(cols.start - i + half, cols.stop - i + half))
-    return (rows, cols), within
-
-
 def by_surface(
     image: Array, noise: Array, good: Mask, todo: Mask, distance: Array, *,
     trend: Array | None = None, light: Array | float = 0.0,
@@ -160,13 +152,13 @@ def by_surface(
     weights = np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):
         for half in range(BOX // 2, max(good.shape)):  # the box grows until the surface is determined
-            on_image, within = _box(good, j, i, half)
-            box = np.zeros((2 * half + 1, 2 * half + 1), dtype=bool)
-            box[within] = good[on_image]
-            box[half, half] = False
-            kernel = _surface_kernel(box.tobytes())
+            padded, box = np.pad(good, half), np.s_[j : j + 2 * half + 1, i : i + 2 * half + 1]
+            padded[j + half, i + half] = False
+            kernel = _surface_kernel(padded[box].tobytes())
             if kernel is not None:
-                weights[k][on_image] = kernel[within]
+                whole = np.zeros(padded.shape)
+                whole[box] = kernel
+                weights[k] = whole[half:-half, half:-half]
                 break
         else:
             raise ExposureError("a bad pixel has no good pixel near it to be repaired from")
@@ -206,7 +198,7 @@ def by_psf(
     light = np.where(good, image - background, 0.0)
     weights = np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):
-        on_image, _ = _box(good, j, i, BOX // 2)
+        on_image = np.s_[max(0, j - BOX // 2) : j + BOX // 2 + 1, max(0, i - BOX // 2) : i + BOX // 2 + 1]
         near = np.where(good, model, 0.0)[on_image]
         square = float(np.sum(near**2))
         if not square > 0:
@@ -238,7 +230,7 @@ def by_median(image: Array, noise: Array, good: Mask, todo: Mask, distance: Arra
     """
     value, weights = np.empty(todo.sum()), np.zeros((todo.sum(), *good.shape))
     for k, (j, i) in enumerate(np.argwhere(todo)):
-        on_image, _ = _box(good, j, i, BOX // 2)
+        on_image = np.s_[max(0, j - BOX // 2) : j + BOX // 2 + 1, max(0, i - BOX // 2) : i + BOX // 2 + 1]
         near = good[on_image]
         if not near.any():
             raise ExposureError(f"a bad pixel has no good pixel in its {BOX}x{BOX} box; try bad_pixel_method=surface")
