@@ -267,8 +267,7 @@ def flat_covariance(reach: Array, sigma: Array, scale: float = 0.0) -> Array:
     ndarray, shape (n_sums, n_sums)
         [(DN/s)^2].
     """
-    each = reach * sigma
-    near = each
+    near = each = reach * sigma
     if scale > 0:
         lag = np.arange(-int(np.ceil(4 * scale)), int(np.ceil(4 * scale)) + 1)
         kernel = np.exp(-0.5 * (lag / scale) ** 2)
@@ -425,8 +424,8 @@ def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float
     if seen.sum() < 100 or np.linalg.cond(matrix) > 1e6:
         return around
     inverse, of_seen = np.linalg.inv(matrix), each * seen
-    coefficient, wing = (inverse @ np.einsum("kp,p->k", of_seen, layer.ravel()) for layer in (residual, light))
-    wing *= _WING_ERROR
+    layers = residual, _WING_ERROR * light
+    coefficient, wing = (inverse @ np.einsum("kp,p->k", of_seen, layer.ravel()) for layer in layers)
     covariance = inverse @ covariance_of_sums(of_seen, variance.ravel()) @ inverse + np.outer(wing, wing)
     for by_common_noise in (False, True):
         if by_common_noise:
