@@ -2,12 +2,12 @@
 
 import copy
 import io
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from asdf import AsdfFile
-from astropy.time import Time
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
@@ -50,7 +50,8 @@ class ProductModel(JwstDataModel):
         """Say what the product is; the base class sets these one by one, and validates each."""
         meta = self._instance.setdefault("meta", {})
         meta["model_type"] = type(self).__name__
-        meta.setdefault("date", Time.now().isot)
+        # as astropy's Time.now().isot, which takes 0.15 ms
+        meta.setdefault("date", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3])
 
     @property
     def _asdf(self) -> AsdfFile:
@@ -181,7 +182,7 @@ class ProductModel(JwstDataModel):
         before = meta.get("filename")
         # as jwst does, and the schema; entries that are None are left out in writing
         meta |= {"filename": Path(init).name} if to_file else {}
-        meta |= {"date": Time.now().isot, "model_type": type(self).__name__}
+        meta |= {"date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3], "model_type": type(self).__name__}
         meta.setdefault("eestep", {})["schema"] = self.schema_url
         try:
             tree, label = _without_none(dict(self._instance)), meta["filename"] or "product in memory"
