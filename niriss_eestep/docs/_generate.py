@@ -85,13 +85,16 @@ def products():
         parts += [f"## {title}", "", f"`{filename}`, `{model}`", ""]
         parts += ["| array | unit | runs over | meaning |", "|---|---|---|---|"]
         parts += [
-            f"| `{f.name}` | {_cell(f.unit)} | {', '.join(f.axes)} | {_cell(f.description)} |" for f in fields.values()
+            f"| `{name}` | {_cell(f['unit'])} | {', '.join(f['axes'])} | {_cell(f['description'])} |"
+            for name, f in fields.items()
         ]
         parts.append("")
-        for name in (f.name for f in fields.values() if f.datatype == "table"):
+        for name in (name for name, f in fields.items() if f["datatype"] == "table"):
             parts += [f"### Columns of `{name}`", "", "| column | unit | meaning |", "|---|---|---|"]
-            columns = array_fields(url)[name].columns.values()
-            parts += [f"| `{f.name}` | {_cell(f.unit)} | {_cell(f.description)} |" for f in columns]
+            columns = fields[name]["columns"].items()
+            parts += [
+                f"| `{column}` | {_cell(f.get('unit', ''))} | {_cell(f['description'])} |" for column, f in columns
+            ]
             parts.append("")
     return "\n".join(parts)
 
