@@ -190,7 +190,7 @@ def main():
     args = parser.parse_args()
     with fits.open(args.map) as hdus:
         bad_pixels = next(hdu.data for hdu in hdus if hdu.data is not None) != 0
-    for electrons in (1e6, 1e7) if args.part != "pulls" else ():
+    for electrons in (1e6, 1e7, 1e8) if args.part != "pulls" else ():
         print(f"{electrons:.0e} e-: ", end="")
         trial(bad_pixels, args.seed, electrons)
     if args.part != "trial":
