@@ -239,6 +239,16 @@ def test_variances_that_disagree_with_the_scatter_are_told(rate, tmp_path):
         assert f"VAR_POISSON is zero everywhere: {told}" in status
         assert found_err == pytest.approx(err, rel=0.02)
 
+    def as_surface_brightness(hdus):
+        nowhere(hdus)
+        for name, power in (("SCI", 1), ("ERR", 1), ("VAR_RNOISE", 2)):
+            hdus[name].data *= 0.26**power
+        hdus["SCI"].header.update({"BUNIT": "MJy/sr", "PHOTMJSR": 0.26})
+
+    _, found, found_err = measured(rewritten(rate, tmp_path / "d_rate.fits", as_surface_brightness))
+    assert found == pytest.approx(value, rel=1e-4)
+    assert found_err == pytest.approx(err, rel=0.02)
+
 
 def test_a_variance_of_another_shape_is_not_left_out_silently(rate, tmp_path):
     """Beside VAR_FLAT the read noise alone would pass for the whole."""
