@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
+from niriss_eestep.calibration import fit, model
 from niriss_eestep.calibration.effects import calibrate
 from niriss_eestep.calibration.model import YEAR, TimeShape, Visits
 from niriss_eestep.errors import ParameterError
@@ -46,6 +47,32 @@ def test_a_trend_and_a_subarray_are_told_apart():
         pulls += [(time.value + 0.01 / 0.985) / time.err, (subarray.value - np.expm1(-0.015)) / subarray.err]
     # 12 pulls of unit variance: their mean square is 1 within 4 sqrt(2 / 12)
     assert np.mean(np.square(pulls)) < 1 + 4 * np.sqrt(2 / 12)
+
+
+def test_filters_that_scatter_alike_keep_their_scatter_however_few_their_visits():
+    """A filter's own scatter is drawn to that of all by their degrees of freedom: alike ones are left as they are."""
+    visits = program(3)
+    raw = fit.estimate(model.build(visits, TimeShape("constant", START, START)))
+    alike = replace(raw.scales, visit=np.full(2, 4e-6), visit_dof=np.array([2.0, 40.0]))
+    np.testing.assert_allclose(fit.widened(replace(raw, scales=alike)).visit, 4e-6, rtol=1e-12)
+    few = replace(alike, visit=np.array([0.0, 4e-6]))
+    by_hand = 4 * (40 * 4e-6 / 42) / (2 + 4)
+    assert fit.widened(replace(raw, scales=few)).visit[0] == pytest.approx(by_hand)
+
+
+def test_the_scatter_of_visits_and_of_stars_is_estimated_without_a_bias():
+    """Errors stated as 0.1 % of 0.3 % in truth, and stars that scatter by the errors of their spectra."""
+    found, stars, n = [], [], 160
+    for seed in range(n):
+        visits = program(seed)
+        visits = replace(visits, err=np.full_like(visits.err, 0.001))
+        raw = fit.estimate(model.build(visits, TimeShape("constant", START, START)))
+        found.append(raw.scales.visit)
+        stars.append(raw.scales.block[0])
+    # 36 visits in each of two filters, less what is fitted: four sampling errors
+    assert np.mean(found) == pytest.approx(0.003**2 - 0.001**2, abs=4 * 0.003**2 * np.sqrt(2 / (30 * 2 * n)))
+    # three stars, of which the filters' factors take one: over the variance that their spectra state, 3 sampling errors
+    assert np.mean(stars) == pytest.approx(1, abs=3 / np.sqrt(n))
 
 
 def test_errors_common_to_an_epoch_are_no_trend():

@@ -99,3 +99,17 @@ def test_photons_count_by_what_apertures_see_of_their_charge():
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     # without it so much more in the smallest aperture
     assert (read[0] ** 2 @ exposure.variance.ravel()) > 1.005 * found[0, 0]
+
+
+def test_a_flat_that_is_correlated_counts_by_all_pairs_of_pixels():
+    exposure, apertures, _ = scene()
+    exposure = replace(exposure, flat_scale=1.5)
+    nothing = Background(0.0, method="none", weights=np.zeros((SIZE, SIZE)))
+    found, common = sum_apertures(exposure, apertures, nothing, [], exposure.bad)[1:3]
+    v, u, sigma = V.ravel(), U.ravel(), np.sqrt(exposure.flat_variance).ravel()
+    apart = (v[:, None] - v) ** 2 + (u[:, None] - u) ** 2
+    flat = np.outer(sigma, sigma) * np.exp(-apart / (2 * 1.5**2))
+    own = apertures.reshape(len(RADII), -1)
+    alone = np.diag((exposure.variance - exposure.flat_variance).ravel())
+    np.testing.assert_allclose(found, own @ (alone + flat) @ own.T, rtol=1e-3)
+    np.testing.assert_allclose(common, own @ flat @ own.T, rtol=1e-3)
