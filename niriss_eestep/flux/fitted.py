@@ -89,6 +89,8 @@ class GrowthCurve:
         Radii that the PSF is fitted to, and radii whose mean is the total; all by default, one at least.
     company : ndarray, shape (n_radii, n_distances), optional
         Share of a companion's light, at each distance of `COMPANY`, within each radius, over the effective EE there.
+    star : str, optional
+        Whose curve it is: those of one star show its companion together.
     """
 
     radius: Array
@@ -99,6 +101,7 @@ class GrowthCurve:
     fitted: Mask | bool = True
     averaged: Mask | bool = True
     company: Array | float = 0.0
+    star: str = "the star"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,16 +242,17 @@ def _judged(
     """
     unexplained, told = chi2 if chi2 > CHI2_UNLIKE * dof else left, []
     improbable = dof > 0 and chdtrc(dof, unexplained) < LEAST_PROBABILITY
-    # the companion that the curves show most
-    light = np.vstack([np.broadcast_to(curve.company, (len(curve.radius), len(COMPANY))) for curve in curves])
-    information = np.maximum(np.sum(light * shapes(light), axis=0), np.finfo(float).tiny)
-    score = light.T @ shapes(z) / np.sqrt(information)
-    k = int(np.argmax(score))
-    if score[k] > COMPANY_SIGMA[min(len(curves), 3) - 1]:
-        share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
-        told.append(
-            f"light of {share:.2g} +- {err:.1g} % of the star's at {COMPANY[k]:g} pix that is no PSF's: a companion"
-        )
+    for star in sorted({curve.star for curve in curves}):
+        # the companion that its curves show most
+        of = [np.broadcast_to(c.company, (len(c.radius), len(COMPANY))) * (c.star == star) for c in curves]
+        light, n_curves = np.vstack(of), sum(curve.star == star for curve in curves)
+        information = np.maximum(np.sum(light * shapes(light), axis=0), np.finfo(float).tiny)
+        score = light.T @ shapes(z) / np.sqrt(information)
+        k = int(np.argmax(score))
+        if score[k] > COMPANY_SIGMA[min(n_curves, 3) - 1]:
+            share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
+            light_told = f"light of {share:.2g} +- {err:.1g} % of {star}'s at {COMPANY[k]:g} pix"
+            told.append(f"{light_told} that is no PSF's: a companion")
     if improbable and chi2 > CHI2_TOLD * dof:
         told.append(
             f"the fitted PSF leaves chi2/dof {chi2 / dof:.3g}: a neighbour, a damaged core, or a PSF "
@@ -260,7 +264,7 @@ def _judged(
     return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(told)}
 
 
-def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> GrowthCurve:
+def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask, star: str = "the star") -> GrowthCurve:
     """Give the curve of growth of a group at the radii that are fitted or averaged, as `fit_psf` takes it.
 
     Parameters
@@ -269,6 +273,7 @@ def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> G
     combined : CombinedProfile
     fitted : ndarray of bool, shape (n_radii,)
         Radii to fit.
+    star : str, optional
 
     Returns
     -------
@@ -283,10 +288,14 @@ def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask) -> G
     ring, apart, reach = edges[1:] - 0.125, COMPANY[:, None], total.radius[held, None, None]
     cosine = (apart**2 + ring**2 - reach**2) / (2 * apart * ring)
     company = np.arccos(np.clip(cosine, -1.0, 1.0)) @ np.diff(ee) / np.pi / total.ee_effective[held, None]
-    return GrowthCurve(total.radius[held], total.total[held], covariance, modes[held], n_exposures, *masks, company)
+    return GrowthCurve(
+        total.radius[held], total.total[held], covariance, modes[held], n_exposures, *masks, company, star
+    )
 
 
-def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]]) -> list[TotalRate]:
+def fitted_totals(
+    groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]], stars: Sequence[str] = ()
+) -> list[TotalRate]:
     """Fit the PSF to groups of a product together.
 
     Parameters
@@ -294,6 +303,8 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
     groups : sequence of (TotalRate, CombinedProfile, ndarray of bool, dict)
         Each group's total with the PSF before the fit; its profile; its radii to fit; the other arguments of
         `niriss_eestep.flux.total_rate.total_rate` that it came from, with modes.
+    stars : sequence of str, optional
+        Each group's star; by default one.
 
     Returns
     -------
@@ -303,7 +314,8 @@ def fitted_totals(groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[
         before the fit. The total before the fit where its errors are no larger, or the fitted PSF makes the light no
         star's.
     """
-    fit, results = fit_psf([growth_curve(*group[:3]) for group in groups]), []
+    stars, results = stars or ["the star"] * len(groups), []
+    fit = fit_psf([growth_curve(*group[:3], star) for group, star in zip(groups, stars, strict=True)])
     for i, (before, combined, fitted, arguments) in enumerate(groups):
         coefficients, held, warnings = fit.coefficients[i], fitted | before.used, fit.warnings
         try:

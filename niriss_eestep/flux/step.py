@@ -281,7 +281,8 @@ class AbsFluxStep(FluxStep):
             except NirissEEError as error:
                 told = f"the PSF was not fitted: {error}"
                 found[k] = error if found[k] is None else replace(found[k], warnings=(told,))
-        for k, total in zip(to_fit, fitted_totals(list(to_fit.values())) if to_fit else (), strict=True):
+        stars = [models[k].meta.group.target for k in to_fit]
+        for k, total in zip(to_fit, fitted_totals(list(to_fit.values()), stars) if to_fit else (), strict=True):
             found[k] = total
         return found
 

@@ -257,10 +257,14 @@ def light_within(image, x, y):
 
 @pytest.mark.parametrize(("share", "distance"), [(0.0, 4.0), (0.01, 4.0), (0.02, 3.0), (0.01, 6.0)])
 def test_a_companion_is_told_where_several_filters_show_its_step(share, distance):
+    """Of another star in the same filters none is."""
     psfee, images, groups = load_psfee(), load_psf_images(), []
-    for name, angle in (("F090W", 0.3), ("F150W", 1.4), ("F277W", 2.0), ("F480M", 4.0)):
+    filters = ("F090W", 0.3), ("F150W", 1.4), ("F277W", 2.0), ("F480M", 4.0)
+    for k, (name, angle) in enumerate(filters * 2):
         image = images[name].render(30.2, 29.9, (61, 61))
-        image += share * images[name].render(30.2 + distance * np.cos(angle), 29.9 + distance * np.sin(angle), (61, 61))
+        image += (share if k < 4 else 0.0) * images[name].render(
+            30.2 + distance * np.cos(angle), 29.9 + distance * np.sin(angle), (61, 61)
+        )
         rates = 1e4 * light_within(image, 30.2, 29.9)
         covariance = 1e-3 * np.minimum.outer(rates, rates)
         if name == "F150W":  # a star near the image's edge
@@ -272,10 +276,12 @@ def test_a_companion_is_told_where_several_filters_show_its_step(share, distance
             "rings": [(np.zeros(0), np.zeros(0))],
         }  # fmt: skip
         groups.append((total_rate(combined, **arguments), combined, (RADII >= 2) & np.isfinite(rates), arguments))
-    (told,) = {total.warnings[:1] for total in fitted_totals(groups)}
+    totals = fitted_totals(groups, ["A star"] * 4 + ["Another"] * 4)
+    (told,) = {total.warnings[:1] for total in totals}
     if not share:
         assert told == ()
         return
-    percent, place = re.match(r"light of ([\d.]+) \+- [\d.]+ % of the star's at ([\d.]+) pix", told[0]).groups()
+    percent, place = re.match(r"light of ([\d.]+) \+- [\d.]+ % of A star's at ([\d.]+) pix", told[0]).groups()
     assert float(percent) == pytest.approx(100 * share, rel=0.25)
     assert float(place) == pytest.approx(distance, abs=0.5)
+    assert not any("Another" in text for total in totals for text in total.warnings)
