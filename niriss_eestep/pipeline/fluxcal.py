@@ -98,12 +98,12 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             from niriss_eestep.pipeline.executor import measured
 
             outcomes = measured(self, members)
-        with closing(outcomes):
-            shown: Any = outcomes
-            if len(members) > 1:
-                from niriss_eestep.pipeline.progress import progress
+        shown: Any = outcomes
+        if len(members) > 1:
+            from niriss_eestep.pipeline.progress import progress
 
-                shown = progress(outcomes, total=len(members), desc="measure")
+            shown = progress(outcomes, total=len(members), desc="measure")
+        with closing(outcomes), closing(shown):
             for product, groups in zip(products, by_product, strict=True):
                 own = itertools.islice(shown, len(product.members))
                 self.several_targets = len({target for target, *_ in groups if target}) > 1

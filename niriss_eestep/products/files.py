@@ -128,7 +128,7 @@ def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, A
     path = Path(path)
     load_asdf_plugins()
     tree = read_asdf(path, "product", ProductError)
-    meta: Any = tree.get("meta") if isinstance(tree, dict) else None
+    meta: Any = tree.get("meta")
     found = str(meta.get("model_type")) if isinstance(meta, dict) else ""
     if found not in KINDS or not isinstance(meta.get("eestep"), dict):
         raise ProductError(f"{path}: not a product of niriss_eestep (model type {str(found)[:60]})")

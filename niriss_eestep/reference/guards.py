@@ -75,7 +75,7 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
     Returns
     -------
     dict
-        The tree, with native ndarrays in memory; whatever else its root is, where it is no mapping.
+        The tree, with native ndarrays in memory.
 
     Raises
     ------
@@ -98,11 +98,12 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         config.validate_on_read = False
         # from memory, so that nothing in the file can name another file to read
         tree = asdf.load(io.BytesIO(data), validate_checksums=True)
-        if isinstance(tree, dict):
-            # asdf writes anew which library and extensions made a file
-            tree = {key: value for key, value in tree.items() if key != "asdf_library"}
-            if isinstance(tree.get("history"), dict):
-                tree["history"].pop("extensions", None)
+        if not isinstance(tree, dict):
+            raise error(f"{path}: not a {what}: its root is no mapping of entries")
+        # asdf writes anew which library and extensions made a file
+        tree = {key: value for key, value in tree.items() if key != "asdf_library"}
+        if isinstance(tree.get("history"), dict):
+            tree["history"].pop("extensions", None)
         return walk_and_modify(
             tree, lambda v: np.asarray(v).astype(v.dtype.newbyteorder("="), "C") if isinstance(v, np.ndarray) else v
         )

@@ -179,3 +179,11 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_no_image(tmp_path, read):
         file.truncate(8 * 20_000**2 + 2880 * 4)
     with pytest.raises(ReferenceDataError, match=r"3200 MB when unpacked; the limit is max_size=600"):
         read(path)
+
+
+@pytest.mark.parametrize("read", [load_psfee, load_psf_images, load_throughput])
+def test_a_tree_whose_root_is_a_list(tmp_path, read):
+    path = tmp_path / "list.asdf"
+    path.write_bytes(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n---\n- 1\n- {meta: 2}\n...\n")
+    with pytest.raises(ReferenceDataError, match=r"list\.asdf: not a .*: its root is no mapping of entries"):
+        read(path)

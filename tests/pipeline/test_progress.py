@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
+from niriss_eestep.errors import ExposureError
 from niriss_eestep.pipeline.progress import progress
+from niriss_eestep.steps import FluxCalPipeline
 
 
 class Terminal(io.StringIO):
@@ -78,3 +80,16 @@ def test_handlers_are_restored_after_an_error(monkeypatch, package_logger):
     next(bar)
     bar.close()
     assert handler.stream is terminal
+
+
+def test_handlers_are_restored_where_nothing_could_be_measured(monkeypatch, package_logger, tmp_path):
+    terminal = Terminal()
+    handler = logging.StreamHandler(terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    package_logger.addHandler(handler)
+    paths = [tmp_path / f"jw01094001001_02101_0000{k}_nis_rate.fits" for k in (1, 2)]
+    with pytest.raises(ExposureError, match="none of 2 exposures could be measured") as error:
+        FluxCalPipeline.call([str(path) for path in paths], configure_log=False)
+    # while somebody still looks at the error
+    assert error.tb is not None
+    assert package_logger.handlers == [handler]

@@ -85,7 +85,7 @@ def test_history_survives(products, tmp_path):
         (b"", "empty file"),
         (b"SIMPLE  =                    T", "not an ASDF file"),
         (b"#ASDF 1.0.0\n", "truncated"),
-        (b"#ASDF 1.0.0\n%YAML 1.1\n---\n- a\n...\n", "not a product of niriss_eestep"),
+        (b"#ASDF 1.0.0\n%YAML 1.1\n---\n- a\n...\n", "not a product: its root is no mapping"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: ImageModel}\n...\n", "model type ImageModel"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: EEProfileModel}\n...\n", "not a product"),
         (b"#ASDF 1.0.0\n%YAML 1.1\n---\nmeta: {model_type: [1]}\n...\n", r"model type \[1\]"),

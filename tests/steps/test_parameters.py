@@ -136,6 +136,16 @@ def test_a_step_made_in_python_keeps_what_it_has(program, own, write_pars):
     assert (used["low_sigma"], used["core_radius"]) == (3.0, 4.5)
 
 
+def test_a_list_that_is_changed_in_place(program):
+    step = EEPhotometryStep(radii=[3.0, 5.0, 10.0])
+    measured = [step.run(str(program[1][0]))]
+    step.radii.append(12.0)
+    measured.append(step.run(str(program[1][0])))
+    step.radii = [3.0, 5.0, 10.0]
+    measured.append(step.run(str(program[1][0])))
+    assert [len(product.radius) for product in measured] == [3, 4, 3]
+
+
 def test_a_directory_that_is_none_is_an_error(program, monkeypatch):
     _, (path, _) = program
     monkeypatch.setenv("NIRISS_EESTEP_PARS", "/nonexistent")
