@@ -39,6 +39,10 @@ V_ZERO_FLUX = 363.1e-11  # [erg/s/cm2/Angstrom] flux density at V = 0: the same 
 SECOND_RADIATION = 1.438776877e8  # [Angstrom K] h c / k (CODATA 2018)
 
 
+#: no wavelength [Angstrom] or flux [erg/s/cm2/Angstrom] is so large, and its square is still a number
+ABSURD = 1e100
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StandardSpectrum:
     """Flux density of a standard star against wavelength.
@@ -79,8 +83,10 @@ class StandardSpectrum:
             object.__setattr__(self, column, values)
             if values.ndim != 1 or values.shape != self.wavelength.shape or values.size < 2:
                 raise ReferenceDataError(f"{of}: {column} has shape {values.shape}; one value per wavelength is needed")
-            if not np.all(np.isfinite(values)):
-                raise ReferenceDataError(f"{of}: {np.sum(~np.isfinite(values))} values of {column} are not finite")
+            if not np.all(usable := np.abs(values) < ABSURD):
+                raise ReferenceDataError(
+                    f"{of}: {np.sum(~usable)} values of {column} are not finite, or absurdly large"
+                )
             # readers hand one spectrum to many users
             values.setflags(write=False)
         if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
