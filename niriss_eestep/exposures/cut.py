@@ -15,6 +15,7 @@ from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataErr
 from niriss_eestep.exposures.inputs import ARRAYS
 from niriss_eestep.exposures.wcs import Places, Told, image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS
+from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.position import FAR, Source, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_dead
@@ -416,16 +417,28 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
     """
     layers = {key: np.asarray(image[key][cut], dtype=float) for key in (*VARIANCES, "err") if key in image}
     terms = {key: layer for key, layer in layers.items() if np.any(layer >= 0)}
-    lost = ", ".join(key.upper() for key in layers if key not in terms)
-    why = f" ({lost}: NaN or negative everywhere)" if lost else ""
+    if not any(np.any(layer > 0) for layer in terms.values()):
+        terms = {}  # nobody filled them
     # a pixel that lost its variances may still have its error
     by_err = np.square(terms.pop("err")) if "err" in terms else None
-    missing = ", ".join(key.upper() for key in ("var_poisson", "var_rnoise") if key not in terms)
-    if missing:
+    if lost := [key for key in ("var_poisson", "var_rnoise") if key not in terms]:
+        lost += ["err"] if by_err is None else []
+        parts = (
+            ("missing or of another shape", [key.upper() for key in lost if key not in layers]),
+            ("zero, NaN or negative everywhere", [key.upper() for key in lost if key in layers]),
+        )
+        why = " and ".join(f"{', '.join(names)} {what}" for what, names in parts if names)
         if by_err is not None:
-            return by_err * scale**2, None, None, (f"no {missing} of the image's shape{why}: the errors are from ERR",)
-        unknown = np.zeros(image["data"][cut].shape)
-        return unknown * scale**2, None, None, (f"neither variances nor ERR{why}: the errors are unknown",)
+            return by_err * scale**2, None, None, (f"{why}: the errors are from ERR",)
+        data = np.asarray(image["data"][cut], dtype=float)
+        # most pixels hold sky; that neighbours differ by noise alone is nearly true in a star's wing too
+        values = data[np.isfinite(data)] if np.isfinite(data).sum() > 1 else np.zeros(2)
+        scatter = MAD_TO_STD * np.median(np.abs(np.diff(values))) / np.sqrt(2)
+        unknown, told = np.full(data.shape, scatter**2), "the pixels' scatter"
+        if np.all(scale * exposed > 0):
+            unknown += np.maximum(data - np.median(values), 0.0) / (scale * exposed)
+            told += " and the count rate"
+        return unknown * scale**2, None, None, (f"{why}: the errors are from {told}",)
     total = np.sum(list(terms.values()), axis=0)
     usable = np.isfinite(total) & np.all([~(term < 0) for term in terms.values()], axis=0)
     if by_err is not None and not (total > 0).any():
