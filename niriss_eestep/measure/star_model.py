@@ -318,11 +318,13 @@ def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
     -------
     Stamp
     """
-    places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(odd)]
+    every = odd if exposure.unexplained is None else odd | exposure.unexplained
+    places = [f"x={i + exposure.x_origin}, y={j + exposure.y_origin}" for j, i in np.argwhere(every)]
     listed = "; ".join(places[:_LISTED]) + (f" and {len(places) - _LISTED} more" if len(places) > _LISTED else "")
-    before = False if exposure.unexplained is None else exposure.unexplained
-    told = f"{len(places)} unflagged pixel(s) that do not fit the star were treated as bad: {listed}"
-    return replace(exposure, bad=exposure.bad | odd, unexplained=odd | before, warnings=(*exposure.warnings, told))
+    told = "unflagged pixel(s) that do not fit the star were treated as bad"
+    earlier = tuple(warning for warning in exposure.warnings if told not in warning)
+    warnings = (*earlier, f"{len(places)} {told}: {listed}")
+    return replace(exposure, bad=exposure.bad | odd, unexplained=every, warnings=warnings)
 
 
 def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
