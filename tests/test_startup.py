@@ -25,19 +25,6 @@ try:
 except SystemExit:
     pass
 """
-MEASURE = """
-import sys
-import numpy as np
-from niriss_eestep.measure.ee import measure_ee
-from niriss_eestep.measure.sb import measure_sb
-from niriss_eestep.measure.stamp import Stamp
-light = 5000 * np.exp(-0.5 * np.sum(np.square(np.mgrid[-35:36, -35:36] / 2.0), axis=0)) + 0.5
-data = light + np.sqrt(light) / 10 * np.random.default_rng(1).standard_normal(light.shape)
-bad = np.zeros(light.shape, dtype=bool)
-stamp = Stamp("star", data, light / 100, bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61, photmjsr=None)
-assert not measure_ee(stamp).failure and np.isfinite(measure_sb(stamp).surface_brightness).all()
-print("usage:")
-"""
 LIST = "print('MODULES', *sys.modules)"
 
 
@@ -57,11 +44,6 @@ def test_help_of_the_pipeline_imports_only_what_a_step_needs():
 def test_help_of_the_command_imports_nothing_heavy(arguments):
     modules = imported(NIRISS_EE.format(arguments=arguments))
     assert not modules & {*HEAVY, *LIGHT}
-
-
-def test_a_measurement_does_not_import_photutils():
-    """It takes 0.3 s, and only its centroids are wanted, by their names."""
-    assert "photutils" not in imported(MEASURE)
 
 
 def test_the_package_itself_imports_nothing():

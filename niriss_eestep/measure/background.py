@@ -12,7 +12,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.geometry import aperture_weights, circles, distance_grid
+from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 
 #: an annulus must have at least this share of its area on good pixels; below it the wing's azimuthal structure,
@@ -166,7 +166,8 @@ def measure_background(
     use &= ~outlier
     weights = np.where(use, overlap, 0.0)
     edges = np.linspace(r_in, r_out, max(1, int(np.ceil(r_out - r_in))) + 1)  # of rings 1 pix wide
-    within = np.array([circle[use].sum() for circle in circles(image.shape, x, y, edges)])
+    # one circle at a time: of a wide annulus on a full frame all together would fill the memory
+    within = np.array([aperture_weights(image.shape, x, y, edge)[0][use].sum() for edge in edges[:, None]])
     weights /= weights.sum()
     value = float(np.sum(weights[use] * image[use]))
     err = float(np.sqrt(np.sum(weights[use] ** 2 * variance[use])))

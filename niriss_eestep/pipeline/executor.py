@@ -17,7 +17,8 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
-import scipy.ndimage  # noqa: F401 - what the first exposure needs is imported before the processes are forked
+import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
+import scipy.ndimage  # noqa: F401
 from stpipe._log import LogConfig
 
 from niriss_eestep.exposures.inputs import Member

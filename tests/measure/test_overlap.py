@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from photutils.geometry import circular_overlap_grid
 
-from niriss_eestep.measure.geometry import aperture_weights, circles
+from niriss_eestep.measure.geometry import aperture_weights
 
 
 def by_photutils(shape, x, y, radius):
@@ -43,10 +43,3 @@ def test_no_circle_is_no_light():
     assert not aperture_weights((9, 9), 4.0, 4.0, np.array([0.0, -1.0])).any()
     assert not aperture_weights((9, 9), 40.0, 4.0, np.array([3.0])).any()
     assert aperture_weights((9, 9), 4.0, 4.0, np.zeros(0)).shape == (0, 9, 9)
-
-
-def test_circles_one_after_the_other_are_those_together():
-    radii = np.linspace(0.0, 30.0, 41)
-    for shape in ((300, 3), (256, 256), (300, 300)):
-        found = np.array(list(circles(shape, 1.2, 140.7, radii)))
-        np.testing.assert_array_equal(found, aperture_weights(shape, 1.2, 140.7, radii))
