@@ -423,11 +423,11 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
     by_err = np.square(terms.pop("err")) if "err" in terms else None
     if lost := [key for key in ("var_poisson", "var_rnoise") if key not in terms]:
         lost += ["err"] if by_err is None else []
-        parts = (
+        reasons = (
             ("missing or of another shape", [key.upper() for key in lost if key not in layers]),
             ("zero, NaN or negative everywhere", [key.upper() for key in lost if key in layers]),
         )
-        why = " and ".join(f"{', '.join(names)} {what}" for what, names in parts if names)
+        why = " and ".join(f"{', '.join(names)} {what}" for what, names in reasons if names)
         if by_err is not None:
             return by_err * scale**2, None, None, (f"{why}: the errors are from ERR",)
         data = np.asarray(image["data"][cut], dtype=float)

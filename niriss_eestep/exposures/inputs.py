@@ -310,12 +310,14 @@ def group_members(members: Iterable[Member]) -> dict[tuple[str, ...], list[Membe
     return groups
 
 
-def science_metadata(dataset: Any) -> dict[str, Any]:
+def science_metadata(dataset: Any, input_dir: str | None = None) -> dict[str, Any]:
     """Read the flat metadata of the first science exposure, for looking up parameters and references.
 
     Parameters
     ----------
     dataset : str, Path, DataModel, Member, container, library, association or list
+    input_dir : str, optional
+        Directory of bare file names.
 
     Returns
     -------
@@ -325,7 +327,7 @@ def science_metadata(dataset: Any) -> dict[str, Any]:
     if isinstance(dataset, dict) and "products" not in dataset:
         return dataset
     try:
-        members = [member for product in gather([dataset]) for member in product.members]
+        members = [member for product in gather([dataset], input_dir=input_dir) for member in product.members]
     except (AssociationError, ExposureError) as error:
         # the step itself will say so, with its own message
         log.debug("no parameters can be looked up: %s", error)

@@ -150,7 +150,7 @@ class FluxStep(JwstStep):
         own = os.environ.get("NIRISS_EESTEP_PARS")
         selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
         state = [(file.name, file.stat().st_mtime_ns) for file in Path(own).glob("*.asdf")] if own else []
-        files = repr((selected, own, sorted(state)))
+        files = repr((by_crds, selected, own, sorted(state)))
         found, configs = (of.__dict__.setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
         if by_crds or files not in configs:  # the steps of a pipeline look into the same files
             configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
@@ -267,7 +267,7 @@ class FluxStep(JwstStep):
                         raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
                 # a hook is not to stop the pipeline that it belongs to
                 checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
-                exposure = exposures.science_metadata(args) if checked else {}
+                exposure = exposures.science_metadata(args, self.input_dir) if checked else {}
                 for step in checked:
                     for reference_type in step.reference_file_types:
                         step.get_reference_file(None, reference_type)
