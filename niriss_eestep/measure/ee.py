@@ -22,7 +22,7 @@ from niriss_eestep.measure.noise import (
 )
 from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import EEProfile
-from niriss_eestep.measure.quality import core_report, ee_warnings, scatter_warning
+from niriss_eestep.measure.quality import ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 from niriss_eestep.measure.star_model import (
@@ -129,14 +129,14 @@ def measure_ee(
     count_rate[unusable], covariance[unusable], covariance[:, unusable] = np.nan, np.nan, np.nan
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
-    beside = _beside_image(exposure, seen, weights, centroid, options, star)
+    about = pixel_map(exposure, star, bad, repairs, reach=radii[-1], core_radius=options.core_radius)
+    about |= _beside_image(seen, weights, centroid, options, star)
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=replace(star.sky, err=background_err), gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
-        pixels=pixel_map(exposure, star, bad, repairs, reach=radii[-1]), common=common, sky_covariance=sky_covariance,
-        around=around, search=search, **beside,
+        common=common, sky_covariance=sky_covariance, around=around, search=search, **about,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
@@ -208,14 +208,13 @@ def place_star(
             return first
 
 
-def _beside_image(
-    exposure: Stamp, seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star
-) -> dict[str, Any]:
-    """Report on the core, beside the model image at the star's own pixel phase, and that phase's effect on the EE.
+def _beside_image(seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> dict[str, Any]:
+    """The core beside the model image at the star's own pixel phase, and that phase's effect on the EE.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
-    report, psf = core_report(exposure.dq, star.distance, options.core_radius), star.psf
+    report: dict[str, Any] = {}
+    psf = star.psf
     if star.model is None or psf.render is None or psf.mean_ee is None:
         return report
     # what lies beyond the apertures is not worth its time
@@ -294,15 +293,15 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     method, nowhere = options.background_method, np.zeros(exposure.image.shape)
     sky = Background(np.nan, np.nan, method=method, weights=nowhere)
     star = star_at(x, y, sky, PSFModel())
-    core = core_report(exposure.dq, star.distance, options.core_radius)
-    if n := core["core_saturated"]:
-        reason += f" ({n} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
+    reach, core_radius = options.sky_radii[1], options.core_radius
+    about = pixel_map(exposure, star, exposure.bad, [], reach=reach, core_radius=core_radius)
+    if n := about["core_saturated"]:
+        reason += f" ({n} saturated pixel(s) within {core_radius:g} pix of the first position)"
     return EEProfile(
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=sky, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
-        pixels=pixel_map(exposure, star, exposure.bad, [], reach=options.sky_radii[1]), **core,
+        bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason, **about,
     )  # fmt: skip
 
 

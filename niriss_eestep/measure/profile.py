@@ -15,7 +15,6 @@ from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.repair import PixelMap
 from niriss_eestep.measure.stamp import EEOptions, SBOptions
 from niriss_eestep.measure.star_model import Search
 
@@ -103,8 +102,16 @@ class EEProfile(Profile):
         [e-/DN].
     bad_pixel_method : str
         How bad pixels were repaired.
-    pixels : PixelMap, optional
-        What became of each pixel.
+    stamp, stamp_repaired : ndarray, shape (ny, nx), optional
+        Count rates as they came, and with the values that were put in the place of bad pixels [DN/s].
+    stamp_kind : ndarray of uint8, shape (ny, nx), optional
+        What became of each pixel: bits of `niriss_eestep.measure.repair.PIXEL_KINDS`.
+    stamp_x0, stamp_y0 : int, optional
+        Position of the first of these pixels in the exposure's array [pix].
+    stamp_flat_err : ndarray, shape (ny, nx), optional
+        Error of each pixel from the flat field [DN/s]; None where that is not known.
+    flat_err_scale : float, optional
+        Scale over which those errors are correlated [pix].
     sky_covariance : ndarray, shape (n_radii, n_radii), optional
         The part of ``covariance`` that comes from the sky's level and shape, by the noise that each of its pixels has
         for itself [(DN/s)^2].
@@ -131,7 +138,13 @@ class EEProfile(Profile):
     n_repaired: NDArray[np.int64]
     gain: float
     bad_pixel_method: str
-    pixels: PixelMap | None = None
+    stamp: NDArray[np.float32] | None = None
+    stamp_repaired: NDArray[np.float32] | None = None
+    stamp_kind: NDArray[np.uint8] | None = None
+    stamp_x0: int | None = None
+    stamp_y0: int | None = None
+    stamp_flat_err: NDArray[np.float32] | None = None
+    flat_err_scale: float | None = None
     sky_covariance: Array | None = None
     around: Surroundings | None = None
     phase: Array | None = None
@@ -245,6 +258,9 @@ def native_profile(
     )  # fmt: skip
     if isinstance(profile, EEProfile):
         # the map of the pixels is the image's own
-        return replace(profile, area=profile.area * scale**2, pixels=None)
+        return replace(
+            profile, area=profile.area * scale**2, stamp=None, stamp_repaired=None, stamp_kind=None, stamp_x0=None,
+            stamp_y0=None, stamp_flat_err=None, flat_err_scale=None,
+        )  # fmt: skip
     brightness, covariance = profile.surface_brightness / scale**2, profile.covariance / scale**4
     return replace(profile, half_width=profile.half_width * scale, surface_brightness=brightness, covariance=covariance)

@@ -3,15 +3,12 @@
 import contextlib
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.background import MAD_TO_STD
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.noise import Surroundings, correlated_covariance
@@ -64,29 +61,6 @@ _LIMIT_FRACTION = (0.05, 0.045, 0.035, 0.018, 0.014, 0.01)
 _PEAK_SHARE = 0.05
 #: small and large box of the centroid [pix]
 _BOXES = (3.5, 7.0)
-
-
-def core_report(dq: NDArray[np.uint32], distance: Array, radius: float) -> dict[str, Any]:
-    """Count the flagged pixels of the core.
-
-    Parameters
-    ----------
-    dq : ndarray of uint32, shape (ny, nx)
-    distance : ndarray, shape (ny, nx)
-        Distance from the star [pix].
-    radius : float
-        Core radius [pix].
-
-    Returns
-    -------
-    dict of str to int
-        ``core_saturated``, ``core_do_not_use``, ``core_flagged`` (otherwise) and ``core_charge_loss``.
-    """
-    core = dq[distance <= radius]
-    saturated, do_not_use, charge_loss = ((core & flag) != 0 for flag in (SATURATED, DO_NOT_USE, CHARGELOSS))
-    found = {"saturated": saturated, "do_not_use": do_not_use, "charge_loss": charge_loss}
-    found["flagged"] = (core != 0) & ~saturated & ~do_not_use
-    return {f"core_{name}": int(pixels.sum()) for name, pixels in found.items()}
 
 
 def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import scipy
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.instrument import SATURATED
+from niriss_eestep.instrument import CHARGELOSS, DO_NOT_USE, SATURATED
 from niriss_eestep.measure.stamp import BOX, Stamp
 from niriss_eestep.measure.star_model import Star
 
@@ -442,8 +443,8 @@ def low_pixels(image: Array, bad: Mask, distance: Array, core_radius: float, lev
     return ~bad & (distance > core_radius) & (level - values > rounding)
 
 
-#: bits of `PixelMap.kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the sky
-#: can be; repaired; left out of the background as an outlier; saturated; unflagged, but not what a star can show
+#: bits of `EEProfile.stamp_kind`: one of the chosen DQ flags; no finite value or error; unflagged, but lower than the
+#: sky can be; repaired; left out of the background as an outlier; saturated; unflagged, but not what a star can show
 _NAMES = ("flagged", "no value", "low", "repaired", "sky outlier", "saturated", "unexplained")
 PIXEL_KINDS = {name: 1 << bit for bit, name in enumerate(_NAMES)}
 """The bits by name."""
@@ -452,37 +453,10 @@ PIXEL_KINDS = {name: 1 << bit for bit, name in enumerate(_NAMES)}
 _MARGIN = 2.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PixelMap:
-    """The pixels that a measurement looked at, before and after the repair.
-
-    Parameters
-    ----------
-    image : ndarray, shape (ny, nx)
-        Count rates as they came [DN/s].
-    repaired : ndarray, shape (ny, nx)
-        The same with the values that were put in the place of bad pixels [DN/s].
-    kind : ndarray of uint8, shape (ny, nx)
-        Bits of `PIXEL_KINDS`.
-    x_origin, y_origin : int
-        Position of the first pixel in the exposure's array [pix].
-    flat_err : ndarray, shape (ny, nx), optional
-        Error of each pixel from the flat field [DN/s]; None where that is not known.
-    flat_scale : float
-        Scale over which those errors are correlated [pix].
-    """
-
-    image: NDArray[np.float32]
-    repaired: NDArray[np.float32]
-    kind: NDArray[np.uint8]
-    x_origin: int
-    y_origin: int
-    flat_err: NDArray[np.float32] | None = None
-    flat_scale: float = 0.0
-
-
-def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair], *, reach: float) -> PixelMap:
-    """Say what became of each pixel near the star.
+def pixel_map(
+    exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair], *, reach: float, core_radius: float
+) -> dict[str, Any]:
+    """Say what became of each pixel near the star, and count the flagged ones of the core.
 
     Parameters
     ----------
@@ -494,11 +468,14 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
         What was put in the place of bad pixels.
     reach : float
         How far from the star the map should go, where the sky annulus does not reach further [pix].
+    core_radius : float
+        [pix].
 
     Returns
     -------
-    PixelMap
-        Cut to the sky annulus.
+    dict of str to object
+        The fields of an EE profile that begin with ``stamp``, cut to the sky annulus, and ``flat_err_scale``;
+        ``core_saturated``, ``core_do_not_use``, ``core_flagged`` (otherwise) and ``core_charge_loss``.
     """
     sky, distance = star.sky, star.distance
     in_annulus = (distance >= sky.r_in) & (distance <= sky.r_out) & sky.weights.any()
@@ -526,5 +503,12 @@ def pixel_map(exposure: Stamp, star: Star, bad: Mask, repairs: Sequence[Repair],
         before, after = (image[rows, columns].astype(np.float32) for image in (exposure.image, repaired))
     flat = exposure.flat_variance
     flat_err = None if flat is None or not flat.any() else np.sqrt(flat[rows, columns]).astype(np.float32)
-    origin = exposure.x_origin + i, exposure.y_origin + j
-    return PixelMap(before, after, kind[rows, columns], *origin, flat_err, exposure.flat_scale)
+    core = exposure.dq[distance <= core_radius]
+    saturated, do_not_use, charge_loss = ((core & flag) != 0 for flag in (SATURATED, DO_NOT_USE, CHARGELOSS))
+    counted = {"saturated": saturated, "do_not_use": do_not_use, "charge_loss": charge_loss}
+    counted["flagged"] = (core != 0) & ~saturated & ~do_not_use
+    return {f"core_{name}": int(pixels.sum()) for name, pixels in counted.items()} | {
+        "stamp": before, "stamp_repaired": after, "stamp_kind": kind[rows, columns],
+        "stamp_x0": exposure.x_origin + i, "stamp_y0": exposure.y_origin + j,
+        "stamp_flat_err": flat_err, "flat_err_scale": exposure.flat_scale,
+    }  # fmt: skip

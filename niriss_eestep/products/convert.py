@@ -20,11 +20,9 @@ from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, Combine
 _PLACES = {
     "x_center": "centroid.x", "y_center": "centroid.y", "x_center_err": "centroid.x_err",
     "y_center_err": "centroid.y_err", "shift": "centroid.shift", "centroid_method": "centroid.method",
-    "background": "background.value", "stamp": "pixels.image", "stamp_x0": "pixels.x_origin",
-    "stamp_y0": "pixels.y_origin", "flat_err_scale": "pixels.flat_scale", "noise_correlation": "around.correlation",
+    "background": "background.value", "noise_correlation": "around.correlation",
 }  # fmt: skip
 _PLACES |= {f"sky_{name}": f"around.{name}" for name in ("curvature", "curvature_err", "is_flat")}
-_PLACES |= {f"stamp_{name}": f"pixels.{name}" for name in ("repaired", "kind", "flat_err")}
 _PLACES |= {
     f"background_{name}": f"background.{name}"
     for name in ("err", "std", "npix", "n_rejected", "r_in", "r_out", "method", "ring_edges", "ring_coverage")
@@ -62,8 +60,8 @@ def profile_model(profile: EEProfile | SBProfile, exposure: Any = None) -> EEPro
     if isinstance(profile, EEProfile):
         tree["electron_rate"] = profile.gain * profile.count_rate
         tree["electron_rate_err"] = profile.gain * profile.count_rate_err
-        if profile.pixels is not None and "stamp_flat_err" in tree:
-            record["flat_err_scale"] = float(profile.pixels.flat_scale)
+        if profile.stamp_flat_err is not None:
+            record["flat_err_scale"] = profile.flat_err_scale
     else:
         tree["surface_brightness_mjysr"] = profile.surface_brightness * record.get("photmjsr", math.nan)
     model = kind(tree | {"meta": {kind.meta_key: record}})

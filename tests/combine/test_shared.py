@@ -26,16 +26,16 @@ def group(corners, scale=0.0, second=1.0):
     combined = combine_profiles(["a", "b"], radius, values, covariances, common=common)
     flats, none = [], [None, None]
     for profile, (x, y) in zip(profiles, corners, strict=True):
-        star, pixels = profile.centroid, profile.pixels
-        position = (star.x - pixels.x_origin, star.y - pixels.y_origin)
-        flats.append((pixels.flat_err, position, (x + pixels.x_origin, y + pixels.y_origin), pixels.flat_scale))
+        star, x0, y0 = profile.centroid, profile.stamp_x0, profile.stamp_y0
+        position = (star.x - x0, star.y - y0)
+        flats.append((profile.stamp_flat_err, position, (x + x0, y + y0), profile.flat_err_scale))
     return profiles[0], combined, with_shared_errors(combined, covariances, common, none, flats, none)
 
 
 def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
     one, before, same = group([(0, 0), (0, 0)])
     # the pixels of the star: variance 0.01^2 times the sum of squares of its light
-    light = one.pixels.flat_err.astype(float)
+    light = one.stamp_flat_err.astype(float)
     expected = np.nansum(light**2)
     at_10 = list(one.radius).index(10)
     assert same.flat_covariance[at_10, at_10] == pytest.approx(expected, rel=0.01)

@@ -33,33 +33,35 @@ def exposure():
     return StarExposure("e", image, variance, dq, bad, *np.add(CENTRE, ORIGIN), *ORIGIN, 0.0656, 1.61)
 
 
-def at(pixels, j, i):
-    return pixels.kind[j - (pixels.y_origin - ORIGIN[1]), i - (pixels.x_origin - ORIGIN[0])]
+def at(profile, j, i):
+    return profile.stamp_kind[j - (profile.stamp_y0 - ORIGIN[1]), i - (profile.stamp_x0 - ORIGIN[0])]
 
 
 def test_every_kind_is_told(exposure):
-    pixels = measure_ee(exposure, OPTIONS).pixels
-    assert at(pixels, 48, 44) == FLAGGED | REPAIRED
-    assert at(pixels, 30, 44) == NO_VALUE | REPAIRED
-    assert at(pixels, 40, 55) == LOW | REPAIRED
-    assert at(pixels, 40, 67) == OUTLIER
-    assert at(pixels, 41, 44) == SATURATED
-    assert np.count_nonzero(pixels.kind) == 5
+    profile = measure_ee(exposure, OPTIONS)
+    assert at(profile, 48, 44) == FLAGGED | REPAIRED
+    assert at(profile, 30, 44) == NO_VALUE | REPAIRED
+    assert at(profile, 40, 55) == LOW | REPAIRED
+    assert at(profile, 40, 67) == OUTLIER
+    assert at(profile, 41, 44) == SATURATED
+    assert np.count_nonzero(profile.stamp_kind) == 5
 
 
 def test_values_before_and_after(exposure):
-    pixels = measure_ee(exposure, OPTIONS).pixels
-    repaired = (pixels.kind & REPAIRED) > 0
+    profile = measure_ee(exposure, OPTIONS)
+    repaired = (profile.stamp_kind & REPAIRED) > 0
     cut = tuple(
         slice(start, start + n)
-        for start, n in zip((pixels.y_origin - ORIGIN[1], pixels.x_origin - ORIGIN[0]), pixels.image.shape, strict=True)
+        for start, n in zip(
+            (profile.stamp_y0 - ORIGIN[1], profile.stamp_x0 - ORIGIN[0]), profile.stamp.shape, strict=True
+        )
     )
-    np.testing.assert_array_equal(pixels.image, exposure.image[cut].astype(np.float32))
-    np.testing.assert_array_equal(pixels.repaired[~repaired], pixels.image[~repaired])
+    np.testing.assert_array_equal(profile.stamp, exposure.image[cut].astype(np.float32))
+    np.testing.assert_array_equal(profile.stamp_repaired[~repaired], profile.stamp[~repaired])
     jj, ii = np.nonzero(repaired)
-    square = (ii + pixels.x_origin - exposure.x) ** 2 + (jj + pixels.y_origin - exposure.y) ** 2
+    square = (ii + profile.stamp_x0 - exposure.x) ** 2 + (jj + profile.stamp_y0 - exposure.y) ** 2
     # five times the noise of one pixel, which a fit to 48 neighbours does not reach
-    np.testing.assert_allclose(pixels.repaired[repaired], 1 + 500 * np.exp(-square / 8), atol=0.05)
+    np.testing.assert_allclose(profile.stamp_repaired[repaired], 1 + 500 * np.exp(-square / 8), atol=0.05)
 
 
 def test_a_failed_profile_shows_what_failed_it(exposure):
@@ -68,11 +70,11 @@ def test_a_failed_profile_shows_what_failed_it(exposure):
     broken = StarExposure(**{name: getattr(exposure, name) for name in exposure.__slots__} | {"bad": bad})
     profile = measure_ee(broken)
     assert profile.failure
-    assert at(profile.pixels, 42, 45) == FLAGGED
-    assert not (profile.pixels.kind & REPAIRED).any()
+    assert at(profile, 42, 45) == FLAGGED
+    assert not (profile.stamp_kind & REPAIRED).any()
 
 
 def test_map_reaches_the_annulus_and_stays_on_the_image(exposure):
-    pixels = measure_ee(exposure, EEOptions(background_skip=15.0, background_width=20.0)).pixels
-    assert pixels.image.shape == SHAPE  # 50 pix reach beyond this image on every side
-    assert (pixels.x_origin, pixels.y_origin) == ORIGIN
+    profile = measure_ee(exposure, EEOptions(background_skip=15.0, background_width=20.0))
+    assert profile.stamp.shape == SHAPE  # 50 pix reach beyond this image on every side
+    assert (profile.stamp_x0, profile.stamp_y0) == ORIGIN

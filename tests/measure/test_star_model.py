@@ -54,11 +54,8 @@ def test_a_damaged_peak_is_found_and_repaired(name, value):
     profile = measured(stamp, name)
     assert "1 unflagged pixel(s) that do not fit the star were treated as bad: x=135, y=235" in profile.status
     assert profile.n_repaired[-1] == 1
-    pixels = profile.pixels
-    assert (
-        pixels.kind[235 - pixels.y_origin, 135 - pixels.x_origin]
-        == PIXEL_KINDS["unexplained"] | PIXEL_KINDS["repaired"]
-    )
+    kind = profile.stamp_kind[235 - profile.stamp_y0, 135 - profile.stamp_x0]
+    assert kind == PIXEL_KINDS["unexplained"] | PIXEL_KINDS["repaired"]
     near = np.abs(profile.count_rate - truth.count_rate) < 4 * profile.count_rate_err
     assert near[4:].all()
     # without a model nothing is said of it
