@@ -75,13 +75,13 @@ def _parameter_rows(step):
 
 def products():
     """Give the arrays and columns of every product: name, unit, dimensions, meaning."""
-    from niriss_eestep.products.columns import SCHEMAS, array_fields, merged_schema
+    from niriss_eestep.products.columns import SCHEMAS, schema_of
 
     parts = []
     for kind, (model, filename) in PRODUCTS.items():
         url = SCHEMAS[kind]
-        fields = array_fields(url)
-        title = merged_schema(url)["title"]
+        fields = schema_of(url).arrays
+        title = schema_of(url).tree["title"]
         parts += [f"## {title}", "", f"`{filename}`, `{model}`", ""]
         parts += ["| array | unit | runs over | meaning |", "|---|---|---|---|"]
         parts += [

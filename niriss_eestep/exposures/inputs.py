@@ -30,7 +30,7 @@ from stpipe.library import AbstractModelLibrary
 
 import niriss_eestep.reference.guards as guards
 from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
-from niriss_eestep.products.columns import keywords, merged_schema
+from niriss_eestep.products.columns import schema_of
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference.guards import FITS_MAX, UNSIGNED_ZERO, Extension, read_once
@@ -420,7 +420,7 @@ def open_exposure(source: Any, max_size: float = FITS_MAX, *, whole: bool = Fals
             tree["meta"] |= {"filename": source.name, "model_type": datamodels.ImageModel.__name__}
             # the base class would merge the schema once more
             model = datamodels.ImageModel(tree, schema={"type": "object"}, validate_on_assignment=False)
-            model._schema = merged_schema(datamodels.ImageModel.schema_url)
+            model._schema = schema_of(datamodels.ImageModel.schema_url).tree
     instrument = model.meta.instrument
     taken = {"INSTRUME": instrument.name, "FILTER": instrument.filter, "PUPIL": instrument.pupil}
     for keyword, value in (taken | {"EXP_TYPE": model.meta.exposure.type}).items():
@@ -456,7 +456,7 @@ def read_exposure(path: Path, max_size: float) -> tuple[list[Extension], dict[st
     ExposureError
         Naming the file and what is wrong with it.
     """
-    wanted = frozenset(keyword for _, keyword, _ in keywords(datamodels.ImageModel.schema_url))
+    wanted = frozenset(keyword for _, keyword, _ in schema_of(datamodels.ImageModel.schema_url).keywords)
     what = "FITS image of the JWST pipeline"
     extensions = guards.check_fits(path, what, ExposureError, max_size=max_size, wanted=wanted)
     by_name = {extension.name: extension for extension in extensions}
@@ -558,7 +558,7 @@ def check_metadata(path: Path, tree: dict[str, Any], headers: Mapping[str, Any] 
     ExposureError
         If there is something else where the data model has a collection of entries.
     """
-    for (name, keyword, keys), entry in keywords(datamodels.ImageModel.schema_url).items():
+    for (name, keyword, keys), entry in schema_of(datamodels.ImageModel.schema_url).keywords.items():
         value, node, key = headers.get(name, {}).get(keyword), tree, keys[-1]
         types = TYPES.get(str(entry.get("type")))
         if value is not None and ((types and type(value) not in types) or value not in (entry.get("enum") or (value,))):

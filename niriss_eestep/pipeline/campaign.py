@@ -15,7 +15,7 @@ from niriss_eestep.errors import AssociationError, NirissEEError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.exposures.inputs import Product
 from niriss_eestep.pipeline.fluxcal import FluxCalPipeline
-from niriss_eestep.products.columns import array_fields, make_table
+from niriss_eestep.products.columns import make_table, schema_of
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.products.summary import aligned
@@ -95,7 +95,7 @@ class Summary:
             (EXPOSURES_FILE, self.exposures, EXPOSURE_COLUMNS, "exposures"),
         )
         for file, rows, columns, name in tables:
-            fields = array_fields(AbsFluxModel.schema_url)[name]["columns"]
+            fields = schema_of(AbsFluxModel.schema_url).arrays[name]["columns"]
             texts = {"product": fields["status"]}
             table = Table(make_table(texts | {column: fields[column] for column in columns}, rows))
             for column in columns:

@@ -22,7 +22,7 @@ import scipy.ndimage  # noqa: F401
 from stpipe._log import LogConfig
 
 from niriss_eestep.exposures.inputs import Member
-from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.columns import schema_of
 from niriss_eestep.products.models import EEProfileModel, ProductModel, SBProfileModel
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Processes:
         # thread is forked, which need not import anything (2 s), and not on macOS, whose libraries have threads
         forked = sys.platform == "linux" and threading.active_count() == 1
         for model in (EEProfileModel, SBProfileModel) if forked else ():
-            merged_schema(model.schema_url)  # once, here, for all of them
+            schema_of(model.schema_url)  # once, here, for all of them
         context = multiprocessing.get_context("fork" if forked else "spawn")
         # whatever ends this process closes its end
         reader, self._alive = context.Pipe(duplex=False)

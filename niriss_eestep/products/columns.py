@@ -5,6 +5,7 @@ The schemas are the one place where these are written down; validation, tables a
 Comparison of a product's tree with its schema.
 """
 
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,9 +29,18 @@ KINDS = {
 SCHEMAS = {kind: f"asdf://niriss-eestep.org/schemas/{kind}-1.0.0" for kind in KINDS.values()}
 
 
+#: what a schema says: its ``tree``, with the schemas that it refers to merged into one; by extension, keyword and path
+#: in the tree, the entries that FITS ``keywords`` stand for; and by name, in its order, those of the ``arrays`` at the
+#: top of a product, tables and lists of names included. Each of these has ``name``, ``title`` and ``description``;
+#: ``unit``, as astropy reads it, empty for a number without unit; ``datatype``, a numpy data type, 'str' for unicode
+#: strings of any length, 'table' for a structured array; ``axes``, what each dimension runs over ('radius', 'exposure',
+#: 'group', 'ring', 'ring_edge'); ``columns``, the entries of a table's columns, by name
+Schema = namedtuple("Schema", ("tree", "keywords", "arrays"))
+
+
 @cache
-def merged_schema(url: str) -> dict[str, Any]:
-    """Load a schema, with the schemas that it refers to merged into one tree of properties.
+def schema_of(url: str) -> Schema:
+    """Load a schema, and list what it says about keywords and arrays.
 
     Loading costs 5 ms even from asdf's cache, which copies; every model of a class may share one tree.
 
@@ -40,63 +50,26 @@ def merged_schema(url: str) -> dict[str, Any]:
 
     Returns
     -------
-    dict
+    Schema
         Not to be changed.
     """
-    return merge_property_trees(load_schema(url, resolve_references=True))
-
-
-@cache
-def keywords(url: str) -> dict[tuple[str, str, tuple[str, ...]], dict[str, Any]]:
-    """List the metadata that FITS keywords stand for.
-
-    Parameters
-    ----------
-    url : str
-        The schema.
-
-    Returns
-    -------
-    dict of (str, str, tuple of str) to dict
-        Schema of each entry by extension, keyword and path in the tree.
-    """
-    found: dict[tuple[str, str, tuple[str, ...]], Any] = {}
-    waiting: list[tuple[Any, tuple[str, ...]]] = [(merged_schema(url), ())]
+    tree = merge_property_trees(load_schema(url, resolve_references=True))
+    keywords: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(tree, ())]
     while waiting:
         schema, path = waiting.pop()
         if "fits_keyword" in schema:
-            found.setdefault((schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper(), path), schema)
+            keywords.setdefault((schema.get("fits_hdu", "PRIMARY"), schema["fits_keyword"].upper(), path), schema)
         # in the schema's order
         waiting += [(part, (*path, key)) for key, part in reversed(schema.get("properties", {}).items())]
-    return found
-
-
-@cache
-def array_fields(url: str) -> dict[str, dict[str, Any]]:
-    """List the arrays at the top of a product's tree.
-
-    Parameters
-    ----------
-    url : str
-        The schema.
-
-    Returns
-    -------
-    dict of str to dict
-        Their entries in the schema, in its order; tables and lists of names included: ``name``, ``title`` and
-        ``description``; ``unit``, as astropy reads it, empty for a number without unit; ``datatype``, a numpy data
-        type, 'str' for unicode strings of any length, 'table' for a structured array; ``axes``, what each dimension
-        runs over ('radius', 'exposure', 'group', 'ring', 'ring_edge'); ``columns``, the entries of a table's columns,
-        by name.
-    """
-    found = {}
-    for name, entry in merged_schema(url)["properties"].items():
+    arrays: dict[str, dict[str, Any]] = {}
+    for name, entry in tree["properties"].items():
         if "axes" in entry:
             columns = {column["name"]: column for column in entry.get("columns", ())}
             datatype = "table" if columns else "str"
-            found[name] = {"name": name, "unit": "", "datatype": datatype, "description": entry["title"]} | entry
-            found[name] |= {"axes": tuple(entry["axes"]), "columns": columns}
-    return found
+            arrays[name] = {"name": name, "unit": "", "datatype": datatype, "description": entry["title"]} | entry
+            arrays[name] |= {"axes": tuple(entry["axes"]), "columns": columns}
+    return Schema(tree, keywords, arrays)
 
 
 def make_table(fields: dict[str, dict[str, Any]], rows: Sequence[Mapping[str, Any]] | np.ndarray) -> np.ndarray:
@@ -105,7 +78,7 @@ def make_table(fields: dict[str, dict[str, Any]], rows: Sequence[Mapping[str, An
     Parameters
     ----------
     fields : dict of str to dict
-        The columns, as `array_fields` has them.
+        The columns, as `Schema.arrays` has them.
     rows : sequence of mapping, or structured ndarray
         The rows; a column that a row lacks, or has as None, is filled with NaN, 0 or an empty string.
 
@@ -176,7 +149,7 @@ def check_tree(tree: dict[str, Any], url: str, label: str | Path) -> None:
             # jsonschema's message quotes the whole value
             raise ProductError(f"{label}: {where}: {error.message[-300:]}") from error
     lengths: dict[str, tuple[str, int]] = {}
-    for name, field in array_fields(url).items():
+    for name, field in schema_of(url).arrays.items():
         if name not in tree:  # one that the schema does not require
             continue
         value, axes, is_text = tree[name], field["axes"], field["datatype"] == "str"
@@ -220,7 +193,7 @@ def fill_new_columns(tree: dict[str, Any], url: str) -> None:
     url : str
         The schema.
     """
-    for name, entry in merged_schema(url)["properties"].items():
+    for name, entry in schema_of(url).tree["properties"].items():
         table: Any = tree.get(name)
         columns = entry.get("columns", ()) if isinstance(table, np.ndarray) and table.dtype.names else ()
         new = {c["name"]: c["default"] for c in columns if "default" in c and c["name"] not in table.dtype.names}

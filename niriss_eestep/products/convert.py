@@ -12,7 +12,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ProductError
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 from niriss_eestep.measure.profile import EEProfile, SBProfile
-from niriss_eestep.products.columns import array_fields, make_table, merged_schema
+from niriss_eestep.products.columns import make_table, schema_of
 from niriss_eestep.products.metadata import copy_metadata, group_of
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, CombinedSBModel, EEProfileModel, SBProfileModel
 
@@ -53,7 +53,7 @@ def profile_model(profile: EEProfile | SBProfile, exposure: Any = None) -> EEPro
     EEProfileModel or SBProfileModel
     """
     kind = EEProfileModel if isinstance(profile, EEProfile) else SBProfileModel
-    properties = merged_schema(kind.schema_url)["properties"]
+    properties = schema_of(kind.schema_url).tree["properties"]
     tree = _entries(profile, properties, _PLACES)
     record = _entries(profile, properties["meta"]["properties"][kind.meta_key]["properties"], _PLACES)
     tree["radius_arcsec"] = profile.pixel_scale * profile.radius
@@ -123,7 +123,7 @@ def combined_model(
     seconds = [member.meta.exposure.integration_time for member in members]
     if all(seconds):
         group["integration_time"] = float(np.mean(seconds))
-    tree = _entries(combined, merged_schema(kind.schema_url)["properties"], _MEAN_PLACES[kind.y_name])
+    tree = _entries(combined, schema_of(kind.schema_url).tree["properties"], _MEAN_PLACES[kind.y_name])
     times = [(member.meta.exposure.mid_time, member.meta.exposure.start_time) for member in members]
     unknown = [[{"filename": member.meta.filename or "in memory"}] for member in members]
     made_of = [m._instance["meta"].get("eestep", {}).get("input") or n for m, n in zip(members, unknown, strict=True)]
@@ -192,7 +192,7 @@ def abs_flux_model(rows: Any, *, radius: Any, exposures: Any = (), **arrays: Seq
     ProductError
         When a row has a column that the table does not know.
     """
-    known, tree = array_fields(AbsFluxModel.schema_url), {"radius": np.array(radius, dtype=np.float64), "meta": {}}
+    known, tree = schema_of(AbsFluxModel.schema_url).arrays, {"radius": np.array(radius, dtype=np.float64), "meta": {}}
     tree |= {name: make_table(known[name]["columns"], of) for name, of in (("table", rows), ("exposures", exposures))}
     for name, values in arrays.items():
         longest, fill = max(map(len, values), default=0), 0.0 if name.endswith("_modes") else np.nan

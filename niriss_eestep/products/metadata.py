@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from niriss_eestep.errors import printable
-from niriss_eestep.products.columns import SCHEMAS, array_fields, keywords
+from niriss_eestep.products.columns import SCHEMAS, schema_of
 
 #: what makes the products
 SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
@@ -94,10 +94,10 @@ def copy_metadata(model: Any, exposure: Any) -> None:
 @cache
 def _copied(product_url: str, exposure_url: str) -> dict[tuple[str, ...], dict[str, None]]:
     """Entries that a product takes over, by their parent's path: of keywords, where both schemas know the parent."""
-    own, found = keywords(product_url), dict[tuple[str, ...], dict[str, None]]()
+    own, found = schema_of(product_url).keywords, dict[tuple[str, ...], dict[str, None]]()
     extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
     parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
-    for hdu, _, path in keywords(exposure_url):
+    for hdu, _, path in schema_of(exposure_url).keywords:
         if hdu in extensions and path not in NOT_COPIED and path[:-1] in parents:
             found.setdefault(path[:-1], {})[path[-1]] = None
     return found
@@ -240,7 +240,7 @@ def error_terms() -> dict[str, str]:
     dict of str to str
         What each column ``err_...`` of the table stands for.
     """
-    columns = array_fields(SCHEMAS["abs_flux"])["table"]["columns"]
+    columns = schema_of(SCHEMAS["abs_flux"]).arrays["table"]["columns"]
     start = "Fractional error of ratio from "
     texts = {name: column["description"] for name, column in columns.items() if name.startswith("err_")}
     return {name: text.removeprefix(start).split(";")[0].removeprefix("the ") for name, text in texts.items()}

@@ -11,7 +11,7 @@ from asdf import AsdfFile
 from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import SCHEMAS, check_tree, load_asdf_plugins, merged_schema
+from niriss_eestep.products.columns import SCHEMAS, check_tree, load_asdf_plugins, schema_of
 from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
 
 
@@ -40,7 +40,7 @@ class ProductModel(JwstDataModel):
             init = read_tree(init, model_type=type(self).__name__)
         kwargs.setdefault("strict_validation", True)
         # the merged schema may be shared: a model never changes it in place
-        schema = kwargs.pop("schema", None) or merged_schema(self.schema_url)
+        schema = kwargs.pop("schema", None) or schema_of(self.schema_url).tree
         # of a tree, the base class would only merge the schema once more
         super().__init__(init, schema={"type": "object"} if isinstance(init, dict) else schema, **kwargs)
         self._schema = schema

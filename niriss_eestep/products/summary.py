@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Column, Table
 
 from niriss_eestep.errors import printable
-from niriss_eestep.products.columns import merged_schema
+from niriss_eestep.products.columns import schema_of
 from niriss_eestep.products.metadata import error_terms, group_of, not_included, verdict
 from niriss_eestep.products.tables import in_digits
 
@@ -53,7 +53,7 @@ def summary(model: Any) -> str:
     str
         Aligned lines without control characters: what it is, what it was measured on and with, and its numbers.
     """
-    title = merged_schema(model.schema_url)["title"]
+    title = schema_of(model.schema_url).tree["title"]
     entries = _observation(model) + _measurement(model) + _origin(model)
     entries = [(label, value) for label, value in entries if value]
     width = max((len(label) for label, _ in entries), default=0)

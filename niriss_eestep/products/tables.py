@@ -13,7 +13,7 @@ from astropy.table import Column, QTable, Table
 from astropy.units import Quantity, Unit
 
 from niriss_eestep.errors import ProductError, printable
-from niriss_eestep.products.columns import SCHEMAS, array_fields, merged_schema
+from niriss_eestep.products.columns import SCHEMAS, schema_of
 from niriss_eestep.products.regions import ds9_regions
 
 # The columns that a paper's table of the absolute flux calibration has; a column's error goes with it
@@ -93,7 +93,7 @@ def product_table(model: Any, name: str = "table") -> ProductTable:
     ProductError
         The product has no such table.
     """
-    meta = {"product": printable(model.meta.filename or ""), "title": merged_schema(model.schema_url)["title"]}
+    meta = {"product": printable(model.meta.filename or ""), "title": schema_of(model.schema_url).tree["title"]}
     record = model._instance["meta"].get(model.meta_key, {})
     meta |= {key: printable(value) if isinstance(value, str) else value for key, value in record.items()}
     meta.pop("warnings", None)  # the status has them
@@ -109,7 +109,7 @@ def product_table(model: Any, name: str = "table") -> ProductTable:
 
 def _columns(model: Any, name: str) -> list[tuple[dict[str, Any], Any]]:
     """Fields and values of a table's columns."""
-    fields = array_fields(model.schema_url)
+    fields = schema_of(model.schema_url).arrays
     if name in fields:
         return [(field, model[name][column]) for column, field in fields[name]["columns"].items()]
     if name == "table":
@@ -309,7 +309,7 @@ Columns = Iterator[tuple[str, str, Any]]
 def _old_table(model: Any, form: str, found: Table) -> bytes:
     makers = _OLD[form]
     if model.kind not in makers:
-        kinds = " or ".join(merged_schema(SCHEMAS[kind])["title"] for kind in makers)
+        kinds = " or ".join(schema_of(SCHEMAS[kind]).tree["title"] for kind in makers)
         raise ProductError(f"{model.meta.filename}: {form} is of another kind of product: {kinds}")
     table = Table()
     for name, style, values in makers[model.kind](model, found):

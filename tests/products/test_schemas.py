@@ -12,7 +12,7 @@ from asdf.testing.helpers import yaml_to_asdf
 from astropy.units import Unit
 
 from niriss_eestep.errors import ProductError
-from niriss_eestep.products.columns import SCHEMAS, array_fields, check_tree, merged_schema
+from niriss_eestep.products.columns import SCHEMAS, check_tree, schema_of
 from niriss_eestep.products.models import MODELS
 
 KINDS = sorted(model.kind for model in MODELS.values())
@@ -79,7 +79,7 @@ def test_bad_example_is_refused(kind, entry):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_array_has_axes_a_unit_that_astropy_knows_and_a_description(kind):
-    properties = merged_schema(SCHEMAS[kind])["properties"]
+    properties = schema_of(SCHEMAS[kind]).tree["properties"]
     for name, entry in properties.items():
         if name == "meta":
             continue
@@ -102,7 +102,7 @@ def test_everything_that_has_axes_is_required(kind):
     for part in load_schema(SCHEMAS[kind], resolve_references=True)["allOf"]:
         required.update(part.get("required", ()))
     # a profile made without the image has no stamp, one of a single image no integrations
-    fields = array_fields(SCHEMAS[kind]).items()
+    fields = schema_of(SCHEMAS[kind]).arrays.items()
     optional = {name for name, field in fields if field["axes"][0] == "stamp_y" or name.startswith("integration_")}
     if kind.endswith("_profile"):
         # where a profile was made elsewhere, they follow from the rest (products.complete)
@@ -113,12 +113,12 @@ def test_everything_that_has_axes_is_required(kind):
     optional |= {"aperture_modes"}
     # of a fitted PSF
     optional |= {"psf_modes", "psf_residual", "psf_residual_prior"}
-    assert set(array_fields(SCHEMAS[kind])) - optional <= required
+    assert set(schema_of(SCHEMAS[kind]).arrays) - optional <= required
 
 
 def test_table_columns_have_units_and_descriptions():
     for table in ("table", "exposures"):
-        for name, field in array_fields(SCHEMAS["abs_flux"])[table]["columns"].items():
+        for name, field in schema_of(SCHEMAS["abs_flux"]).arrays[table]["columns"].items():
             Unit(field["unit"])
             assert len(field["description"]) > 3, name
 
@@ -129,7 +129,7 @@ def test_contract_columns_come_first():
         "electron_rate_err expected_electron_rate ratio ratio_err photmjsr photmjsr_err photuja2 zeropoint_ab pivot "
         "status"
     )
-    assert " ".join(array_fields(SCHEMAS["abs_flux"])["table"]["columns"]).startswith(contract)
+    assert " ".join(schema_of(SCHEMAS["abs_flux"]).arrays["table"]["columns"]).startswith(contract)
 
 
 def test_metadata_entries_have_titles():
