@@ -164,7 +164,7 @@ class FluxStep(JwstStep):
             known = {name: config[name] for name in config if name in open_to}
             looked_up = config_parser.config_from_dict(known, _spec(type(self)))
             found[key] = {
-                name: parameters.plain(value)  # lists of their own: those of the step may be changed in place
+                name: list(value) if isinstance(value, list) else value  # the step's may be changed in place
                 for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
                 # of stpipe's own parameters, hooks decide what a product holds, where there are some
                 if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))

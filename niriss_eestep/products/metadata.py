@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 
 #: what a product says of itself
 NOT_COPIED = (("meta", "date"), ("meta", "model_type"))
+
+#: by the schemas of product and exposure: what the one takes over from the other, names by the path of their parent
+_taken_over: dict[tuple[str, str], dict[tuple[str, ...], list[str]]] = {}
 
 
 def group_of(model: Any, said: Iterable[str | None] | None = None) -> dict[str, str]:
@@ -76,8 +78,15 @@ def copy_metadata(model: Any, exposure: Any) -> None:
     exposure : JwstDataModel
         Exposure or product.
     """
-    # as `JwstDataModel.update` does, which looks through both schemas each time
-    for parent, keys in _copied(type(model).schema_url, type(exposure).schema_url).items():
+    urls = type(model).schema_url, type(exposure).schema_url
+    if urls not in _taken_over:  # as `JwstDataModel.update` does, which looks through both schemas each time
+        own, _taken_over[urls] = schema_of(urls[0]).keywords, {}
+        extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
+        parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
+        for hdu, _, path in schema_of(urls[1]).keywords:
+            if hdu in extensions and path not in NOT_COPIED and path[:-1] in parents:
+                _taken_over[urls].setdefault(path[:-1], []).append(path[-1])
+    for parent, keys in _taken_over[urls].items():
         source, target = exposure._instance, model._instance
         for key in parent:
             source = source.get(key) if isinstance(source, dict) else None
@@ -89,18 +98,6 @@ def copy_metadata(model: Any, exposure: Any) -> None:
     logs = exposure._instance.get("cal_logs")
     if logs:
         model._instance.setdefault("cal_logs", {}).update(copy.deepcopy(dict(logs)))
-
-
-@cache
-def _copied(product_url: str, exposure_url: str) -> dict[tuple[str, ...], dict[str, None]]:
-    """Entries that a product takes over, by their parent's path: of keywords, where both schemas know the parent."""
-    own, found = schema_of(product_url).keywords, dict[tuple[str, ...], dict[str, None]]()
-    extensions = {"PRIMARY", *(hdu for hdu, _, _ in own)}
-    parents = {path[:depth] for _, _, path in own for depth in range(len(path))}
-    for hdu, _, path in schema_of(exposure_url).keywords:
-        if hdu in extensions and path not in NOT_COPIED and path[:-1] in parents:
-            found.setdefault(path[:-1], {})[path[-1]] = None
-    return found
 
 
 def shared(tree: Any, other: Any) -> Any:
