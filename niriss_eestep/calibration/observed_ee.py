@@ -10,7 +10,7 @@ from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, growth_curve
 from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, total_rate, used_radii
-from niriss_eestep.reference.psf import PSFEE, EETable, Modes
+from niriss_eestep.reference.psf import PSFEE, EETable
 
 Curve = Callable[[Array], Array]
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli
@@ -95,7 +95,7 @@ def splice_ee(
     return EETable(model_radius, ee, ee_err), EETable(radius, observed, observed_err), total, covariance
 
 
-def observed_modes(modes: Modes, name: str, model: Curve, observed: EETable, covariance: Array) -> Modes:
+def observed_modes(psfee: PSFEE, name: str, observed: EETable, covariance: Array) -> dict[str, Array]:
     """Replace a filter's modes inside the join by those of what was observed.
 
     At the join the EE is the model's, and so is its uncertainty; all radii inside share this in proportion. What the
@@ -103,30 +103,28 @@ def observed_modes(modes: Modes, name: str, model: Curve, observed: EETable, cov
 
     Parameters
     ----------
-    modes : Modes
-        Of the model.
+    psfee : PSFEE
+        The model, with modes.
     name : str
         The filter observed.
-    model : callable
-        Its EE at radii [pix].
     observed : EETable
         As of `splice_ee`, as is ``covariance``.
     covariance : ndarray, shape (n, n)
 
     Returns
     -------
-    Modes
-        With ``n`` modes more, which are 0 in the other filters and beyond the join.
+    dict of str to ndarray
+        Modes by filter, with ``n`` more, which are 0 in the other filters and beyond the join.
     """
-    k, radius, join = modes.filters.index(name), modes.radius, observed.radius[-1:]
+    radius, join, model = psfee.mode_radius, observed.radius[-1:], partial(psfee.ee, name)
     variance, vectors = np.linalg.eigh(covariance)
     roots = np.vstack([observed.ee, (vectors * np.sqrt(np.maximum(variance, 0.0))).T]) / model(observed.radius)
     # interpolated as the EE is
     spliced, *own = model(radius) * [np.interp(radius, observed.radius, root) for root in roots]
-    more, values, inside = np.zeros((len(modes.filters), len(own), radius.size)), modes.values.copy(), radius <= join
-    values[k] = np.where(inside, modes.at(name, join).T * spliced / model(join), values[k])
-    more[k] = np.where(inside, own, 0.0)
-    return Modes(modes.filters, radius, np.concatenate([values, more], axis=1).astype(np.float32))
+    inside, modes = radius <= join, dict(psfee.modes or {})
+    modes[name] = np.where(inside, psfee.modes_at(name, join).T * spliced / model(join), modes[name])
+    more = {key: np.where(inside, own, 0.0) * (key == name) for key in modes}
+    return {key: np.vstack([values, more[key]]).astype(np.float32) for key, values in modes.items()}
 
 
 def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | None) -> int:
@@ -178,7 +176,7 @@ def fit_visit(
     for label, name, combined, area, rings in groups:
         used = used_radii(combined, radius_min, radius_max)
         inside, curves_of = combined.radius[used], (partial(psfee.ee, name), partial(psfee.ee_err, name))
-        radii, modes_at = (max(inside[0], min(5.0, inside[-1])), inside[-1]), partial(psfee.modes.at, name)
+        radii, modes_at = (max(inside[0], min(5.0, inside[-1])), inside[-1]), partial(psfee.modes_at, name)
         total = total_rate(combined, *curves_of, area=area, rings=rings, radii=radii, modes_at=modes_at)
         if not total.significance >= SIGNIFICANCE_MIN:
             raise ExposureError(f"{label}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")

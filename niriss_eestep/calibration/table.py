@@ -440,7 +440,8 @@ def observed_psfee(
         curves = partial(psfee.ee, name), partial(psfee.ee_err, name)
         how = {"model_radius": psfee.table(name).radius, "rings": rings, "join_radius": join_radius}
         tables[name], at, _, part = splice_ee(combined_profile(model), *curves, **how)
-        modes = modes and observed_modes(modes, name, curves[0], at, part)
+        if psfee.modes is not None:
+            modes = observed_modes(replace(psfee, modes=modes), name, at, part)
     meta = {"name": "observed", "source": f"{', '.join(models)} observed, spliced with {psfee.name}"}
     observed = replace(psfee, tables=tables, modes=modes, name="niriss_psfee_observed.asdf", meta=meta)
     write_psfee(observed, Path(directory or ".") / observed.name)

@@ -262,7 +262,7 @@ class AbsFluxStep(FluxStep):
                     psfee = load_psfee(self.get_reference_file(model, "psfee", "packaged niriss_psfee.asdf"))
                     curves = {"curve": psfee.ee, "curve_err": psfee.ee_err}
                     if psfee.modes is not None:
-                        curves["modes_at"] = psfee.modes.at
+                        curves["modes_at"] = psfee.modes_at
                     elif self._no_modes != psfee.name:
                         self._no_modes = psfee.name
                         told = "err_aperture is the scatter that it states, not how uncertain the PSF is"

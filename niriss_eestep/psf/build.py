@@ -28,7 +28,7 @@ from niriss_eestep.psf.diffraction import (
 )
 from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
 from niriss_eestep.psf.wavefront import WAVEFRONTS, WavefrontModel
-from niriss_eestep.reference.psf import PSFEE, EETable, Modes, PSFImage, reshaped, wing_brightness
+from niriss_eestep.reference.psf import PSFEE, EETable, PSFImage, reshaped, wing_brightness
 from niriss_eestep.reference.stdspec import Throughput, load_throughput
 
 #: modes kept: fits to 40 stars of other wavefronts have pulls of 2.0 with 32, 1.1 with 64, 1.1 with 100
@@ -312,10 +312,10 @@ def psfee_of(psfs: Mapping[str, FilterPSF], meta: Mapping[str, Any], *, name: st
     PSFEE
     """
     tables = {key: EETable(psf.radius, psf.ee, psf.ee_err) for key, psf in psfs.items()}
-    return PSFEE(tables, name, meta, modes_of(psfs))
+    return PSFEE(tables, name, meta, modes_of(psfs), MODE_RADII)
 
 
-def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
+def modes_of(psfs: Mapping[str, FilterPSF]) -> dict[str, NDArray[np.float32]] | None:
     """Principal components of the draws, of all filters together, and the change by flatter mid frequencies.
 
     Each filter counts alike, by the scatter of its EE between 2 and 15 pix.
@@ -327,8 +327,8 @@ def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
 
     Returns
     -------
-    Modes or None
-        None of a single draw.
+    dict of str to ndarray, shape (n_modes, n_radii), or None
+        By filter, at `MODE_RADII`; None of a single draw.
     """
     at = np.searchsorted(RADII, MODE_RADII)
     draws = np.array([psf.draws[:, at] for psf in psfs.values()])
@@ -343,7 +343,7 @@ def modes_of(psfs: Mapping[str, FilterPSF]) -> Modes | None:
     values = (singular[:kept, None] * rows[:kept]).reshape(kept, len(psfs), MODE_RADII.size).transpose(1, 0, 2)
     flat = np.array([psf.flat[at] for psf in psfs.values()])
     values = np.concatenate([values * scale, flat[:, None]], axis=1)
-    return Modes(tuple(psfs), MODE_RADII, values.astype(np.float32))
+    return dict(zip(psfs, values.astype(np.float32), strict=True))
 
 
 def provenance(

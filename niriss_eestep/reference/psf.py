@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -45,45 +45,11 @@ class EETable(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Modes:
-    """How the encircled energies of all filters vary together: a normal prior about the tables.
-
-    EE = table + sum_k c_k values_k, with independent coefficients c_k of mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    filters : tuple of str
-    radius : ndarray, shape (n_radii,)
-        [pix]; rising from 0.
-    values : ndarray, shape (n_filters, n_modes, n_radii)
-        Change of the encircled energy per unit of each mode.
-    """
-
-    filters: tuple[str, ...]
-    radius: Array
-    values: NDArray[np.float32]
-
-    def at(self, filter_name: str, radius_pix: ArrayLike) -> Array:
-        """Interpolate the modes of a filter; beyond their last radius they fall as 1/r, as the light lost does.
-
-        Parameters
-        ----------
-        filter_name : str
-        radius_pix : array_like, shape (n,)
-            [pix].
-
-        Returns
-        -------
-        ndarray, shape (n, n_modes)
-        """
-        radius, reach = np.asarray(radius_pix, dtype=np.float64), self.radius[-1]
-        inside = _interpolator(self, filter_name)(np.minimum(radius, reach))
-        return np.asarray(inside * (reach / np.maximum(radius, reach))[..., None])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class PSFEE:
-    """Encircled energy of the PSF, by filter.
+    """Encircled energy of the PSF, by filter, and how uncertain it is.
+
+    The encircled energies of all filters vary together, EE = table + sum_k c_k mode_k, with independent coefficients
+    c_k of mean 0 and standard deviation 1: a normal prior about the tables.
 
     Parameters
     ----------
@@ -93,8 +59,16 @@ class PSFEE:
         The file or directory it comes from.
     meta : mapping, optional
         Where it is from.
-    modes : Modes, optional
-        How the filters' encircled energies vary together; None where the source does not say.
+    modes : mapping of str to ndarray, shape (n_modes, n_radii), optional
+        By filter, the change of the encircled energy per unit of each mode; None where the source does not say.
+    mode_radius : ndarray, shape (n_radii,), optional
+        Radii of the modes [pix]; rising from 0.
+
+    Attributes
+    ----------
+    curves, mode_curves : mapping of str to callable
+        By filter, the interpolation of the table's encircled energy, and of the modes; `ee` and `modes_at` know where
+        it ends.
 
     Raises
     ------
@@ -105,7 +79,10 @@ class PSFEE:
     tables: Mapping[str, EETable]
     name: str
     meta: Mapping[str, Any] = field(default_factory=dict)
-    modes: Modes | None = None
+    modes: Mapping[str, NDArray[np.float32]] | None = None
+    mode_radius: Array = field(default_factory=lambda: np.zeros(0))
+    curves: Mapping[str, PchipInterpolator] = field(init=False)
+    mode_curves: Mapping[str, PchipInterpolator] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -138,17 +115,20 @@ class PSFEE:
             tables[name] = EETable(radius, np.maximum.accumulate(np.clip(ee, 0.0, 1.0)), error)
             for array in tables[name]:
                 array.setflags(write=False)
-        object.__setattr__(self, "tables", tables)
-        if (modes := self.modes) is None:
-            return
-        shape, n_filters, n_radii = np.shape(modes.values), len(modes.filters), np.size(modes.radius)
-        if len(shape) != 3 or (shape[0], shape[2]) != (n_filters, n_radii):
-            raise ReferenceDataError(f"{self.name}: modes of shape {shape} for {n_filters} filters and {n_radii} radii")
-        if missing := ", ".join(name for name in tables if name not in modes.filters):
-            raise ReferenceDataError(f"{self.name}: has modes, but not those of {missing}")
-        rises = modes.radius[0] == 0 and np.all(np.diff(modes.radius) > 0)
-        if not (rises and np.all(np.isfinite(modes.values)) and np.abs(modes.values).max() < 1):
-            raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or whose radii do not rise from 0")
+        if self.modes is not None:
+            radius, values = self.mode_radius, np.array([*self.modes.values()])
+            if values.ndim != 3 or values.shape[2:] != radius.shape:
+                raise ReferenceDataError(f"{self.name}: modes of shape {values.shape} for {radius.size} radii")
+            if missing := ", ".join(name for name in tables if name not in self.modes):
+                raise ReferenceDataError(f"{self.name}: has modes, but not those of {missing}")
+            rises = radius[0] == 0 and np.all(np.diff(radius) > 0)
+            if not (rises and np.all(np.isfinite(values)) and np.abs(values).max() < 1):
+                raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or radii not rising from 0")
+        # made once: every exposure asks for several radii
+        curves = {name: PchipInterpolator(*table[:2]) for name, table in tables.items()}
+        modes = {name: PchipInterpolator(self.mode_radius, m.T.astype(float)) for name, m in (self.modes or {}).items()}
+        for key, value in (("tables", tables), ("curves", curves), ("mode_curves", modes)):
+            object.__setattr__(self, key, value)
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -219,7 +199,7 @@ class PSFEE:
             Where a radius is negative or not finite.
         """
         self.table(filter_name, radius_pix)
-        return _interpolator(self, filter_name.upper())(np.asarray(radius_pix, dtype=np.float64))
+        return self.curves[filter_name.upper()](np.asarray(radius_pix, dtype=np.float64))
 
     def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
@@ -236,6 +216,23 @@ class PSFEE:
         """
         radius, _, error = self.table(filter_name, radius_pix)
         return np.interp(np.asarray(radius_pix, dtype=np.float64), radius, error)
+
+    def modes_at(self, filter_name: str, radius_pix: ArrayLike) -> Array:
+        """Interpolate the modes of a filter; beyond their last radius they fall as 1/r, as the light lost does.
+
+        Parameters
+        ----------
+        filter_name : str
+        radius_pix : array_like, shape (n,)
+            [pix].
+
+        Returns
+        -------
+        ndarray, shape (n, n_modes)
+        """
+        radius, reach = np.asarray(radius_pix, dtype=np.float64), self.mode_radius[-1]
+        inside = self.mode_curves[filter_name](np.minimum(radius, reach))
+        return np.asarray(inside * (reach / np.maximum(radius, reach))[..., None])
 
     def adjusted(self, coefficients: Array, covariance: Array, meta: Mapping[str, Any]) -> PSFEE:
         """Give the encircled energies at a point of their prior, with what is still unknown as the new prior.
@@ -261,22 +258,12 @@ class PSFEE:
             raise ReferenceDataError(f"{self.name}: has no modes of the PSF, nothing can be fitted")
         variance, vectors = np.linalg.eigh(covariance)
         root = (vectors * np.sqrt(np.maximum(variance, 0.0))).T[::-1]
-        values = np.einsum("kj,fjr->fkr", root, self.modes.values).astype(np.float32)
-        modes = Modes(self.modes.filters, self.modes.radius, values)
-        tables = {}
+        modes = {name: (root @ values).astype(np.float32) for name, values in self.modes.items()}
+        unknown, tables = replace(self, meta={**self.meta, **meta}, modes=modes), {}
         for name, (radius, ee, _) in self.tables.items():
-            error = np.sqrt(np.sum(modes.at(name, radius) ** 2, axis=1))
-            tables[name] = EETable(radius, ee + self.modes.at(name, radius) @ coefficients, error)
-        return PSFEE(tables, self.name, {**self.meta, **meta}, modes)
-
-
-@lru_cache(maxsize=64)
-def _interpolator(source: PSFEE | Modes, filter_name: str) -> PchipInterpolator:
-    """Make the interpolator of a filter once: every exposure asks for several radii."""
-    if isinstance(source, Modes):
-        values = source.values[source.filters.index(filter_name)].astype(np.float64)
-        return PchipInterpolator(source.radius, values.T)
-    return PchipInterpolator(*source.table(filter_name)[:2])
+            error = np.sqrt(np.sum(unknown.modes_at(name, radius) ** 2, axis=1))
+            tables[name] = EETable(radius, ee + self.modes_at(name, radius) @ coefficients, error)
+        return replace(unknown, tables=tables)
 
 
 @partial(read_once, default=PACKAGED_PSFEE)
@@ -318,10 +305,13 @@ def load_psfee(path: Path) -> PSFEE:
             {key: tree[key] for key in ("meta", "psfee", "modes") if key in tree}, custom_schema=SCHEMA
         ).validate()
         tables = {name: EETable(*map(table.get, EETable._fields)) for name, table in tree["psfee"].items()}
-        meta, modes = dict(tree["meta"]), tree.get("modes")
-        if modes is not None:
-            modes = Modes(tuple(modes["filters"]), np.array(modes["radius"]), np.array(modes["values"]))
-    return PSFEE(tables, path.name, meta, modes)
+        modes, radius = None, np.zeros(0)
+        if (held := tree.get("modes")) is not None:
+            names, values, radius = held["filters"], np.array(held["values"]), np.array(held["radius"])
+            if len(names) != len(values):
+                raise ReferenceDataError(f"{path}: modes of shape {values.shape} for {len(names)} filters")
+            modes = dict(zip(names, values, strict=True))
+    return PSFEE(tables, path.name, dict(tree["meta"]), modes, radius)
 
 
 def write_psfee(psfee: PSFEE, path: str | Path) -> None:
@@ -339,7 +329,8 @@ def write_psfee(psfee: PSFEE, path: str | Path) -> None:
     tables = {name: table._asdict() for name, table in psfee.tables.items()}
     tree = {"meta": {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel", **psfee.meta}, "psfee": tables}
     if psfee.modes is not None:
-        tree["modes"] = {**asdict(psfee.modes), "filters": list(psfee.modes.filters)}
+        values = np.array([*psfee.modes.values()])
+        tree["modes"] = {"filters": list(psfee.modes), "radius": psfee.mode_radius, "values": values}
     with asdf.AsdfFile(tree, custom_schema=SCHEMA) as file:
         file.write_to(path, all_array_compression="zlib")
 

@@ -101,7 +101,7 @@ def star(name, ee, psfee, by_phase, rng, electrons):
     covariance = np.minimum.outer(effective, effective) / electrons + sky / electrons**2
     dithers = by_phase[rng.integers(len(by_phase), size=N_DITHERS)].mean(axis=0)
     observed = effective + dithers + np.linalg.cholesky(covariance) @ rng.standard_normal(RADIUS.size)
-    modes = effective_ee(partial(psfee.modes.at, name), RADIUS, AREA, *RINGS) / mean[:, None]
+    modes = effective_ee(partial(psfee.modes_at, name), RADIUS, AREA, *RINGS) / mean[:, None]
     own = covariance / np.outer(effective, effective) + np.diag(np.var(by_phase, axis=0) / N_DITHERS)
     weight = np.linalg.solve(own, np.ones(RADIUS.size))
     known = weight @ (observed / effective) / weight.sum() - 1

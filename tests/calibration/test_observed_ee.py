@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ from niriss_eestep.calibration.observed_ee import observed_modes, splice_ee
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.flux.total_rate import effective_ee
-from niriss_eestep.reference.psf import Modes
+from niriss_eestep.reference.psf import PSFEE, EETable
 
 RADIUS = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15])
 RINGS = [(np.pi * RADIUS**2, np.array([20.0, 25.0]), np.ones(1))] * 2
@@ -108,7 +109,9 @@ def test_errors_are_those_of_many_draws():
 def test_modes_inside_the_join_are_those_of_many_draws():
     # one mode of the model: 0.5 % within 4 pix, 0.2 % at 10 pix
     grid = np.arange(31.0)
-    modes = Modes(("F200W", "F480M"), grid, np.tile(0.02 / np.maximum(grid, 4), (2, 1, 1)).astype(np.float32))
+    tables = dict.fromkeys(("F200W", "F480M"), EETable(GRID, model_curve(GRID), no_err(GRID)))
+    mode = (0.02 / np.maximum(grid, 4)).astype(np.float32)[None]
+    psfee = PSFEE(tables, "model", modes=dict.fromkeys(tables, mode), mode_radius=grid)
     draws, rng = [], np.random.default_rng(8)
     for seed in range(400):
         profile, coefficient = combined(true_curve, background_err=0.1, seed=seed), rng.standard_normal()
@@ -118,18 +121,18 @@ def test_modes_inside_the_join_are_those_of_many_draws():
 
         draws.append(splice_ee(profile, drawn, no_err, model_radius=GRID, rings=RINGS, join_radius=10.0)[1].ee)
     result = splice(combined(true_curve, background_err=0.1), join_radius=10.0)
-    found = observed_modes(modes, "F200W", model_curve, result.observed, result.covariance)
-    at = found.at("F200W", result.observed.radius)
+    found = replace(psfee, modes=observed_modes(psfee, "F200W", result.observed, result.covariance))
+    at = found.modes_at("F200W", result.observed.radius)
     # 400 draws: 3.5 % of each error, and 0.05 of a correlation; four times that. The sky's starlight is the model's too
     assert np.sqrt(np.sum(at**2, axis=1)) == pytest.approx(np.std(draws, axis=0), rel=0.14)
     width = np.linalg.norm(at, axis=1)
     assert np.abs(at @ at.T / np.outer(width, width) - np.corrcoef(np.transpose(draws))).max() < 0.2
     # beyond the join, and in the other filter, the model's
-    np.testing.assert_array_equal(found.at("F480M", GRID)[:, :1], modes.at("F480M", GRID))
-    assert not found.at("F480M", GRID)[:, 1:].any()
+    np.testing.assert_array_equal(found.modes_at("F480M", GRID)[:, :1], psfee.modes_at("F480M", GRID))
+    assert not found.modes_at("F480M", GRID)[:, 1:].any()
     beyond = np.arange(11.0, 31)
-    np.testing.assert_allclose(found.at("F200W", beyond)[:, :1], modes.at("F200W", beyond), rtol=1e-6)
-    assert not found.at("F200W", beyond)[:, 1:].any()
+    np.testing.assert_allclose(found.modes_at("F200W", beyond)[:, :1], psfee.modes_at("F200W", beyond), rtol=1e-6)
+    assert not found.modes_at("F200W", beyond)[:, 1:].any()
 
 
 def test_the_models_own_error_is_carried():

@@ -101,7 +101,7 @@ def visit(tmp_path_factory):
     paths, psfee = [], load_psfee()
     for model in CombineProfilesStep.call(profiles):
         name, radius = model.meta.group.filter, model.radius
-        factor = 1 + 1.5 * psfee.modes.at(name, radius)[:, 0] / psfee.ee(name, radius)
+        factor = 1 + 1.5 * psfee.modes_at(name, radius)[:, 0] / psfee.ee(name, radius)
         model.count_rate, model.exposure_count_rate = model.count_rate * factor, model.exposure_count_rate * factor
         paths.append(str(directory / f"{name}_eecombined.asdf"))
         model.save(paths[-1])
@@ -120,11 +120,11 @@ def test_fit_finds_the_psf_of_a_visit(visit, tmp_path, capsys):
     fitted, packaged, radius = load_psfee(output), load_psfee(), np.array([3.0, 5.0, 10.0])
     assert fitted.filters == packaged.filters
     for name in ("F090W", "F150W", "F356W"):  # two of them not observed
-        off = fitted.ee(name, radius) - packaged.ee(name, radius) - 1.5 * packaged.modes.at(name, radius)[:, 0]
+        off = fitted.ee(name, radius) - packaged.ee(name, radius) - 1.5 * packaged.modes_at(name, radius)[:, 0]
         assert np.all(np.abs(off) < 3 * fitted.ee_err(name, radius))
         assert np.all(fitted.ee_err(name, radius) < 0.6 * packaged.ee_err(name, radius))
         assert fitted.ee_err(name, radius) == pytest.approx(
-            np.sqrt(np.sum(fitted.modes.at(name, radius) ** 2, axis=1)), rel=1e-3
+            np.sqrt(np.sum(fitted.modes_at(name, radius) ** 2, axis=1)), rel=1e-3
         )
     image = load_psf_images(images)["F200W"]
     assert image.ee == pytest.approx(fitted.ee("F200W", image.radius), abs=1e-6)
@@ -135,11 +135,11 @@ def test_observed_ee_ends_in_the_fitted_psf(visit, tmp_path):
     observed, packaged = observed_psfee(None, visit[:2], None, tmp_path), load_psfee()
     beyond = np.array([20.0, 30.0])
     for name in ("F090W", "F200W"):
-        true = packaged.ee(name, beyond) + 1.5 * packaged.modes.at(name, beyond)[:, 0]
+        true = packaged.ee(name, beyond) + 1.5 * packaged.modes_at(name, beyond)[:, 0]
         assert np.all(np.abs(observed.ee(name, beyond) - true) < 3 * observed.ee_err(name, beyond))
         # what was observed, and what the mode lets expect beyond it, are known better than the prior
         assert np.all(observed.ee_err(name, [5.0, 20.0]) < 0.7 * packaged.ee_err(name, [5.0, 20.0]))
-        assert np.abs(observed.modes.at(name, beyond)).max() < 0.7 * np.abs(packaged.modes.at(name, beyond)).max()
+        assert np.abs(observed.modes_at(name, beyond)).max() < 0.7 * np.abs(packaged.modes_at(name, beyond)).max()
 
 
 def test_what_cannot_be_fitted_is_refused(visit, tmp_path, capsys):

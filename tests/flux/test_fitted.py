@@ -272,7 +272,7 @@ def test_a_companion_is_told_where_several_filters_show_its_step(share, distance
         combined = combine_profiles(["a"], RADII, [rates], [covariance])
         arguments = {
             "curve": partial(psfee.ee, name), "curve_err": partial(psfee.ee_err, name), "radii": (5.0, 10.0),
-            "modes_at": partial(psfee.modes.at, name), "area": np.pi * RADII[None] ** 2,
+            "modes_at": partial(psfee.modes_at, name), "area": np.pi * RADII[None] ** 2,
             "rings": [(np.zeros(0), np.zeros(0))],
         }  # fmt: skip
         groups.append((total_rate(combined, **arguments), combined, (RADII >= 2) & np.isfinite(rates), arguments))

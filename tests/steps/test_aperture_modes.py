@@ -25,7 +25,7 @@ def test_err_aperture_is_the_width_of_the_modes(exposure):
     # of the EE itself, the mean over 5 to 10 pix: the annulus takes some off, for it holds light of the same modes
     radius = np.arange(5, 11)
     reference = load_psfee()
-    modes = reference.modes.at("F200W", radius) / reference.ee("F200W", radius)[:, None]
+    modes = reference.modes_at("F200W", radius) / reference.ee("F200W", radius)[:, None]
     own = np.sqrt(np.sum(modes.mean(axis=0) ** 2))
     assert 0.8 * own < row["err_aperture"] < 1.3 * own
 
