@@ -1,6 +1,6 @@
 """The exceptions that niriss_eestep raises, and the guard that turns a library's into them where a file is read."""
 
-import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,33 +71,54 @@ def printable(text: object) -> str:
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> Iterator[None]:
+def reading(path: str | Path, what: str, error: type[NirissEEError] = ReferenceDataError) -> Iterator[int]:
     """Turn whatever a library raises on a damaged file into an error of this package that names the file.
+
+    A `Path` is looked at first: it must be a regular file with something in it, for a FIFO or a device would block the
+    reader.
 
     For the lines that read a file, and no others: what is computed from the content comes after it. A mistake of this
     package passes as it is, with its traceback: an error of `_MISTAKES` that a line of the package itself raised.
 
     Parameters
     ----------
-    path : path
-        The file.
+    path : Path or str
+        The file; text where it has been read already, or is no file.
     what : str
         What it should be, such as 'psfee reference'; an article in front of it is left as it is.
     error : type
         Class of the error.
 
+    Yields
+    ------
+    int
+        Size of the file [bytes].
+
     Raises
     ------
     NirissEEError
-        Of the class ``error``, with what the library said.
+        Of the class ``error``, with what is wrong with the file, or what the library said.
 
     Examples
     --------
-    >>> with reading("visits.json", "a table of visits"):
-    ...     visits = json.loads("{")  # doctest: +SKIP
+    >>> with reading(Path("visits.json"), "a table of visits"):
+    ...     visits = json.loads(Path("visits.json").read_text())  # doctest: +SKIP
     """
+    size, kind = 0, re.sub("^an? ", "", what)
+    if isinstance(path, Path):
+        try:
+            found = path.stat()
+        except (OSError, ValueError) as missing:  # ValueError: a NUL in the name
+            said = "no such file" if isinstance(missing, FileNotFoundError) else getattr(missing, "strerror", missing)
+            raise error(f"{path}: {said} ({kind})") from missing
+        if not stat.S_ISREG(found.st_mode):
+            other = "a directory" if stat.S_ISDIR(found.st_mode) else "a device, pipe or socket"
+            raise error(f"{path}: is {other}, not a file ({kind})")
+        if found.st_size == 0:
+            raise error(f"{path}: empty file; fetch it again ({kind})")
+        size = found.st_size
     try:
-        yield
+        yield size
     except NirissEEError:
         raise
     except Exception as fault:
@@ -108,39 +129,5 @@ def reading(path: str | os.PathLike[str], what: str, error: type[NirissEEError] 
         if by_us and isinstance(fault, _MISTAKES):
             raise
         said = " ".join(str(fault).split())[:200]
-        article = "" if what.startswith(("a ", "an ")) else "an " if what[0] in "aeiouAEIOU" else "a "
+        article = "" if kind != what else "an " if what[0] in "aeiouAEIOU" else "a "
         raise error(f"{path}: not {article}{what}: {type(fault).__name__}: {said}") from fault
-
-
-def regular_file(path: str | os.PathLike[str], what: str, error: type[NirissEEError] = ReferenceDataError) -> int:
-    """Make sure that a path is a regular file with something in it; a FIFO or a device would block the reader.
-
-    Parameters
-    ----------
-    path : path
-    what : str
-        What it should be, for the message.
-    error : type
-        Class of the error.
-
-    Returns
-    -------
-    int
-        Its size [bytes].
-
-    Raises
-    ------
-    NirissEEError
-        Of the class given.
-    """
-    try:
-        found = Path(path).stat()
-    except (OSError, ValueError) as missing:  # ValueError: a NUL in the name
-        said = "no such file" if isinstance(missing, FileNotFoundError) else getattr(missing, "strerror", missing)
-        raise error(f"{path}: {said} ({what})") from missing
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a device, pipe or socket"
-        raise error(f"{path}: is {kind}, not a file ({what})")
-    if found.st_size == 0:
-        raise error(f"{path}: empty file; fetch it again ({what})")
-    return found.st_size

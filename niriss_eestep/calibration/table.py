@@ -14,7 +14,7 @@ from niriss_eestep.calibration import crds_files
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import Visits, day_of
 from niriss_eestep.calibration.observed_ee import Group, fit_visit, observed_modes, splice_ee
-from niriss_eestep.errors import ParameterError, ProductError, reading, regular_file
+from niriss_eestep.errors import ParameterError, ProductError, reading
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile
 from niriss_eestep.products.metadata import exposure_backgrounds
@@ -92,8 +92,7 @@ def read_visits(sources: Sequence) -> Table:
 
 def _read_table(source: str | Path) -> Table:
     """Read a table of visits."""
-    regular_file(source, "table of visits", ProductError)
-    with reading(source, "an ECSV table of visits", ProductError):
+    with reading(Path(source), "an ECSV table of visits", ProductError):
         table = Table.read(str(source), format="ascii.ecsv")
     missing = [name for name in NEEDED if name not in table.colnames]
     if missing:

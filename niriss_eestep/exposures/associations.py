@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from niriss_eestep.errors import AssociationError, ExposureError, OutputError, ParameterError, regular_file
+from niriss_eestep.errors import AssociationError, ExposureError, OutputError, ParameterError, reading
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.reference.guards import primary_header
 
@@ -237,8 +237,7 @@ def write_associations(exposures: Iterable[ExposureHeader], output: Any, *, sing
     else:
         files = {output / f"{product[0]}_asn.json": [product] for product in named}
     for path in files:
-        with suppress(AssociationError, OSError, ValueError, AttributeError):
-            regular_file(path, "association", AssociationError)
+        with suppress(AssociationError, AttributeError), reading(path, "association", AssociationError):
             if json.loads(path.read_text(encoding="utf-8")).get("asn_pool") == ASN_POOL:
                 continue
         if path.exists():

@@ -29,7 +29,7 @@ from stpipe.datamodel import AbstractDataModel
 from stpipe.library import AbstractModelLibrary
 
 import niriss_eestep.reference.guards as guards
-from niriss_eestep.errors import AssociationError, ExposureError, printable, reading, regular_file
+from niriss_eestep.errors import AssociationError, ExposureError, printable, reading
 from niriss_eestep.products.columns import schema_of
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.models import open as open_product
@@ -117,7 +117,6 @@ def safe_name(name: str) -> str:
 def _association(path: Path, association: Mapping[str, Any] | None = None) -> list[Product]:
     """Products of an association, a file's or a mapping; its members' paths are relative to ``path``'s directory."""
     if association is None:
-        regular_file(path, "association", AssociationError)
         with reading(path, "an association", AssociationError):
             association = json.loads(path.read_text(encoding="utf-8"))
     products = association.get("products") if isinstance(association, Mapping) else None
@@ -336,7 +335,6 @@ def science_metadata(dataset: Any, input_dir: str | None = None) -> dict[str, An
         if not isinstance(path, Path):
             return path.get_crds_parameters()
         try:
-            regular_file(path, "exposure", ExposureError)
             with reading(path, "JWST exposure", ExposureError):
                 if path.suffix != ".asdf" and read_exposure(path, FITS_MAX)[1] is not None:
                     found = open_exposure(path).get_crds_parameters()

@@ -25,7 +25,7 @@ import numpy as np
 from configobj import ConfigObj
 from stpipe import config_parser
 
-from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.reference.guards import read_once
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,6 @@ def _parameter_files(place: Path, step: Any) -> list[tuple[Path, dict[str, Any],
 
     found, what = [], "a parameter file"
     for path in place.glob(f"{step.get_config_reftype()}*.asdf") if place.is_dir() else (place,):
-        regular_file(path, "parameter file", ParameterError)
         with reading(path, what, ParameterError):
             tree = asdf.util.load_yaml(path)
             meta = tree.get("meta") if isinstance(tree, dict) else None

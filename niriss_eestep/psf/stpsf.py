@@ -11,7 +11,7 @@ import numpy as np
 from astropy.nddata import block_reduce
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import ParameterError, ReferenceDataError, reading, regular_file
+from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.measure.position import centre_of_mass
@@ -268,7 +268,6 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
             f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
         )
     name = found[0].upper()
-    regular_file(path, "radtab")
     with reading(path, "a table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         radius, ee = np.array([[float(line[0]), float(line[1])] for line in lines]).T

@@ -23,7 +23,7 @@ import numpy as np
 from astropy.io import fits
 
 from niriss_eestep.arrays import Array
-from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading, regular_file
+from niriss_eestep.errors import NirissEEError, ReferenceDataError, reading
 
 #: products have 1 MB, references 3 MB; a file, or an array in it, beyond this is neither [bytes]
 SIZE_MAX = 256 * 1024**2
@@ -86,11 +86,11 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
     import asdf
     from asdf.treeutil import walk_and_modify
 
-    size = regular_file(path, what, error)
-    if size > SIZE_MAX:
-        raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
-    with reading(path, what, error):
-        data = Path(path).read_bytes()
+    path = Path(path)
+    with reading(path, what, error) as size:
+        if size > SIZE_MAX:
+            raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
+        data = path.read_bytes()
     check_asdf(path, data, what, error)
     with reading(path, what, error), warnings.catch_warnings(), asdf.config_context() as config:
         # asdf warns of unknown tags and other versions; what matters is checked where it is used
@@ -258,8 +258,8 @@ def check_fits(
     NirissEEError
         Of the class given.
     """
-    size, found, position, total = regular_file(path, what, error), [], 0, 0
-    with reading(path, what, error), Path(path).open("rb") as raw:
+    found, position, total, path = [], 0, 0, Path(path)
+    with reading(path, what, error) as size, path.open("rb") as raw:
         packed = raw.peek(2)[:2] == GZIP_MAGIC
         file: Any = gzip.GzipFile(fileobj=raw) if packed else raw
         while (found_next := _next_header(path, file, error, wanted)) is not None:
@@ -309,8 +309,8 @@ def primary_header(path: str | Path, what: str, wanted: Keys, error: Kind = Refe
     NirissEEError
         Of the class given, if it is no FITS file.
     """
-    regular_file(path, what, error)
-    with reading(path, what, error), Path(path).open("rb") as file:
+    path = Path(path)
+    with reading(path, what, error), path.open("rb") as file:
         packed = file.peek(2)[:2] == GZIP_MAGIC
         found: Any = _next_header(path, gzip.GzipFile(fileobj=file) if packed else file, error, wanted)
     return found[0]
@@ -450,7 +450,6 @@ def read_ecsv(path: Path, what: str, column: str) -> tuple[dict[str, Any], str |
     """
     from astropy.table import Table
 
-    regular_file(path, what)
     with reading(path, what):
         table = Table.read(path, format="ascii.ecsv")
         columns = {name: np.asarray(table[name]) for name in table.colnames}

@@ -59,7 +59,7 @@ def test_every_fault_in_one_association(lab, source, tmp_path):
         members.append(new)
         reasons[name] = re.sub(r"^\w+: (\S+: )?", "", message)
         if new.is_dir():  # alone, the remedy is another
-            reasons[name] = "is a directory, not a file (FITS image of the JWST pipeline)"
+            reasons[name] = "is a directory, not a file (JWST exposure)"
     before = checksums(lab.folder)
     together = lab.calibrate(lab.association(members, name="all"))
     after = checksums(lab.folder)
