@@ -11,6 +11,7 @@ from stpipe import Step
 
 from niriss_eestep import products
 from niriss_eestep.errors import NirissEEError, ParameterError
+from niriss_eestep.exposures.inputs import science_metadata
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.pipeline.parameters import CFG
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
@@ -134,6 +135,25 @@ def test_a_step_made_in_python_keeps_what_it_has(program, own, write_pars):
     result = step.run(str(path))
     used = result._instance["meta"]["eestep"]["parameters"]
     assert (used["low_sigma"], used["core_radius"]) == (3.0, 4.5)
+
+
+def test_what_crds_said_is_gone_with_it(program, packaged, write_pars, crds_cache, monkeypatch):
+    pars = write_pars(STEP, "jwst_niriss_pars-eephotometrystep_1.asdf", {"low_sigma": 6.2})
+    crds_cache({"pars-eephotometrystep": {"ANY": pars}})
+    step, exposure = EEPhotometryStep(), science_metadata(program[1][0])
+    step.given = frozenset()  # as of a hook
+    assert step.parameters_for(exposure)["low_sigma"] == 6.2
+    monkeypatch.delenv("CRDS_PATH")
+    assert step.parameters_for(exposure)["low_sigma"] == 3.0
+
+
+def test_exposures_below_input_dir_are_checked_with_their_own_parameters(program, own, write_pars):
+    directory, paths = program
+    write_pars(
+        STEP, "pars-eephotometrystep_f090w.asdf", {"radii": [5, 3]}, directory=own, selection={"filter": "F090W"}
+    )
+    with pytest.raises(ParameterError, match="radii must increase strictly"):
+        FluxCalPipeline.call([path.name for path in paths], input_dir=str(directory), configure_log=False)
 
 
 def test_a_list_that_is_changed_in_place(program):
