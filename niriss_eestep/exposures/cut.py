@@ -16,7 +16,7 @@ from niriss_eestep.exposures.inputs import ARRAYS
 from niriss_eestep.exposures.wcs import Places, Told, image_wcs, pixel_size, relative_area, target_positions
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.measure.background import MAD_TO_STD
-from niriss_eestep.measure.position import FAR, Source, find_sources, find_star, source_at, the_star
+from niriss_eestep.measure.position import FAR, Centroid, find_sources, find_star, source_at, the_star
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import without_dead
 from niriss_eestep.reference.psf import load_psfee
@@ -491,7 +491,9 @@ def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, envir
         return None
 
 
-def second_look(exposures: list[Stamp], centre: Any, field: Field, references: Any, cut: Any, *, is_given: bool) -> Any:
+def second_look(
+    exposures: list[Stamp], centre: Centroid, field: Field, references: Any, cut: Any, *, is_given: bool
+) -> Any:
     """Look at what was measured, and elsewhere where that cannot be the star.
 
     Parameters
@@ -522,8 +524,8 @@ def second_look(exposures: list[Stamp], centre: Any, field: Field, references: A
     expected = None if electron_rate is None else electron_rate / exposures[0].gain
     ee = partial(load_psfee(references.get("psfee")).ee, field.filter)
     stamp = exposures[0] if len(exposures) == 1 else _mean(exposures)
-    first = source_at(stamp, centre.x, centre.y, ee, field.ratio)
-    if not np.isfinite(first.err) and not field.outside:
+    first = source_at(stamp, centre, ee, field.ratio)
+    if not np.isfinite(first.rate_err) and not field.outside:
         return None  # no pixel to judge by: the measurement says why
     if first.is_significant and not field.outside:
         is_usual = first.is_star if expected is None else 1 / FAR < first.rate / expected < FAR
@@ -567,15 +569,15 @@ def _mean(exposures: list[Stamp]) -> Stamp:
     return replace(exposures[0], image=image, variance=variance, bad=bad)
 
 
-def _brightness(source: Source, expected: float | None) -> str:
+def _brightness(source: Centroid, expected: float | None) -> str:
     """Where a source is, and how bright."""
     share = f", {source.rate / expected:.2g} of the expected rate" if expected is not None else ""
     return f"x={source.x:.1f}, y={source.y:.1f} ({source.rate:.3g} DN/s{share})"
 
 
-def _no_star(first: Source, others: list[Source], outside: str, expected: float | None) -> str:
+def _no_star(first: Centroid, others: list[Centroid], outside: str, expected: float | None) -> str:
     """Say that there is no star, and what there is."""
-    told = outside or f"no star at x={first.x:.1f}, y={first.y:.1f}: {first.rate:.2g} +- {first.err:.2g} DN/s"
+    told = outside or f"no star at x={first.x:.1f}, y={first.y:.1f}: {first.rate:.2g} +- {first.rate_err:.2g} DN/s"
     brightest = next((source for source in others if source.is_star), others[0] if others else None)
     if brightest is None:
         return f"{told}; no source within {REACH} pix"

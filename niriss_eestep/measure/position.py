@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -26,7 +26,7 @@ _FIT_REACH = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Centroid:
-    """A star's measured position, 0-indexed in the array it was measured on.
+    """A source's measured position, 0-indexed in the array it was measured on; how bright it is, by `source_at`.
 
     Parameters
     ----------
@@ -38,6 +38,13 @@ class Centroid:
         Distance from the first position [pix].
     method : str
         Name of the centroid method.
+    rate, rate_err : float
+        Count rate, as a star's that has as much light within 3 pix, and its standard error [DN/s]; NaN where it has not
+        been looked at.
+    is_significant : bool
+        It stands out of the noise.
+    is_star : bool
+        It does, and its light is spread like the PSF's.
     """
 
     x: float
@@ -46,6 +53,10 @@ class Centroid:
     y_err: float
     shift: float
     method: str
+    rate: float = np.nan
+    rate_err: float = np.nan
+    is_significant: bool = False
+    is_star: bool = False
 
 
 def _window(n: int, centre: float, half: float) -> tuple[slice, Array, Array]:
@@ -349,39 +360,15 @@ WING = 100.0
 _LOOKED_AT, _APART = 20, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A point source.
-
-    Parameters
-    ----------
-    x, y : float
-        Position [pix of the exposure, 0-indexed].
-    rate, err : float
-        Total count rate by the light within 3 pix, and its standard error [DN/s].
-    is_significant : bool
-        It stands out of the noise.
-    is_star : bool
-        It does, and its light is spread like the PSF's.
-    """
-
-    x: float
-    y: float
-    rate: float
-    err: float
-    is_significant: bool
-    is_star: bool
-
-
-def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pixel: float = 1.0) -> Source:
+def source_at(exposure: Stamp, place: Centroid, ee: Callable[..., Array], pixel: float = 1.0) -> Centroid:
     """Measure how bright a source is, coarsely.
 
     Parameters
     ----------
     exposure : Stamp
         What is around it, 12 pix or more.
-    x, y : float
-        Its position [pix of the exposure].
+    place : Centroid
+        Where it is [pix of the exposure].
     ee : callable
         EE of the PSF at radii [pix of the detector].
     pixel : float
@@ -389,15 +376,16 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
 
     Returns
     -------
-    Source
-        Its rate is that of the light within 3 pix (5 where less than 80 % of it lies on good pixels) over the PSF's.
+    Centroid
+        That place, with how bright the source is: by the light within 3 pix (5 where less than 80 % of it lies on good
+        pixels) over the PSF's.
     """
     radii, sky_radii = np.array(RADII) / pixel, np.array(SKY) / pixel
-    i, j = x - exposure.x_origin, y - exposure.y_origin
+    i, j = place.x - exposure.x_origin, place.y - exposure.y_origin
     cut = box_about(i, j, int(sky_radii[1]) + 2)
     image, variance, good = exposure.image[cut], exposure.variance[cut], ~exposure.bad[cut]
     if not good.any():
-        return Source(x, y, 0.0, np.inf, False, False)
+        return replace(place, rate=0.0, rate_err=np.inf)
     i, j = i - cut[1].start, j - cut[0].start
     distance = distance_grid(image.shape, i, j)
     sky = image[good & (distance > sky_radii[0]) & (distance < sky_radii[1])]
@@ -419,10 +407,10 @@ def source_at(exposure: Stamp, x: float, y: float, ee: Callable[..., Array], pix
     k = 1 if held[1] > 1 - LIKE_SHARE else 2
     significant, like = bool(rates[k] > SIGMA * errs[k]), not np.any(off & (held[:-1] > HELD))
     rate, err = float(np.nan_to_num(rates[k])), float(np.nan_to_num(errs[k], nan=np.inf))
-    return Source(x, y, rate, err, significant, significant and like)
+    return replace(place, rate=rate, rate_err=err, is_significant=significant, is_star=significant and like)
 
 
-def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) -> list[Source]:
+def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) -> list[Centroid]:
     """Find the significant sources of an image.
 
     Parameters
@@ -433,14 +421,14 @@ def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) 
 
     Returns
     -------
-    list of Source
-        The brightest first; 20 at most.
+    list of Centroid
+        With how bright they are, the brightest first; 20 at most.
     """
     filled = fill_for_search(exposure.image, exposure.bad)
     level = np.median(filled)
     smooth = scipy.ndimage.uniform_filter(filled - level, 3, mode="constant")
     peaks = np.flatnonzero((smooth == scipy.ndimage.maximum_filter(smooth, 2 * _APART + 1)) & (smooth > 0))
-    found: list[Source] = []
+    found: list[Centroid] = []
     for peak in peaks[np.argsort(smooth.flat[peaks])[::-1][:_LOOKED_AT]]:
         j, i = divmod(int(peak), smooth.shape[1])
         cut = box_about(i, j, 2 * _APART)
@@ -449,25 +437,25 @@ def find_sources(exposure: Stamp, ee: Callable[..., Array], pixel: float = 1.0) 
             at, noise, bad = (i - i0, j - j0), exposure.variance[cut], exposure.bad[cut]
             centre = measure_centroid(image, noise, bad, at, box=5, radius=_APART / 2)
             x, y = centre.x + i0 + exposure.x_origin, centre.y + j0 + exposure.y_origin
-            found.append(source_at(exposure, x, y, ee, pixel))
+            found.append(source_at(exposure, replace(centre, x=x, y=y), ee, pixel))
     return sorted((source for source in found if source.is_significant), key=lambda source: -source.rate)
 
 
-def the_star(first: Source, others: list[Source], expected: float | None) -> Source | None:
+def the_star(first: Centroid, others: list[Centroid], expected: float | None) -> Centroid | None:
     """Choose the source that is the star.
 
     Parameters
     ----------
-    first : Source
+    first : Centroid
         At the first position.
-    others : list of Source
+    others : list of Centroid
         Elsewhere, the brightest first.
     expected : float or None
         Count rate that the star should give [DN/s]; None where its spectrum is not known.
 
     Returns
     -------
-    Source or None
+    Centroid or None
         None where none is.
     """
     limit = WING * first.rate if first.is_significant else 0.0

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.exposures.cut import Field, second_look
 from niriss_eestep.flux.synthetic import StandardSpectrum, expected_rate
 from niriss_eestep.instrument import GAIN
-from niriss_eestep.measure.position import find_sources, source_at, the_star
+from niriss_eestep.measure.position import Centroid, find_sources, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
 from niriss_eestep.reference import load_psf_images, load_psfee, load_throughput, write_spectrum
 from niriss_eestep.steps import FluxCalPipeline
@@ -32,6 +31,10 @@ def ee():
     return partial(load_psfee().ee, NAME)
 
 
+def place_of(x, y):
+    return Centroid(x, y, np.nan, np.nan, 0.0, "given")
+
+
 def exposure_of(light, sky=1.0, seed=1, time=100.0):
     """Exposure with photon and read noise of an image of count rates."""
     variance = (light + sky) / GAIN / time + 0.01
@@ -44,15 +47,15 @@ def exposure_of(light, sky=1.0, seed=1, time=100.0):
 @pytest.mark.parametrize("rate", [100.0, 1e4, 1e6])
 def test_a_star_is_one_and_has_its_flux(psf, ee, place, rate):
     exposure = exposure_of(rate * psf.render(*place, (101, 101)))
-    found = source_at(exposure, place[0] + 7, place[1] + 9, ee)
+    found = source_at(exposure, place_of(place[0] + 7, place[1] + 9), ee)
     assert found.is_star
     # the light in the sky annulus, pixel phases; and the noise
-    assert abs(found.rate - rate) < 0.03 * rate + 4 * found.err
+    assert abs(found.rate - rate) < 0.03 * rate + 4 * found.rate_err
     # pixels without a value in its core are allowed for, were it round
     exposure.bad[50, 50] = exposure.bad[51, 50] = True
     exposure.image[exposure.bad] = np.nan
-    found = source_at(exposure, place[0] + 7, place[1] + 9, ee)
-    assert found.rate == pytest.approx(rate, rel=0.25, abs=4 * found.err)
+    found = source_at(exposure, place_of(place[0] + 7, place[1] + 9), ee)
+    assert found.rate == pytest.approx(rate, rel=0.25, abs=4 * found.rate_err)
 
 
 def test_what_is_no_star(psf, ee):
@@ -60,15 +63,15 @@ def test_what_is_no_star(psf, ee):
     hot[50, 50] = RATE
     wide[46:55, 46:55] = RATE / 81
     for light in (hot, wide):
-        found = source_at(exposure_of(light), 57.0, 59.0, ee)
+        found = source_at(exposure_of(light), place_of(57.0, 59.0), ee)
         assert found.is_significant
         assert not found.is_star
-    noise = [source_at(exposure_of(np.zeros((101, 101)), seed=seed), 57.0, 59.0, ee) for seed in range(200)]
+    noise = [source_at(exposure_of(np.zeros((101, 101)), seed=seed), place_of(57.0, 59.0), ee) for seed in range(200)]
     assert not any(found.is_significant for found in noise)
-    pulls = np.array([found.rate / found.err for found in noise])
+    pulls = np.array([found.rate / found.rate_err for found in noise])
     # the error of a coarse photometry: sky by the median of 20 pixels a side
     assert pulls.std() == pytest.approx(1, abs=4 / np.sqrt(400) + 0.1)
-    assert not source_at(exposure_of(hot), 300.0, 300.0, ee).is_significant
+    assert not source_at(exposure_of(hot), place_of(300.0, 300.0), ee).is_significant
 
 
 def test_sources_are_found_and_the_star_among_them(psf, ee):
@@ -177,7 +180,7 @@ def test_without_a_spectrum_the_header_decides_between_stars_and_the_other_is_to
     write_spectrum(replace(flat, flux=flux * flat.flux), spectrum)
 
     def look(places, path=tmp_path / "none.fits"):
-        first, field_there = SimpleNamespace(x=57.0, y=59.0), replace(field, places=places)
+        first, field_there = place_of(57.0, 59.0), replace(field, places=places)
         return second_look([exposure], first, field_there, {"stdspec": path}, cut, is_given=False)
 
     def cut(_, half_size):
