@@ -117,7 +117,7 @@ class PSFEE:
                 array.setflags(write=False)
         if self.modes is not None:
             radius, values = self.mode_radius, np.array([*self.modes.values()])
-            if values.ndim != 3 or values.shape[2:] != radius.shape:
+            if values.ndim != 3 or values.shape[2:] != radius.shape or not values.size or radius.size < 2:
                 raise ReferenceDataError(f"{self.name}: modes of shape {values.shape} for {radius.size} radii")
             if missing := ", ".join(name for name in tables if name not in self.modes):
                 raise ReferenceDataError(f"{self.name}: has modes, but not those of {missing}")

@@ -138,6 +138,13 @@ def test_nothing_and_unknown_filters_are_refused():
         PSFEE({"F999W": EETable(RADIUS, EE, EE)}, "t")
 
 
+@pytest.mark.parametrize(("n_modes", "radius"), [(3, []), (3, [0.0]), (0, [0.0, 1.0])])
+def test_modes_of_nothing_are_refused(n_modes, radius):
+    modes = {"F090W": np.zeros((n_modes, len(radius)), np.float32)}
+    with pytest.raises(ReferenceDataError, match=r"star\.asdf: modes of shape"):
+        PSFEE(table(), "star.asdf", modes=modes, mode_radius=np.array(radius))
+
+
 def test_files_that_are_no_psfee_are_refused(tmp_path):
     with pytest.raises(ReferenceDataError, match="no such file or directory"):
         load_psfee(tmp_path / "nothing.asdf")
