@@ -38,7 +38,9 @@ _BELOW_ONE_SIGMA = 0.1587
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """Background per pixel, the pixels that it is the mean of, and which part of the annulus they are.
+    """The sky around a star: its level, its shape, and what its noise has in common.
+
+    The level comes first; `niriss_eestep.measure.noise.study_surroundings` adds the rest, from ``residual`` on.
 
     Parameters
     ----------
@@ -64,6 +66,26 @@ class Background:
         wing, whose dark parts are no bad pixels.
     weights : ndarray, shape (ny, nx)
         ``value`` is the sum of ``weights * image`` over the good pixels; zeros where it was given.
+    residual : ndarray, shape (ny, nx)
+        Count rates less the background and a model of the star [DN/s]; zero in bad pixels.
+    use : ndarray of bool, shape (ny, nx)
+        Pixels that hold sky and noise alone.
+    correlation : ndarray, shape (8,), optional
+        Of the pixels' noise, from `niriss_eestep.measure.noise.estimate_correlation`; None where it was not sought.
+    destripe : {'none', 'rows', 'columns', 'both'}
+        Lines whose mean noise, by their sky pixels, is taken out.
+    chance : float
+        How often noise alone makes as much of a gradient or curvature in a flat sky.
+    curvature, curvature_err : float, optional
+        Coefficient of r^2 in the sky, and its standard error [DN/s/pix per pix^2]; None where it was not sought.
+    is_flat : bool, optional
+        Whether no shape of the sky stands out; None where it was not sought.
+    image : ndarray, shape (ny, nx), optional
+        The sky's shape that is taken out [DN/s/pix]; None where it is flat.
+    terms, term_weights : ndarray, shape (n_terms, ny, nx), optional
+        What ``image`` is made of, each times the sum of its weights and ``residual``.
+    wing : ndarray, shape (n_terms,), optional
+        What an error of the star's wing adds to these coefficients [DN/s/pix].
     """
 
     value: float
@@ -78,6 +100,18 @@ class Background:
     method: str = "annulus"
     dark: float = np.nan
     weights: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    residual: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    use: Mask = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    correlation: Array | None = None
+    destripe: str = "none"
+    chance: float = 1.0
+    curvature: float | None = None
+    curvature_err: float | None = None
+    is_flat: bool | None = None
+    image: Array | None = None
+    terms: Array | None = None
+    term_weights: Array | None = None
+    wing: Array | None = None
 
 
 def unflagged_outliers(image: Array, variance: Array, use: Mask, x: float, y: float) -> Mask:

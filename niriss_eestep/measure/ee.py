@@ -14,7 +14,7 @@ from niriss_eestep.measure.background import Background, measure_background, wit
 from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
-    Surroundings,
+    corrected,
     correlated_covariance,
     flat_covariance,
     seen_through,
@@ -118,8 +118,8 @@ def measure_ee(
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    around = study_surroundings(exposure, bad, star, options)
-    sums = sum_apertures(exposure, weights, star.sky, repairs, bad, around)
+    sky = study_surroundings(exposure, bad, star, options)
+    sums = sum_apertures(exposure, weights, sky, repairs, bad)
     count_rate, covariance, common, sky_covariance, background_err = sums
     failure = failure or _forbidden(radii, lost, count_rate, covariance, psf)
     seen = repaired_stamp(exposure, repairs, star.sky, bad)
@@ -134,11 +134,11 @@ def measure_ee(
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=replace(star.sky, err=background_err), gain=exposure.gain,
+        background=replace(sky, err=background_err), gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
-        common=common, sky_covariance=sky_covariance, around=around, search=search, **about,
+        common=common, sky_covariance=sky_covariance, search=search, **about,
     )  # fmt: skip
-    told = exposure.warnings + scatter_warning(exposure, around, both=star.model is not None)
+    told = exposure.warnings + scatter_warning(exposure, sky, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 
 
@@ -306,9 +306,8 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
 
 
 def sum_apertures(
-    exposure: Stamp, weights: Array, sky: Background, repairs: list[Repair], bad: Mask,
-    around: Surroundings | None = None,
-) -> tuple[Array, Array, Array, Array, float]:  # fmt: skip
+    exposure: Stamp, weights: Array, sky: Background, repairs: list[Repair], bad: Mask
+) -> tuple[Array, Array, Array, Array, float]:
     """Background-subtracted sums and their covariance, each pixel's noise followed to every place that it reaches.
 
     Parameters
@@ -317,11 +316,10 @@ def sum_apertures(
     weights : ndarray, shape (n_sums, ny, nx)
         Of the pixels in each sum; zero where a bad pixel is not repaired.
     sky : Background
+        Where its ``correlation`` is None the pixels are independent and the sky is flat.
     repairs : list of Repair
     bad : ndarray of bool, shape (ny, nx)
         Pixels whose own values are not used.
-    around : Surroundings, optional
-        How the noise is correlated, and what the sky needs; by default pixels are independent and the sky is flat.
 
     Returns
     -------
@@ -363,14 +361,14 @@ def sum_apertures(
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
         common += covariance_of_sums(touched, repair.variance) + shared
     reach = reach.reshape(-1, *weights.shape[1:])
-    if around is not None:
-        reach[:n], change, slope = around.corrected(reach[:n])
+    if sky.correlation is not None:
+        reach[:n], change, slope = corrected(sky, reach[:n])
         values += change
-        if around.wing is not None and around.weights is not None:
-            wing = np.outer(slope @ around.wing, slope @ around.wing)
+        if sky.wing is not None and sky.term_weights is not None:
+            wing = np.outer(slope @ sky.wing, slope @ sky.wing)
             covariance, sky_covariance = covariance + wing, sky_covariance + wing
-            for_sky = for_sky + slope @ around.weights.reshape(slope.shape[1], -1)
-    noise = _noise_of_sums(exposure, reach, bad, around)
+            for_sky = for_sky + slope @ sky.term_weights.reshape(slope.shape[1], -1)
+    noise = _noise_of_sums(exposure, reach, bad, sky.correlation)
     sky_covariance += covariance_of_sums(for_sky, np.where(bad, 0.0, exposure.variance).ravel())
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
@@ -379,7 +377,7 @@ def sum_apertures(
     return values, covariance, common, sky_covariance, background_err
 
 
-def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surroundings | None) -> Array:
+def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, correlation: Array | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
     # the part of the image that is reached, and two pixels more, as far as the capacitance
     (touched,) = scipy.ndimage.find_objects(np.any(reach != 0, axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
@@ -387,14 +385,18 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, around: Surrounding
     reach = np.ascontiguousarray(reach[:, *cut])
     variance, photons, flat = (
         np.zeros(reach.shape[1:]) if part is None else np.where(bad[cut], 0.0, part[cut])
-        for part in (exposure.variance, None if around is None else exposure.photon_variance, exposure.flat_variance)
+        for part in (
+            exposure.variance,
+            None if correlation is None else exposure.photon_variance,
+            exposure.flat_variance,
+        )
     )
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
         covariance += covariance_of_sums(seen_through(reach).reshape(n, -1), photons.ravel())
-    if around is not None:
-        covariance += correlated_covariance(reach, around.correlation)
+    if correlation is not None:
+        covariance += correlated_covariance(reach, correlation)
     if flat.any() and exposure.flat_scale > 0:
         covariance += flat_covariance(reach, np.sqrt(flat), exposure.flat_scale) - flat_covariance(reach, np.sqrt(flat))
     return covariance

@@ -11,7 +11,7 @@ stands on less, or more: a curvature of 5e-4 of the sky per pix^2 is a quarter o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +19,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.background import OUTLIER_SIGMA
+from niriss_eestep.measure.background import OUTLIER_SIGMA, Background
 from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star
@@ -276,82 +276,44 @@ def flat_covariance(reach: Array, sigma: Array, scale: float = 0.0) -> Array:
     return np.asarray(np.einsum("iyx,jyx->ij", each, near))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Surroundings:
-    """What is known of the noise and the sky around a star.
+def corrected(sky: Background, reach: Array) -> tuple[Array, Array, Array]:
+    """Take the sky's shape and the lines' noise out of sums, as far as asked for.
 
     Parameters
     ----------
-    residual : ndarray, shape (ny, nx)
-        Count rates less the background and a model of the star [DN/s]; zero in bad pixels.
-    use : ndarray of bool, shape (ny, nx)
-        Pixels that hold sky and noise alone.
-    correlation : ndarray, shape (8,)
-        Of the pixels' noise, from `estimate_correlation`.
-    destripe : {'none', 'rows', 'columns', 'both'}
-    chance : float
-        How often noise alone makes as much of a gradient or curvature in a flat sky.
-    curvature, curvature_err : float, optional
-        Coefficient of r^2 in the sky, and its standard error [DN/s/pix per pix^2]; None where it was not sought.
-    is_flat : bool, optional
-        Whether no shape of the sky stands out; None where it was not sought.
-    image : ndarray, shape (ny, nx), optional
-        The sky's shape that is taken out [DN/s/pix]; None where it is flat.
-    terms, weights : ndarray, shape (n_terms, ny, nx), optional
-        What ``image`` is made of, each times the sum of its weights and ``residual``.
-    wing : ndarray, shape (n_terms,), optional
-        What an error of the star's wing adds to these coefficients [DN/s/pix].
+    sky : Background
+        From `study_surroundings`.
+    reach : ndarray, shape (n_sums, ny, nx)
+        How each sum depends on each pixel.
+
+    Returns
+    -------
+    reach : ndarray, shape (n_sums, ny, nx)
+        With what the corrections add.
+    change : ndarray, shape (n_sums,)
+        To be added to the sums [DN/s].
+    slope : ndarray, shape (n_sums, n_terms)
+        What the sums change with each coefficient of the sky's shape; of no terms where it is flat.
     """
-
-    residual: Array
-    use: Mask
-    correlation: Array
-    destripe: str = "none"
-    chance: float = 1.0
-    curvature: float | None = None
-    curvature_err: float | None = None
-    is_flat: bool | None = None
-    image: Array | None = None
-    terms: Array | None = None
-    weights: Array | None = None
-    wing: Array | None = None
-
-    def corrected(self, reach: Array) -> tuple[Array, Array, Array]:
-        """Take the sky's shape and the lines' noise out of sums, as far as asked for.
-
-        Parameters
-        ----------
-        reach : ndarray, shape (n_sums, ny, nx)
-            How each sum depends on each pixel.
-
-        Returns
-        -------
-        reach : ndarray, shape (n_sums, ny, nx)
-            With what the corrections add.
-        change : ndarray, shape (n_sums,)
-            To be added to the sums [DN/s].
-        slope : ndarray, shape (n_sums, n_terms)
-            What the sums change with each coefficient of the sky's shape; of no terms where it is flat.
-        """
-        change, slope, residual = np.zeros(len(reach)), np.zeros((len(reach), 0)), self.residual
-        if self.image is not None and self.terms is not None and self.weights is not None:
-            residual = residual - self.image
-            change -= np.einsum("iyx,yx->i", reach, self.image)
-            slope = np.einsum("iyx,kyx->ik", reach, self.terms)
-            reach = reach - np.einsum("ik,kyx->iyx", slope, self.weights)
-        if self.destripe != "none":
-            before = reach
-            for axis in {"columns": (0,), "rows": (1,), "both": (0, 1)}[self.destripe]:
-                count = self.use.sum(axis=axis, keepdims=True)
-                share = np.where(self.use & (count >= _MIN_LINE), 1 / np.maximum(count, 1), 0.0)
-                # the lines' means are noisy too
-                reach = reach - reach.sum(axis=1 + axis, keepdims=True) * share
-            change += np.einsum("iyx,yx->i", reach - before, np.where(self.use, residual, 0.0))
-        return reach, change, slope
+    change, slope, residual = np.zeros(len(reach)), np.zeros((len(reach), 0)), sky.residual
+    if sky.image is not None and sky.terms is not None and sky.term_weights is not None:
+        residual = residual - sky.image
+        change -= np.einsum("iyx,yx->i", reach, sky.image)
+        slope = np.einsum("iyx,kyx->ik", reach, sky.terms)
+        reach = reach - np.einsum("ik,kyx->iyx", slope, sky.term_weights)
+    if sky.destripe != "none":
+        before = reach
+        for axis in {"columns": (0,), "rows": (1,), "both": (0, 1)}[sky.destripe]:
+            count = sky.use.sum(axis=axis, keepdims=True)
+            share = np.where(sky.use & (count >= _MIN_LINE), 1 / np.maximum(count, 1), 0.0)
+            # the lines' means are noisy too
+            reach = reach - reach.sum(axis=1 + axis, keepdims=True) * share
+        change += np.einsum("iyx,yx->i", reach - before, np.where(sky.use, residual, 0.0))
+    return reach, change, slope
 
 
-def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) -> Surroundings:
-    """Look at the pixels around the star.
+def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) -> Background:
+    """Look at the pixels around the star: what their noise has in common, and whether the sky is flat.
 
     Parameters
     ----------
@@ -365,7 +327,8 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
 
     Returns
     -------
-    Surroundings
+    Background
+        The star's, with what was found.
     """
     distance, model = star.distance, star.model
     variance = np.where(bad, 0.0, stamp.variance)
@@ -382,24 +345,26 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # the wing's fall is no noise
         residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    around = Surroundings(residual, use, np.zeros(len(SHAPES)), options.destripe)
+    nothing = np.zeros(len(SHAPES))
+    sky = replace(star.sky, residual=residual, use=use, correlation=nothing, destripe=options.destripe)
     if stamp.resampled:
-        return around
+        return sky
     # without a model of the wing its fall looks like a curvature of the sky
     if model is not None and options.background_method == "annulus":
-        around = fit_sky(around, variance, light, (star.x, star.y), options.sky_radii[0])
+        sky = fit_sky(sky, variance, light, (star.x, star.y), options.sky_radii[0])
     # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
-    if around.image is None:
-        around = replace(around, correlation=estimate_correlation(residual, variance, use))
-    return around
+    if sky.image is None:
+        sky = replace(sky, correlation=estimate_correlation(residual, variance, use))
+    return sky
 
 
-def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float, float], r_min: float) -> Surroundings:
+def fit_sky(sky: Background, variance: Array, light: Array, at: tuple[float, float], r_min: float) -> Background:
     """Fit a gradient and a curvature to the sky, and test whether it has them.
 
     Parameters
     ----------
-    around : Surroundings
+    sky : Background
+        With its residual, and the pixels that hold sky alone.
     variance : ndarray, shape (ny, nx)
         Of the pixels' own noise [(DN/s)^2].
     light : ndarray, shape (ny, nx)
@@ -411,18 +376,18 @@ def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float
 
     Returns
     -------
-    Surroundings
+    Background
         With the verdict, and the shape and the noise's correlation beside it where it stands out; as given where
         fewer than a hundred pixels determine it, or they lie on one side.
     """
-    (ny, nx), (x, y), residual = variance.shape, at, around.residual
+    (ny, nx), (x, y), residual = variance.shape, at, sky.residual
     v, u = np.broadcast_arrays((np.arange(ny)[:, None] - y) / _UNIT, (np.arange(nx) - x) / _UNIT)
     r2 = u**2 + v**2
     terms = np.array([np.ones((ny, nx)), u, v, r2, u**2 - v**2, u * v])
-    each, seen = terms.reshape(len(terms), -1), (around.use & (r2 > (r_min / _UNIT) ** 2)).ravel()
+    each, seen = terms.reshape(len(terms), -1), (sky.use & (r2 > (r_min / _UNIT) ** 2)).ravel()
     matrix = covariance_of_sums(each, seen)
     if seen.sum() < 100 or np.linalg.cond(matrix) > 1e6:
-        return around
+        return sky
     inverse, of_seen = np.linalg.inv(matrix), each * seen
     layers = residual, _WING_ERROR * light
     coefficient, wing = (inverse @ np.einsum("kp,p->k", of_seen, layer.ravel()) for layer in layers)
@@ -432,7 +397,7 @@ def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float
             # what independent pixels explain needs no dearer test
             image = np.einsum("k,kyx->yx", coefficient, terms)
             weights = np.einsum("jk,kp->jp", inverse, of_seen).reshape(terms.shape)
-            correlation = estimate_correlation(residual - image, variance, around.use, shape_removed=True)
+            correlation = estimate_correlation(residual - image, variance, sky.use, shape_removed=True)
             covariance = covariance + _DOUBT * correlated_covariance(weights, correlation)
         own, asked, chance = np.diagonal(covariance), coefficient[1:], 1.0
         if np.all(own[1:] > 0):
@@ -441,7 +406,9 @@ def fit_sky(around: Surroundings, variance: Array, light: Array, at: tuple[float
             # r^2 alone moves the sky under the star; the others do so where the annulus is not complete
             chance = float(scipy.special.chdtrc([len(asked), 1], [chi2, coefficient[3] ** 2 / own[3]]).min())
         value, err = (float(part) / _UNIT**2 for part in (coefficient[3], np.sqrt(own[3])))
-        flat = replace(around, chance=chance, curvature=value, curvature_err=err, is_flat=True)
+        flat = replace(sky, chance=chance, curvature=value, curvature_err=err, is_flat=True)
         if chance >= _PROBABILITY:
             return flat
-    return replace(flat, is_flat=False, correlation=correlation, image=image, terms=terms, weights=weights, wing=wing)
+    return replace(
+        flat, is_flat=False, correlation=correlation, image=image, terms=terms, term_weights=weights, wing=wing
+    )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
-from niriss_eestep.measure.noise import Surroundings
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.stamp import EEOptions, SBOptions
 from niriss_eestep.measure.star_model import Search
@@ -115,8 +114,6 @@ class EEProfile(Profile):
     sky_covariance : ndarray, shape (n_radii, n_radii), optional
         The part of ``covariance`` that comes from the sky's level and shape, by the noise that each of its pixels has
         for itself [(DN/s)^2].
-    around : Surroundings, optional
-        How the pixels' noise is correlated, and the shape of the sky.
     phase : ndarray, shape (n_radii,), optional
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
     core_saturated, core_do_not_use, core_flagged : int
@@ -146,7 +143,6 @@ class EEProfile(Profile):
     stamp_flat_err: NDArray[np.float32] | None = None
     flat_err_scale: float | None = None
     sky_covariance: Array | None = None
-    around: Surroundings | None = None
     phase: Array | None = None
     core_saturated: int = 0
     core_do_not_use: int = 0

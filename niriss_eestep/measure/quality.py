@@ -9,9 +9,9 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.measure.background import MAD_TO_STD
+from niriss_eestep.measure.background import MAD_TO_STD, Background
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
-from niriss_eestep.measure.noise import Surroundings, correlated_covariance
+from niriss_eestep.measure.noise import correlated_covariance
 from niriss_eestep.measure.position import centre_of_mass, fill_for_search
 from niriss_eestep.measure.profile import EEProfile
 from niriss_eestep.measure.stamp import EEOptions, Stamp
@@ -114,13 +114,13 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
     return tuple(found) + _surroundings(exposure, profile, seen, star)
 
 
-def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tuple[str, ...]:
+def scatter_warning(exposure: Stamp, sky: Background, *, both: bool) -> tuple[str, ...]:
     """Compare the scatter of sky pixels with their variances.
 
     Parameters
     ----------
     exposure : Stamp
-    around : Surroundings
+    sky : Background
     both : bool
         Tell too large a scatter too; without a model of the star's wing that is the wing.
 
@@ -129,13 +129,13 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
     tuple of str
         One warning, or none: resampled pixels share their noise, and scatter by less than each one's error.
     """
-    residual, variance = around.residual[around.use], exposure.variance[around.use]
+    residual, variance = sky.residual[sky.use], exposure.variance[sky.use]
     if exposure.resampled or residual.size < _MIN_SCATTER_PIXELS:
         return ()
     stated = float(np.sqrt(np.median(variance)))
     if not stated > 0:
         return ()
-    photons = 0.0 if exposure.photon_variance is None else exposure.photon_variance[around.use]
+    photons = 0.0 if exposure.photon_variance is None else exposure.photon_variance[sky.use]
     seen = MAD_TO_STD * float(np.median(np.abs(residual - np.median(residual))))
     # a scene without noise is a model's
     noisy = seen > _NO_NOISE * np.sqrt(np.median(variance - photons))
@@ -150,7 +150,7 @@ def scatter_warning(exposure: Stamp, around: Surroundings, *, both: bool) -> tup
 def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
-    x, y, sky, around = star.x, star.y, star.sky, profile.around
+    x, y, sky = star.x, star.y, profile.background
     annulus = (star.distance > sky.r_in + 1) & (star.distance < sky.r_out - 1)
     rejected = annulus & (sky.weights == 0) & ~seen.bad
     r_max = sky.r_out if sky.r_out > 0 else float(profile.radius[-1])
@@ -168,16 +168,15 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     finite = np.flatnonzero(np.isfinite(profile.count_rate))
     if sky.weights.any() and finite.size:
         k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
-        if around is not None and around.image is not None and around.chance < _SKY_CHANCE:
+        if sky.image is not None and sky.chance < _SKY_CHANCE:
             within = aperture_weights(seen.bad.shape, x, y, profile.radius[k : k + 1])[0]
-            effect = np.sum((within - profile.area[k] * sky.weights) * around.image) / profile.count_rate[k]
+            effect = np.sum((within - profile.area[k] * sky.weights) * sky.image) / profile.count_rate[k]
             if abs(effect) * abs(profile.count_rate[k]) > profile.count_rate_err[k]:
                 found.append(
                     f"the sky is not flat: its slope and curvature are taken out, worth {100 * abs(effect):.2g} % of "
                     f"the count rate within {profile.radius[k]:g} pix"
                 )
-        noise = None if around is None else around.correlation
-        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y, noise)
+        bias, sigma = sector_asymmetry(exposure.image, exposure.variance, sky.weights > 0, x, y, sky.correlation)
         effect = bias * profile.area[k] / abs(profile.count_rate[k])
         if sigma > _ASYMMETRY_SIGMA and effect > _ASYMMETRY_EFFECT:
             found.append(

@@ -20,9 +20,9 @@ from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, Combine
 _PLACES = {
     "x_center": "centroid.x", "y_center": "centroid.y", "x_center_err": "centroid.x_err",
     "y_center_err": "centroid.y_err", "shift": "centroid.shift", "centroid_method": "centroid.method",
-    "background": "background.value", "noise_correlation": "around.correlation",
+    "background": "background.value", "noise_correlation": "background.correlation",
 }  # fmt: skip
-_PLACES |= {f"sky_{name}": f"around.{name}" for name in ("curvature", "curvature_err", "is_flat")}
+_PLACES |= {f"sky_{name}": f"background.{name}" for name in ("curvature", "curvature_err", "is_flat")}
 _PLACES |= {
     f"background_{name}": f"background.{name}"
     for name in ("err", "std", "npix", "n_rejected", "r_in", "r_out", "method", "ring_edges", "ring_coverage")

@@ -51,7 +51,7 @@ def main(path):
         reach = seen["reach"][: len(profile.radius)]
         photons = np.einsum("iyx,yx->i", reach**2, exposure.photon_variance)
         along = by_distance[:, LAGS, 0], by_distance[:, 0, LAGS]
-        measured.append([profile.around.correlation @ shapes / plain for shapes in along])
+        measured.append([profile.background.correlation @ shapes / plain for shapes in along])
         stated.append(np.sqrt(np.maximum(np.diagonal(profile.covariance) - photons, 0.0) / plain))
     # the same read noise without a star, many times
     dark = replace(scene, star=replace(scene.star, electron_rate=0.0), background=0.0)

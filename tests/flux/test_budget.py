@@ -11,7 +11,7 @@ from niriss_eestep.instrument import IPC_KERNEL
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights
-from niriss_eestep.measure.noise import SHAPES, Surroundings, fit_sky, shapes_within
+from niriss_eestep.measure.noise import SHAPES, fit_sky, shapes_within
 from niriss_eestep.measure.stamp import Stamp
 
 SIZE, MIDDLE, RADII, RING = 27, 13.0, np.array([2.0, 4.0, 6.0]), (8.0, 12.0)
@@ -50,20 +50,20 @@ def test_each_part_of_the_budget_is_its_own(noise, with_shape):
         "drift": {"columns_drift": 0.6},
     }.get(noise, {})
     amplitude = np.array([strength.get(name, 0.0) for name in SHAPES])
-    around, dark = Surroundings(U**2 + V**2, np.hypot(U, V) > RING[0], amplitude), np.zeros((SIZE, SIZE))
+    look = {"residual": U**2 + V**2, "use": np.hypot(U, V) > RING[0], "correlation": amplitude}
+    sky, dark = Background(0.0, method="annulus", weights=ring, **look), np.zeros((SIZE, SIZE))
     if with_shape:
-        around = fit_sky(around, exposure.variance, dark, (MIDDLE, MIDDLE), RING[0])
-        assert not around.is_flat
-        around = replace(around, correlation=amplitude, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
-    sky = Background(0.0, method="annulus", weights=ring)
-    _, covariance, _, sky_covariance, _ = sum_apertures(exposure, apertures, sky, [], exposure.bad, around)
+        sky = fit_sky(sky, exposure.variance, dark, (MIDDLE, MIDDLE), RING[0])
+        assert not sky.is_flat
+        sky = replace(sky, correlation=amplitude, wing=np.array([0.0, 0.0, 0.0, 0.02, 0.0, 0.0]))
+    _, covariance, _, sky_covariance, _ = sum_apertures(exposure, apertures, sky, [], exposure.bad)
 
     # what a sum takes of each pixel for itself, and what the sky that is subtracted takes
     own, area = apertures.reshape(len(RADII), -1), apertures.sum(axis=(1, 2))
     for_sky, wing = area[:, None] * ring.ravel(), np.zeros(len(RADII))
     if with_shape:
         terms = np.array([term.ravel() for term in (np.ones_like(U), U, V, U**2 + V**2, U**2 - V**2, U * V)])
-        fit = np.linalg.pinv((terms * around.use.ravel()).T)
+        fit = np.linalg.pinv((terms * sky.use.ravel()).T)
         for_sky = for_sky + (own - for_sky) @ terms.T @ fit
         wing = 0.02 / 25**2 * (own - area[:, None] * ring.ravel()) @ terms[3]
     alone, flat = np.diag(exposure.variance.ravel()), np.diag(exposure.flat_variance.ravel())
@@ -90,9 +90,9 @@ def test_photons_count_by_what_apertures_see_of_their_charge():
     exposure, apertures, _ = scene()
     photons = 0.7 * (exposure.variance - exposure.flat_variance)
     exposure = replace(exposure, photon_variance=photons, flat_variance=None)
-    around = Surroundings(exposure.image, np.hypot(U, V) > RING[0], np.zeros(len(SHAPES)))
     nothing = Background(0.0, method="none", weights=np.zeros((SIZE, SIZE)))
-    found = sum_apertures(exposure, apertures, nothing, [], exposure.bad, around)[1]
+    look = {"residual": exposure.image, "use": np.hypot(U, V) > RING[0], "correlation": np.zeros(len(SHAPES))}
+    found = sum_apertures(exposure, apertures, replace(nothing, **look), [], exposure.bad)[1]
     charge = np.array([scipy.ndimage.correlate(aperture, IPC_KERNEL, mode="constant") for aperture in apertures])
     read, charge = apertures.reshape(len(RADII), -1), charge.reshape(len(RADII), -1)
     expected = (read * (exposure.variance - photons).ravel()) @ read.T + (charge * photons.ravel()) @ charge.T

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from niriss_eestep.instrument import IPC_KERNEL
+from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.noise import (
     SHAPES,
-    Surroundings,
+    corrected,
     correlated_covariance,
     estimate_correlation,
     fit_sky,
@@ -32,6 +33,11 @@ def sums_of_circles(radii=(3.0, 8.0)):
     annulus = (distance > 20) & (distance < 25)
     inside = np.array([distance <= r for r in radii], dtype=float)
     return inside - inside.sum(axis=(1, 2))[:, None, None] * annulus / annulus.sum()
+
+
+def sky_of(residual, use, **changes):
+    """A sky without noise in common."""
+    return Background(0.0, residual=residual, use=use, correlation=np.zeros(len(SHAPES)), **changes)
 
 
 def test_covariance_of_sums_is_the_sum_over_all_pairs_of_pixels():
@@ -90,7 +96,7 @@ def test_noise_of_lines_is_no_shape_of_the_sky():
         stamp = Stamp("", light + noise, np.ones(shape), bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61)
         found = measure_ee(stamp, EEOptions(radii=(5, 10)), PSFModel(psf.render))
         errors.append(found.count_rate_err)
-        needed += not found.around.is_flat
+        needed += not found.background.is_flat
     # 3 % by chance: 1.8, and 6 only once in a hundred times; with the errors of white noise all have one
     assert needed < 6
     # to 9 % of it: what one image tells of its noise would scatter by a fifth more without the waves that are as long
@@ -110,7 +116,7 @@ def test_destriping_removes_offsets_of_columns_and_leaves_constant_sums():
     rng = np.random.default_rng(10)
     offsets = np.broadcast_to(rng.normal(size=N), SHAPE)
     reach, use = sums_of_circles(), distance_grid(SHAPE, 31.3, 31.8) > 12
-    after, change, _ = Surroundings(offsets, use, np.zeros(len(SHAPES)), "columns").corrected(reach)
+    after, change, _ = corrected(sky_of(offsets, use, destripe="columns"), reach)
     np.testing.assert_allclose(np.einsum("iyx,yx->i", reach, offsets) + change, 0, atol=1e-9)
     # the sums are linear: what is added is what the new weights say of any noise
     np.testing.assert_allclose(np.einsum("iyx,yx->i", after - reach, offsets), change, atol=1e-9)
@@ -149,7 +155,7 @@ def test_curvature_of_the_sky_is_found_where_it_is(curvature):
     distance, everywhere, needed, pulls = distance_grid(SHAPE, 31.3, 31.8), np.ones(SHAPE, dtype=bool), [], []
     for seed in range(60):
         image = np.random.default_rng([13, seed]).normal(size=SHAPE) + curvature * distance**2
-        around = Surroundings(image, everywhere, np.zeros(len(SHAPES)))
+        around = sky_of(image, everywhere)
         around = fit_sky(around, np.ones(SHAPE), np.zeros(SHAPE), (31.3, 31.8), 20.0)
         needed.append(not around.is_flat)
         pulls.append((around.curvature - curvature) / around.curvature_err)
@@ -163,23 +169,21 @@ def test_a_wing_that_the_model_has_a_fifth_too_faint_is_an_error_of_the_curvatur
     distance, everywhere = distance_grid(SHAPE, 31.3, 31.8), np.ones(SHAPE, dtype=bool)
     light, nothing = (20 / np.maximum(distance, 5)) ** 3, np.zeros(SHAPE)
     image = np.random.default_rng(14).normal(size=SHAPE) + 0.2 * light
-    around = Surroundings(image, everywhere, np.zeros(len(SHAPES)))
+    around = sky_of(image, everywhere)
     found, sure = (fit_sky(around, np.ones(SHAPE), model, (31.3, 31.8), 20.0) for model in (light, nothing))
     assert abs(found.curvature) < 1.5 * found.curvature_err
     # more, were the model known to be right: what the wing has for a curvature is one standard error
     assert abs(sure.curvature) > 2 * sure.curvature_err
-    of_wing = fit_sky(
-        Surroundings(0.2 * light, everywhere, np.zeros(len(SHAPES))), np.ones(SHAPE), nothing, (31.3, 31.8), 20.0
-    )
+    of_wing = fit_sky(sky_of(0.2 * light, everywhere), np.ones(SHAPE), nothing, (31.3, 31.8), 20.0)
     assert found.curvature_err**2 == pytest.approx(sure.curvature_err**2 + of_wing.curvature**2, rel=1e-6)
 
 
 def test_a_sky_that_is_not_flat_leaves_nothing_in_sums():
     v, u = np.indices(SHAPE) - np.array([31.8, 31.3])[:, None, None]
     image, reach = 0.03 * u - 0.02 * v + 2e-3 * (u**2 + v**2) + 1e-3 * u * v, sums_of_circles()
-    given, variance = Surroundings(image, np.hypot(u, v) > 12, np.zeros(len(SHAPES))), np.full(SHAPE, 0.01)
+    given, variance = sky_of(image, np.hypot(u, v) > 12), np.full(SHAPE, 0.01)
     around = fit_sky(given, variance, np.zeros(SHAPE), (31.3, 31.8), 15.0)
-    after, change, slope = around.corrected(reach)
+    after, change, slope = corrected(around, reach)
     light = np.einsum("iyx,yx->i", reach, image)
     # r^2 is half the radius squared in a circle, and 512 in the annulus, on the average
     expected = [2e-3 * np.pi * r**2 * (r**2 / 2 - 512) for r in (3.0, 8.0)]
