@@ -178,7 +178,17 @@ def expected_rate(
         raise ReferenceDataError(f"{of}: flux is negative ({flux.min():g} erg/s/cm2/Angstrom) within {name}")
     if not np.any(flux > 0):
         raise ReferenceDataError(f"{of}: no flux in {name}, so that nothing can be calibrated with it")
-    weight = _rate_weights(grid, wave, response)
+    # d(rate)/d(flux) at each wavelength of the spectrum, which is linear in photons between them
+    fine = np.union1d(wave, grid)
+    fine = fine[(fine >= wave[0]) & (fine <= wave[-1])]
+    steps, after = np.diff(fine), np.clip(np.searchsorted(grid, fine, side="right"), 1, grid.size - 1)
+    width = 0.5 * (np.pad(steps, (1, 0)) + np.pad(steps, (0, 1)))
+    share = (fine - grid[after - 1]) / (grid[after] - grid[after - 1])
+    photons = width * np.interp(fine, wave, response) * COLLECTING_AREA / (PLANCK * LIGHT_SPEED_ANGSTROM)
+    weight = np.zeros(grid.size)
+    np.add.at(weight, after, photons * share)
+    np.add.at(weight, after - 1, photons * (1.0 - share))
+    weight *= grid
     rate, err_stat, err_sys = float(weight @ flux), np.sqrt(np.sum((weight * staterr) ** 2)), np.sum(weight * syserr)
     to_jansky = (pivot * MICRON) ** 2 / LIGHT_SPEED_ANGSTROM / JANSKY
     return ExpectedRate(
@@ -395,19 +405,3 @@ def spikes(spectrum: StandardSpectrum, wavelength: ArrayLike) -> Array:
     odd[1:-1] |= (step[:-1] * step[1:] < 0) & (np.minimum(np.abs(step[:-1]), np.abs(step[1:])) > np.log(SPIKE))
     odd |= (value - median(value, size=SPIKE_WINDOW) > np.log(SPIKE)) & (np.median(width) < SPIKE_STEP)
     return np.asarray(at[odd & (at >= band[0]) & (at <= band[1])] / MICRON)
-
-
-def _rate_weights(spectrum_wave: Array, wave: Array, response: Array) -> Array:
-    """Return d(rate)/d(flux) at each wavelength of a spectrum that is interpolated linearly in photons."""
-    low, high = max(wave[0], spectrum_wave[0]), min(wave[-1], spectrum_wave[-1])
-    grid = np.union1d(wave, spectrum_wave)
-    grid = grid[(grid >= low) & (grid <= high)]
-    steps = np.diff(grid)
-    width = 0.5 * (np.pad(steps, (1, 0)) + np.pad(steps, (0, 1)))
-    photons = width * np.interp(grid, wave, response) * COLLECTING_AREA / (PLANCK * LIGHT_SPEED_ANGSTROM)
-    after = np.clip(np.searchsorted(spectrum_wave, grid, side="right"), 1, spectrum_wave.size - 1)
-    share = (grid - spectrum_wave[after - 1]) / (spectrum_wave[after] - spectrum_wave[after - 1])
-    weight = np.zeros(spectrum_wave.size)
-    np.add.at(weight, after, photons * share)
-    np.add.at(weight, after - 1, photons * (1.0 - share))
-    return weight * spectrum_wave
