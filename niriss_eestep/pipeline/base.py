@@ -14,6 +14,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
 
+from configobj import ConfigObj
 from jwst import __version__ as jwst_version
 from jwst.stpipe import Step as JwstStep
 from stpipe import config_parser
@@ -331,10 +332,27 @@ class FluxStep(JwstStep):
 
     @classmethod
     def get_stpipe_loggers(cls) -> tuple[str, ...]:
-        """Name the loggers to show: the standard pipeline's and this package's; the first that strun asks for."""
-        if parameters.IN_STRUN and multiprocessing.parent_process() is None:
-            parameters.check_command_line(cls)
-        return (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
+        """Name the loggers to show: the standard pipeline's and this package's.
+
+        ``strun`` asks for them first: an option that the step does not have ends it here with one line, before stpipe
+        answers with the usage of all that there are.
+        """
+        names = (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
+        if not parameters.IN_STRUN or multiprocessing.parent_process() is not None:
+            return names
+        try:
+            from stpipe._cmdline import _build_arg_parser_from_spec, _build_parent_arg_parser
+        except ImportError:  # private to stpipe, whose own words then stand
+            return names
+        parser = _build_arg_parser_from_spec(cls.load_spec_file(), cls, parent=_build_parent_arg_parser())
+        options, strun = list(parser._option_string_actions), f"strun {cls.class_alias}"
+        parser.error = lambda text: sys.exit(f"{strun}: {parameters.did_you_mean(text, options)}")
+        for name, value in vars(parser.parse_args(sys.argv[1:])).items():
+            try:
+                ConfigObj()._handle_value(value if isinstance(value, str) else "")
+            except SyntaxError:
+                sys.exit(f"{strun}: --{name}={value}: a quotation mark is not closed")
+        return names
 
 
 #: parameters of a step class, with their kinds and defaults; loading them takes 2 ms

@@ -258,36 +258,20 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
-def check_command_line(step: Any) -> None:
-    """Refuse options that a step does not have, before stpipe answers with the usage of all that it has.
+def did_you_mean(text: str, options: list[str]) -> str:
+    """Turn a message of argparse into one that names the options that may have been meant.
 
     Parameters
     ----------
-    step : type
-        Class of the step.
+    text : str
+        The message.
+    options : list of str
+        All that there are, with their dashes.
 
-    Raises
-    ------
-    SystemExit
-        With one line that says what is wrong.
+    Returns
+    -------
+    str
     """
-    try:
-        from stpipe._cmdline import _build_arg_parser_from_spec, _build_parent_arg_parser
-    except ImportError:  # private to stpipe, whose own words then stand
-        return
-    parser = _build_arg_parser_from_spec(step.load_spec_file(), step, parent=_build_parent_arg_parser())
-    options = list(parser._option_string_actions)
-    parser.error = lambda text: sys.exit(f"strun {step.class_alias}: {_did_you_mean(text, options)}")
-    for name, value in vars(parser.parse_args(sys.argv[1:])).items():
-        if isinstance(value, str):
-            try:
-                ConfigObj()._handle_value(value)
-            except SyntaxError:
-                sys.exit(f"strun {step.class_alias}: --{name}={value}: a quotation mark is not closed")
-
-
-def _did_you_mean(text: str, options: list[str]) -> str:
-    """Turn a message of argparse into one that names the options that may have been meant."""
     found = re.fullmatch("unrecognized arguments: (--[^ =]*).*", text)
     if not found:
         return re.sub("unrecognized arguments: (.*)", r"\1: write the files before the options", text)
