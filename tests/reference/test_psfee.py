@@ -165,6 +165,29 @@ def test_files_that_are_no_psfee_are_refused(tmp_path):
         load_psfee(tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"values": np.zeros((2, 1, 3), np.float32)}, r"modes of shape \(2, 1, 3\) for 1 filters"),
+        ({"values": np.zeros((1, 1, 4), np.float32)}, r"modes of shape \(1, 1, 4\) for 3 radii"),
+        ({"values": np.full((1, 1, 3), np.nan, np.float32)}, "not finite"),
+        ({"filters": ["F480M"]}, "not those of F090W"),
+        ({"radius": np.array([1.0, 2.0, 3.0])}, "radii not rising from 0"),
+        ({"radius": np.array([0.0, 2.0, 2.0])}, "radii not rising from 0"),
+    ],
+)
+def test_modes_that_do_not_belong_to_the_tables_are_refused(tmp_path, wrong, message):
+    modes = {"filters": ["F090W"], "radius": np.arange(3.0), "values": np.full((1, 1, 3), 0.1, np.float32)}
+    path, entry = tmp_path / "modes.asdf", {"radius": RADIUS, "ee": EE, "ee_err": np.zeros(RADIUS.size)}
+    tree = {"meta": {"reftype": "psfee", "instrument": "NIRISS", "radius_unit": "pixel"}, "psfee": {"F090W": entry}}
+    asdf.AsdfFile(tree | {"modes": modes}).write_to(path)
+    # beyond their last radius, 2 pix, they fall as 1/r
+    assert load_psfee(path).modes_at("F090W", [1.0, 4.0])[:, 0] == pytest.approx([0.1, 0.05])
+    asdf.AsdfFile(tree | {"modes": modes | wrong}).write_to(path)
+    with pytest.raises(ReferenceDataError, match=message):
+        load_psfee(path)
+
+
 def test_nrm_and_unknown_filters_are_not_built():
     with pytest.raises(ParameterError, match="NRM is the non-redundant mask"):
         check_filters(["nrm"])
