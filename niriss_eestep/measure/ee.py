@@ -28,8 +28,8 @@ from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 from niriss_eestep.measure.star_model import (
     CENTROID_MARGIN,
     REACH,
+    Known,
     PSFModel,
-    Search,
     Star,
     locate_star,
     star_at,
@@ -48,7 +48,7 @@ _SIGMA = 5.0
 _MOST_UNLIKELY = 3
 #: more pixels that then go with them are the light of another star: two equal ones 4 pix apart have 34 (a choice)
 _MOST_ODD = 12
-#: by what two stamps of an exposure may differ
+#: by what two stamps of an exposure may differ, beside the pixels
 _SAME = ("x", "y", "x_origin", "y_origin", "gain", "photmjsr", "warnings")
 _SAME_PIXELS = ("bad", "dq", "image", "variance")
 #: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
@@ -58,7 +58,7 @@ _CENTRING_STEP = 0.02
 
 
 def measure_ee(
-    exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None, known: Search | None = None
+    exposure: Stamp, options: EEOptions | None = None, psf: PSFModel | None = None, known: Known | None = None
 ) -> EEProfile:
     """Measure the encircled energy of one exposure.
 
@@ -68,8 +68,8 @@ def measure_ee(
     options : EEOptions, optional
     psf : PSFModel, optional
         For the method 'psf' and for ``repair_core``.
-    known : Search, optional
-        What another measurement of the stamp has found.
+    known : dict, optional
+        What measurements have found, which this one goes on with, and adds to.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def measure_ee(
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    exposure, centroid, star, search = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
+    exposure, centroid, star, sound = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
     x, y, bad = star.x, star.y, exposure.bad
     if options.repair_low or options.bad_pixel_method == "median":
         level = star.sky.value - options.low_sigma * star.sky.dark
@@ -136,15 +136,15 @@ def measure_ee(
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
         background=replace(sky, err=background_err), gain=exposure.gain,
         pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
-        common=common, sky_covariance=sky_covariance, search=search, **about,
+        common=common, sky_covariance=sky_covariance, sound=sound, **about,
     )  # fmt: skip
     told = exposure.warnings + scatter_warning(exposure, sky, both=star.model is not None)
     return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
 
 
 def place_star(
-    stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Search | None = None
-) -> tuple[Stamp, Centroid, Star, Search]:
+    stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Known | None = None
+) -> tuple[Stamp, Centroid, Star, Stamp]:
     """Find the star of a stamp and its sky, without the unflagged pixels that neither a star nor neighbours explain.
 
     Parameters
@@ -154,8 +154,8 @@ def place_star(
     psf : PSFModel
     reach : float
         Pixels up to this distance from the star are compared with its model [pix].
-    known : Search, optional
-        That of another measurement, which this one goes on with where stamp, options and PSF are the same.
+    known : dict, optional
+        What measurements have found, which this one goes on with where stamp, options and PSF are the same.
 
     Returns
     -------
@@ -164,25 +164,24 @@ def place_star(
     centroid : Centroid
         In the stamp's frame.
     star : Star
-    search : Search
+    sound : Stamp
+        With sound errors, and without dead pixels.
 
     Raises
     ------
     ExposureError
         If there is no star, or too little sky.
     """
-    if (
-        known is None
-        or known.psf.render != psf.render
-        or any(getattr(known.options, name) != getattr(options, name) for name in PLACING)
-        or any(getattr(known.given, name) != getattr(stamp, name) for name in _SAME)
-        or not all(np.array_equal(getattr(known.given, k), getattr(stamp, k), equal_nan=True) for k in _SAME_PIXELS)
-    ):
-        known = Search(stamp, options, psf, with_sound_errors(without_dead(stamp), options))
-    stamp, first, without, n_unlikely = known.stamp, None, known.stamp.bad, 0
+    known = {} if known is None else known
+    decides = [getattr(options, name) for name in PLACING] + [getattr(stamp, name) for name in _SAME]
+    key = psf.render, *decides, stamp.image.shape, *(getattr(stamp, name).tobytes() for name in _SAME_PIXELS)
+    if key not in known:
+        known[key] = with_sound_errors(without_dead(stamp), options), {}, {}
+    sound, stars, unlikely = known[key]
+    stamp, first, without, n_unlikely = sound, None, sound.bad, 0
     while True:
         pixels = stamp.bad.tobytes()
-        if pixels not in known.stars:
+        if pixels not in stars:
             centroid = locate_star(stamp, options, psf)
             if options.background_method == "annulus":
                 at = centroid.x, centroid.y
@@ -192,14 +191,14 @@ def place_star(
                 value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
                 nowhere = np.zeros(stamp.image.shape)
                 sky = Background(value, err, method=options.background_method, weights=nowhere)
-            known.stars[pixels] = centroid, star_at(centroid.x, centroid.y, sky, psf)
-        placed = stamp, *known.stars[pixels], known
+            stars[pixels] = centroid, star_at(centroid.x, centroid.y, sky, psf)
+        placed = stamp, *stars[pixels], sound
         odd = unexplained_pixels(stamp, placed[2], reach)
         if not odd.any() and n_unlikely < _MOST_UNLIKELY:
             # what a star may have, and its neighbours deny
-            if pixels not in known.unlikely:
-                known.unlikely[pixels] = unlikely_pixels(stamp, placed[2])
-            odd = known.unlikely[pixels]
+            if pixels not in unlikely:
+                unlikely[pixels] = unlikely_pixels(stamp, placed[2])
+            odd = unlikely[pixels]
             first, without, n_unlikely = first or placed, stamp.bad | odd, n_unlikely + 1
         if not odd.any():
             return placed

@@ -14,8 +14,7 @@ from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.position import Centroid
-from niriss_eestep.measure.stamp import EEOptions, SBOptions
-from niriss_eestep.measure.star_model import Search
+from niriss_eestep.measure.stamp import EEOptions, SBOptions, Stamp
 
 
 def status_text(failure: str, warnings: tuple[str, ...] = ()) -> str:
@@ -60,8 +59,8 @@ class Profile:
     common : ndarray, shape (n_radii, n_radii), optional
         The part of ``covariance`` that all integrations of an exposure share, as an unbiased estimate: of the flat
         field, of the repair and of a background that was given.
-    search : Search, optional
-        For the star, for another measurement of the same stamp.
+    sound : Stamp, optional
+        What was measured, with sound errors and without dead pixels.
     """
 
     radius: Array
@@ -72,7 +71,7 @@ class Profile:
     warnings: tuple[str, ...] = ()
     failure: str = ""
     common: Array | None = None
-    search: Search | None = None
+    sound: Stamp | None = None
 
     @property
     def status(self) -> str:

@@ -13,14 +13,14 @@ from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import TREND_MARGIN, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import BOX, SBOptions, Stamp
-from niriss_eestep.measure.star_model import PSFModel, Search, Star
+from niriss_eestep.measure.star_model import Known, PSFModel, Star
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
 
 
 def measure_sb(
-    exposure: Stamp, options: SBOptions | None = None, psf: PSFModel | None = None, known: Search | None = None
+    exposure: Stamp, options: SBOptions | None = None, psf: PSFModel | None = None, known: Known | None = None
 ) -> SBProfile:
     """Measure the surface brightness of one exposure.
 
@@ -36,8 +36,8 @@ def measure_sb(
     options : SBOptions, optional
     psf : PSFModel, optional
         With an image: pixels that no star explains are then bad.
-    known : Search, optional
-        What another measurement of the stamp has found.
+    known : dict, optional
+        What measurements have found, which this one goes on with, and adds to.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def measure_sb(
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
     reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend is wanted
-    exposure, centroid, star, search = place_star(exposure, shared, psf or PSFModel(), reach + TREND_MARGIN, known)
+    exposure, centroid, star, sound = place_star(exposure, shared, psf or PSFModel(), reach + TREND_MARGIN, known)
     distance, found, half = star.distance, star.sky, options.half_width
     # the last annulus is the background's, which is a mean over the whole of it, like the profile
     edges = np.append(radii - half, found.r_in), np.append(radii + half, found.r_out)
@@ -97,7 +97,7 @@ def measure_sb(
         n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
         background=star.sky, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
-        warnings=(*exposure.warnings, *told), search=search,
+        warnings=(*exposure.warnings, *told), sound=sound,
     )  # fmt: skip
 
 

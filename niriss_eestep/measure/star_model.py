@@ -13,7 +13,8 @@ wavefronts reaches 0.81 of tolerance and noise together. What a pixel has beyond
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -121,30 +122,10 @@ class Star:
     psf: PSFModel
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Search:
-    """The search for the star of a stamp; a second measurement of the same pixels goes on with it.
-
-    Parameters
-    ----------
-    given : Stamp
-        As it was cut.
-    options : EEOptions
-    psf : PSFModel
-    stamp : Stamp
-        With sound errors, and without dead pixels.
-    stars : dict of bytes to (Centroid, Star)
-        The star as it was found, by the pixels that were taken as bad; the centroid in the stamp's frame.
-    unlikely : dict of bytes to ndarray of bool, shape (ny, nx)
-        Those of the core that do not fit their neighbours then.
-    """
-
-    given: Stamp
-    options: EEOptions
-    psf: PSFModel
-    stamp: Stamp
-    stars: dict[bytes, tuple[Centroid, Star]] = field(default_factory=dict)
-    unlikely: dict[bytes, Mask] = field(default_factory=dict)
+#: what has been found of an exposure, by all that decides it: the stamp with sound errors and without dead pixels; by
+#: the pixels then taken as bad, its star and the centroid in the stamp's frame; and those of the core that do not fit
+#: their neighbours
+Known = dict[tuple[Any, ...], tuple[Stamp, dict[bytes, tuple[Centroid, Star]], dict[bytes, Mask]]]
 
 
 def star_at(x: float, y: float, sky: Background, psf: PSFModel) -> Star:

@@ -238,16 +238,14 @@ class ExposureStep(FluxStep):
 
     def _profile_of(self, exposures, options, psf):
         """Profile of an exposure, or the mean of its integrations, and they; the stamps, without dead pixels."""
-        profiles, seen, known = [], [], self.parent.searches if self.in_pipeline else ()
-        for k, exposure in enumerate(exposures):
+        profiles, seen, known = [], [], self.parent.known if self.in_pipeline else None
+        for exposure in exposures:
             try:
-                profiles.append(self.measure_stamp(exposure, options, psf, known[k] if k < len(known) else None))
-                seen.append(profiles[k].search.stamp)
+                profiles.append(self.measure_stamp(exposure, options, psf, known))
+                seen.append(profiles[-1].sound)
             except ExposureError as error:
                 profiles.append(self.failed_profile(exposure, options, str(error)))
                 seen.append(with_sound_errors(without_dead(exposure), getattr(options, "shared", options)))
-        if self.in_pipeline:
-            self.parent.searches = [profile.search for profile in profiles]
         if len(profiles) == 1:
             return profiles[0], None, seen
         try:

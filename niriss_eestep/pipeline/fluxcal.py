@@ -56,8 +56,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
     #: exposures that could not be read
     product_name, several_targets, lost = None, False, tuple[dict[str, str], ...]()
 
-    #: for the star of each stamp of the exposure in work, from the step before: the next one goes on with them
-    searches: Sequence[Any] = ()
+    #: what the step before has found of the exposure in work: the next one goes on with it
+    known: dict[Any, Any] | None = None
 
     #: exposures that this process has measured
     n_measured = 0
@@ -150,6 +150,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             If the exposure cannot be measured, with ``on_error='raise'``.
         """
         steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
+        self.known = {}
         try:
             model = open_exposure(member.source, self.max_size)
             with nullcontext(model) if model is member.source else closing(model):
@@ -163,7 +164,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return [], str(error)
-        self.searches = ()
+        self.known = None
         # the collections in `run` are not to go through what is kept of the exposures before, but now and then
         self.n_measured += 1
         if self.n_measured % 100 == 0:

@@ -250,9 +250,11 @@ def test_a_star_that_is_known_is_not_looked_for_again():
     """What EE has found of a stamp serves SB; not where pixels, errors, options or the first position are others."""
     model = PSFModel(psf("F200W").render)
     stamp = star(*scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4), 32.0, 32.0)
-    known = measure_ee(stamp, psf=model).search
+    known = {}
+    measure_ee(stamp, psf=model, known=known)
     # a mark that no search leaves
-    known.stars.update({bad: (replace(centroid, shift=99.0), at) for bad, (centroid, at) in known.stars.items()})
+    for _, stars, _ in known.values():
+        stars.update({bad: (replace(centroid, shift=99.0), at) for bad, (centroid, at) in stars.items()})
 
     def is_taken(stamp=stamp, options=None, model=model):
         return measure_sb(stamp, options, model, known).centroid.shift == 99.0
@@ -277,7 +279,9 @@ def test_sb_does_not_depend_on_what_ee_has_found(at):
     image, variance = scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4)
     image[at] = 1.3 * image[at] if at == (32, 32) else image.max()
     stamp = star(image, variance, 32.0, 32.0)
-    alone, after = measure_sb(stamp, psf=model), measure_sb(stamp, psf=model, known=measure_ee(stamp, psf=model).search)
+    known = {}
+    measure_ee(stamp, psf=model, known=known)
+    alone, after = measure_sb(stamp, psf=model), measure_sb(stamp, psf=model, known=known)
     assert f"x={at[1]}, y={at[0]}" in alone.status
     assert after.status == alone.status
     np.testing.assert_array_equal(after.surface_brightness, alone.surface_brightness)

@@ -125,7 +125,7 @@ def test_a_star_is_looked_for_once_where_both_steps_look_alike(program, monkeypa
         found.clear()
         pipeline.run(str(path))
         assert len(found) == times
-        assert not pipeline.searches
+        assert not pipeline.known
         # of another exposure nothing is taken over
         path = max(program.glob("*_rate.fits"))
 
