@@ -52,7 +52,7 @@ def read_region(
     Raises
     ------
     ReferenceDataError
-        If the file holds no such image, or is of another instrument, detector or filter.
+        If the file holds no such image, or is of another kind, instrument, detector or filter.
     """
     found = {}
     with open_fits(path, what) as hdus:
@@ -64,6 +64,9 @@ def read_region(
                 raise ReferenceDataError(
                     f"{path}: {what} of {keyword}={said}, where the exposure has {wanted}; give that of its own set-up"
                 )
+        said = str(hdus[0].header.get("REFTYPE") or "")
+        if said and not any(kind in what and kind in said.lower() for kind in ("gain", "flat", "area")):
+            raise ReferenceDataError(f"{path}: not {what}: its REFTYPE is {said}")
         x, y = (first - (hdus[0].header.get(f"SUBSTRT{axis}") or 1) for axis, first in enumerate(start, start=1))
         part = slice(max(y, 0), max(y + shape[0], 0)), slice(max(x, 0), max(x + shape[1], 0))
         for name in names:

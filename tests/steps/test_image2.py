@@ -216,6 +216,19 @@ def test_a_flat_of_another_set_up_is_refused(simulate, image2_steps, keyword, va
     EEPhotometryStep.call(str(path), configure_log=False, override_flat=target)
 
 
+@pytest.mark.parametrize("kind", ["flat", "area", "gain"])
+def test_a_reference_of_another_kind_is_refused(simulate, image2_steps, kind):
+    _, (path,) = simulate(seed=4)
+    target, others = str(path.parent / "other.fits"), {"flat": "GAIN", "area": "FLAT", "gain": "FLAT"}
+    references = flat_of(image2_steps())
+    with datamodels.open(references["override_flat"]) as model:
+        model.save(target)
+    with fits.open(target, mode="update") as hdus:
+        hdus[0].header["REFTYPE"] = others[kind]
+    with pytest.raises(ReferenceDataError, match=rf"other\.fits: not a .*{kind}.*: its REFTYPE is {others[kind]}"):
+        EEPhotometryStep.call(str(path), configure_log=False, **(references | {f"override_{kind}": target}))
+
+
 def test_in_the_pipeline_an_override_of_ee_serves_sb_too(seen_through, image2_steps):
     rng = np.random.default_rng(3)
     flat = rng.normal(1.0, 0.025, (64, 64)).astype(np.float32)
