@@ -4,7 +4,7 @@ import re
 import warnings as python_warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,16 +72,31 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
     ExposureError
         If the header's keywords make no WCS, or the only WCS is another image's.
     """
-    meta = model.meta
-    gwcs, info = meta.wcs if meta.hasattr("wcs") else None, meta.wcsinfo.instance
+    meta, header = model.meta, list[Wcs]()
+    gwcs = meta.wcs if meta.hasattr("wcs") else None
+    keys = {k: value for k, value in meta.wcsinfo.instance.items() if CARDS.fullmatch(k) and np.isscalar(value)}
+    by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
+    # one matrix: CDELT of 1 beside CD is what is left of an older one
+    unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
+    cards = {k.upper(): value for k, value in keys.items() if not re.fullmatch(unwanted, k)}
+    sip = "-SIP" if "a_order" in keys and "b_order" in keys else ""
+    for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
+        cards[f"CTYPE{axis}"] = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP") + sip
+        cards[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
+    needed = ("crpix", "crval") if by_cd else ("crpix", "crval", "cdelt")
     try:
-        header = _header_wcs(
-            name, *((k, value) for k, value in info.items() if CARDS.fullmatch(k) and np.isscalar(value))
-        )
-    except ExposureError:
+        if all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
+            with python_warnings.catch_warnings():
+                python_warnings.simplefilter("ignore")
+                wcs = WCS(Header(cards), naxis=2, fix=False)
+                wcs.wcs.set()
+            header = [("keywords", wcs, lambda x, y: wcs.all_pix2world(x, y, 0))]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
         if gwcs is None:
-            raise
-        header = []
+            raise ExposureError(
+                f"{name}: the WCS keywords are not a valid WCS ({str(error).strip().splitlines()[-1]}); "
+                "give source_x and source_y"
+            ) from error
     if gwcs is None:
         return header, ()
     nx, ny = meta.subarray.xsize, meta.subarray.ysize
@@ -96,36 +111,6 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
             f"{name}: {told}, and the header has no WCS (CRPIX, CRVAL, CD or PC); give source_x and source_y"
         )
     return header, (f"{told}; the WCS of the SCI header (CRPIX1, CRPIX2) is used",)
-
-
-@lru_cache(maxsize=2)  # an exposure's two measurements ask for the same
-def _header_wcs(name: str, *cards: tuple[str, Any]) -> list[Wcs]:
-    """WCS by keywords and their values, distortion included; none where they are not all there."""
-    keys = dict(cards)
-    by_cd = all(f"cd{i}_{j}" in keys for i in (1, 2) for j in (1, 2))
-    needed = ["crpix", "crval"] if by_cd else ["crpix", "crval", "cdelt"]
-    if not all(f"{key}{axis}" in keys for key in needed for axis in (1, 2)):
-        return []
-    with_sip = "a_order" in keys and "b_order" in keys
-    # one matrix: CDELT of 1 beside CD is what is left of an older one
-    unwanted = r"(pc|cdelt).*" if by_cd else r"cd\d_.*"
-    try:
-        header = {k.upper(): v for k, v in keys.items() if not re.fullmatch(unwanted, k)}
-        for axis, default in ((1, "RA---TAN"), (2, "DEC--TAN")):
-            kind = str(keys.get(f"ctype{axis}") or default).removesuffix("-SIP")
-            header[f"CTYPE{axis}"] = f"{kind}-SIP" if with_sip else kind
-            header[f"CUNIT{axis}"] = keys.get(f"cunit{axis}") or "deg"
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            wcs = WCS(Header(header), naxis=2, fix=False)
-            wcs.wcs.set()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # astropy's WcsError is a ValueError
-        raise ExposureError(
-            f"{name}: the WCS keywords are not a valid WCS ({str(error).strip().splitlines()[-1]}); "
-            "give source_x and source_y"
-        ) from error
-
-    return [("keywords", wcs, lambda x, y: wcs.all_pix2world(x, y, 0))]
 
 
 def target_positions(name: str, meta: Any, wcs: list[Wcs]) -> Places:
