@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,12 @@ def place_star(
     ExposureError
         If there is no star, or too little sky.
     """
+    key: tuple[Any, ...] = ()
+    if known is not None:
+        decides = [getattr(options, name) for name in PLACING] + [getattr(stamp, name) for name in _SAME]
+        digests = (blake2b(getattr(stamp, name).tobytes()).digest() for name in _SAME_PIXELS)
+        key = psf.render, *decides, stamp.image.shape, *digests
     known = {} if known is None else known
-    decides = [getattr(options, name) for name in PLACING] + [getattr(stamp, name) for name in _SAME]
-    key = psf.render, *decides, stamp.image.shape, *(getattr(stamp, name).tobytes() for name in _SAME_PIXELS)
     if key not in known:
         known[key] = with_sound_errors(without_dead(stamp), options), {}, {}
     sound, stars, unlikely = known[key]

@@ -272,6 +272,18 @@ def test_a_star_that_is_known_is_not_looked_for_again():
     assert not is_taken(model=PSFModel(psf("F150W").render))
 
 
+def test_a_model_may_be_any_callable():
+    class Model:
+        __hash__ = None
+
+        def __call__(self, *where):
+            return psf("F200W").render(*where)
+
+    stamp = star(*scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4), 32.0, 32.0)
+    found, expected = (measure_sb(stamp, psf=PSFModel(render)) for render in (Model(), psf("F200W").render))
+    np.testing.assert_array_equal(found.surface_brightness, expected.surface_brightness)
+
+
 @pytest.mark.parametrize("at", [(32, 32), (40, 40), (34, 52)])
 def test_sb_does_not_depend_on_what_ee_has_found(at):
     """Of a bad pixel on the core, within EE's reach, and beyond it."""
