@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +152,14 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         steps = [step for step in (self.ee_photometry, self.sb_profile) if not step.skip]
         self.known = {}
         try:
-            model = open_exposure(member.source, self.max_size)
-            with nullcontext(model) if model is member.source else closing(model):
-                # a pre-hook may do with its model what it likes
-                given = [
-                    open_exposure(member.source, self.max_size, whole=True) if s._pre_hooks else model for s in steps
-                ]
+            with ExitStack() as opened:
+                given = list[Any]()
+                for step in steps:
+                    # a pre-hook may do with its model what it likes; else one serves both
+                    if not given or step._pre_hooks or steps[0]._pre_hooks:
+                        model = open_exposure(member.source, self.max_size, whole=bool(step._pre_hooks))
+                        opened.enter_context(nullcontext(model) if model is member.source else closing(model))
+                    given.append(model)
                 products = [step.run(model) for step, model in zip(steps, given, strict=True)]
         except errors.NirissEEError as error:
             if error.is_fatal or self.on_error == "raise":
