@@ -11,8 +11,8 @@ covariance of z, which the prior gives; where the data say nothing, the prior st
 
 Where the data contradict the prior, it is widened. With V the covariance of z whatever the totals are, the score
 u = a' V^-1 z of a mode has the variance J = a' V^-1 a if the prior is right, and J + (w^2 - 1) J^2 if the mode's
-standard deviation is w instead of 1. A mode whose |u| is more than `WIDENED` times the root of J has its prior widened
-to the w by which it is just so many.
+standard deviation is w instead of 1. A mode whose u is in size more than `WIDENED` times the root of J has its prior
+widened to the w by which it is just so many.
 
 A companion at some distance is a step in all the curves there, which no wavefront makes: its score is that of a mode
 too, and is looked at for each of `COMPANY`.
