@@ -86,8 +86,9 @@ def test_a_mean_with_the_documented_tree_alone_gives_the_same_table(combined):
     found = AbsFluxStep.call(with_only(combined, DOCUMENTED))
     for name in expected.table.dtype.names:
         if expected.table[name].dtype.kind == "f":
-            # an error squared and its root: one rounding
-            np.testing.assert_allclose(found.table[name], expected.table[name], rtol=4e-16, err_msg=name)
+            # an error squared and its root: one rounding, which the fit of the PSF enlarges by the squared ratio of the
+            # prior's width to the noise, some hundreds here
+            np.testing.assert_allclose(found.table[name], expected.table[name], rtol=1e-12, err_msg=name)
         else:
             np.testing.assert_array_equal(found.table[name], expected.table[name], err_msg=name)
     np.testing.assert_allclose(
