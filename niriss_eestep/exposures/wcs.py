@@ -100,7 +100,8 @@ def image_wcs(name: str, model: Any, shape: tuple[int, ...]) -> tuple[list[Wcs],
     if gwcs is None:
         return header, ()
     nx, ny = meta.subarray.xsize, meta.subarray.ysize
-    with suppress(AttributeError, KeyError, NotImplementedError, TypeError, ValueError, OverflowError):  # without a box
+    # a gwcs may have no bounding box, an endless one, or one of another structure: the subarray's size stands then
+    with suppress(AttributeError, KeyError, NotImplementedError, ValueError, OverflowError):
         box = gwcs.bounding_box
         nx, ny = (round(box.intervals[axis].upper - box.intervals[axis].lower) for axis in (0, 1))
     if {nx, ny} == {None} or (ny, nx) == tuple(shape):
