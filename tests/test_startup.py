@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-HEAVY = ("matplotlib", "dask", "distributed", "poppy", "synphot", "photutils", "scipy.stats", "scipy.ndimage", "jinja2")
+HEAVY = (
+    *("matplotlib", "dask", "distributed", "poppy", "synphot", "photutils", "jinja2"),
+    *("scipy.stats", "scipy.ndimage", "scipy.interpolate", "scipy.optimize", "scipy.special"),
+)
 LIGHT = ("numpy", "astropy", "asdf", "jwst", "stpipe", "stdatamodels", "yaml")
 
 STRUN = """

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import chdtrc
+import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
@@ -241,7 +241,7 @@ def _judged(
     The ``strain`` of modes, ``shapes`` and ``z`` are those before.
     """
     unexplained, told = chi2 if chi2 > CHI2_UNLIKE * dof else left, []
-    improbable = dof > 0 and chdtrc(dof, unexplained) < LEAST_PROBABILITY
+    improbable = dof > 0 and scipy.special.chdtrc(dof, unexplained) < LEAST_PROBABILITY
     for star in sorted({curve.star for curve in curves}):
         # the companion that its curves show most
         of = [np.broadcast_to(c.company, (len(c.radius), len(COMPANY))) * (c.star == star) for c in curves]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
@@ -80,7 +80,7 @@ class Apcorr:
                 "radii, and the background_width of the reference"
             )
         ee, ends = 1.0 / rows["apcorr"][same][first], radius[[0, -1]]
-        smooth = PchipInterpolator(radius, ee)
+        smooth = scipy.interpolate.PchipInterpolator(radius, ee)
 
         def curve(at: ArrayLike) -> Array:
             at = np.asarray(at, dtype=np.float64)

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
@@ -81,8 +81,8 @@ class PSFEE:
     meta: Mapping[str, Any] = field(default_factory=dict)
     modes: Mapping[str, NDArray[np.float32]] | None = None
     mode_radius: Array = field(default_factory=lambda: np.zeros(0))
-    curves: Mapping[str, PchipInterpolator] = field(init=False)
-    mode_curves: Mapping[str, PchipInterpolator] = field(init=False)
+    curves: Mapping[str, scipy.interpolate.PchipInterpolator] = field(init=False)
+    mode_curves: Mapping[str, scipy.interpolate.PchipInterpolator] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -125,8 +125,9 @@ class PSFEE:
             if not (rises and np.all(np.isfinite(values)) and np.abs(values).max() < 1):
                 raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or radii not rising from 0")
         # made once: every exposure asks for several radii
-        curves = {name: PchipInterpolator(*table[:2]) for name, table in tables.items()}
-        modes = {name: PchipInterpolator(self.mode_radius, m.T.astype(float)) for name, m in (self.modes or {}).items()}
+        pchip = scipy.interpolate.PchipInterpolator
+        curves = {name: pchip(*table[:2]) for name, table in tables.items()}
+        modes = {name: pchip(self.mode_radius, m.T.astype(float)) for name, m in (self.modes or {}).items()}
         for key, value in (("tables", tables), ("curves", curves), ("mode_curves", modes)):
             object.__setattr__(self, key, value)
 
@@ -410,7 +411,7 @@ class PSFImage:
     ee: Array
     aspect: float = 1.0
     half_size: int = field(init=False)
-    mean_ee: PchipInterpolator = field(init=False)
+    mean_ee: scipy.interpolate.PchipInterpolator = field(init=False)
 
     def __post_init__(self) -> None:
         n, half, reach = self.light.shape[0], self.light.shape[0] // (2 * self.oversample), self.radius[-1]
@@ -422,10 +423,10 @@ class PSFImage:
             raise ParameterError(f"the encircled energy reaches {reach} pix, less than the image's {half} pix")
         if not (self.radius.size > 1 and np.all(np.diff(self.radius) > 0)):
             raise ParameterError(f"the radii of the encircled energy must rise, got {self.radius}")
-        object.__setattr__(self, "mean_ee", PchipInterpolator(self.radius, self.ee))
+        object.__setattr__(self, "mean_ee", scipy.interpolate.PchipInterpolator(self.radius, self.ee))
 
     @cached_property
-    def _cumulative(self) -> RectBivariateSpline:
+    def _cumulative(self) -> scipy.interpolate.RectBivariateSpline:
         """Light below and left of a point, as a function of the point [pix from the star].
 
         It is known exactly on the corners of the sub-pixels. Differences of an interpolation of it conserve the light
@@ -437,7 +438,7 @@ class PSFImage:
         np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
         corners = np.arange(n + 1) / self.oversample - self.half_size
         # of 12 filters they fill 7 MB; kept for the last one only, they would take 0.1 s more for 33 groups
-        return RectBivariateSpline(corners, corners, total, kx=5, ky=5)
+        return scipy.interpolate.RectBivariateSpline(corners, corners, total, kx=5, ky=5)
 
     def render(self, x: float, y: float, shape: tuple[int, int]) -> Array:
         """Integrate a star over detector pixels.
@@ -490,7 +491,7 @@ def wing_brightness(radius: Array, ee: Array, distance: Array) -> Array:
         Fraction of the total light [1/pix2].
     """
     fine = np.arange(0.0, radius[-1] + 0.25, 0.25)
-    slope = PchipInterpolator(radius, ee)(np.minimum(fine, radius[-1]), 1)
+    slope = scipy.interpolate.PchipInterpolator(radius, ee)(np.minimum(fine, radius[-1]), 1)
     reach, beyond = radius[-1], 1.0 - ee[-1]
     growth = np.where(distance <= reach, np.interp(distance, fine, slope), beyond * reach / distance**2)
     return growth / (2 * np.pi * distance)
@@ -510,7 +511,7 @@ def reshaped(image: PSFImage, ee: Array) -> PSFImage:
     PSFImage
     """
     fine = np.arange(0.0, image.radius[-1], 0.25)[1:]
-    growth = [PchipInterpolator(image.radius, curve)(fine, 1) for curve in (ee, image.ee)]
+    growth = [scipy.interpolate.PchipInterpolator(image.radius, curve)(fine, 1) for curve in (ee, image.ee)]
     ratio = np.divide(growth[0], growth[1], out=np.ones(fine.size), where=growth[1] > 0)
     n = image.light.shape[0]
     centres = (np.arange(n) + 0.5) / image.oversample - image.half_size
