@@ -10,7 +10,7 @@ import numpy as np
 
 from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, ProductError
-from niriss_eestep.exposures import cut as stamps
+from niriss_eestep.exposures.cut import bad_dq_mask, second_look, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, open_exposure
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
 from niriss_eestep.measure.background import with_sound_errors
@@ -102,38 +102,40 @@ class ExposureStep(FluxStep):
         NirissEEError
             If the exposure cannot be read, or is not for this pipeline.
         """
-        # a hook may do with a model of its own what it likes; one in memory stays as it was given
         max_size, whole = self.search_attr("max_size", parent_first=True), bool(self._pre_hooks)
         model = open_exposure(member.source, max_size, whole=whole)
+        # one in memory stays as it was given
         with nullcontext(model) if model is member.source else closing(model):
             log_start, self._reference_files_used = len(self._log_records or ()), []
+            # in a pipeline the step before has looked at the same exposure, unless a hook may have changed this step's
+            known = None if self._pre_hooks else getattr(self.parent, "known", None)
+            once = partial(found_once, {} if known is None else known)
             # as plain metadata they are flattened once for parameters, references and fingerprint
-            metadata = model.get_crds_parameters()
+            metadata = once("metadata", model.get_crds_parameters)
             parameters = self.parameters_for(metadata)
             given = parameters["source_x"] is not None or parameters["source_y"] is not None
             position = _position(member.name, parameters) if given else None
-            bad_dq, nrm = stamps.bad_dq_mask(parameters["bad_dq"]), parameters["allow_nrm"]
-            field = stamps.star_field(member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
+            bad_dq, nrm = bad_dq_mask(parameters["bad_dq"]), parameters["allow_nrm"]
+            look = partial(star_field, member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
+            field = once(("field", bad_dq, position, nrm), look)
             gain, references, psf = self.find_references(model, metadata, parameters, field)
             options = self.check_parameters(parameters)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
-            cut = partial(stamps.star_exposures, member.name, model, gain=gain, references=references)
-            exposures = cut(field, half_size=in_image.half_size)
-            record = partial(exposure_record, member.filename, metadata, exposures)
+            cut = partial(star_exposures, member.name, model, gain=gain, references=references)
+            size, response = in_image.half_size, (references.get("flat"), references.get("area"))
+            stamps = once(("stamps", field, size, gain, *response), partial(cut, field, half_size=size))
+            record = once(("record", *stamps), partial(exposure_record, member.filename, metadata, stamps))
             may_keep = self.save_results and self.search_attr("skip_existing")
-            if may_keep and (kept := self._existing(member, parameters, record())) is not None:
+            if may_keep and (kept := self._existing(member, parameters, record)) is not None:
                 return kept
-            profile, integrations, seen = self._profile_of(exposures, in_image, psf)
-            # inside the pipeline the flux calibration has the star's spectrum
-            owner = getattr(self.parent, "abs_flux", self)
-            known = references | {kind: owner.get_reference_file(None, kind) for kind in ("stdspec", "throughput")}
-            found = stamps.second_look(seen, profile.centroid, field, known, cut, is_given=position is not None)
-            if isinstance(found, str):
-                profile, integrations = self.failed_profile(exposures[0], in_image, found), None
-            elif found is not None:
-                exposures = cut(found, half_size=in_image.half_size)
-                profile, integrations, _ = self._profile_of(exposures, in_image, psf)
+            profile, integrations, sound = self._profile_of(stamps, in_image, psf, known)
+            look = partial(second_look, field=field, cut=cut, is_given=position is not None)
+            star = self._star_elsewhere(profile, sound, field, references, once, look)
+            if isinstance(star, str):
+                profile, integrations = self.failed_profile(stamps[0], in_image, star), None
+            elif star is not None:
+                profile, integrations, _ = self._profile_of(cut(star, half_size=size), in_image, psf, known)
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
             result = profile_model(profile, model)
@@ -146,7 +148,7 @@ class ExposureStep(FluxStep):
         result._instance["meta"]["filename"] = f"{member.name}_{self.product_suffix}.asdf"
         level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
         log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)
-        self.finish(result, [record()], parameters, log_start)
+        self.finish(result, [record], parameters, log_start)
         return result
 
     def find_references(self, model, metadata, parameters, field):
@@ -236,22 +238,30 @@ class ExposureStep(FluxStep):
         if unknown:
             log.warning("source_name: no exposure is called %s: the position is not used", ", ".join(unknown))
 
-    def _profile_of(self, exposures, options, psf):
+    def _profile_of(self, stamps, options, psf, known):
         """Profile of an exposure, or the mean of its integrations, and they; the stamps, without dead pixels."""
-        profiles, seen, known = [], [], self.parent.known if self.in_pipeline else None
-        for exposure in exposures:
+        profiles, sound = [], []
+        for stamp in stamps:
             try:
-                profiles.append(self.measure_stamp(exposure, options, psf, known))
-                seen.append(profiles[-1].sound)
+                profiles.append(self.measure_stamp(stamp, options, psf, known))
+                sound.append(profiles[-1].sound)
             except ExposureError as error:
-                profiles.append(self.failed_profile(exposure, options, str(error)))
-                seen.append(with_sound_errors(without_dead(exposure), getattr(options, "shared", options)))
+                profiles.append(self.failed_profile(stamp, options, str(error)))
+                sound.append(with_sound_errors(without_dead(stamp), getattr(options, "shared", options)))
         if len(profiles) == 1:
-            return profiles[0], None, seen
+            return profiles[0], None, sound
         try:
-            return *combine_integrations(profiles), seen
+            return *combine_integrations(profiles), sound
         except ExposureError as error:
-            return self.failed_profile(exposures[0], options, str(error)), None, seen
+            return self.failed_profile(stamps[0], options, str(error)), None, sound
+
+    def _star_elsewhere(self, profile, sound, field, references, once, look):
+        """Field about the star where what was measured is not the star, or why there is none; None where it is."""
+        # inside the pipeline the flux calibration has the star's spectrum
+        owner, place = getattr(self.parent, "abs_flux", self), profile.centroid
+        spectra = {kind: owner.get_reference_file(None, kind) for kind in ("stdspec", "throughput")}
+        decides = "star", field, *sound, place.x, place.y, references.get("psfee"), *spectra.values()
+        return once(decides, partial(look, sound, place, references=references | spectra))
 
     def check_parameters(self, parameters):
         """Make the options of the measurement from the parameters, as far as these can be used.
@@ -270,9 +280,30 @@ class ExposureStep(FluxStep):
         ParameterError
             If an option or a data-quality flag does not exist, or options do not go together.
         """
-        stamps.bad_dq_mask(parameters["bad_dq"])
+        bad_dq_mask(parameters["bad_dq"])
         names = [field.name for field in fields(self.options_class) if field.init]
         return self.options_class(**{name: parameters[name] for name in names})
+
+
+def found_once(known, key, find):
+    """Find something of an exposure, or take what has been found of it before by the same means.
+
+    Parameters
+    ----------
+    known : dict
+        What has been found of the exposure in work; what is found now is added.
+    key : hashable
+        All that decides what is found.
+    find : callable
+        Finds it, without arguments.
+
+    Returns
+    -------
+    object
+    """
+    if key not in known:
+        known[key] = find()
+    return known[key]
 
 
 def _position(name, parameters):

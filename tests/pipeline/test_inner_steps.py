@@ -110,6 +110,17 @@ def test_what_a_hook_gives_goes_on(paths, plain, hooks, tmp_path, workers, step,
         np.testing.assert_array_equal(other.surface_brightness, products.open(path).surface_brightness)
 
 
+@WORKERS
+def test_a_later_step_measures_what_its_own_hook_gives(paths, plain, hooks, tmp_path, workers):
+    run(paths, tmp_path / "out", workers, sb_profile={"pre_hooks": ["eehooks.double_image"]})
+    for path in plain.glob("*_sbprofile.asdf"):
+        before, after = products.open(path), products.open(tmp_path / "out" / path.name)
+        np.testing.assert_allclose(after.surface_brightness[0], 2 * before.surface_brightness[0], rtol=0.01)
+    for path in plain.glob("*_eeprofile.asdf"):
+        before, after = products.open(path), products.open(tmp_path / "out" / path.name)
+        np.testing.assert_array_equal(after.count_rate, before.count_rate)
+
+
 def test_a_hook_that_gives_no_profile_is_told(paths, hooks, tmp_path):
     with pytest.raises(ExposureError, match="post-hook gave a str"):
         run(paths[:1], tmp_path / "out", 1, ee_photometry={"post_hooks": ["eehooks.strange"]})
