@@ -189,7 +189,7 @@ class ExposureStep(FluxStep):
         if repairs or parameters.get("bad_pixel_method") == "psf":
             found["psfimages"] = self.get_reference_file(metadata, "psfimages", "packaged niriss_psf_images.asdf")
             if has_psf and not field.resampled:
-                image = load_psf_images(found["psfimages"])[field.filter]
+                image = load_psf_images(found["psfimages"], field.filter)[field.filter]
                 psf = PSFModel(image.render, mean_ee=image.mean_ee)
         if "repair_core" in parameters and repairs:
             found["psfee"] = self.get_reference_file(metadata, "psfee", "packaged niriss_psfee.asdf")

@@ -61,7 +61,9 @@ Kind = type[NirissEEError]
 Keys = Collection[str]
 
 
-def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> dict[str, Any]:
+def read_asdf(
+    path: str | Path, what: str, error: Kind = ReferenceDataError, *, part: tuple[str, Keys] | None = None
+) -> dict[str, Any]:
     """Read an ASDF file that holds all its data itself.
 
     Parameters
@@ -71,6 +73,8 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         What it should be, for messages.
     error : type
         Class of the errors.
+    part : (str, collection of str), optional
+        A mapping in the tree, and the entries of it that are read; the others are None. All by default.
 
     Returns
     -------
@@ -84,6 +88,7 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         holds objects of other libraries.
     """
     import asdf
+    from asdf.tags.core import NDArrayType
     from asdf.treeutil import walk_and_modify
 
     path = Path(path)
@@ -97,16 +102,19 @@ def read_asdf(path: str | Path, what: str, error: Kind = ReferenceDataError) -> 
         warnings.simplefilter("ignore")
         config.validate_on_read = False
         # from memory, so that nothing in the file can name another file to read
-        tree = asdf.load(io.BytesIO(data), validate_checksums=True)
-        if not isinstance(tree, dict):
-            raise error(f"{path}: not a {what}: its root is no mapping of entries")
-        # asdf writes anew which library and extensions made a file
-        tree = {key: value for key, value in tree.items() if key != "asdf_library"}
-        if isinstance(tree.get("history"), dict):
-            tree["history"].pop("extensions", None)
-        return walk_and_modify(
-            tree, lambda v: np.asarray(v).astype(v.dtype.newbyteorder("="), "C") if isinstance(v, np.ndarray) else v
-        )
+        with asdf.open(io.BytesIO(data), lazy_load=bool(part), memmap=False, validate_checksums=True) as file:
+            if not isinstance(file.tree, dict):
+                raise error(f"{path}: not a {what}: its root is no mapping of entries")
+            # asdf writes anew which library and extensions made a file
+            tree = {key: value for key, value in file.tree.items() if key != "asdf_library"}
+            if isinstance(tree.get("history"), dict):
+                tree["history"].pop("extensions", None)
+            if part and isinstance(entries := tree.get(part[0]), dict):
+                tree[part[0]] = {key: value if key in part[1] else None for key, value in entries.items()}
+            arrays = (np.ndarray, NDArrayType)
+            return walk_and_modify(
+                tree, lambda v: np.asarray(v).astype(v.dtype.newbyteorder("="), "C") if isinstance(v, arrays) else v
+            )
 
 
 def numbers(path: str | Path, what: str, *values: object) -> list[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -66,9 +66,9 @@ class PSFEE:
 
     Attributes
     ----------
-    curves, mode_curves : mapping of str to callable
-        By filter, the interpolation of the table's encircled energy, and of the modes; `ee` and `modes_at` know where
-        it ends.
+    curves, mode_curves : dict of str to callable
+        By filter, the interpolation of the table's encircled energy, and of the modes, of the filters that `ee` and
+        `modes_at` have been asked for.
 
     Raises
     ------
@@ -81,8 +81,8 @@ class PSFEE:
     meta: Mapping[str, Any] = field(default_factory=dict)
     modes: Mapping[str, NDArray[np.float32]] | None = None
     mode_radius: Array = field(default_factory=lambda: np.zeros(0))
-    curves: Mapping[str, scipy.interpolate.PchipInterpolator] = field(init=False)
-    mode_curves: Mapping[str, scipy.interpolate.PchipInterpolator] = field(init=False)
+    curves: dict[str, Callable[..., Array]] = field(init=False, default_factory=dict)
+    mode_curves: dict[str, Callable[..., Array]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -116,7 +116,7 @@ class PSFEE:
             for array in tables[name]:
                 array.setflags(write=False)
         if self.modes is not None:
-            radius, values = self.mode_radius, np.array([*self.modes.values()])
+            radius, values = numbers(self.name, "modes of the PSF", self.mode_radius, [*self.modes.values()])
             if values.ndim != 3 or values.shape[2:] != radius.shape or not values.size or radius.size < 2:
                 raise ReferenceDataError(f"{self.name}: modes of shape {values.shape} for {radius.size} radii")
             if missing := ", ".join(name for name in tables if name not in self.modes):
@@ -124,12 +124,7 @@ class PSFEE:
             rises = radius[0] == 0 and np.all(np.diff(radius) > 0)
             if not (rises and np.all(np.isfinite(values)) and np.abs(values).max() < 1):
                 raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or radii not rising from 0")
-        # made once: every exposure asks for several radii
-        pchip = scipy.interpolate.PchipInterpolator
-        curves = {name: pchip(*table[:2]) for name, table in tables.items()}
-        modes = {name: pchip(self.mode_radius, m.T.astype(float)) for name, m in (self.modes or {}).items()}
-        for key, value in (("tables", tables), ("curves", curves), ("mode_curves", modes)):
-            object.__setattr__(self, key, value)
+        object.__setattr__(self, "tables", tables)
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -199,8 +194,10 @@ class PSFEE:
         ParameterError
             Where a radius is negative or not finite.
         """
-        self.table(filter_name, radius_pix)
-        return self.curves[filter_name.upper()](np.asarray(radius_pix, dtype=np.float64))
+        table, name = self.table(filter_name, radius_pix), filter_name.upper()
+        if name not in self.curves:  # every exposure asks for several radii
+            self.curves[name] = scipy.interpolate.PchipInterpolator(table.radius, table.ee)
+        return self.curves[name](np.asarray(radius_pix, dtype=np.float64))
 
     def ee_err(self, filter_name: str, radius_pix: ArrayLike) -> Array:
         """Interpolate the uncertainty of the encircled energy; 0 where the source states none.
@@ -231,6 +228,11 @@ class PSFEE:
         -------
         ndarray, shape (n, n_modes)
         """
+        if (modes := (self.modes or {}).get(filter_name)) is None:
+            raise ReferenceDataError(f"{self.name}: has no modes of the PSF in {filter_name}, nothing can be fitted")
+        if filter_name not in self.mode_curves:
+            values = np.transpose(modes).astype(np.float64)
+            self.mode_curves[filter_name] = scipy.interpolate.PchipInterpolator(self.mode_radius, values)
         radius, reach = np.asarray(radius_pix, dtype=np.float64), self.mode_radius[-1]
         inside = self.mode_curves[filter_name](np.minimum(radius, reach))
         return np.asarray(inside * (reach / np.maximum(radius, reach))[..., None])
@@ -525,13 +527,15 @@ def reshaped(image: PSFImage, ee: Array) -> PSFImage:
 
 
 @partial(read_once, default=PACKAGED_PSF_IMAGES)
-def load_psf_images(path: Path) -> Mapping[str, PSFImage]:
+def load_psf_images(path: Path, *filters: str) -> Mapping[str, PSFImage]:
     """Open PSF images.
 
     Parameters
     ----------
     path : path, optional
         ASDF file as `write_psf_images` makes; the packaged one by default.
+    *filters : str
+        Those to read: an image takes 3 ms and 0.3 MB. All by default.
 
     Returns
     -------
@@ -541,19 +545,21 @@ def load_psf_images(path: Path) -> Mapping[str, PSFImage]:
     Raises
     ------
     ReferenceDataError
-        Where the file is missing or holds no PSF images.
+        Where the file is missing, or holds no PSF images or not those of the filters.
 
     Examples
     --------
     >>> from niriss_eestep.reference import load_psf_images
     >>> star = load_psf_images()["F444W"].render(20.3, 19.8, (41, 41))  # of count rate 1, at x = 20.3, y = 19.8
     """
-    tree = read_asdf(path, "file of PSF images")
+    tree = read_asdf(path, "file of PSF images", part=("images", filters) if filters else None)
     if not all(isinstance(tree.get(key), dict) for key in ("images", "meta")) or "radius" not in tree:
         raise ReferenceDataError(f"{path}: not a file of PSF images; make one with 'niriss-ee psfee build --images'")
-    images = {}
-    for name, entry in tree["images"].items():
-        where = f"PSF image of {name}"
+    images, held = {}, tree["images"]
+    if missing := ", ".join(name for name in filters if name not in held):
+        raise ReferenceDataError(f"{path}: no PSF image of {missing}; it has {', '.join(held)}")
+    for name in filters or held:
+        where, entry = f"PSF image of {name}", held[name]
         parts = [entry.get(key) if isinstance(entry, dict) else None for key in ("light", "ee", "oversample")]
         light, ee, oversample, radius = numbers(path, where, *parts, tree["radius"])
         belong = light.ndim == 2 and radius.ndim == 1 and radius.size and ee.shape == radius.shape

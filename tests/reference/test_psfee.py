@@ -6,7 +6,7 @@ from astropy.table import Table
 from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.instrument import FILTERS
 from niriss_eestep.psf.build import Sampling, build_psfs, check_filters, provenance, psfee_of
-from niriss_eestep.reference import PSFEE, EETable, load_psf_images, load_psfee, write_psfee
+from niriss_eestep.reference import PSFEE, EETable, load_psf_images, load_psfee, write_psf_images, write_psfee
 
 RADIUS = np.arange(0.0, 31.0)
 EE = 1 - 1 / (1 + RADIUS) ** 1.5
@@ -170,6 +170,7 @@ def test_files_that_are_no_psfee_are_refused(tmp_path):
     [
         ({"values": np.zeros((2, 1, 3), np.float32)}, r"modes of shape \(2, 1, 3\) for 1 filters"),
         ({"values": np.zeros((1, 1, 4), np.float32)}, r"modes of shape \(1, 1, 4\) for 3 radii"),
+        ({"values": np.full((1, 1, 3), 0.1 + 0.1j)}, "modes of the PSF: not numbers"),
         ({"values": np.full((1, 1, 3), np.nan, np.float32)}, "not finite"),
         ({"filters": ["F480M"]}, "not those of F090W"),
         ({"radius": np.array([1.0, 2.0, 3.0])}, "radii not rising from 0"),
@@ -215,3 +216,22 @@ def test_images_are_read_filter_by_filter(tmp_path):
             load_psf_images(tmp_path / "other.asdf")
     with pytest.raises(ReferenceDataError, match="no such file"):
         load_psf_images(tmp_path / "nothing.asdf")
+
+
+def test_one_psf_image_of_a_file(tmp_path):
+    (name, image), *more = load_psf_images(None, "F380M").items()
+    assert (name, more) == ("F380M", [])
+    whole = load_psf_images()["F380M"]
+    np.testing.assert_array_equal(image.light, whole.light)
+    np.testing.assert_array_equal(image.ee, whole.ee)
+    write_psf_images({"F380M": image}, tmp_path / "one.asdf")
+    with pytest.raises(ReferenceDataError, match=r"one\.asdf: no PSF image of F200W; it has F380M"):
+        load_psf_images(tmp_path / "one.asdf", "F200W")
+    # what is wrong with another filter's is said when it is read
+    data = {"light": image.light, "oversample": image.oversample, "ee": image.ee}
+    tree = {"meta": {}, "radius": image.radius, "images": {"F380M": data, "F430M": data | {"ee": 1j * image.ee}}}
+    asdf.AsdfFile(tree).write_to(tmp_path / "odd.asdf")
+    assert load_psf_images(tmp_path / "odd.asdf", "F380M")["F380M"].oversample == image.oversample
+    for filters in ((), ("F430M",)):
+        with pytest.raises(ReferenceDataError, match=r"odd\.asdf: PSF image of F430M: not numbers"):
+            load_psf_images(tmp_path / "odd.asdf", *filters)
