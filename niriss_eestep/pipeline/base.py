@@ -1,6 +1,5 @@
 """What the steps and the pipeline share: parameters, references, and how results are named and finished."""
 
-import atexit
 import gc
 import logging
 import multiprocessing
@@ -243,7 +242,8 @@ class FluxStep(JwstStep):
         # what is decided about the results of one run holds for it alone
         before = {name: getattr(self, name) for name in ("output_use_model", "suffix", "save_results", "_post_hooks")}
         # the garbage collector, which stpipe runs before each step, leaves alone meanwhile what the packages have made
-        # at import: 0.08 s each time, more than measuring an exposure takes. To count what it leaves alone takes 0.02 s
+        # at import: 0.08 s each time, more than measuring an exposure takes. In strun it does so to the end: the
+        # interpreter's last collections would take 0.4 s, for memory that the system takes back anyway
         freezes = not self.in_pipeline and gc.get_freeze_count() == 0
         if freezes:
             gc.freeze()
@@ -283,7 +283,7 @@ class FluxStep(JwstStep):
                 return super().run(*args)
         finally:
             self.__dict__.update(before)
-            if freezes:
+            if freezes and not parameters.IN_STRUN:
                 gc.unfreeze()
 
     @classmethod
@@ -348,9 +348,6 @@ class FluxStep(JwstStep):
         names = (*JwstStep.get_stpipe_loggers(), "niriss_eestep")
         if not parameters.IN_STRUN or multiprocessing.parent_process() is not None:
             return names
-        # the interpreter's last collections would go through all that the packages have made: 0.4 s, for memory that
-        # the system takes back anyway
-        atexit.register(gc.freeze)
         try:
             from stpipe._cmdline import _build_arg_parser_from_spec, _build_parent_arg_parser
         except ImportError:  # private to stpipe, whose own words then stand
