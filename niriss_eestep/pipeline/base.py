@@ -4,6 +4,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -12,12 +13,14 @@ from contextlib import contextmanager
 from functools import cache, partial
 from operator import methodcaller
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from configobj import ConfigObj
 from jwst import __version__ as jwst_version
 from jwst.stpipe import Step as JwstStep
 from stpipe import config_parser
+from stpipe.datamodel import AbstractDataModel
 from stpipe.exceptions import ValidationError
 from stpipe.step import get_disable_crds_steppars
 
@@ -235,7 +238,7 @@ class FluxStep(JwstStep):
         ReferenceDataError
             If a reference that the user gave does not exist.
         ParameterError
-            If a parameter cannot be used, or a hook gives anything but a product.
+            If a parameter cannot be used.
         OutputError
             If the results cannot be written.
         """
@@ -248,30 +251,22 @@ class FluxStep(JwstStep):
         if freezes:
             gc.freeze()
         if self.in_pipeline and self.save_results is None:
-            # what a pipeline returns it saves itself
-            is_its_own = self.suffix == self.parent.suffix and not self.output_dir
+            # what a pipeline returns it saves itself, whatever suffix it gives it
+            is_its_own = self.suffix in (self.parent.suffix, "absflux") and not self.output_dir
             self.save_results = self.parent.save_results and not is_its_own
+        for hook in (*self._pre_hooks, *self._post_hooks):
+            if type(hook).__name__ == "SystemCall":
+                hook.process = partial(_on_files, hook)
         try:
             if self.in_pipeline:
-                result = super().run(*args)
-                for model in (result if isinstance(result, list) else [result]) if self._post_hooks else ():
-                    if not isinstance(model, ProductModel):
-                        raise ParameterError(f"a post-hook gave a {type(model).__name__} in the place of a product")
-                return result
+                return super().run(*args)
             inner = [getattr(self, name) for name in getattr(self, "step_defs", ())]
             for step in () if parameters.IN_STRUN else (self, *inner):
                 for name in filter(partial(hasattr, step), _spec(type(step))):
                     setattr(step, name, parameters.plain(getattr(step, name)))
             with plain_words(self.class_alias):
-                if self.output_dir:
-                    path, remedy = Path(os.path.expandvars(self.output_dir)).expanduser(), "give another --output_dir"
-                    try:
-                        path.mkdir(parents=True, exist_ok=True)
-                    except OSError as error:
-                        told = f"{path}: the output directory cannot be made: {error.strerror}; {remedy}"
-                        raise OutputError(told) from error
-                    if not os.access(path, os.W_OK | os.X_OK):
-                        raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
+                for step in (self, *inner):
+                    _check_output(step, f"--{'' if step is self else f'steps.{step.name}.'}output_")
                 # a hook is not to stop the pipeline that it belongs to
                 checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
                 exposure = exposures.science_metadata(args, self.input_dir) if checked else {}
@@ -329,7 +324,14 @@ class FluxStep(JwstStep):
         result : DataModel
             One of the standard pipeline, as a hook sees it, is not ours to mark.
         reference_files_used : list of (str, str)
+
+        Raises
+        ------
+        ParameterError
+            If a hook has put anything else in the place of a product.
         """
+        if self.in_pipeline and not isinstance(result, ProductModel):
+            raise ParameterError(f"a post-hook gave a {type(result).__name__} in the place of a product")
         if isinstance(result, ProductModel):
             result._instance["meta"]["calibration_software_version"] = jwst_version
         if isinstance(result, ProductModel) and any(name.startswith("crds://") for _, name in reference_files_used):
@@ -407,6 +409,39 @@ def plain_words(name: str) -> Iterator[None]:
         logger.removeFilter(shown)
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _check_output(step: FluxStep, option: str) -> None:
+    """Refuse a directory that results cannot be written to, and another kind of file than they are."""
+    # a hook is given the extension of its step
+    if (step.in_pipeline or step.parent is None) and f".{step.output_ext.lstrip('.')}'" not in _spec(type(step))[
+        "output_ext"
+    ]:
+        raise ParameterError(f"{option}ext={step.output_ext}: no product is of this kind; leave it out")
+    if not step.output_dir:
+        return
+    path, remedy = Path(os.path.expandvars(step.output_dir)).expanduser(), f"give another {option}dir"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: the output directory cannot be made: {error.strerror}; {remedy}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
+
+
+def _on_files(hook: Any, *args: Any) -> Any:
+    """Run a hook's command on models as files of their own names; stpipe has one for all, which the models keep."""
+    with TemporaryDirectory() as directory:
+        given = []
+        for arg in args:
+            entries = list(arg) if isinstance(arg, (list, tuple)) else [arg]
+            for k, model in enumerate(entries):
+                if isinstance(model, AbstractDataModel):
+                    name = model.meta.filename
+                    entries[k] = model.save(os.path.join(directory, name or f"model{hook.output_ext}"))
+                    model.meta.filename = name
+            given.append(shlex.join(map(str, entries)))
+        return type(hook).process(hook, *given)
 
 
 def _say_interrupted(kind: type[BaseException], error: BaseException, traceback: Any) -> None:

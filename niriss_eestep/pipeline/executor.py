@@ -5,6 +5,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import photutils.geometry  # noqa: F401 - what the first exposure needs is imported before the processes are forked
@@ -202,6 +204,7 @@ class Processes:
             return future.result()
         except BrokenExecutor:
             log.warning("%s: a worker process died; measuring this exposure again by itself", member.filename)
+        self.shutdown()  # without its threads the next process is a fork
         alone = Processes(self.measurement, 1)
         try:
             return alone.submit(member).result()
@@ -245,4 +248,11 @@ def _end_with_the_parent(reader: Any) -> None:
 
 
 def _measure(member: Member) -> Any:
-    return _measurement(member)
+    try:
+        return _measurement(member)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # whatever an exception of a hook's does: the process that waits would take this one for dead
+            raise RuntimeError("".join(format_exception(error))) from None
+        raise

@@ -85,9 +85,11 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             raise errors.ExposureError(nothing_in(inputs))
         for name in ("ee_photometry", "combine_profiles", "abs_flux"):
             if getattr(self, name).skip:
-                raise errors.ParameterError(
-                    f"steps.{name}.skip: the pipeline needs this step; run the other steps by themselves instead"
-                )
+                raise errors.ParameterError(f"steps.{name}.skip: the pipeline needs this step; run the others alone")
+        for step in (self.ee_photometry, self.sb_profile):
+            if step.output_file:
+                told = "steps.%s.output_file=%s is not used: its products are named after the exposures; give a suffix"
+                log.warning(told, step.name, step.output_file)
         by_product = [group_members(product.members) for product in products]
         members = [member for groups in by_product for group in groups.values() for member in group]
         if self.ee_photometry.source_name:
@@ -120,9 +122,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 elif isinstance(result, AbsFluxModel):
                     results.append(result)
         if not results and self.take is None:
-            raise errors.ExposureError(
-                f"none of {len(products)} products could be calibrated; the log says why for each"
-            )
+            raise errors.ExposureError(f"none of {len(products)} products could be calibrated; the log says why")
         if self.require_expected:
             _require_expected(results)
         self.output_use_model = True
@@ -160,7 +160,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                         model = open_exposure(member.source, self.max_size, whole=bool(step._pre_hooks))
                         opened.enter_context(nullcontext(model) if model is member.source else closing(model))
                     given.append(model)
-                products = [step.run(model) for step, model in zip(steps, given, strict=True)]
+                products = [p for step, model in zip(steps, given, strict=True) for p in _models(step.run(model))]
         except errors.NirissEEError as error:
             if error.is_fatal or self.on_error == "raise":
                 raise
@@ -216,7 +216,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             absflux = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
             if not combined and self.save_results and absflux.is_file():
                 self._check_replaced(absflux, product.members)
-            combined += self.combine_profiles.run(profiles)
+            combined += _models(self.combine_profiles.run(profiles))
             shown += profiles if self.save_report else []
         if not combined:
             reasons = [entry["status"] for entry in lost]
@@ -226,9 +226,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 + "; ".join(dict.fromkeys(reasons))
             )
         for profiles in filter(None, failed):
-            combined += self.combine_profiles.run(profiles)
+            combined += _models(self.combine_profiles.run(profiles))
         self.lost = tuple(lost)
-        result = self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)])
+        result = _models(self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)]))[0]
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
         if self.save_results and absflux.is_file():  # again: another run may have ended meanwhile
             self._check_replaced(absflux, product.members)
@@ -257,6 +257,11 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             raise errors.ParameterError(f"{text}: not replaced; give another output_dir, or product name (output_file)")
         if left_out:
             log.warning("%s: replaced, without %s", text, _some(left_out))
+
+
+def _models(result: Any) -> list[Any]:
+    """Models that a step gives: its hooks may make one of a list, or a list of one."""
+    return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def _require_expected(results: list[AbsFluxModel]) -> None:

@@ -32,6 +32,7 @@ class EEPhotometryHook(EEPhotometryStep):
         super().__init__(*args, **kwargs)
         # stpipe makes hooks without configuration: what is not a keyword follows the parameter references
         self.given = frozenset(self._keywords)
+        self.output_ext = ".asdf"  # and give them the extension of the step that they belong to
 
     def process(self, *inputs: Any) -> None:
         """Measure the images of another step's result.

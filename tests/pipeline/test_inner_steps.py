@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from niriss_eestep import products
-from niriss_eestep.errors import ExposureError, ParameterError
-from niriss_eestep.steps import FluxCalPipeline
+from niriss_eestep.errors import ExposureError, OutputError, ParameterError
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 HOOKS = """
 from pathlib import Path
@@ -37,6 +37,23 @@ def double_mean(models):
 
 def strange(model):
     return "no profile"
+
+def other_kind(model):
+    from stdatamodels.jwst.datamodels import ImageModel
+    return ImageModel((5, 5))
+
+def in_a_tuple(given):
+    return tuple(given) if isinstance(given, list) else (given,)
+
+def first(models):
+    return models[0]
+
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+def odd(model):
+    raise Odd(1, 2)
 """
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
@@ -124,6 +141,86 @@ def test_a_later_step_measures_what_its_own_hook_gives(paths, plain, hooks, tmp_
 def test_a_hook_that_gives_no_profile_is_told(paths, hooks, tmp_path):
     with pytest.raises(ExposureError, match="post-hook gave a str"):
         run(paths[:1], tmp_path / "out", 1, ee_photometry={"post_hooks": ["eehooks.strange"]})
+
+
+@pytest.mark.parametrize("step", ["ee_photometry", "combine_profiles"])
+def test_what_is_no_product_is_not_saved_as_one(paths, hooks, tmp_path, step):
+    with pytest.raises((ExposureError, ParameterError), match="post-hook gave a ImageModel"):
+        run(paths[:1], tmp_path / "out", 1, **{step: {"post_hooks": ["eehooks.other_kind"]}})
+    assert not [name for name in names(tmp_path / "out") if "step_" in name]
+
+
+@WORKERS
+@pytest.mark.parametrize("step", ["ee_photometry", "sb_profile", "combine_profiles", "abs_flux"])
+@pytest.mark.parametrize("hook", ["pre_hooks", "post_hooks"])
+def test_commands_see_models_as_files_of_their_names(paths, plain, tmp_path, monkeypatch, workers, step, hook):
+    monkeypatch.chdir(tmp_path)
+    run(paths, tmp_path / "out", workers, **{step: {hook: ["ls {0} >> seen"]}})
+    # neither the exposures nor the products take the name of the file that the command sees
+    assert names(tmp_path / "out") == names(plain)
+    seen = sorted(Path(line).name for line in (tmp_path / "seen").read_text().split())
+    of_files = [Path(path).name for path in paths]
+    wanted = {
+        "ee_photometry": (of_files, "_eeprofile"), "sb_profile": (of_files, "_sbprofile"),
+        "combine_profiles": ("profile", "combined"), "abs_flux": ("eecombined", "absflux"),
+    }[step][hook == "post_hooks"]  # fmt: skip
+    assert seen == (wanted if wanted is of_files else [name for name in names(plain) if wanted in name])
+    # nothing is left where the program was started
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "seen"]
+
+
+def test_a_command_of_a_step_alone(paths, tmp_path):
+    post_hooks = [f"cp {{0}} {tmp_path}"]
+    result = EEPhotometryStep.call(paths[0], output_dir=str(tmp_path / "out"), save_results=True, post_hooks=post_hooks)
+    assert names(tmp_path / "out") == names(tmp_path) == [result.meta.filename]
+    assert result.meta.filename == Path(paths[0]).name.replace("_rate.fits", "_eeprofile.asdf")
+
+
+@pytest.mark.parametrize(
+    ("step", "function", "missing"),
+    [
+        ("ee_photometry", "in_a_tuple", "nothing"),
+        ("combine_profiles", "in_a_tuple", "nothing"),
+        ("combine_profiles", "first", "_sbcombined"),
+        ("abs_flux", "in_a_tuple", "nothing"),
+    ],
+)
+def test_hooks_may_give_one_model_or_a_tuple(paths, plain, hooks, tmp_path, step, function, missing):
+    result = run(paths, tmp_path / "out", 1, **{step: {"post_hooks": [f"eehooks.{function}"]}})
+    assert names(tmp_path / "out") == [name for name in names(plain) if missing not in name]
+    before = products.open(next(plain.glob("*_absflux.asdf")))
+    assert result.table["count_rate"].tobytes() == before.table["count_rate"].tobytes()
+
+
+@WORKERS
+def test_an_exception_of_a_hook_is_told_whatever_its_kind(paths, hooks, tmp_path, workers):
+    # what cannot be unpickled was taken for a worker that died
+    with pytest.raises(Exception, match="1 and 2"):
+        run(paths, tmp_path / "out", workers, ee_photometry={"post_hooks": ["eehooks.odd"]})
+
+
+@pytest.mark.parametrize("step", ["ee_photometry", "sb_profile", "combine_profiles", "abs_flux"])
+def test_results_that_cannot_be_written_are_told_before_anything_is_measured(paths, tmp_path, step):
+    (tmp_path / "file").touch()
+    directory = str(tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match=rf"cannot be made: .*; give another --steps\.{step}\.output_dir"):
+        run(paths, tmp_path / "out", 1, **{step: {"output_dir": directory}})
+    with pytest.raises(ParameterError, match=rf"--steps\.{step}\.output_ext=\.fits: no product is of this kind"):
+        run(paths, tmp_path / "out", 1, **{step: {"output_ext": ".fits"}})
+    with pytest.raises(ParameterError, match="--output_ext=fits: no product is of this kind"):
+        FluxCalPipeline.call(paths, output_dir=str(tmp_path / "out"), save_results=True, output_ext="fits")
+    assert not names(tmp_path / "out")
+
+
+def test_an_output_file_that_is_not_used_is_told(paths, plain, tmp_path, caplog):
+    run(paths, tmp_path / "out", 1, sb_profile={"output_file": "mine.asdf"})
+    assert names(tmp_path / "out") == names(plain)
+    assert "mine.asdf is not used: its products are named after the exposures" in caplog.text
+
+
+def test_suffix_of_the_pipeline(paths, plain, tmp_path):
+    FluxCalPipeline.call(paths, output_dir=str(tmp_path), save_results=True, suffix="mine")
+    assert names(tmp_path) == sorted(name.replace("_absflux.", "_mine.") for name in names(plain))
 
 
 @WORKERS

@@ -127,5 +127,5 @@ def test_bad_input_is_told(tmp_path, visits, abs_flux_row, write_visit):
         call(visits, override_psfee=str(tmp_path / "gone.asdf"))
     with pytest.raises(NirissEEError, match="give pedigree and useafter"):
         call(write_visit(tmp_path / "undated_absflux.asdf", abs_flux_row("F090W", 0.24, np.nan)))
-    with pytest.raises(ProductError, match=r"ends in \.fits"):
+    with pytest.raises(ParameterError, match=r"output_ext=\.asdf: no product is of this kind"):
         call(visits, output_ext=".asdf", output_dir=str(tmp_path), save_results=True)
