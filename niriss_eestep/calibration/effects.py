@@ -405,7 +405,7 @@ def _of_epochs(raw: fit.Solution) -> Effect:
     """Return the scatter of epochs, with the chance that there is none."""
     p, value = raw.problem, float(np.sqrt(raw.scales.epoch))
     if raw.scales.epoch_dof < 1.5:
-        note = f"{p.epochs.shape[1]} epochs are too few to tell their scatter"
+        note = f"{p.epochs.shape[1]} epochs are too few to measure their scatter"
         return Effect("epoch", "all", "scatter", np.nan, np.nan, False, False, note)
     now = fit.solve(p, replace(raw.scales, epoch=0.0), model.MEASURED)
     chance, ratio, dof = fit.excess(now, p.cells @ p.epochs)
@@ -456,7 +456,7 @@ def _messages(visits: Visits, why: Reasons, effects: Sequence[Effect]) -> tuple[
         "one visit: how visits scatter is not known; its error is that of visit and spectrum": visits.value.size,
         f"one star: the factors rest on the spectrum of {stars[0]}, and no other star tests it": len(stars),
         "one epoch: a change in time, and errors common to the epoch, cannot be seen": n_epochs,
-        f"one filter ({visits.filters[0]}): what is common to filters cannot be told from it": len(visits.filters),
+        f"one filter ({visits.filters[0]}): effects common to filters cannot be separated": len(visits.filters),
         "some visits have no date: a change in time is not sought": 1 + np.isfinite(visits.mjd).all(),
     }
     found = [text for text, number in few.items() if number == 1]

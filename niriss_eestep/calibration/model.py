@@ -40,6 +40,8 @@ MOST_INFLATION = 8.0
 #: of an effect's change: what has to happen within epochs before errors common to an epoch do not matter
 WITHIN_EPOCHS = 0.05
 LEVEL = ("filter", "")  # of the columns by filter
+#: the order in which effects are named
+EFFECTS = ("time", "subarray", "count_rate", "well_depth", "background", "star")
 #: columns of the design by effect and level
 Groups = Mapping[tuple[str, str], NDArray[np.float64]]
 #: epochs beyond the number of what is fitted to them, of which their scatter is estimated
@@ -500,13 +502,13 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
         of_stars = key[0] == "count_rate"
         others = {name: each for name, each in groups.items() if name != key and not (of_stars and name[0] == "star")}
         few = of_stars and len(names) < 3
-        reason = f"{len(names)} stars are too few to tell it from their spectra" if few else ""
+        reason = f"{len(names)} stars are too few to separate count rate from errors of their spectra" if few else ""
         if not reason and _inflation(values, others) > MOST_INFLATION:
             reason = _partners(key, values, others, visits)
         if not reason and key in between and spare < SPARE_EPOCHS:
-            n_epochs, rest = epoch.max() + 1, " and ".join(name_of(*name) for name in between if name != key)
-            reason = f"{n_epochs} epochs are too few to tell {name_of(*key)} from errors common to an epoch"
-            reason = f"{name_of(*key)} and {rest} cannot be separated with {n_epochs} epochs" if rest else reason
+            n_epochs = epoch.max() + 1
+            reason = f"{n_epochs} epochs are too few to separate {name_of(*key)} from errors common to an epoch"
+            reason = f"{_listed(between)} cannot be separated with {n_epochs} epochs" if len(between) > 1 else reason
         found[key] = reason
     # what stands in the way of the trend is as little known: it was never used beside the others
     blocked = next((found[key] for key in effects if key[0] == "time"), "")
@@ -569,15 +571,22 @@ def _is_between_epochs(key: tuple[str, str], groups: Groups, epoch: NDArray[np.i
 
 
 def _partners(key: tuple[str, str], values: Array, others: Groups, visits: Visits) -> str:
-    """Say from what an effect cannot be told."""
+    """Say which other effects an effect cannot be separated from."""
     names = [name for name in others if name != LEVEL]
     without = {name: {n: each for n, each in others.items() if n != name} for name in names}
     partners = [name for name in names if _inflation(values, without[name]) <= MOST_INFLATION]
     partners = partners or [name for name in names if _inflation(values, {n: others[n] for n in (LEVEL, name)}) > 2]
     partners = partners or names
-    what = " and ".join([name_of(*key), *(name_of(*name) for name in partners)])
-    remark = _when(key, visits) or next(filter(None, (_when(name, visits) for name in partners)), "")
-    return f"{what} cannot be separated{remark}" if partners else f"{what} does not vary"
+    if not partners:
+        return f"{name_of(*key)} does not vary"
+    remark = next(filter(None, (_when(name, visits) for name in (key, *partners))), "")
+    return f"{_listed([key, *partners])} cannot be separated{remark}"
+
+
+def _listed(keys: Sequence[tuple[str, str]]) -> str:
+    """Name effects in one order, so that the same set of effects is named once."""
+    *first, last = (name_of(*key) for key in sorted(keys, key=lambda key: (EFFECTS.index(key[0]), key[1])))
+    return f"{', '.join(first)} and {last}"
 
 
 def _when(key: tuple[str, str], visits: Visits) -> str:

@@ -533,6 +533,9 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     if name == "count_rate":
         # the area of the integrations that the mean of a radius is of
         parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
+        # each integration has measured its own sky; one that was given is the same in all
+        n_skies = 1 if used[0].background.method in ("constant", "none") else len(used)
+        parts["sky_covariance"] = np.mean([profile.sky_covariance for profile in used], axis=0) / n_skies
         # each integration has compared its own peak with the model image
         parts |= dict.fromkeys(("core_peak", "core_peak_err", "core_sides", "core_sides_err"), np.nan)
     return replace(_mean(used), **parts), {name: each, f"{name}_err": errs, "scatter": combined.scatter}

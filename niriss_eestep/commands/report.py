@@ -24,9 +24,10 @@ def run(args: Namespace) -> int:
         args.output_dir.mkdir(parents=True, exist_ok=True)
     failed, products = 0, []
     for path in args.products:
-        products += sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
-        if not products:
+        found = sorted(path.glob("*_absflux.asdf")) if path.is_dir() else [path]
+        if not found:
             raise ProductError(f"{path}: no *_absflux.asdf in this directory")
+        products += found
     for path in progress(products, desc="report", unit="product"):
         try:
             print(write_report(path, args.output_dir), flush=True)

@@ -40,7 +40,8 @@ def run(args: Namespace) -> None:
     associations = write_associations(ours, directory)
     groups = dict.fromkeys(zip(truth["filter"], truth["subarray"], strict=True))
     files = ", ".join(f"*_{kind}.fits" for kind in kinds)
-    print(f"{len(truth)} exposures ({files}) of {truth['target'][0]} in {len(groups)} groups: {directory}")
+    in_groups = f"in {len(groups)} group{'s' * (len(groups) > 1)}"
+    print(f"{len(truth)} exposures ({files}) of {truth['target'][0]} {in_groups}: {directory}")
     saturated = sorted({f"{row['filter']} {row['subarray']}" for row in truth if row["n_saturated"]})
     if saturated:
         print(f"saturated in the star's core: {', '.join(saturated)}")

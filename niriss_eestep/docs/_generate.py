@@ -62,7 +62,7 @@ def _parameter_rows(step):
     spec, of_every_step = step.load_spec_file(), set(Step.load_spec_file())
     rows = []
     for key, value in step().get_pars().items():
-        if key in of_every_step - {"pre_hooks", "post_hooks"} or key.startswith("override_") or key == "steps":
+        if key in of_every_step or key.startswith("override_") or key == "steps":
             continue
         choices = re.match(r"option\((.*?),\s*default", str(spec[key]))
         words = ", ".join(f"`{word}`" for word in re.findall(r"'(\w+)'", choices[1])) if choices else ""

@@ -67,7 +67,7 @@ def summary(model: Any) -> str:
     lines += ["", *aligned(table.shown()[ABS_FLUX_COLUMNS if model.kind == "abs_flux" else names])]
     if model.kind == "abs_flux":
         budget, missing = Table(table["target", "filter", "subarray"]), not_included(model)
-        for name, label in (error_terms() | {"ratio_err": "all"}).items():
+        for name, label in (error_terms() | {"ratio_err": "total"}).items():
             budget[label] = Column(100 * model.table[name], unit="%", format=partial(in_digits, style=".2g"))
         lines += ["", "  Error budget of the ratio", *aligned(budget)]
         lines += [f"  Not included: {', '.join(missing)}."] if missing else []

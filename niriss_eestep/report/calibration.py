@@ -294,7 +294,6 @@ def verdict(tables: Tables, calibration: Calibration) -> list[str]:
     err = 100 * calibration.factor_err / calibration.factor
     size = f"{err.min():.2f} to {err.max():.2f} %" if np.ptp(err) > 0.005 else f"{err[0]:.2f} %"
     first, at, last = map(day_of, (np.min(used["mjd"]), calibration.shape.date, np.max(used["mjd"])))
-    when = f"{first} to {last}; they hold on {at} in {calibration.reference}"
+    when = f"{first} to {last}; valid for {at} and {calibration.reference}"
     lines = [f"Factors known to {size} (1 sigma), from {len(used)} of {len(visits)} rows of {counts}, {when}"]
-    lines += [f"Found: {text}" for text in calibration.found] or ["No effect beyond the factors is claimed"]
-    return lines
+    return lines + ([f"Found: {text}" for text in calibration.found] or ["No effect beyond the factors is significant"])

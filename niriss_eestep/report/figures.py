@@ -157,8 +157,8 @@ def _ee_figure(model, series, exposures, *, psfee, total, averaged=None, title=T
                 (first, *_, last), err = averaged
                 ends, band = [first - 0.3, last + 0.3], {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
                 below.fill_between(ends, -100 * err, 100 * err, **band)
-                text = f"mean of these radii: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
-                below.text(0.98, 0.04, text, transform=below.transAxes, ha="right", fontsize=8)
+                text = f"mean: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
+                top.fill_between([], [], label=text, **band)  # for the legend
         else:
             note(below, reason or "no total count rate to scale the model to")
         if np.isfinite(series.value).any():

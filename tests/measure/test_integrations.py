@@ -35,6 +35,7 @@ def test_the_mean_of_equal_integrations_is_each_of_them():
     mean, integrations = combine_integrations([one, one, one, one])
     np.testing.assert_allclose(mean.count_rate, one.count_rate, rtol=1e-12)
     np.testing.assert_allclose(mean.covariance, one.covariance / 4, rtol=1e-12)
+    np.testing.assert_allclose(mean.sky_covariance, one.sky_covariance / 4, rtol=1e-12)
     np.testing.assert_allclose(integrations["scatter"], 0.0, atol=1e-9)
     assert integrations["count_rate"].shape == (4, 3)
     assert mean.background.err == pytest.approx(one.background.err / 2)
@@ -88,6 +89,7 @@ def test_a_given_background_does_not_average_down():
     sky = 0.1**2 * np.outer(one.area, one.area)
     np.testing.assert_allclose(mean.covariance, (one.covariance - sky) / 100 + sky, rtol=1e-9)
     np.testing.assert_allclose(mean.common, sky, rtol=1e-9)
+    np.testing.assert_allclose(mean.sky_covariance, sky, rtol=1e-9)
 
 
 @pytest.mark.parametrize("measure", [measure_ee, measure_sb])

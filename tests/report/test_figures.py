@@ -137,7 +137,8 @@ def test_the_radii_averaged_are_marked_with_their_mean(program):
     (low, bottom), (high, top) = band.get_datalim(below.transData).get_points()
     np.testing.assert_allclose([low, high], [radius[0] - 0.3, radius[-1] + 0.3])
     np.testing.assert_allclose([bottom, top], [-0.2, 0.2])
-    assert "mean of these radii: 5000 DN/s \N{PLUS-MINUS SIGN} 0.2 %" in [text.get_text() for text in below.texts]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "mean: 5000 DN/s \N{PLUS-MINUS SIGN} 0.2 %" in legend
 
 
 def test_stamp_marks_pixels_by_kind(program):
