@@ -94,7 +94,8 @@ def read_bundle(path):
         combined = _add(bundle, path, name, "combined_ee", partial(_averaged, abs_flux, name))
         if combined is None:
             continue
-        _add(bundle, path, name.replace("_eecombined", "_sbcombined"), "combined_sb")
+        stem = name.rpartition(subarray := f"_{combined.meta.group.subarray}_".lower())[0]  # its suffix may be another
+        _add(bundle, path, f"{stem}{subarray}sbcombined.asdf", "combined_sb")
         for exposure, rates in zip(combined.exposure_names, combined.exposure_count_rate, strict=True):
             _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_measured, rates))
             _add(bundle, path, f"{exposure}_sbprofile.asdf", "sb_profile")

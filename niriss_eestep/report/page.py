@@ -164,8 +164,9 @@ def _group(bundle, index, psfee):
     table, exposures = bundle.abs_flux.table, bundle.abs_flux.exposures
     mine = exposures[np.all([exposures[name] == table[name][index] for name in GROUP], axis=0)]
     row, title = _entry(table[index]), " ".join(str(table[name][index]) for name in ("target", "filter", "subarray"))
-    product = next((str(name) for name in mine["product"] if name), "")
-    combined, sb = map(bundle.models.get, (product, product.replace("_eecombined", "_sbcombined")))
+    means = [m for m in bundle.models.values() if hasattr(m.meta, "group")]
+    means = {m.kind: m for m in means if all(getattr(m.meta.group, name) == table[name][index] for name in GROUP)}
+    combined, sb = map(means.get, ("combined_ee", "combined_sb"))
     images, total = [], row["count_rate"]
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
         used = bundle.abs_flux.radius[bundle.abs_flux.radius_used[index] > 0]
@@ -176,8 +177,9 @@ def _group(bundle, index, psfee):
         scale = total if math.isfinite(total) else None
         figure = figures.plot_combined_sb(sb, psfee=psfee, total=scale, title=False)
         images.append(image(frozen(figure), f"Surface brightness, {title}"))
-    profiles = [bundle.models.get(f"{name}_eeprofile.asdf") for name in mine["exposure"]]
-    profiles = [model for model in profiles if model is not None and "stamp" in model._instance]
+    inputs = [(m, m._instance["meta"].get("eestep", {}).get("input")) for m in bundle.of_kind("ee_profile")]
+    made_of = {entry[0].get("filename") if entry else m.meta.filename: m for m, entry in inputs}
+    profiles = [made_of[name] for name in mine["filename"] if name in made_of and "stamp" in made_of[name]._instance]
     stamps = image(figures.plot_stamps(profiles), f"Stamps of {title}") if profiles else None
     return {
         "id": f"group-{index + 1}", "title": title, "row": row, "figures": images, "stamps": stamps,

@@ -9,6 +9,7 @@ import pytest
 
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError, ParameterError
+from niriss_eestep.report.page import write_report
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
 
 HOOKS = """
@@ -253,6 +254,18 @@ def test_suffix(paths, plain, tmp_path, workers, step, suffix):
     # the exposures keep their names
     before = products.open(next(plain.glob("*_absflux.asdf")))
     assert result.exposures["exposure"].tolist() == before.exposures["exposure"].tolist()
+
+
+@pytest.mark.parametrize("step", ["ee_photometry", "combine_profiles", "abs_flux"])
+def test_the_report_has_the_products_whatever_their_suffixes(paths, tmp_path, step):
+    for suffix in ({}, {step: {"suffix": "mine"}}):
+        FluxCalPipeline.call(paths[:1], output_dir=str(tmp_path), save_results=True, save_report=True, steps=suffix)
+        page = next(tmp_path.glob("*_report.html")).read_text()
+        found = page.count('alt="Encircled energy'), page.count('alt="Surface brightness'), page.count('alt="Stamps of')
+        assert found == (1, 1, 1)
+    if step == "combine_profiles":
+        written = write_report(next(tmp_path.glob("*_absflux.asdf")))
+        assert written.read_text().count('alt="Surface brightness') == 1
 
 
 def test_suffix_and_directory_of_the_last_step(paths, plain, tmp_path):
