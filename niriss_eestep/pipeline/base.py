@@ -91,10 +91,16 @@ class FluxStep(JwstStep):
         Returns
         -------
         configobj.ConfigObj
+            With those of the steps of a pipeline.
         """
         with plain_words(cls.class_alias):
-            disable = get_disable_crds_steppars() if disable is None else disable
-            return parameters.reference_config(cls, exposures.science_metadata(dataset), ask_crds=not disable)
+            exposure, config = exposures.science_metadata(dataset), cls._empty_config()
+            config.ask_crds = not (get_disable_crds_steppars() if disable is None else disable)
+            for name, inner in getattr(cls, "step_defs", {}).items():
+                config["steps"][name] = inner.get_config_from_reference(exposure, not config.ask_crds)
+            for values in parameters.files_for(cls, exposure, ask_crds=config.ask_crds):
+                config_parser.merge_config(config, values)
+            return config
 
     @classmethod
     def from_config_section(cls, config: Any, parent: Any = None, name: Any = None, config_file: Any = None) -> Any:
@@ -148,32 +154,28 @@ class FluxStep(JwstStep):
             spec's default.
         """
         exposure = model if isinstance(model, dict) else model.get_crds_parameters()
-        owner = self.parent if self.in_pipeline else self
-        by_crds = owner.ask_crds and parameters.crds_state() == parameters.ON
-        # what the user gave can be changed between two exposures, and his files while a session runs
-        own = os.environ.get("NIRISS_EESTEP_PARS")
-        selected = [exposure.get(name) for names in parameters.SELECTORS.values() for name in names]
-        state = [(file.name, file.stat().st_mtime_ns) for file in Path(own).glob("*.asdf")] if own else []
-        files = repr((by_crds, selected, own, sorted(state)))
-        found, configs = (of.__dict__.setdefault(kept, {}) for of, kept in ((self, "_parameters"), (owner, "_configs")))
-        if by_crds or files not in configs:  # the steps of a pipeline look into the same files
-            configs[files] = parameters.reference_config(type(owner), exposure, ask_crds=by_crds)
-        config = configs[files]["steps"].get(self.name, {}) if self.in_pipeline else configs[files]
+        owner, by_reference = self.parent if self.in_pipeline else self, dict[str, Any]()
+        for values in parameters.files_for(type(self), exposure, ask_crds=owner.ask_crds):
+            by_reference |= values
+        # what the references of a pipeline say of its step goes before the step's own
+        for values in parameters.files_for(type(owner), exposure, ask_crds=owner.ask_crds) if self.in_pipeline else ():
+            by_reference |= values.get("steps", {}).get(self.name, {})
         current = {name: getattr(self, name, None) for name in _spec(type(self))}
-        # stpipe takes 2 ms to read its specs; most filters and subarrays have the same parameters
-        if (key := repr((dict(config), self.given, current))) not in found:
+        # most exposures have the same parameters, and stpipe takes 2 ms to compare values with its specs
+        key = repr((by_reference, self.given, current))
+        if key not in (known := self.__dict__.setdefault("_parameters", {})):
             current = self.get_pars()
             changed = {name for name, before in self.made_with.items() if repr(getattr(self, name, None)) != before}
             open_to = set() if self.given is None else set(current) - self.given - changed
-            known = {name: config[name] for name in config if name in open_to}
-            looked_up = config_parser.config_from_dict(known, _spec(type(self)))
-            found[key] = {
+            found = {name: value for name, value in by_reference.items() if name in open_to}
+            checked = config_parser.config_from_dict(found, _spec(type(self)))
+            known[key] = {
                 name: list(value) if isinstance(value, list) else value  # the step's may be changed in place
-                for name, value in (current | {k: v for k, v in looked_up.items() if k in open_to}).items()
+                for name, value in (current | {name: checked[name] for name in checked if name in open_to}).items()
                 # of stpipe's own parameters, hooks decide what a product holds, where there are some
                 if not name.startswith("override_") and (name not in _spec(JwstStep) or (value and "_hooks" in name))
             }
-        return dict(found[key])
+        return dict(known[key])
 
     # ---- references
 

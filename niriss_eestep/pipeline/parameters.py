@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from difflib import get_close_matches
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from configobj import ConfigObj
 from stpipe import config_parser
 
 from niriss_eestep.errors import ParameterError, ReferenceDataError, reading
-from niriss_eestep.reference.guards import read_once
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +162,8 @@ SELECTORS = {
 CFG = next(path / "cfg" for path in Path(__file__).resolve().parents[1:] if (path / "cfg").is_dir())
 
 
-def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = True) -> Any:
-    """Merge the parameter references that hold for an exposure: packaged ones first, then CRDS's, then the user's.
+def files_for(step: Any, exposure: dict[str, Any], *, ask_crds: bool = True) -> list[ConfigObj]:
+    """Read the parameter references that hold for an exposure.
 
     Parameters
     ----------
@@ -177,39 +176,39 @@ def reference_config(step: Any, exposure: dict[str, Any], *, ask_crds: bool = Tr
 
     Returns
     -------
-    configobj.ConfigObj
-        With those of the steps of a pipeline.
+    list of configobj.ConfigObj
+        Not to be changed. What comes later goes first: the packaged ones, CRDS's, the user's.
 
     Raises
     ------
     ParameterError
         If ``$NIRISS_EESTEP_PARS`` is no directory, or a file of parameters is not usable.
     """
-    config = step._empty_config()
-    config.ask_crds = ask_crds
-    for name, inner in getattr(step, "step_defs", {}).items():
-        config["steps"][name] = reference_config(inner, exposure, ask_crds=ask_crds)
     kind, user = step.get_config_reftype(), os.environ.get("NIRISS_EESTEP_PARS")
     if user and not Path(user).is_dir():
         raise ParameterError(
             f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
         )
-    has = {key: {str(exposure.get(name)).upper() for name in names} for key, names in SELECTORS.items()}
+    # the user may change his files while a session runs; those of the package and of CRDS stay as they are
+    state = frozenset((file, file.stat().st_mtime_ns) for file in Path(user).glob("*.asdf")) if user else None
     from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None
-    for place in filter(None, (CFG, from_crds, user)):
-        for path, selection, part, wrong in _parameter_files(place, step):
+    has = {key: {str(exposure.get(name)).upper() for name in names} for key, names in SELECTORS.items()}
+    found = []
+    for place in (CFG, from_crds, user):
+        files = _parameter_files(Path(place), step, state if place is user else None) if place else ()
+        for path, selection, values, wrong in files:
             if all(str(value).upper() in has[key] for key, value in selection.items()):
                 if wrong:
                     raise ParameterError(wrong)
                 level = logging.INFO if place is from_crds else logging.DEBUG
                 log.log(level, "%s parameters found: %s", kind.upper(), path)
-                config_parser.merge_config(config, part)
-    return config
+                found.append(values)
+    return found
 
 
-@read_once
-def _parameter_files(place: Path, step: Any) -> list[tuple[Path, dict[str, Any], Any, str]]:
-    """Parameter files of a step class, those of a directory or the one given, the most general first.
+@cache
+def _parameter_files(place: Path, step: Any, state: Any) -> list[tuple[Path, dict[str, Any], ConfigObj, str]]:
+    """Parameter files of a step class, those of a directory in this state or the one given, the most general first.
 
     Of each its selection, its values, and what is wrong with them, which fails the exposures that it is for and no
     others: every value is checked by itself, so that the file can be named.
