@@ -110,8 +110,9 @@ class CombineProfilesStep(FluxStep):
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             skies, phases = ([model._instance.get(name) for model in models] for name in ("sky_covariance", "phase"))
+            repairs = [[model._instance.get(name) for name in mean.REPAIRS] for model in models]
             flats = [_flat_error(model) if "stamp_flat_err" in model._instance else None for model in models]
-            combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases)
+            combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases, repairs)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]

@@ -28,7 +28,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.position import fit_psf
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import EEOptions, Stamp
-from niriss_eestep.measure.star_model import Star, compare, of_bad_pixels, star_at
+from niriss_eestep.measure.star_model import REACH, Star, compare, of_bad_pixels, star_at
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them
@@ -110,10 +110,36 @@ def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star,
         repairs.append(repair_core(exposure, bad, todo & core, star, options.core_radius))
     if rest.any():
         by_model = partial(by_psf, model=star.model, background=star.sky.value)
-        light = 0.0 if star.model is None else max(0.0, compare(exposure, bad, star)[0]) * star.model
+        light: Array | float = 0.0
+        if star.model is not None:
+            rate, residual, ratio = compare(exposure, bad, star)
+            light = max(0.0, rate) * star.model
+            # the pixels that a repair looks at lie further out than those that were judged
+            beyond = (star.distance > options.radii[-1] + REACH) & (ratio > 1)
+            bad = bad | of_bad_pixels(beyond, residual, star)
         methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
         repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))
     return repairs
+
+
+def shared_errors(repair: Repair, star: Star, weights: Array) -> dict[str, Array]:
+    """Tell what the repair of a core may have in common with those of its dithers: the star's PSF.
+
+    Parameters
+    ----------
+    repair : Repair
+    star : Star
+    weights : ndarray, shape (n_radii, ny, nx)
+        Of the apertures.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The fields of an EE profile that begin with ``repair``.
+    """
+    j, i = np.unravel_index(repair.index, star.distance.shape)
+    err, light = np.linalg.norm(weights[:, j, i] @ repair.common_err.T, axis=1), repair.value - star.sky.value
+    return {"repair_err": err, "repair_x": i - star.x, "repair_y": j - star.y, "repair_light": light}
 
 
 def repair_core(exposure: Stamp, bad: Mask, todo: Mask, star: Star, radius: float) -> Repair:

@@ -12,7 +12,7 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
 from niriss_eestep.measure.background import Background, measure_background, with_sound_errors
-from niriss_eestep.measure.core_repair import repair_stamp, unlikely_pixels
+from niriss_eestep.measure.core_repair import repair_stamp, shared_errors, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, box_about, covariance_of_sums
 from niriss_eestep.measure.noise import (
     corrected,
@@ -132,6 +132,7 @@ def measure_ee(
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
     about = pixel_map(exposure, star, bad, repairs, reach=radii[-1], core_radius=options.core_radius)
     about |= _beside_image(seen, weights, centroid, options, star)
+    about |= shared_errors(repairs[0], star, weights) if np.any(todo & core) else {}  # the core's is the first
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),

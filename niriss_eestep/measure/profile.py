@@ -115,6 +115,11 @@ class EEProfile(Profile):
         for itself [(DN/s)^2].
     phase : ndarray, shape (n_radii,), optional
         Encircled energy at the star's own pixel phase less that averaged over phases; None without a model image.
+    repair_err : ndarray, shape (n_radii,), optional
+        Error that the values put in the place of bad pixels give each aperture by what they have in common [DN/s]; None
+        where there are none.
+    repair_x, repair_y, repair_light : ndarray, shape (n_shared,), optional
+        Where those pixels lie from the star [pix], and what was put there, without the background [DN/s].
     core_saturated, core_do_not_use, core_flagged : int
         Number of pixels within the core radius flagged SATURATED, DO_NOT_USE, or otherwise.
     core_charge_loss : int
@@ -143,6 +148,10 @@ class EEProfile(Profile):
     flat_err_scale: float | None = None
     sky_covariance: Array | None = None
     phase: Array | None = None
+    repair_err: Array | None = None
+    repair_x: Array | None = None
+    repair_y: Array | None = None
+    repair_light: Array | None = None
     core_saturated: int = 0
     core_do_not_use: int = 0
     core_flagged: int = 0

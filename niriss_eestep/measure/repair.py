@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -270,11 +271,9 @@ def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict:
         If there is nothing to repair a pixel from.
     """
     if todo.sum() * todo.size > _WEIGHTS_MAX:
-        raise ExposureError(
-            f"{todo.sum()} bad pixels within the largest aperture are too many to repair; give smaller radii"
-        )
-    good = ~bad
-    noise = np.where(good, stamp.variance, 0.0)
+        found = f"{todo.sum()} bad pixels within the largest aperture"
+        raise ExposureError(f"{found} are too many to repair; give smaller radii")
+    good, noise = ~bad, np.where(bad, 0.0, stamp.variance)
     value, weights, judge = predict(stamp.image, noise, good, todo, distance)
     n, share = int(todo.sum()), scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
     if n > 1 and share.min() < _CLUSTERED and len(errors := _errors_elsewhere(stamp, good, todo, distance, predict)):
@@ -390,26 +389,22 @@ def radial_trend(image: Array, good: Mask, distance: Array, reach: float) -> Arr
     r = np.bincount(bins, distance[near])[filled] / count[filled]
     values = np.bincount(bins, image[near])[filled] / count[filled]
     at = np.arange(0.0, reach + _TREND_STEP, _TREND_STEP)
-    moments, sums, points = np.zeros((5, len(at))), np.zeros((3, len(at))), np.zeros(len(at))
-    count = count[filled]
+    count, parts = count[filled], []
     for k in range(0, len(at), _TREND_BLOCK):
         here = at[k : k + _TREND_BLOCK]
         first, last = np.searchsorted(r, [here[0] - _TREND_REACH, here[-1] + _TREND_REACH])
         offset = r[first:last] - here[:, None]
         weight = count[first:last] * np.exp(-0.5 * (offset / _TREND_WIDTH) ** 2)
-        powers = [weight]
-        for _ in range(4):
-            powers.append(powers[-1] * offset)
-        moments[:, k : k + _TREND_BLOCK] = [power.sum(axis=1) for power in powers]
-        sums[:, k : k + _TREND_BLOCK] = [np.einsum("ip,p->i", power, values[first:last]) for power in powers[:3]]
-        points[k : k + _TREND_BLOCK] = np.sum(np.abs(offset) < TREND_MARGIN, axis=1)
+        powers = list(accumulate([offset] * 4, np.multiply, initial=weight))
+        sums = [np.einsum("ip,p->i", power, values[first:last]) for power in powers[:3]]
+        parts.append([*(p.sum(axis=1) for p in powers), *sums, np.sum(np.abs(offset) < TREND_MARGIN, axis=1)])
     # weighted least-squares parabolas at offset 0, by Cramer's rule: three unknowns need no library, whose last digits
     # would depend on the kind of processor
-    m0, m1, m2, m3, m4 = moments
+    m0, m1, m2, m3, m4, *sums, points = np.concatenate(parts, axis=1)
     cofactors = np.array([m2 * m4 - m3**2, m2 * m3 - m1 * m4, m1 * m3 - m2**2])
     determinant = m0 * cofactors[0] + m1 * cofactors[1] + m2 * cofactors[2]
     is_determined = determinant > 1e-12 * m0 * m2 * m4
-    parabola = np.sum(sums * cofactors, axis=0) / np.where(is_determined, determinant, 1.0)
+    parabola = np.sum(np.array(sums) * cofactors, axis=0) / np.where(is_determined, determinant, 1.0)
     # about a dozen pixels determine one, if not all at one distance; nearer to the star, or where all is bad, there
     # are fewer
     mean = np.where(m0 > 1e-6, sums[0] / np.maximum(m0, 1e-6), 0.0)

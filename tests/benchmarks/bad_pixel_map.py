@@ -1,4 +1,4 @@
-"""Bad pixels in the core: python tests/benchmarks/bad_pixel_map.py MAP [--part trial|pulls] [--cache DIR].
+"""Bad pixels in the core: python tests/benchmarks/bad_pixel_map.py MAP [--part trial|pulls|groups] [--cache DIR].
 
 MAP is NIRISS's map of bad pixels, a full frame with non-zero values at bad pixels (plain or gzipped FITS). They become
 NaN and DO_NOT_USE, and everything is measured by default parameters.
@@ -9,6 +9,8 @@ total rates over those of the same exposures without the map.
 pulls: stars of single wavefronts of 56 to 80 nm rms, measured with the packaged PSF references; the count rate with
 bad pixels less the exact one of the same star, over its error. The wavefronts have the shares of the packaged model or
 those of 30, 35 and 50 nm in segments, low orders and screen; every third star has no inter-pixel capacitance.
+
+groups: the same for the means of four dithers of one wavefront, each damaged alike: repairs by one PSF err together.
 """
 
 import argparse
@@ -178,10 +180,53 @@ def pulls(bad_pixels, seed, n, cache, electrons, names):
         print("       ", " ".join(f"{name} {np.std(np.array(part)[:, 3]):.2f}" for name, part in rows.items()))
 
 
+def lost_saturated(side, rng, image):
+    """The peak and the pixels about it, as where it saturates: those beside it (3), or the square."""
+    j, i = np.unravel_index(image.argmax(), image.shape)
+    apart = np.abs(np.indices(image.shape) - np.array([j, i])[:, None, None])
+    return apart.sum(axis=0) <= 1 if side == 3 else apart.max(axis=0) <= 1
+
+
+def lost_column(rng, image):
+    """The column of the peak."""
+    return np.zeros(image.shape) + np.arange(STAMP) == image.argmax() % STAMP
+
+
+def groups(bad_pixels, seed, n, cache, electrons, names):
+    """Pulls of the means of four dithers whose cores are damaged alike."""
+    psfs, psfee, found = load_psf_images(), load_psfee(), {}
+    kinds = {"map": partial(from_map, bad_pixels), "peak": lost_peak, "row": lost_row, "column": lost_column}
+    kinds |= {"plus": partial(lost_saturated, 3), "3x3": partial(lost_saturated, 9)}
+    kinds |= {f"{k} pix": partial(lost_core, k) for k in (1, 4, 12)}
+    for name in names:
+        model, curve, rng = model_of(name, psfee, psfs), partial(psfee.ee, name), np.random.default_rng(seed)
+        for number in range(n):
+            psf, seen = wavefront(name, number, cache), {kind: ([], []) for kind in kinds}
+            for _ in range(4):
+                x, y = STAMP // 2 + rng.uniform(-0.5, 0.5, 2)
+                scene = star_in(name, STAMP, float(x), float(y), psf, electrons)
+                clean = simulate_image(scene, psf, rng, noise=False)
+                exact = measure_ee(star_exposure_of(clean, scene), EEOptions(), model).count_rate
+                for kind, damage in kinds.items():
+                    exposure = star_exposure_of(simulate_image(scene, psf, rng), scene)
+                    profile = measure_ee(with_map(exposure, damage(rng, exposure.image)), EEOptions(), model)
+                    if not profile.failure:
+                        seen[kind][0].append(profile)
+                        seen[kind][1].append(exact)
+            for kind, (profiles, exact) in seen.items():
+                if len(profiles) > 1:
+                    mean, used = combine_exposures(profiles, curve)[0], slice(4, 10)
+                    off = np.mean((mean.value - np.sum(mean.exposure_weight * exact, axis=0))[used])
+                    found.setdefault(kind, []).append((off, np.sqrt(np.mean(mean.covariance[used, used]))))
+    for kind, rows in found.items():
+        off, err = np.transpose(rows)
+        print(f"{kind:7} n {len(rows)}: root mean square of the pulls {np.sqrt(np.mean((off / err) ** 2)):.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("map", type=Path)
-    parser.add_argument("--part", choices=("trial", "pulls", "both"), default="both")
+    parser.add_argument("--part", choices=("trial", "pulls", "groups", "all"), default="all")
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("-n", type=int, default=20, help="wavefronts of each filter")
     parser.add_argument("--electrons", type=float, default=1e7, help="of the star in each exposure of the pulls")
@@ -190,12 +235,13 @@ def main():
     args = parser.parse_args()
     with fits.open(args.map) as hdus:
         bad_pixels = next(hdu.data for hdu in hdus if hdu.data is not None) != 0
-    for electrons in (1e6, 1e7, 1e8) if args.part != "pulls" else ():
+    for electrons in (1e6, 1e7, 1e8) if args.part in ("trial", "all") else ():
         print(f"{electrons:.0e} e-: ", end="")
         trial(bad_pixels, args.seed, electrons)
-    if args.part != "trial":
-        args.cache.mkdir(parents=True, exist_ok=True)
-        pulls(bad_pixels, args.seed, args.n, args.cache, args.electrons, args.filters.split(","))
+    args.cache.mkdir(parents=True, exist_ok=True)
+    for part in (pulls, groups):
+        if args.part in (part.__name__, "all"):
+            part(bad_pixels, args.seed, args.n, args.cache, args.electrons, args.filters.split(","))
 
 
 if __name__ == "__main__":

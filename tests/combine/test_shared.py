@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from gaussian import GaussianPSF
 
-from niriss_eestep.combine.mean import combine_profiles, common_covariance, with_shared_errors
+from niriss_eestep.combine.mean import (
+    REPAIR_SHARE,
+    combine_profiles,
+    common_covariance,
+    repair_covariance,
+    with_shared_errors,
+)
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.ee import EEOptions, measure_ee
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.simulate.detector import Readout
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 from niriss_eestep.validate.accuracy import star_exposure_of
+
+UNREPAIRED = [[None] * 4] * 2
 
 
 def group(corners, scale=0.0, second=1.0):
@@ -29,7 +38,7 @@ def group(corners, scale=0.0, second=1.0):
         star, x0, y0 = profile.centroid, profile.stamp_x0, profile.stamp_y0
         position = (star.x - x0, star.y - y0)
         flats.append((profile.stamp_flat_err, position, (x + x0, y + y0), profile.flat_err_scale))
-    return profiles[0], combined, with_shared_errors(combined, covariances, common, none, flats, none)
+    return profiles[0], combined, with_shared_errors(combined, covariances, common, none, flats, none, UNREPAIRED)
 
 
 def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
@@ -54,12 +63,12 @@ def test_the_error_of_one_background_for_all_is_the_sky_s_and_does_not_average_d
     np.testing.assert_allclose(given, 1e-4 * np.outer(areas[0], areas[0]))
     covariances = [np.diag([4.0, 9.0]) + given, np.diag([2.0, 3.0]) + given]
     combined = combine_profiles(["a", "b"], radius, rates, covariances, common=given)
-    found = with_shared_errors(combined, covariances, given, [given, given], [None, None], [None, None])
+    found = with_shared_errors(combined, covariances, given, [given, given], [None, None], [None, None], UNREPAIRED)
     np.testing.assert_allclose(found.sky_covariance, given, rtol=1e-12)
     # each with a sky of its own: their mean's error by the weights
     zero, own = np.zeros_like(given), [np.diag([1.0, 2.0]), np.diag([0.5, 1.0])]
     combined = combine_profiles(["a", "b"], radius, rates, covariances)
-    found = with_shared_errors(combined, covariances, zero, own, [None, None], [None, None])
+    found = with_shared_errors(combined, covariances, zero, own, [None, None], [None, None], UNREPAIRED)
     expected = sum(w**2 * np.diagonal(sky) for w, sky in zip(combined.exposure_weight, own, strict=True))
     np.testing.assert_allclose(np.diagonal(found.sky_covariance), expected, rtol=1e-12)
 
@@ -86,3 +95,52 @@ def test_a_move_by_less_than_the_scale_shares_the_error():
     left = np.exp(-1 / (2 * (2.0**2 + 2 * (1.5**2 + 1 / 12))))
     assert variances[2] == pytest.approx(variances[0] / 2, rel=1e-6)
     assert variances[1] == pytest.approx(variances[0] * (1 + left) / 2, rel=0.01)
+
+
+def test_repairs_of_the_same_pixels_of_a_star_err_together():
+    radius, rates, err = np.array([1.0, 5.0]), [np.array([80.0, 100.0]), np.array([81.0, 102.0])], np.array([1.0, 3.0])
+    own = np.outer(err, err) + np.diag([0.5, 0.7])
+
+    def mean(x, y):
+        """Of two exposures: one's repaired pixel at (0, 0), the other's elsewhere; two more are faint."""
+        repairs = [[err, np.array([0.0, 4.0]), np.zeros(2), np.array([50.0, 1e-3])] for _ in "ab"]
+        repairs[1][1:3] = np.array([x, 4.0]), np.array([y, 0.0])
+        combined = combine_profiles(["a", "b"], radius, rates, [own, own])
+        none = [None, None]
+        return combined, with_shared_errors(combined, [own, own], np.zeros((2, 2)), none, none, none, repairs)
+
+    before, same = mean(0.0, 0.0)
+    # half of the error of either is that of both
+    np.testing.assert_allclose(same.covariance, own / 2 + REPAIR_SHARE * np.outer(err, err) / 2, rtol=1e-6)
+    np.testing.assert_allclose(same.err_formal, same.err)
+    # what exposures share is not in what each has for itself
+    np.testing.assert_allclose(same.parts()[3], REPAIR_SHARE * np.outer(err, err), rtol=1e-6)
+    np.testing.assert_allclose(before.parts()[3], 0.0, atol=1e-12)
+    np.testing.assert_allclose(mean(2.0, 0.0)[1].covariance, before.covariance, rtol=1e-6)
+    assert before.err[1] < mean(0.3, -0.2)[1].err[1] < same.err[1]
+
+
+def test_repairs_of_one_exposure_of_a_group_are_shared_with_none():
+    weight = np.full((3, 2), 1 / 3)
+    one = [np.array([1.0, 2.0]), np.zeros(1), np.zeros(1), np.array([5.0])]
+    assert not repair_covariance(weight, [one, [None] * 4, [None] * 4]).any()
+    both = repair_covariance(weight, [one, [None] * 4, one])
+    np.testing.assert_allclose(both, REPAIR_SHARE * 2 / 9 * np.outer(one[0], one[0]))
+
+
+def test_what_a_repair_may_share_is_told():
+    readout = Readout(1.0, 50, 1000, gain=GAIN)
+    scene = Scene((64, 64), Star(31.3, 31.8, 1e5), readout)
+    image = simulate_image(scene, GaussianPSF(1.5), np.random.default_rng(1), noise=False)
+    exposure = star_exposure_of(image, scene)
+    bad = np.zeros(exposure.bad.shape, dtype=bool)
+    bad[32 - exposure.y_origin, [31 - exposure.x_origin, 44 - exposure.x_origin]] = True
+    psf = PSFModel(GaussianPSF(1.5).render)
+    profile = measure_ee(replace(exposure, bad=bad), EEOptions(), psf)
+    # the peak's value is the PSF's; one in the wing is its neighbours'
+    star = profile.centroid
+    np.testing.assert_allclose([profile.repair_x, profile.repair_y], [[31 - star.x], [32 - star.y]], atol=1e-9)
+    lost = exposure.image[32 - exposure.y_origin, 31 - exposure.x_origin] - profile.background.value
+    np.testing.assert_allclose(profile.repair_light, lost, rtol=0.01)
+    assert 0 < profile.repair_err[9] <= profile.count_rate_err[9]
+    assert measure_ee(exposure, EEOptions(), psf).repair_err is None

@@ -10,6 +10,7 @@ from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure import core_repair
 from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.core_repair import psf_covariance, repair_core
+from niriss_eestep.measure.ee import EEOptions, measure_ee
 from niriss_eestep.measure.geometry import distance_grid
 from niriss_eestep.measure.stamp import Stamp
 from niriss_eestep.measure.star_model import PSFModel, star_at
@@ -147,3 +148,21 @@ def test_no_light_is_refused():
     bad = lost_pixels(np.random.default_rng(5), 2)
     with pytest.raises(ExposureError, match="no light of the star"):
         repaired(np.zeros((SIZE, SIZE)), bad, psf_of("F200W"))
+
+
+def test_a_hot_pixel_beyond_the_apertures_does_not_go_into_a_repair():
+    size, x, y = 71, 35.2, 34.7
+    psf = psf_of("F200W")
+    light = 2000 * psf.render(x, y, (size, size)) + 0.3
+    rng = np.random.default_rng(4)
+    image, nothing = light + rng.normal(0, 0.01, light.shape), np.zeros(light.shape, dtype=np.uint32)
+    bad = nothing > 0
+    bad[35, 49] = True  # 14 pix from the star, within the last aperture of 15
+    rates = []
+    for hot in (0.0, 1e5, 30.0):
+        seen = image.copy()
+        seen[35, 52] += hot
+        taken = np.full(image.shape, 0.01**2) + light / 1e4, nothing, bad, x, y, 0, 0
+        rates.append(measure_ee(Stamp("star", seen, *taken, 0.0656, 1.61), EEOptions(), psf).count_rate[-1])
+    # the surface of the NaN's neighbours took 1.7 % of it, 1,500 DN/s of 2,000
+    np.testing.assert_allclose(rates[1:], rates[0], atol=0.02)

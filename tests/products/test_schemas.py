@@ -109,6 +109,8 @@ def test_everything_that_has_axes_is_required(kind):
         optional |= {"covariance", "background_ring_edges", "background_ring_coverage"}
     # what a profile made elsewhere does not know
     optional |= {"sky_covariance", "flat_covariance", "noise_correlation", "phase", "exposure_phase"}
+    # what repairs may share, where there are any
+    optional |= {name for name in schema_of(SCHEMAS[kind]).arrays if name.startswith("repair_")}
     # the width of the PSF's prior, which references without modes do not state
     optional |= {"aperture_modes"}
     # of a fitted PSF
