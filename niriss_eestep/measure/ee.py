@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -49,9 +48,6 @@ _SIGMA = 5.0
 _MOST_UNLIKELY = 3
 #: more pixels that then go with them are the light of another star: two equal ones 4 pix apart have 34 (a choice)
 _MOST_ODD = 12
-#: by what two stamps of an exposure may differ, beside the pixels
-_SAME = ("x", "y", "x_origin", "y_origin", "gain", "photmjsr", "warnings")
-_SAME_PIXELS = ("bad", "dq", "image", "variance")
 #: apertures of this radius keep the charge that moves to a pixel's neighbours [pix]
 _CHARGE_KEPT = 3.0
 #: far below the structure of any PSF, far above rounding [pix]
@@ -157,7 +153,8 @@ def place_star(
     reach : float
         Pixels up to this distance from the star are compared with its model [pix].
     known : dict, optional
-        What measurements have found, which this one goes on with where stamp, options and PSF are the same.
+        What measurements have found, which this one goes on with where stamp (the object), options and PSF's image are
+        the same.
 
     Returns
     -------
@@ -174,15 +171,11 @@ def place_star(
     ExposureError
         If there is no star, or too little sky.
     """
-    key: tuple[Any, ...] = ()
-    if known is not None:
-        decides = [getattr(options, name) for name in PLACING] + [getattr(stamp, name) for name in _SAME]
-        digests = (blake2b(getattr(stamp, name).tobytes()).digest() for name in _SAME_PIXELS)
-        key = psf.render, *decides, stamp.image.shape, *digests
+    of = () if known is None else (stamp, psf.render, *(getattr(options, name) for name in PLACING))
     known = {} if known is None else known
-    if key not in known:
-        known[key] = with_sound_errors(without_dead(stamp), options), {}, {}
-    sound, stars, unlikely = known[key]
+    if of not in known:
+        known[of] = with_sound_errors(without_dead(stamp), options), {}, {}
+    sound, stars, unlikely = known[of]
     stamp, first, without, n_unlikely = sound, None, sound.bad, 0
     while True:
         pixels = stamp.bad.tobytes()
@@ -359,7 +352,9 @@ def sum_apertures(
     for repair in repairs:
         touched = flat[:, repair.index]
         values += np.einsum("ik,k->i", touched, repair.value)
-        reach[:n] += np.einsum("ik,kp->ip", touched, repair.weights.reshape(len(repair.index), -1))
+        predictors = repair.weights.reshape(len(repair.index), -1)
+        used = np.flatnonzero(predictors.any(axis=0))
+        reach[:n, used] += np.einsum("ik,kp->ip", touched, predictors[:, used])
         together = np.einsum("ik,ck->ic", touched, repair.common_err)
         shared = np.einsum("ic,jc->ij", together, together)
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
@@ -373,7 +368,8 @@ def sum_apertures(
             covariance, sky_covariance = covariance + wing, sky_covariance + wing
             for_sky = for_sky + slope @ sky.term_weights.reshape(slope.shape[1], -1)
     noise = _noise_of_sums(exposure, reach, bad, sky.correlation)
-    sky_covariance += covariance_of_sums(for_sky, np.where(bad, 0.0, exposure.variance).ravel())
+    used = np.flatnonzero(for_sky.any(axis=0) & ~bad.ravel())
+    sky_covariance += covariance_of_sums(for_sky[:, used], exposure.variance.ravel()[used])
     covariance += noise[:n, :n]
     if exposure.flat_variance is not None:
         common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
@@ -384,7 +380,7 @@ def sum_apertures(
 def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, correlation: Array | None) -> Array:
     """Covariance that the pixels' noise gives to sums that reach them so."""
     # the part of the image that is reached, and two pixels more, as far as the capacitance
-    (touched,) = scipy.ndimage.find_objects(np.any(reach != 0, axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
+    (touched,) = scipy.ndimage.find_objects(reach.any(axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
     n, cut = len(reach), tuple(slice(max(0, lines.start - 2), lines.stop + 2) for lines in touched)
     reach = np.ascontiguousarray(reach[:, *cut])
     variance, photons, flat = (

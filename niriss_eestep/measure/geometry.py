@@ -153,15 +153,19 @@ def annuli_about(shape: tuple[int, int], x: float, y: float, inner: Array, outer
     """
     # where a ring begins the one before ends; all circles of a wide annulus together would fill the memory
     circle = lru_cache(maxsize=2)(lambda radius: aperture_weights(shape, x, y, np.array([radius]))[0].ravel())
+    # annuli may overlap, as the sky's does with the last ones of a profile
+    rings: dict[tuple[float, float], tuple[float, NDArray[np.int64], Array]] = {}
     overlap = np.zeros((len(inner), shape[0] * shape[1]))
     annuli: list[Annulus] = [[] for _ in overlap]
-    for annulus, rings, first, last in zip(overlap, annuli, inner, outer, strict=True):
+    for annulus, own, first, last in zip(overlap, annuli, inner, outer, strict=True):
         for low, high in pairwise(np.linspace(first, last, int(np.ceil((last - first) / _RING)) + 1).tolist()):
-            within = circle(low)
-            ring = circle(high) - within
-            pixels = np.flatnonzero(ring > 0)
-            rings.append((np.pi * (high**2 - low**2), pixels, ring[pixels]))
-            annulus += ring
+            if (low, high) not in rings:
+                within = circle(low)
+                ring = circle(high) - within
+                pixels = np.flatnonzero(ring > 0)
+                rings[low, high] = np.pi * (high**2 - low**2), pixels, ring[pixels]
+            own.append(rings[low, high])
+            annulus[own[-1][1]] += own[-1][2]
     return overlap.reshape(-1, *shape), annuli
 
 

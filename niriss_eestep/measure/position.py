@@ -61,9 +61,10 @@ class Centroid:
 
 def _window(n: int, centre: float, half: float) -> tuple[slice, Array, Array]:
     """The pixels that a window touches along an axis, their lengths within it, and the middles of these [pix]."""
-    i = np.arange(max(0, int(np.floor(centre - half + 0.5))), min(n, int(np.floor(centre + half + 0.5)) + 1))
-    low, high = np.maximum(i - 0.5, centre - half), np.minimum(i + 0.5, centre + half)
-    return slice(int(i[0]), int(i[-1]) + 1), np.maximum(high - low, 0.0), 0.5 * (low + high)
+    first, end = max(0, math.floor(centre - half + 0.5)), min(n, math.floor(centre + half + 0.5) + 1)
+    edges = np.arange(first - 0.5, end)
+    low, high = np.maximum(edges[:-1], centre - half), np.minimum(edges[1:], centre + half)
+    return slice(first, end), np.maximum(high - low, 0.0), 0.5 * (low + high)
 
 
 def centre_of_mass(
@@ -102,13 +103,13 @@ def centre_of_mass(
             break
         rows, weight_y, middle_y = _window(ny, y, half)
         columns, weight_x, middle_x = _window(nx, x, half)
-        weight, light = weight_y[:, None] * weight_x, image[rows, columns]
-        flux = np.sum(weight * light)
+        weight = weight_y[:, None] * weight_x
+        light = weight * image[rows, columns]
+        flux = light.sum()
         if not flux > 0:
             break
         with np.errstate(over="ignore"):  # a flux of nearly nothing has its centre nowhere
-            new_x = np.sum(weight * light * middle_x) / flux
-            new_y = np.sum(weight * light * middle_y[:, None]) / flux
+            new_x, new_y = (light * middle_x).sum() / flux, (light * middle_y[:, None]).sum() / flux
         settled = max(abs(new_x - x), abs(new_y - y)) < _CONVERGED
         x, y = float(new_x), float(new_y)
         if settled:

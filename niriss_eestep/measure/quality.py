@@ -277,8 +277,8 @@ def core_offset(image: Array, variance: Array, bad: Mask, x: float, y: float) ->
         4 pix apart. Zero where a box has no centre.
     """
     filled, noise = fill_for_search(image, bad), np.where(bad, 0.0, variance)
-    jj, ii = np.indices(image.shape)
-    near = (np.abs(jj - y) <= _BOXES[1] / 2) & (np.abs(ii - x) <= _BOXES[1] / 2)
+    j, i = np.ogrid[: image.shape[0], : image.shape[1]]
+    near = (np.abs(j - y) <= _BOXES[1] / 2) & (np.abs(i - x) <= _BOXES[1] / 2)
     peak_j, peak_i = np.unravel_index(np.argmax(np.where(near, filled, -np.inf)), image.shape)
     try:
         small = centre_of_mass(filled, noise, float(peak_i), float(peak_j), box=_BOXES[0])

@@ -189,8 +189,9 @@ def locate_star(exposure: Stamp, options: EEOptions, psf: PSFModel | None = None
         # what is left of a saturated core need not settle anywhere; the model PSF does
         found = Centroid(*find_star(image, bad, near=first, radius=reach), np.nan, np.nan, np.nan, "psf")
         failure = error
-    distance = distance_grid(bad.shape, found.x, found.y)
-    if render is not None and np.any(bad & (distance <= options.core_radius - CENTROID_MARGIN)):
+    j, i = np.nonzero(bad)
+    in_core = np.hypot(i - found.x, j - found.y) <= options.core_radius - CENTROID_MARGIN
+    if render is not None and in_core.any():
         x, y, _ = fit_psf(image, bad, found.x, found.y, render, radius=options.core_radius)
         return Centroid(x, y, np.nan, np.nan, float(np.hypot(x - first[0], y - first[1])), "psf")
     if failure is not None:
@@ -269,14 +270,12 @@ def without_dead(exposure: Stamp) -> Stamp:
     noise = np.sqrt(np.where(seen, exposure.variance, 0.0)) + float(np.median(np.abs(image[seen] - level)))
     dead = level - image > np.maximum(_DEEP * noise, image[seen].max() - level)
     value, count = np.unique(image[seen], return_counts=True)
-    same = np.isin(image, value[count >= _REPEATED]) & seen
-    # of whole numbers, and of a scene without noise, others are repeated too; a model's image ends in such a line
-    if (
-        same.any()
-        and (lines := same & _full_lines(same, seen)).sum() < _FEW * seen.sum()
-        and np.array_equal(lines, same)
-    ):
-        dead[1:-1, 1:-1] |= lines[1:-1, 1:-1]
+    if (repeated := value[count >= _REPEATED]).size:
+        same = np.isin(image, repeated) & seen
+        lines = same & _full_lines(same, seen)
+        # of whole numbers, and of a scene without noise, others are repeated too; a model's image ends in such a line
+        if lines.sum() < _FEW * seen.sum() and np.array_equal(lines, same):
+            dead[1:-1, 1:-1] |= lines[1:-1, 1:-1]
     dead &= seen
     return taken_as_bad(exposure, dead) if dead.any() else exposure
 
@@ -340,10 +339,11 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
             bad = of_bad_pixels(out & (ratio > 1), residual, star)
             # a snowball is wider than what stands out of the noise
             faint = (residual > 0) & (ratio > _FAINT)
-            groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
-            size = np.bincount(groups.ravel())[1:]
-            wide, radius = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max(initial=1) / np.pi)
-            bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
+            if (bad & faint).any():
+                groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
+                size = np.bincount(groups.ravel())[1:]
+                wide, radius = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max() / np.pi)
+                bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
             return bad & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
         # a row or column that is bad for the most part is so beyond the pixels looked at too, in the sky's annulus
