@@ -49,9 +49,14 @@ class Measurement:
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = copy.copy(pipeline)
         self.pipeline._log_records, self.pipeline.make_executor, self.pipeline.take = [], None, None
+        self.pipeline._pre_hooks, self.pipeline._post_hooks = [], []
         for name in pipeline.step_defs:
             step = copy.copy(getattr(pipeline, name))
             step.parent, step._log_records = self.pipeline, []
+            for kind in ("_pre_hooks", "_post_hooks"):
+                setattr(step, kind, [copy.copy(hook) for hook in getattr(step, kind)])
+                for hook in getattr(step, kind):
+                    hook.parent = hook.parent and step  # not of the pipeline that stays, with its client of a cluster
             setattr(self.pipeline, name, step)
         # what the handlers of this process let through
         self.levels = {name: logging.getLogger(name).getEffectiveLevel() for name in pipeline.get_stpipe_loggers()}

@@ -20,6 +20,7 @@ from niriss_eestep.errors import AssociationError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
 from niriss_eestep.pipeline.campaign import EXPOSURES_FILE, GROUPS_FILE, run_campaign
 from niriss_eestep.simulate.program import Program, simulate_program
+from niriss_eestep.steps import FluxCalPipeline
 
 TIMES = ("meta.date", "cal_logs")
 BIN = Path(sys.executable).parent
@@ -188,8 +189,17 @@ def test_local_cluster_makes_the_same(programs, expected, tmp_path):
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        run_campaign(programs, tmp_path / "out", make_executor=partial(DaskWorkers, client=client))
+        make_executor = partial(DaskWorkers, client=client)
+        run_campaign(programs, tmp_path / "out", make_executor=make_executor)
+        # hooks of a step go to the workers with it, and are not the client's
+        paths, seen = sorted(str(path) for path in programs[0].glob("*_rate.fits")), tmp_path / "seen"
+        steps = {"ee_photometry": {"pre_hooks": [f"ls {{0}} >> {seen}"]}}
+        config, _ = FluxCalPipeline.build_config(paths[0], steps=steps)
+        pipeline = FluxCalPipeline.from_config_section(config, name="niriss_fluxcal")
+        pipeline.make_executor = make_executor
+        pipeline.run(paths)
     assert_same_products(tmp_path / "out", expected)
+    assert sorted(Path(line).name for line in seen.read_text().split()) == [Path(path).name for path in paths]
 
 
 def test_a_worker_killed_in_mid_run_loses_nothing(programs, expected, cluster, tmp_path, capsys):
