@@ -165,8 +165,8 @@ def _group(bundle, index, psfee):
     mine = exposures[np.all([exposures[name] == table[name][index] for name in GROUP], axis=0)]
     row, title = _entry(table[index]), " ".join(str(table[name][index]) for name in ("target", "filter", "subarray"))
     means = [m for m in bundle.models.values() if hasattr(m.meta, "group")]
-    means = {m.kind: m for m in means if all(getattr(m.meta.group, name) == table[name][index] for name in GROUP)}
-    combined, sb = map(means.get, ("combined_ee", "combined_sb"))
+    own = {m.kind: m for m in means if all(getattr(m.meta.group, name) == table[name][index] for name in GROUP)}
+    combined, sb = own.get("combined_ee"), own.get("combined_sb")
     images, total = [], row["count_rate"]
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
         used = bundle.abs_flux.radius[bundle.abs_flux.radius_used[index] > 0]
