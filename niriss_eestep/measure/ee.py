@@ -102,10 +102,11 @@ def measure_ee(
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
     exposure, centroid, star, sound = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
-    x, y, bad = star.x, star.y, exposure.bad
+    x, y, bad, sky = star.x, star.y, exposure.bad, star.sky
     if options.repair_low or options.bad_pixel_method == "median":
-        level = star.sky.value - options.low_sigma * star.sky.dark
+        level = sky.value - options.low_sigma * sky.dark
         bad = bad | low_pixels(exposure.image, bad, star.distance, options.core_radius, level)
+        sky = study_surroundings(exposure, bad, star, options)
     weights = aperture_weights(bad.shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
     core = star.distance <= options.core_radius - CENTROID_MARGIN
@@ -115,7 +116,6 @@ def measure_ee(
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    sky = study_surroundings(exposure, bad, star, options)
     sums = sum_apertures(exposure, weights, sky, repairs, bad)
     count_rate, covariance, common, sky_covariance, background_err = sums
     failure = failure or _forbidden(radii, lost, count_rate, covariance, psf)
@@ -143,7 +143,7 @@ def measure_ee(
 def place_star(
     stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Known | None = None
 ) -> tuple[Stamp, Centroid, Star, Stamp]:
-    """Find the star of a stamp and its sky, without the unflagged pixels that neither a star nor neighbours explain.
+    """Find the star of a stamp, and study its sky, without unflagged pixels that neither a star nor neighbours explain.
 
     Parameters
     ----------
@@ -199,10 +199,16 @@ def place_star(
             odd = unlikely[pixels]
             first, without, n_unlikely = first or placed, stamp.bad | odd, n_unlikely + 1
         if not odd.any():
-            return placed
+            break
         stamp = taken_as_bad(stamp, odd)
         if first is not None and np.sum(stamp.bad & ~without) > _MOST_ODD:
-            return first
+            placed = first
+            break
+    stamp, centroid, star, _ = placed
+    if star.sky.correlation is None:
+        star = replace(star, sky=study_surroundings(stamp, stamp.bad, star, options))
+        stars[stamp.bad.tobytes()] = centroid, star
+    return stamp, centroid, star, sound
 
 
 def _beside_image(seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> dict[str, Any]:
@@ -313,7 +319,7 @@ def sum_apertures(
     weights : ndarray, shape (n_sums, ny, nx)
         Of the pixels in each sum; zero where a bad pixel is not repaired.
     sky : Background
-        Where its ``correlation`` is None the pixels are independent and the sky is flat.
+        Where its ``correlation`` is None the pixels share no noise but the photons'.
     repairs : list of Repair
     bad : ndarray of bool, shape (ny, nx)
         Pixels whose own values are not used.
@@ -360,13 +366,12 @@ def sum_apertures(
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
         common += covariance_of_sums(touched, repair.variance) + shared
     reach = reach.reshape(-1, *weights.shape[1:])
-    if sky.correlation is not None:
-        reach[:n], change, slope = corrected(sky, reach[:n])
-        values += change
-        if sky.wing is not None and sky.term_weights is not None:
-            wing = np.outer(slope @ sky.wing, slope @ sky.wing)
-            covariance, sky_covariance = covariance + wing, sky_covariance + wing
-            for_sky = for_sky + slope @ sky.term_weights.reshape(slope.shape[1], -1)
+    reach[:n], change, slope = corrected(sky, reach[:n])
+    values += change
+    if sky.wing is not None and sky.term_weights is not None:
+        wing = np.outer(slope @ sky.wing, slope @ sky.wing)
+        covariance, sky_covariance = covariance + wing, sky_covariance + wing
+        for_sky = for_sky + slope @ sky.term_weights.reshape(slope.shape[1], -1)
     noise = _noise_of_sums(exposure, reach, bad, sky.correlation)
     used = np.flatnonzero(for_sky.any(axis=0) & ~bad.ravel())
     sky_covariance += covariance_of_sums(for_sky[:, used], exposure.variance.ravel()[used])
@@ -385,11 +390,7 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, correlation: Array 
     reach = np.ascontiguousarray(reach[:, *cut])
     variance, photons, flat = (
         np.zeros(reach.shape[1:]) if part is None else np.where(bad[cut], 0.0, part[cut])
-        for part in (
-            exposure.variance,
-            None if correlation is None else exposure.photon_variance,
-            exposure.flat_variance,
-        )
+        for part in (exposure.variance, exposure.photon_variance, exposure.flat_variance)
     )
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():

@@ -60,8 +60,8 @@ _WING_ERROR = 0.2
 _UNIT = 25.0
 #: the star's light within this radius scales the model of its wing [pix]
 _SCALE_RADIUS = 5.0
-#: without a model, the wing's structure (spikes) may be this many times its mean at a radius
-_STRUCTURE = 5.0
+#: without a model all of the wing's structure (spikes) is error, five times its mean at a radius at most
+_STRUCTURE = 5.0 / _WING_ERROR
 
 
 @lru_cache(maxsize=32)
@@ -340,13 +340,15 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
     else:
         ring = np.rint(distance).astype(np.int64)
         total, count = (np.bincount(ring.ravel(), values.ravel()) for values in (image, (~bad).astype(float)))
-        mean = (total / np.maximum(count, 1))[ring]
-        light = _STRUCTURE * np.maximum(mean, 0.0)
+        mean, outside = total / np.maximum(count, 1), options.sky_radii[0]
+        # beyond half-way to the annulus, whose own light the sky's level hides, the wing falls as r^-2 at least
+        half = min(round(outside / 2), len(mean) - 1)
+        light = _STRUCTURE * max(mean[half], 0.0) * (half / np.maximum(distance, 1.0)) ** 2
         # the wing's fall is no noise
-        residual, outside = np.where(bad, 0.0, image - mean), options.sky_radii[0]
+        residual = np.where(bad, 0.0, image - mean[ring])
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    nothing = np.zeros(len(SHAPES))
-    sky = replace(star.sky, residual=residual, use=use, correlation=nothing, destripe=options.destripe)
+    nothing, destripe = np.zeros(len(SHAPES)), options.destripe
+    sky = replace(star.sky, residual=residual, use=use, correlation=nothing, destripe=destripe)
     if stamp.resampled:
         return sky
     # without a model of the wing its fall looks like a curvature of the sky

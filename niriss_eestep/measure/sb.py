@@ -28,7 +28,8 @@ def measure_sb(
     Bad pixels and those left out as low are repaired by a surface where good ones surround them; the rest, and what
     lies off the image, is taken to be as bright as what is seen of its ring. The error knows both. Leaving out the low
     tail of the noise raises the mean of the pixels kept, by what `kept_noise` takes off again. The background annulus
-    holds starlight too: the profile is relative to it, seen whole or not.
+    holds starlight too: the profile is relative to it, seen whole or not. As for the encircled energy the shape of a
+    sky that is not flat is taken out, and the noise that pixels have in common is in the covariance.
 
     Parameters
     ----------
@@ -70,8 +71,7 @@ def measure_sb(
     used = star.sky.weights > 0
     weights = mean_weights(rings[-1], used)
     value = float(np.sum(weights[used] * exposure.image[used]))
-    err = float(np.sqrt(np.sum(weights[used] ** 2 * exposure.variance[used])))
-    star = replace(star, sky=replace(found, value=value, err=err, weights=weights))
+    star = replace(star, sky=replace(found, value=value, weights=weights))
     level = value - options.low_sigma * found.dark if options.clip_low else -np.inf
     clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
     missing = exposure.bad | clipped
@@ -82,7 +82,9 @@ def measure_sb(
     if at_risk.any():
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
         image[at_risk] -= kept_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk], level)
-    values, covariance, common = _means(replace(exposure, image=image), missing, overlap, rings, star, trend)
+    values, covariance, common, background_err = _means(
+        replace(exposure, image=image), missing, overlap, rings, star, trend
+    )
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
     common[unseen], common[:, unseen] = np.nan, np.nan
@@ -96,7 +98,7 @@ def measure_sb(
         radius=radii, half_width=half, surface_brightness=values, covariance=covariance, common=common,
         n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
         centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
-        background=star.sky, pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
+        background=replace(star.sky, err=background_err), pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
         warnings=(*exposure.warnings, *told), sound=sound,
     )  # fmt: skip
 
@@ -140,8 +142,8 @@ def kept_noise(image: Array, variance: Array, expected: Array, level: float) -> 
 
 def _means(
     exposure: Stamp, missing: Mask, overlap: Array, rings: list[Annulus], star: Star, trend: Array
-) -> tuple[Array, Array, Array]:
-    """Background-subtracted means over whole annuli, their covariance, and its part that integrations share.
+) -> tuple[Array, Array, Array, float]:
+    """Background-subtracted means of whole annuli, their covariance, its part that integrations share, the sky's error.
 
     The last of the annuli is the background's. NaN where no pixel of an annulus is left.
     """
@@ -152,13 +154,13 @@ def _means(
         image.flat[repair.index] = repair.value
         available.flat[repair.index] = True
     weights = np.array([mean_weights(annulus, available) for annulus in rings[:-1]])
-    values, covariance, common, _, _ = sum_apertures(exposure, weights, star.sky, repairs, missing)
+    values, covariance, common, _, background_err = sum_apertures(exposure, weights, star.sky, repairs, missing)
     masks, last = [available] * len(weights) + [available & (star.sky.weights > 0)], (image - trend, variance)
     parts = zip(overlap, rings, masks, strict=True)
     # spikes cross several annuli, so that these errors are not independent; only the variances are known
     *unseen, of_sky = (unseen_variance(*part, star.x, star.y, *last) for part in parts)
     more = np.diag(unseen) + of_sky
-    return values, covariance + more, common + more
+    return values, covariance + more, common + more, background_err
 
 
 def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:

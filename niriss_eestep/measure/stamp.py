@@ -1,7 +1,7 @@
 """What a measurement takes: the stamp around the star, all that is kept of an exposure; and how to measure it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,11 +251,8 @@ class EEOptions:
 #: options that decide where the star is, its sky, and the errors
 PLACING = (
     "centroid_method", "centroid_box", "search_radius", "core_radius", "repair_core", "sky_radii",
-    "background_method", "background_value", "background_value_err", "flat_err", "flat_err_scale",
+    "background_method", "background_value", "background_value_err", "flat_err", "flat_err_scale", "destripe",
 )  # fmt: skip
-
-#: options of both measurements, beside the radii
-_SHARED = ("background_width", "low_sigma", "core_radius", "centroid_method", "centroid_box", "search_radius")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +273,7 @@ class SBOptions:
         Pixels within it are never left out as low [pix].
     background_inner, background_width : float
         Inner radius and width of the sky annulus [pix]; by default that of the EE profile.
-    centroid_method, centroid_box, search_radius
+    centroid_method, centroid_box, search_radius, flat_err, flat_err_scale
         As for `EEOptions`.
 
     Attributes
@@ -302,6 +299,8 @@ class SBOptions:
     centroid_method: str = "com"
     centroid_box: int = 7
     search_radius: float = 5.0
+    flat_err: float = 0.0
+    flat_err_scale: float = 0.0
     shared: EEOptions = field(init=False)
     half_size: int = field(init=False)
 
@@ -313,7 +312,8 @@ class SBOptions:
                 f"half_width must be positive, at most radii[0]={radii[0]:g} pix, got {self.half_width}"
             )
         check_radii([self.background_inner], "background_inner")
-        shared = {name: getattr(self, name) for name in _SHARED}
+        ee, sb = ({each.name for each in fields(kind) if each.init} for kind in (EEOptions, SBOptions))
+        shared = {name: getattr(self, name) for name in ee & sb - {"radii"}}
         object.__setattr__(self, "shared", EEOptions(radii=(self.background_inner,), background_skip=0.0, **shared))
         outer = max(self.background_inner + self.background_width, radii[-1] + self.half_width)
         object.__setattr__(self, "half_size", int(outer + self.search_radius) + 3)

@@ -46,6 +46,8 @@ class ExposureStep(FluxStep):
     centroid_method = option('com', 'quadratic', '1dg', '2dg', default='com')  # Centre of mass, or photutils' centroid_* of that name
     centroid_box = integer(default=7)        # Side of the centroid box [pix]
     search_radius = float(default=5.0)       # The star is looked for this far from the first position [pix]
+    flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT; 0 is 0.025 for a rate of a detector without flat field
+    flat_err_scale = float(default=0.0)      # Scale over which the errors of the flat field are correlated [pix]
     """  # noqa: E501 - stpipe takes one line per parameter
 
     def process(self, *inputs):
@@ -377,8 +379,6 @@ class EEPhotometryStep(ExposureStep):
     repair_core_max = float(default=0.6)     # Largest share of the star's light that bad pixels in the core may hold
     core_radius = float(default=5.0)         # Radius of the core [pix]
     max_shift = float(default=3.0)           # Warn of a centroid further from the first position [pix]
-    flat_err = float(default=0.0)            # Fractional error of a pixel's response, where there is no VAR_FLAT; 0 is 0.025 for a rate of a detector without flat field
-    flat_err_scale = float(default=0.0)      # Scale over which the errors of the flat field are correlated [pix]
     destripe = option('none', 'rows', 'columns', 'both', default='none')  # Take out the mean noise of each row or column
     """  # noqa: E501 - stpipe takes one line per parameter
 

@@ -297,3 +297,50 @@ def test_sb_does_not_depend_on_what_ee_has_found(at):
     assert after.status == alone.status
     np.testing.assert_array_equal(after.surface_brightness, alone.surface_brightness)
     np.testing.assert_array_equal(after.covariance, alone.covariance)
+
+
+def read_noise_of_lines(shape, rng):
+    """Noise of variance 1 with a power of 1/f in the order of reading, along columns, 12 pixel times between them."""
+    n = shape[1] * (shape[0] + 12)
+    power = np.append(0.0, 1 / np.arange(1, n // 2 + 1))
+    drawn = rng.normal(size=(2, len(power))) * np.sqrt(power / power.sum()) * n / 2
+    return np.fft.irfft(drawn[0] + 1j * drawn[1], n).reshape(shape[1], -1)[:, : shape[0]].T
+
+
+@pytest.mark.parametrize("modelled", [True, False])
+def test_errors_hold_with_noise_that_pixels_have_in_common(modelled):
+    n, model, found = 40, psf("F480M"), []
+    rng, known = np.random.default_rng(4), PSFModel(model.render) if modelled else PSFModel()
+    for _ in range(n):
+        x, y = rng.uniform(29, 35, 2)
+        image, variance = scene(model, x, y, electrons=1e4, read_noise=1e-3)
+        truth = measure_sb(star(image, variance, x, y), SBOptions(clip_low=False), known).surface_brightness
+        noise = rng.normal(size=image.shape) * np.sqrt(variance)
+        # 1/f noise of 6 beside read noise of 15, of one double sample
+        noise += 0.4 * np.sqrt(1e-3 / 1e4) * read_noise_of_lines(image.shape, rng)
+        profile = measure_sb(star(image + noise, variance, x, y), SBOptions(clip_low=False), known)
+        found.append((profile.surface_brightness - truth) / profile.surface_brightness_err)
+    spread = np.std(found, axis=0)
+    # by the pixels' own noise alone 1.4 to 1.8
+    assert np.all(np.abs(spread - 1) < 3.5 / np.sqrt(2 * n)), spread
+
+
+def test_both_measurements_of_a_star_study_its_sky_once():
+    image, variance = scene(psf("F200W"), 32.0, 32.0, electrons=1e6, read_noise=1e-3)
+    exposure, known = star(image + 0.01 * np.sqrt(variance), variance, 32.0, 32.0), {}
+    ee, sb = (measure(exposure, None, PSFModel(), known) for measure in (measure_ee, measure_sb))
+    assert ee.background.correlation is sb.background.correlation is not None
+
+
+def test_the_flat_fields_error_may_be_given():
+    image, variance = scene(psf("F200W"), 32.0, 32.0, electrons=1e6, read_noise=1e-3)
+    flat = (0.1 * image) ** 2
+    plain = star(image, variance, 32.0, 32.0)
+    stated = replace(plain, variance=variance + flat, flat_variance=flat, flat_scale=3.0)
+    for scale in (0.0, 3.0):
+        given = measure_sb(plain, SBOptions(flat_err=0.1, flat_err_scale=scale))
+        expected = measure_sb(stated, SBOptions(flat_err_scale=scale))
+        np.testing.assert_allclose(given.covariance, expected.covariance, rtol=1e-12)
+        # all integrations of an exposure share it
+        np.testing.assert_allclose(given.common, expected.common, rtol=1e-12)
+        assert given.surface_brightness_err[0] > 2 * measure_sb(plain).surface_brightness_err[0]
