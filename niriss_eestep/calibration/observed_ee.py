@@ -181,7 +181,7 @@ def fit_visit(
         if not total.significance >= SIGNIFICANCE_MIN:
             raise ExposureError(f"{label}: no star: its total is below {SIGNIFICANCE_MIN:g} standard errors")
         curves[f"{label} ({len(curves) + 1})" if label in curves else label] = growth_curve(total, combined, used)
-    fit = fit_psf(list(curves.values()))
+    fit = fit_psf(list(curves.values()), psfee.meta.get("flatter", 0.0))
     unknown = fit.inflation**2 * (fit.shared_covariance + OWN_SHARE**2 * np.eye(len(fit.shared)))
     meta = {"fitted_to": list(curves), "fit_chi2": fit.chi2, "fit_dof": fit.dof}
     return psfee.adjusted(fit.shared, unknown, meta), fit, curves

@@ -14,6 +14,12 @@ u = a' V^-1 z of a mode has the variance J = a' V^-1 a if the prior is right, an
 standard deviation is w instead of 1. A mode whose u is in size more than `WIDENED` times the root of J has its prior
 widened to the w by which it is just so many.
 
+The last mode of the packaged reference is that of flatter mid frequencies, and nobody knows how likely they are. Its
+prior is a mixture of normal distributions (`FLATTER`), narrow for most stars and wide for a few. The fit takes the
+normal prior with which it has the mixture's posterior mean, and adds the variance that the mixture's posterior has
+beyond. One red filter cannot tell such mid frequencies from others: how far the total would then be off is given beside
+its error.
+
 A companion at some distance is a step in all the curves there, which no wavefront makes: its score is that of a mode
 too, and is looked at for each of `COMPANY`.
 
@@ -62,6 +68,11 @@ LEAST_KNOWN = 0.1
 #: the linear fit is repeated about its result; changes of 3 % leave (3 %)^2 / 2 at first, nothing the third time. Then
 #: modes are widened, and it is repeated as often
 N_FIRM, N_ITERATIONS = 3, 6
+#: prior of the mode of flatter mid frequencies: share of the stars, and standard deviation in units of what an index of
+#: 2.8 changes; in units of the index 0.03, 0.24 and 0.72. Stars of an index of 2.8 have pulls of 2.4 with it by one
+#: filter alone and 1.0 by 12, 3.1 and 1.4 with a prior of 1/16 alone; the errors of stars of the prior are 6 % larger
+#: by one filter (F200W 20 %), and as large by 12
+FLATTER = np.array([[0.92, 1 / 32], [0.04, 1 / 4], [0.04, 3 / 4]])
 #: distances of companions [pix]: nearer ones pass for modes of the core, further ones stand alone on the image. One is
 #: told beyond so many standard deviations of its score, by one curve, by two and by more: single wavefronts have 3.7,
 #: 3.8 and 4.0 at most (1,920, 320, 240), those of independent optics 12.0 (red filters), 7.3 and 4.2 (576, 192, 208); a
@@ -130,6 +141,9 @@ class PSFFit:
         Factor (>= 1) by which the errors honour a chi-squared that chance does not explain.
     warnings : tuple of str
         What the user should know.
+    index_shift : ndarray, shape (n_groups,)
+        How far the totals would be off, as fractions, if the mid frequencies had an index of 2.8, by what the fit would
+        not find of it; NaN where no mode stands for it, or chi-squared is beyond reason.
     before, after : list of ndarray, shape (n_radii,)
         Residuals of the curves, as fractions, about their totals: with the prior's PSF and with the fitted one.
     """
@@ -144,17 +158,20 @@ class PSFFit:
     dof: int
     inflation: float
     warnings: tuple[str, ...]
+    index_shift: Array
     before: list[Array]
     after: list[Array]
 
 
-def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
+def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
     """Fit the modes of the PSF to the curves of growth of a visit's groups together.
 
     Parameters
     ----------
     curves : sequence of GrowthCurve
         One per group, each of one radius or more.
+    flatter : float, optional
+        Coefficient of the last mode at which the mid frequencies have an index of 2.8; 0 where no mode stands for it.
 
     Returns
     -------
@@ -177,7 +194,7 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
     average = member.T * averages / (member.T @ averages)[:, None]
     coefficients, shared = np.zeros((len(curves), modes.shape[1])), np.zeros(modes.shape[1])
     common, own_share, rows = 1 - OWN_SHARE**2, OWN_SHARE**2, np.split(np.arange(len(group)), cuts)
-    chi2, dof, strain, width = 0.0, int(fits.sum()) - len(curves), shared, np.ones_like(shared)
+    dof, width, stretch, share = int(fits.sum()) - len(curves), np.ones_like(shared), 0.0 * shared, np.nan
     for iteration in range(N_ITERATIONS):
         shape = 1 + np.sum(modes * coefficients[group], axis=1)
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
@@ -191,27 +208,27 @@ def fit_psf(curves: Sequence[GrowthCurve]) -> PSFFit:
         shared = np.sqrt(common) * width * score
         coefficients = shared + own_share * width * (member.T @ (change * seen[:, None]))
         if iteration == N_FIRM - 1:
-            information = np.maximum(common * np.sum(change * shapes(change), axis=0), 1e-12)
-            chi2, strain, firm = left, score / np.sqrt(information), (shapes, z)
+            known = common * change.T @ shapes(change)
+            chi2, firm = left, (score / np.sqrt(np.maximum(np.diagonal(known), 1e-12)), shapes, z)
             if chi2 <= CHI2_TOLD * dof:
-                width = np.sqrt(1 + np.maximum(0, (strain / WIDENED) ** 2 - 1) / np.maximum(information, LEAST_KNOWN))
+                width, stretch, share = _widths(score, known, flatter)
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
     total, psf = average @ fitted, (common + own_share * member) * (change @ (average @ change).T)
     weights = average - shapes(psf).T
-    sensitivity, others = -np.sqrt(common) * weights @ change, np.where(member.T > 0, 0.0, weights)
+    sensitivity = -np.sqrt(common) * weights @ (change * np.hypot(1.0, stretch))
+    others = np.where(member.T > 0, 0.0, weights)
     rest = (weights * phases) @ weights.T
     for k, n in zip(rows, noise, strict=True):
         by_filter = weights[:, k] @ change[k]
         rest += own_share * by_filter @ by_filter.T + np.diag(np.sum(others[:, k] @ n * others[:, k], axis=1))
-    # their symmetric root; rounding may leave an eigenvalue below 0
-    values, vectors = np.linalg.eigh(0.5 * (rest + rest.T))
+    covariance = common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes(change))
     return PSFFit(
-        total=total, weights=[np.split(row, cuts) for row in weights],
-        aperture_modes=np.hstack([sensitivity, (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T]),
-        coefficients=coefficients, shared=shared,
-        shared_covariance=common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes(change)),
+        total=total, weights=[np.split(row, cuts) for row in weights], coefficients=coefficients, shared=shared,
+        aperture_modes=np.hstack([sensitivity, _root(rest)]),
+        shared_covariance=covariance + (covariance * stretch**2 / width**2) @ covariance / common,
+        index_shift=flatter * share * (weights @ (change / width))[:, -1:].sum(axis=1),
         before=np.split(observed / total[group] - 1, cuts), after=np.split(fitted / total[group] - 1, cuts),
-        **_judged(curves, chi2, left, dof, strain, *firm),
+        **_judged(curves, chi2, left, dof, *firm),
     )  # fmt: skip
 
 
@@ -231,6 +248,63 @@ def _seen(own: Sequence[Array], fits: Sequence[Mask], shared: Array, values: Arr
     modes, alone = np.split(np.concatenate(parts), [shared.shape[1]], axis=1)
     matrix = np.eye(shared.shape[1]) + shared.T @ modes
     return np.asarray(alone - modes @ np.linalg.solve(matrix, shared.T @ alone)).reshape(values.shape)
+
+
+def _root(covariance: Array) -> Array:
+    """Symmetric root; rounding may leave an eigenvalue below 0."""
+    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, float]:
+    """Standard deviations of the modes' priors by what the curves say of the modes.
+
+    Parameters
+    ----------
+    score : ndarray, shape (n_modes,)
+        Posterior mean by priors of standard deviation 1.
+    known : ndarray, shape (n_modes, n_modes)
+        Covariance of the scores: of one mode the share of its prior's variance that the curves take away.
+    flatter : float
+        As of `fit_psf`.
+
+    Returns
+    -------
+    width : ndarray, shape (n_modes,)
+    stretch : ndarray, shape (n_modes,)
+        A mode's effect on the totals grows by the root of 1 + stretch^2: of the last mode, by the variance that the
+        posterior of the mixture has beyond that by ``width``.
+    share : float
+        What the fit would leave of a coefficient of ``flatter``, over what it leaves by ``width``; NaN without.
+    """
+    width, stretch, share, informed = np.ones_like(score), np.zeros_like(score), np.nan, np.diagonal(known)
+    if flatter:
+        # what the curves say of the last mode without a prior: an estimate of the variance 1 / information
+        own = max(float(informed[-1]), 1e-12)
+        information = own / (1 - own)
+        variance, beyond = _mixture(score[-1] / own, information, flatter)
+        share = (1 + variance * information) / (1 + _mixture(flatter, information, flatter)[0] * information)
+        stretch[-1] = np.sqrt(beyond / variance) * (1 + variance * information)
+        # the other modes' scores by its new prior
+        change = (variance - 1) * known[:, -1] / (1 + (variance - 1) * own)
+        score, informed = score - change * score[-1], informed - change * known[:, -1]
+    strain = score**2 / np.maximum(informed, 1e-12)
+    width = np.sqrt(1 + np.maximum(0, strain / WIDENED**2 - 1) / np.maximum(informed, LEAST_KNOWN))
+    if flatter:
+        width[-1] = np.sqrt(variance)
+    return width, stretch, share
+
+
+def _mixture(estimate: float, information: float, flatter: float) -> tuple[float, float]:
+    """Variance of the normal prior that has the posterior mean of `FLATTER`, and what the latter's has beyond."""
+    share, prior = FLATTER[:, 0], (flatter * FLATTER[:, 1]) ** 2
+    spread = prior + 1 / information
+    evidence = share / np.sqrt(spread) * np.exp(0.5 * estimate**2 * (1 / spread.max() - 1 / spread))
+    evidence /= evidence.sum()
+    shrunk = prior / spread
+    mean = float(evidence @ shrunk)
+    beyond = evidence @ (shrunk / information + (shrunk * estimate) ** 2) - (mean * estimate) ** 2 - mean / information
+    return mean / (1 - mean) / information, max(0.0, float(beyond))
 
 
 def _judged(
@@ -294,7 +368,9 @@ def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask, star
 
 
 def fitted_totals(
-    groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]], stars: Sequence[str] = ()
+    groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]],
+    stars: Sequence[str] = (),
+    flatter: float = 0.0,
 ) -> list[TotalRate]:
     """Fit the PSF to groups of a product together.
 
@@ -305,6 +381,8 @@ def fitted_totals(
         `niriss_eestep.flux.total_rate.total_rate` that it came from, with modes.
     stars : sequence of str, optional
         Each group's star; by default one.
+    flatter : float, optional
+        As of `fit_psf`.
 
     Returns
     -------
@@ -315,7 +393,7 @@ def fitted_totals(
         star's.
     """
     stars, results = stars or ["the star"] * len(groups), []
-    fit = fit_psf([growth_curve(*group[:3], star) for group, star in zip(groups, stars, strict=True)])
+    fit = fit_psf([growth_curve(*group[:3], star) for group, star in zip(groups, stars, strict=True)], flatter)
     for i, (before, combined, fitted, arguments) in enumerate(groups):
         coefficients, held, warnings = fit.coefficients[i], fitted | before.used, fit.warnings
         try:
@@ -341,7 +419,8 @@ def fitted_totals(
             before = replace(total, arrays=arrays, **errors)
         elif warnings:
             warnings += ("the fitted PSF is no better than the reference's, which was taken",)
-        results.append(replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), warnings=warnings))
+        judged = replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), psf_index_shift=float(fit.index_shift[i]))
+        results.append(replace(judged, warnings=warnings))
     return results
 
 

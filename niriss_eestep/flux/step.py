@@ -282,7 +282,8 @@ class AbsFluxStep(FluxStep):
                 told = f"the PSF was not fitted: {error}"
                 found[k] = error if found[k] is None else replace(found[k], warnings=(told,))
         stars = [models[k].meta.group.target for k in to_fit]
-        for k, total in zip(to_fit, fitted_totals(list(to_fit.values()), stars) if to_fit else (), strict=True):
+        totals = fitted_totals(list(to_fit.values()), stars, psfee.meta.get("flatter", 0.0)) if to_fit else ()
+        for k, total in zip(to_fit, totals, strict=True):
             found[k] = total
         return found
 

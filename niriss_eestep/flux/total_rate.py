@@ -127,6 +127,9 @@ class TotalRate:
         Of the product: ``aperture_modes``, the change of the total per unit of each mode, and what a fit gives.
     psf_chi2_dof : float
         Of a fit of the PSF, per degree of freedom.
+    psf_index_shift : float
+        How far ``count_rate`` would be off, as a fraction, if the mid frequencies of the PSF had an index of 2.8, which
+        the fit would not find; see `niriss_eestep.flux.fitted`.
     warnings : tuple of str
         What the user should know about the fit.
 
@@ -158,6 +161,7 @@ class TotalRate:
     modes: Array | None = None
     arrays: dict[str, Array] = field(default_factory=dict)
     psf_chi2_dof: float = float("nan")
+    psf_index_shift: float = float("nan")
     warnings: tuple[str, ...] = ()
     count_rate_err: float = field(init=False)
     significance: float = field(init=False)
@@ -543,7 +547,7 @@ def calibrate_rate(
         "count_rate": rate, "count_rate_err": total.count_rate_err,
         "count_rate_scatter": float(np.std(kept, ddof=1)) if len(kept) > 1 else nan,
         "significance": total.significance, "chi2_dof": chi2 / max(dof, 1), "psf_chi2_dof": total.psf_chi2_dof,
-        "electron_rate": gain * rate,
+        "psf_index_shift": total.psf_index_shift, "electron_rate": gain * rate,
         "electron_rate_err": float(np.hypot(gain * total.count_rate_err, gain_err * rate)),
         "expected_electron_rate": electrons, "expected_electron_rate_err": err,
         "ratio": ratio, "ratio_err": float(abs(ratio) * np.sqrt(sum(v**2 for v in terms.values()))),

@@ -312,6 +312,8 @@ def psfee_of(psfs: Mapping[str, FilterPSF], meta: Mapping[str, Any], *, name: st
     PSFEE
     """
     tables = {key: EETable(psf.radius, psf.ee, psf.ee_err) for key, psf in psfs.items()}
+    if any(np.any(psf.flat) for psf in psfs.values()):
+        meta = {**meta, "flatter": 1 / FLAT_SHARE}
     return PSFEE(tables, name, meta, modes_of(psfs), MODE_RADII)
 
 

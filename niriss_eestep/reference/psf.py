@@ -124,6 +124,8 @@ class PSFEE:
             rises = radius[0] == 0 and np.all(np.diff(radius) > 0)
             if not (rises and np.all(np.isfinite(values)) and np.abs(values).max() < 1):
                 raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or radii not rising from 0")
+            if not 0 <= (flatter := self.meta.get("flatter", 0.0)) < np.inf:
+                raise ReferenceDataError(f"{self.name}: meta.flatter must be 0 or a positive number, got {flatter}")
         object.__setattr__(self, "tables", tables)
 
     @property
@@ -262,7 +264,8 @@ class PSFEE:
         variance, vectors = np.linalg.eigh(covariance)
         root = (vectors * np.sqrt(np.maximum(variance, 0.0))).T[::-1]
         modes = {name: (root @ values).astype(np.float32) for name, values in self.modes.items()}
-        unknown, tables = replace(self, meta={**self.meta, **meta}, modes=modes), {}
+        # no mode is that of flatter mid frequencies any more
+        unknown, tables = replace(self, meta={**self.meta, **meta, "flatter": 0.0}, modes=modes), {}
         for name, (radius, ee, _) in self.tables.items():
             error = np.sqrt(np.sum(unknown.modes_at(name, radius) ** 2, axis=1))
             tables[name] = EETable(radius, ee + self.modes_at(name, radius) @ coefficients, error)

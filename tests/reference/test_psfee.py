@@ -175,6 +175,9 @@ def test_files_that_are_no_psfee_are_refused(tmp_path):
         ({"filters": ["F480M"]}, "not those of F090W"),
         ({"radius": np.array([1.0, 2.0, 3.0])}, "radii not rising from 0"),
         ({"radius": np.array([0.0, 2.0, 2.0])}, "radii not rising from 0"),
+        ({"flatter": -1.0}, "meta.flatter must be 0 or a positive number"),
+        ({"flatter": float("nan")}, "meta.flatter must be 0 or a positive number"),
+        ({"flatter": "16"}, "'16' is not of type 'number'"),
     ],
 )
 def test_modes_that_do_not_belong_to_the_tables_are_refused(tmp_path, wrong, message):
@@ -184,6 +187,7 @@ def test_modes_that_do_not_belong_to_the_tables_are_refused(tmp_path, wrong, mes
     asdf.AsdfFile(tree | {"modes": modes}).write_to(path)
     # beyond their last radius, 2 pix, they fall as 1/r
     assert load_psfee(path).modes_at("F090W", [1.0, 4.0])[:, 0] == pytest.approx([0.1, 0.05])
+    tree["meta"] |= {key: value for key, value in wrong.items() if key == "flatter"}
     asdf.AsdfFile(tree | {"modes": modes | wrong}).write_to(path)
     with pytest.raises(ReferenceDataError, match=message):
         load_psfee(path)
