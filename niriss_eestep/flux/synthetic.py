@@ -20,8 +20,7 @@ from niriss_eestep.instrument import AB_ZERO_FLUX, COLLECTING_AREA
 
 MICRON = 1.0e4  # [Angstrom]
 PLANCK = 6.62607015e-27  # [erg s], exact (SI 2019)
-LIGHT_SPEED = 2.99792458e10  # [cm/s], exact
-LIGHT_SPEED_ANGSTROM = LIGHT_SPEED * 1.0e8  # [Angstrom/s]
+LIGHT_SPEED_ANGSTROM = 2.99792458e10 * 1.0e8  # [Angstrom/s], exact
 JANSKY = 1.0e-23  # [erg/s/cm2/Hz]
 # [e-/s] of 1 Jy for an efficiency of 1: F_nu dnu / (h nu) photons, for a constant F_nu F_nu / h per unit of ln(lambda)
 UNIT_RATE = COLLECTING_AREA * JANSKY / PLANCK

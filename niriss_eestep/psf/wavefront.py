@@ -281,18 +281,10 @@ def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Ge
 #: the rms and the screen's spectrum are chosen, once for all filters, so that the EE agrees with WebbPSF's of 2021 read
 #: with its own sky annulus and one transmission behind CLEARP: within 0.41 % at 5 to 10 pix, 1.1 % at 2 to 4 pix
 PRELAUNCH = WavefrontModel(
-    name="prelaunch",
-    segment_rms=39.0,
-    c3_rms=0.0,
-    global_rms=84.0,
-    screen_rms=60.0,
-    screen_index=3.76,
-    screen_min_frequency=0.9,
-    jitter=0.007,
-    diffusion=0.0,
-    ipc=False,
+    name="prelaunch", segment_rms=39.0, c3_rms=0.0, global_rms=84.0,
+    screen_rms=60.0, screen_index=3.76, screen_min_frequency=0.9, jitter=0.007, diffusion=0.0, ipc=False,
     source="rms and spectrum from WebbPSF's pre-launch EE (CAP-020, 2021); jitter that WebbPSF 0.9 assumed",
-)
+)  # fmt: skip
 #: NIRISS's own wavefront error [nm] at the field positions where ISIM CV3 measured it (JWST-RPT-032131, as drawn in
 #: STPSF's documentation): nearest to SUB64, SUB128 and SUB256; in the middle of the detector
 INSTRUMENT_RMS = {"subarray": 47.9, "center": 59.6}
@@ -326,22 +318,13 @@ def inflight(field: str = "subarray", date: str | None = None) -> WavefrontModel
         raise ParameterError(f"field position {field!r} is unknown; choose from {', '.join(INSTRUMENT_RMS)}")
     c3 = C3_RMS_BEFORE if date is not None and date < C3_HIT_DATE else C3_RMS_AFTER
     return WavefrontModel(
-        name="inflight",
-        segment_rms=16.0,
-        c3_rms=c3 / np.sqrt(18),
-        global_rms=INSTRUMENT_RMS[field],
-        screen_rms=50.0,
-        screen_index=3.76,
-        screen_min_frequency=0.79,
-        jitter=0.0008,
-        diffusion=CHARGE_DIFFUSION,
-        scatter=(0.3, 0.6, 0.3, 0.2, 0.15),
-        source=(
-            "68 +- 12 nm in all (quoted from Rigby et al. 2023): NIRISS's own 47.9 nm at the subarrays, 59.6 nm in the "
-            "middle (ISIM CV3); C3 28 to 112 nm over the segment; mid frequencies 50 +- 10 nm, not published; "
-            "jitter 0.8 mas (STPSF 2.2) and charge diffusion 20.65 mas (STPSF: 20.2 to 21)"
-        ),
-    )
+        name="inflight", segment_rms=16.0, c3_rms=c3 / np.sqrt(18), global_rms=INSTRUMENT_RMS[field],
+        screen_rms=50.0, screen_index=3.76, screen_min_frequency=0.79, scatter=(0.3, 0.6, 0.3, 0.2, 0.15),
+        jitter=0.0008, diffusion=CHARGE_DIFFUSION,
+        source="68 +- 12 nm in all (quoted from Rigby et al. 2023): NIRISS's own 47.9 nm at the subarrays, 59.6 nm in "
+        "the middle (ISIM CV3); C3 28 to 112 nm over the segment; mid frequencies 50 +- 10 nm, not published; "
+        "jitter 0.8 mas (STPSF 2.2) and charge diffusion 20.65 mas (STPSF: 20.2 to 21)",
+    )  # fmt: skip
 
 
 def measured(opd: NDArray[np.floating], name: str, field: str = "subarray") -> WavefrontModel:
