@@ -283,9 +283,7 @@ def aperture_corrections(
     least, most = curve(np.array([LEAST_RADIUS, skyin]))
     for each in eefractions:
         if not least < each < most:
-            raise ParameterError(
-                f"EE {each:g} is not reached within the sky annulus's inner radius {skyin:g} pix (EE {most:.4f})"
-            )
+            raise ParameterError(f"EE {each:g} is not reached within the sky annulus, at {skyin:g} pix (EE {most:.4f})")
         radius = brentq(lambda r, ee=each: float(curve(np.array([r]))[0]) - ee, LEAST_RADIUS, skyin, xtol=1e-6)
         effective = effective_ee(curve, np.array([radius]), np.array([np.pi * radius**2]), *sky)
         rows.append(ApertureCorrection(each, radius, float(1.0 / effective[0]), skyin, skyout))

@@ -86,9 +86,7 @@ def find_exposures(directory: str | Path, suffix: str | None = None) -> tuple[li
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise AssociationError(
-            f"{directory}: not a directory; name the one that holds the exposures (*_rate.fits, *_cal.fits)"
-        )
+        raise AssociationError(f"{directory}: not a directory; give that of the exposures (*_rate.fits, *_cal.fits)")
     if suffix is not None and suffix not in SUFFIXES:
         raise ParameterError(f"suffix {suffix!r} is not among {', '.join(SUFFIXES)}")
     wanted = SUFFIXES if suffix is None else (suffix,)
@@ -230,9 +228,7 @@ def write_associations(exposures: Iterable[ExposureHeader], output: Any, *, sing
     if single:
         programs = sorted({program for program, _ in groups})
         if len(programs) > 1:
-            raise AssociationError(
-                f"{output}: programs {', '.join(programs)} cannot share an association; write one file for each"
-            )
+            raise AssociationError(f"{output}: programs {', '.join(programs)} cannot share a file; write one for each")
         files = {output: named}
     else:
         files = {output / f"{product[0]}_asn.json": [product] for product in named}

@@ -375,9 +375,7 @@ def star_exposures(
     if unit in SB_UNITS and photmjsr is None:
         raise ExposureError(f"{name}: image in {unit} without a usable PHOTMJSR ({said})")
     if unit not in RATE_UNITS + SB_UNITS:
-        raise ExposureError(
-            f"{name}: BUNIT is {unit!r}; count rates [DN/s] and surface brightnesses [MJy/sr] can be measured"
-        )
+        raise ExposureError(f"{name}: BUNIT is {unit!r}; count rates [DN/s] and brightnesses [MJy/sr] can be measured")
     # to DN/s; a resampled pixel of another size holds other counts at the same surface brightness
     scale = (1.0 if unit in RATE_UNITS else 1.0 / photmjsr) * field.ratio**2
     ny, nx = field.images[0]["data"].shape

@@ -124,9 +124,7 @@ def _association(path: Path, association: Mapping[str, Any] | None = None) -> li
         raise AssociationError(f"{path}: not an association: no products")
     kind = str(association.get("asn_type", ""))
     if kind.lower().startswith("tso"):
-        raise AssociationError(
-            f"{path}: association type {kind}: time series are not combined here; give the exposures one by one"
-        )
+        raise AssociationError(f"{path}: association type {kind}: time series are not combined; give single exposures")
     found, other = [], Counter[str]()
     for product in products:
         if not isinstance(product, Mapping) or not isinstance(product.get("members"), list):

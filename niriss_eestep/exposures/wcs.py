@@ -263,9 +263,7 @@ def _stated_ratio(name: str, stated: dict[str, float | None]) -> float:
         )
     if max(values) / min(values) > 1 + SCALE_TOLERANCE:
         says = ", ".join(f"{key} {value:.4g} detector pixels" for key, value in stated.items() if value)
-        raise ExposureError(
-            f"{told}, whose keywords disagree about the size of its pixels: {says}; correct the wrong one"
-        )
+        raise ExposureError(f"{told}, whose keywords disagree about the pixels' size: {says}; correct the wrong one")
     return values[0]
 
 

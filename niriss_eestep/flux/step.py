@@ -148,9 +148,7 @@ class AbsFluxStep(FluxStep):
         radius = models[0].radius
         for model in models:
             if not np.array_equal(model.radius, radius):
-                raise ProductError(
-                    f"{model.meta.filename}: has other radii than {models[0].meta.filename}; measure both alike"
-                )
+                raise ProductError(f"{model.meta.filename}: other radii than {models[0].meta.filename}; measure alike")
         groups = [(row, arrays) for row, arrays, _ in calibrated]
         groups += [(row, {}) for row in _lost_rows(models, lost)] if lost else []
         groups.sort(key=lambda group: tuple(group[0][key] for key in GROUP_KEYS))
@@ -293,9 +291,7 @@ class AbsFluxStep(FluxStep):
 
         path, asked = self.get_reference_file(model, "apcorr"), "aperture_correction=apcorr"
         if path is None:
-            raise ReferenceDataError(
-                f"{asked}: CRDS is not configured or has no apcorr reference; give override_apcorr"
-            )
+            raise ReferenceDataError(f"{asked}: CRDS is off or has no apcorr reference; give override_apcorr")
         apcorr = load_apcorr(path)
         annuli = [edges[[0, -1]] if len(edges) else np.zeros(2) for edges, _ in exposure_backgrounds(model)]
         annuli = {tuple(np.round(ends, 3).tolist()) for ends in annuli}

@@ -80,9 +80,7 @@ def completed_group(combined: Any) -> Any:
         )
     group = tree["meta"].get("group", {})
     if group.get("gain") is None:
-        raise ProductError(
-            f"{label}: has no meta.group.gain [e-/DN]: the total count rate cannot be given in electrons"
-        )
+        raise ProductError(f"{label}: has no meta.group.gain [e-/DN]: no total count rate in electrons can be given")
     known = group_of(combined) | {"pixar_sr": combined.meta.photometry.pixelarea_steradians or PIXEL_SOLID_ANGLE}
     return _with(combined, "group", _lacking(tree, _group_defaults(tree)), _lacking(group, known))
 

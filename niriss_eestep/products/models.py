@@ -203,9 +203,7 @@ class ProductModel(JwstDataModel):
 
     def to_fits(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse: the products are ASDF files."""
-        raise ProductError(
-            f"{init}: {type(self).__name__} is written as .asdf; use `niriss-ee export` for a FITS table"
-        )
+        raise ProductError(f"{init}: {type(self).__name__} is written as .asdf; `niriss-ee export` writes FITS tables")
 
 
 def _without_none(value: Any) -> Any:

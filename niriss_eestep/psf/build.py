@@ -418,9 +418,7 @@ def check_filters(filters: Sequence[str]) -> tuple[str, ...]:
     """
     names = {name.upper() for name in filters}
     if "NRM" in names:
-        raise ParameterError(
-            "NRM is the non-redundant mask of aperture-masking interferometry; its PSF is not that of imaging"
-        )
+        raise ParameterError("NRM is the non-redundant mask; its PSF is not that of imaging")
     if unknown := sorted(names - set(FILTERS)):
         raise ParameterError(f"{', '.join(unknown)}: no NIRISS imaging filter; they are {', '.join(FILTERS)}")
     return tuple(name for name in FILTERS if name in names)

@@ -54,9 +54,7 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
     name, oversample = _filter(path, header), _oversample(path, header)
     # pixels that can be those of a PSF
     if image.shape[0] != image.shape[1]:
-        raise ReferenceDataError(
-            f"{path}: the image has {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square"
-        )
+        raise ReferenceDataError(f"{path}: image of {image.shape[0]} x {image.shape[1]} pixels; a PSF image is square")
     if not np.all(np.isfinite(image)):
         raise ReferenceDataError(f"{path}: {np.count_nonzero(~np.isfinite(image))} pixels are not finite")
     total = image.sum()
@@ -146,9 +144,7 @@ def _filter(path: Path, header: Any) -> str:
         raise ReferenceDataError(f"{path}: a PSF of {instrument}, not of NIRISS")
     for key in ("PUPIL", "PUPILINT", "PUPIL_INT", "FILTER"):
         if "NRM" in str(header.get(key, "")).upper():
-            raise ReferenceDataError(
-                f"{path}: {key} = {header[key]}: the non-redundant mask's PSF is not that of imaging"
-            )
+            raise ReferenceDataError(f"{path}: {key} = {header[key]}: the non-redundant mask has another PSF")
     name = str(header.get("FILTER", "")).upper()
     if name not in FILTERS:
         what = f"FILTER = {name!r} is not a NIRISS imaging filter" if name else "no keyword FILTER"
@@ -264,9 +260,7 @@ def read_radtab(path: str | os.PathLike[str]) -> tuple[str, Array, Array]:
     path = Path(path)
     found = re.findall(r"f\d{3}[mw]", path.name.lower())
     if len(found) != 1 or found[0].upper() not in FILTERS:
-        raise ReferenceDataError(
-            f"{path}: the file's name holds no NIRISS imaging filter, such as f090w_psf.radtab does"
-        )
+        raise ReferenceDataError(f"{path}: its name holds no NIRISS imaging filter, such as f090w_psf.radtab does")
     name = found[0].upper()
     with reading(path, "a table of radius and encircled energy"):
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]

@@ -102,9 +102,7 @@ class WavefrontModel:
     def __post_init__(self) -> None:
         for field in (*_RMS, "jitter", "diffusion"):
             if not 0 <= (value := getattr(self, field)) < np.inf:
-                raise ParameterError(
-                    f"{field} of the wavefront model {self.name!r} must be finite and not negative, got {value}"
-                )
+                raise ParameterError(f"{field} of the wavefront model {self.name!r} must be 0 or more, got {value}")
 
     @property
     def total_rms(self) -> float:

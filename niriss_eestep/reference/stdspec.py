@@ -216,9 +216,7 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
         )
     folder = Path(above or "", "calspec") if directory is None else Path(directory)
     if not folder.is_dir():
-        raise ReferenceDataError(
-            f"{folder}: no such directory of CALSPEC spectra; set PYSYN_CDBS to the directory above calspec/"
-        )
+        raise ReferenceDataError(f"{folder}: no such directory; set PYSYN_CDBS to the directory above calspec/")
     files = sorted(path for path in folder.iterdir() if path.name.lower().endswith((".fits", ".fits.gz")))
     # under whatever name the star is filed
     wanted = standard_star(target)["keys"]

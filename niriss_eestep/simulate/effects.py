@@ -48,9 +48,7 @@ def seen_in(effects: Effects, subarray: Subarray, dither: int) -> Effects:
             cut = slice(subarray.start - 1, subarray.start - 1 + subarray.size)
             response = response[cut, cut]
         if response.shape != subarray.shape:
-            raise ParameterError(
-                f"the response has shape {response.shape}, neither the detector's nor {subarray.name}'s"
-            )
+            raise ParameterError(f"the response has shape {response.shape}, not the detector's nor {subarray.name}'s")
         response = np.where(np.isfinite(response) & (response > 0), response, 1.0)
     return replace(effects, response=response, snowballs=effects.snowballs if dither == 1 else 0)
 

@@ -79,9 +79,7 @@ class StandardStar(Target):
 
     def __post_init__(self) -> None:
         if not (0 <= self.ra < 360 and -90 <= self.dec <= 90):
-            raise ParameterError(
-                f"coordinates of {self.name} must be 0 to 360 and -90 to 90 deg, got {self.ra} and {self.dec}"
-            )
+            raise ParameterError(f"{self.name} must be at 0 to 360 and -90 to 90 deg, not {self.ra}, {self.dec}")
 
 
 # Coordinates: SIMBAD, J2000; temperature and V: CALSPEC's table of standards, rounded
@@ -238,9 +236,7 @@ def standard_star(name: str) -> StandardStar:
     for star in STARS.values():
         if "".join(name.split()).upper() == "".join(star.name.split()).upper():
             return star
-    raise ParameterError(
-        f"target {name!r} is not among {', '.join(STARS)}; give its coordinates, temperature and V magnitude"
-    )
+    raise ParameterError(f"target {name!r} is not among {', '.join(STARS)}; give coordinates, temperature, V magnitude")
 
 
 def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
@@ -427,9 +423,7 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
         if len(stars) == program.n_stars:
             return tuple(stars)
     if program.n_stars:
-        raise ParameterError(
-            f"no room for {program.n_stars} other stars in {planned.subarray.name}; simulate a larger subarray"
-        )
+        raise ParameterError(f"no room for {program.n_stars} other stars in {planned.subarray.name}; take a larger one")
     return ()
 
 
