@@ -231,10 +231,7 @@ def _unusable(table: Table) -> list[str]:
         (np.isnan(mjd) & np.isfinite(mjd).any(), "it has no date, as others have: give mjd"),
         (~np.isfinite(rate), "count rate is {count_rate:g}"),
         (~(err > 0), "its count rate has no error"),
-        (
-            rate < LEAST * err,
-            f"total of {{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s: below {LEAST:g} sigma, no star",
-        ),
+        (rate < LEAST * err, f"{{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s is below {LEAST:g} sigma: no star"),
         (np.isnan(ratio), "no expected rate: the spectrum of {target} is not known"),
         (~(np.isfinite(ratio) & (ratio > 0)), "ratio is {ratio:g}"),
         (~(np.isfinite(own) & (own > 0)), "no error of its own: ratio_err must be above 0"),
@@ -367,10 +364,8 @@ def reference_models(
         photom = crds_files.photom_model(factors, made, **chosen)
     sky = {"skyin": options["sky_inner"], "skyout": options["sky_outer"]}
     corrections = {name: crds_files.aperture_corrections(partial(psfee.ee, name), **sky) for name in psfee.filters}
-    history, images = (
-        [f"Encircled energy: {psfee.name}", "Scatter of apcorr over pixel phases [%], in this order:"],
-        load_psf_images(),
-    )
+    history, images = [f"Encircled energy: {psfee.name}"], load_psf_images()
+    history.append("Scatter of apcorr over pixel phases [%], in this order:")
     for name in (name for name in corrections if name in images):
         scatter = crds_files.phase_scatter(images[name], np.array([row.radius for row in corrections[name]]))
         history.append(f"{name}: {', '.join(f'{100 * each:.2g}' for each in scatter)}.")

@@ -168,7 +168,7 @@ def _compare(args: Namespace) -> None:
 
 def _plot(path: str, label: str, panels: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> None:
     """Plot values by radius, a line per name, in panels side by side: title -> name -> (radii, values)."""
-    grid = {"ncols": len(panels), "sharex": True, "sharey": True, "squeeze": False}
+    grid: Any = {"ncols": len(panels), "sharex": True, "sharey": True, "squeeze": False}
     names = list(dict.fromkeys(name.split()[0] for lines in panels.values() for name in lines))
     names.sort(key=list(FILTERS).index)
     with styled():

@@ -1,21 +1,25 @@
 """What a report is made of: the products of one association, from memory or their directory, and their PSF."""
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from niriss_eestep import products
+from niriss_eestep.arrays import Array
 from niriss_eestep.errors import NirissEEError, ProductError
-from niriss_eestep.reference import load_psfee
+from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel, EEProfileModel, ProductModel
+from niriss_eestep.reference import PSFEE, load_psfee
+
+Products = Iterable[ProductModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An absolute-flux product, and what it was made of.
+    """An absolute-flux product, and the products that it was made of.
 
     Parameters
     ----------
@@ -23,20 +27,20 @@ class Bundle:
     models : dict of str to ProductModel
         The other products by their file names.
     remarks : list of str
-        What is missing, or does not belong.
+        Which products are missing, or belong to another run.
     """
 
-    abs_flux: Any
-    models: dict = field(default_factory=dict)
-    remarks: list = field(default_factory=list)
+    abs_flux: AbsFluxModel
+    models: dict[str, ProductModel] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the association's product."""
-        return (self.abs_flux.meta.filename or "in memory").removesuffix("_absflux.asdf")
+        return str(self.abs_flux.meta.filename or "in memory").removesuffix("_absflux.asdf")
 
-    def of_kind(self, kind):
-        """The products of one kind, such as 'ee_profile'.
+    def of_kind(self, kind: str) -> list[ProductModel]:
+        """Return the products of one kind, such as 'ee_profile'.
 
         Parameters
         ----------
@@ -49,7 +53,7 @@ class Bundle:
         return [model for model in self.models.values() if model.kind == kind]
 
 
-def bundle_of_models(abs_flux, combined=(), profiles=()):
+def bundle_of_models(abs_flux: AbsFluxModel, combined: Products = (), profiles: Products = ()) -> Bundle:
     """Put together products in memory.
 
     Parameters
@@ -65,7 +69,7 @@ def bundle_of_models(abs_flux, combined=(), profiles=()):
     return Bundle(abs_flux, {model.meta.filename or "": model for model in (*combined, *profiles)})
 
 
-def read_bundle(path):
+def read_bundle(path: str | Path) -> Bundle:
     """Read an absolute-flux product, and the products beside it that it was made of.
 
     Parameters
@@ -91,19 +95,21 @@ def read_bundle(path):
         )
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):
-        combined = _add(bundle, path, name, "combined_ee", partial(_averaged, abs_flux, name))
-        if combined is None:
+        combined = _add(bundle, path, name, "combined_ee", partial(_is_mean_of, abs_flux, name))
+        if not isinstance(combined, CombinedEEModel):
             continue
         stem = name.rpartition(subarray := f"_{combined.meta.group.subarray}_".lower())[0]  # its suffix may be another
         _add(bundle, path, f"{stem}{subarray}sbcombined.asdf", "combined_sb")
         for exposure, rates in zip(combined.exposure_names, combined.exposure_count_rate, strict=True):
-            _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_measured, rates))
+            _add(bundle, path, f"{exposure}_eeprofile.asdf", "ee_profile", partial(_has_rates, rates))
             _add(bundle, path, f"{exposure}_sbprofile.asdf", "sb_profile")
     return bundle
 
 
-def _add(bundle, path, name, kind, belongs=None):
-    """Open a product beside the absolute flux; what is missing or does not belong is left out, with a remark.
+def _add(
+    bundle: Bundle, path: Path, name: str, kind: str, belongs: Callable[..., bool] | None = None
+) -> ProductModel | None:
+    """Open a product beside the absolute flux; one that is missing or of another run is left out, with a remark.
 
     A product without a test of what belongs is one that the page can do without: it needs no remark.
     """
@@ -124,12 +130,12 @@ def _add(bundle, path, name, kind, belongs=None):
     return model
 
 
-def _measured(rates, profile):
+def _has_rates(rates: Array, profile: EEProfileModel) -> bool:
     """Whether a profile has the count rates that its group was averaged from."""
     return np.array_equal(profile.count_rate, rates, equal_nan=True)
 
 
-def _averaged(abs_flux, name, combined):
+def _is_mean_of(abs_flux: AbsFluxModel, name: str, combined: CombinedEEModel) -> bool:
     """Whether a combined product holds the count rates that the absolute flux was made of."""
     rates = dict(zip(combined.exposure_names, combined.exposure_count_rate, strict=True))
     rows = abs_flux.exposures[abs_flux.exposures["product"] == name]
@@ -139,7 +145,7 @@ def _averaged(abs_flux, name, combined):
     return all(np.array_equal(f, [r], equal_nan=True) for f, r in zip(found, rows["count_rate"], strict=True))
 
 
-def resolve_psfee(name):
+def resolve_psfee(name: str | None) -> tuple[PSFEE, str]:
     """Find again the psfee reference that a product was made with.
 
     Parameters
@@ -152,7 +158,7 @@ def resolve_psfee(name):
     psfee : PSFEE
         The packaged one where the reference is not to be found.
     remark : str
-        Says so; empty where it was found.
+        Why it was not found; empty where it was.
     """
     if not name or name == "N/A" or name.startswith("packaged"):
         return load_psfee(), ""

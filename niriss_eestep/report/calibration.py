@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from astropy.time import Time
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from niriss_eestep.arrays import Array
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.calibration.effects import Calibration
 from niriss_eestep.calibration.model import day_of
 from niriss_eestep.report.numbers import measured
-from niriss_eestep.report.page import environment, image
+from niriss_eestep.report.page import Rows, environment, image
 from niriss_eestep.report.style import new_figure, note, plain, series_style, styled
 
 Tables = Mapping[str, Table]  #: from `niriss_eestep.calibration.table.factor_tables`
@@ -36,7 +39,7 @@ QUANTITIES = {
 }
 
 
-def figures_of(tables: Tables, calibration: Calibration, *, split: bool = False) -> Iterator[tuple[str, Any]]:
+def figures_of(tables: Tables, calibration: Calibration, *, split: bool = False) -> Iterator[tuple[str, Figure]]:
     """Yield the name and figure of each quantity that the visits have.
 
     Parameters
@@ -56,16 +59,18 @@ def figures_of(tables: Tables, calibration: Calibration, *, split: bool = False)
     yield "stars", plot_stars(tables)
     for quantity in QUANTITIES:
         table = tables.get("dithers", visits) if quantity in "xy" else visits
-        if quantity in table.colnames and np.any(
-            table[quantity] != "" if table[quantity].dtype.kind in "UO" else np.isfinite(table[quantity])
-        ):
+        if quantity in table.colnames and _is_known(table[quantity]).any():
             n = -(-len(calibration.filters) // N_COLUMNS) if split else len(calibration.filters)
             for first in range(0, len(calibration.filters), n):
                 filters = calibration.filters[first : first + n]
                 yield quantity, plot_against(table, calibration, quantity, filters, 1 if split else N_COLUMNS)
 
 
-def plot_against(table: Table, calibration: Calibration, quantity: str, names: Sequence[str], most_columns: int) -> Any:
+def _is_known(column: Any) -> Mask:
+    return np.asarray(column != "" if column.dtype.kind in "UO" else np.isfinite(column))
+
+
+def plot_against(table: Table, calibration: Calibration, quantity: str, names: list[str], n_across: int) -> Figure:
     """Plot measured over expected response, relative to each filter's factor, against one quantity.
 
     Parameters
@@ -77,7 +82,7 @@ def plot_against(table: Table, calibration: Calibration, quantity: str, names: S
         One of `QUANTITIES`. All of the model's other effects are taken off.
     names : list of str
         Filters.
-    most_columns : int
+    n_across : int
         Of panels.
 
     Returns
@@ -92,7 +97,7 @@ def plot_against(table: Table, calibration: Calibration, quantity: str, names: S
     at, scale, room = _places(table[quantity], quantity)
     timed = quantity == "mjd" and calibration.shape.form != "constant"
     days = np.linspace(np.min(table["mjd"]), np.max(table["mjd"]), 100) if timed else None
-    n_columns = min(len(names), most_columns)
+    n_columns = min(len(names), n_across)
     n_rows = -(-len(names) // n_columns)
     stars = sorted(set(map(str, table["target"])))
     # the first figure has the legend of all
@@ -104,7 +109,7 @@ def plot_against(table: Table, calibration: Calibration, quantity: str, names: S
     gap, below, above = 0.36 + room, 0.42 + room, legend + 0.2
     height = above + n_rows * PANEL + (n_rows - 1) * gap + below
     with styled():
-        grid = {"nrows": n_rows, "ncols": n_columns, "squeeze": False}
+        grid: Any = {"nrows": n_rows, "ncols": n_columns, "squeeze": False}
         figure, axes = new_figure(width, height, left=0.75, bottom=below, top=above, **grid)
         figure.subplots_adjust(hspace=gap / PANEL, wspace=0.24)
         for axis, name in zip(axes.flat, names, strict=False):
@@ -112,10 +117,9 @@ def plot_against(table: Table, calibration: Calibration, quantity: str, names: S
             few = chosen.sum() <= MOST_POINTS
             for i, star in enumerate(stars):
                 mine = np.nonzero(chosen & (np.array(table["target"]) == star))[0]
-                style = {"ls": "none", "ms": 3.5 if few else 1.0, "label": plain(star), **series_style(i)}
-                axis.errorbar(
-                    at[mine], value[mine], 100 * np.array(table["own"])[mine] if few else None, lw=0.6, **style
-                )
+                style = {"ls": "none", "lw": 0.6, "ms": 3.5 if few else 1.0, "label": plain(star), **series_style(i)}
+                err = 100 * np.array(table["own"])[mine] if few else None
+                axis.errorbar(at[mine], value[mine], err, **style)
             _band(axis, calibration, name, days)
             scale(axis)
         for axis in axes.flat[len(names) :]:
@@ -132,30 +136,30 @@ def _labels_across(width: float, names: Iterable[str]) -> int:
     return max(1, int(width / (0.45 + 0.075 * max(map(len, names), default=0))))
 
 
-def _places(column: Any, quantity: str) -> tuple[Array, Callable[[Any], Any], float]:
+def _places(column: Any, quantity: str) -> tuple[Array, Callable[[Axes], None], float]:
     """Where visits stand, what sets the ticks so that all are labelled, and the room that the labels take [inch]."""
     if column.dtype.kind in "UO":
         levels = sorted(set(map(str, column)))
-        shown = range(0, len(levels), 1 + len(levels) // 13)
+        shown = list(range(0, len(levels), 1 + len(levels) // 13))
         names = [plain(levels[i])[:14] for i in shown]
+        upright = sum(map(len, names)) > 28
+        scale = partial(_named_ticks, n_levels=len(levels), shown=shown, names=names, rotation=90 if upright else 0)
         at = np.array([levels.index(str(name)) for name in column])
-        turned = {"rotation": 90, "fontsize": 7} if sum(map(len, names)) > 28 else {"fontsize": 7}
-        room = 0.07 * max(map(len, names)) if "rotation" in turned else 0.1
-        return (
-            at,
-            lambda axis: (axis.set_xlim(-0.5, len(levels) - 0.5), axis.set_xticks(list(shown), names, **turned)),
-            room,
-        )
+        return at, scale, 0.07 * max(map(len, names)) if upright else 0.1
     at = np.asarray(column, dtype=float)
     if quantity == "mjd" and np.isfinite(at).all():
         at = _years(at)
     return at, partial(_numbers, at=at, log=quantity == "count_rate"), 0.1
 
 
-def _numbers(axis: Any, at: Array, log: bool) -> None:
-    """Give an axis of numbers three to five ticks."""
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+def _named_ticks(axis: Axes, n_levels: int, shown: list[int], names: list[str], rotation: int) -> None:
+    """Give an axis of names one tick for each of some levels."""
+    axis.set_xlim(-0.5, n_levels - 0.5)
+    axis.set_xticks(shown, names, rotation=rotation, fontsize=7)
 
+
+def _numbers(axis: Axes, at: Array, log: bool) -> None:
+    """Give an axis of numbers three to five ticks."""
     low, high = np.nanmin(at), np.nanmax(at)
     room = 0.06 * (high - low) or 0.02 * abs(high) or 1.0
     if log and low > 0 and high > 3 * low:
@@ -176,7 +180,7 @@ def _years(mjd: Array) -> Array:
     return Time(np.asarray(mjd, dtype=float), format="mjd").decimalyear
 
 
-def _band(axis: Any, calibration: Calibration, name: str, days: Array | None) -> None:
+def _band(axis: Axes, calibration: Calibration, name: str, days: Array | None) -> None:
     """Draw the factor's error, and the change in time that is claimed; the data alone set the scale."""
     i = calibration.filters.index(name)
     limits = axis.get_ylim()
@@ -195,7 +199,7 @@ def _band(axis: Any, calibration: Calibration, name: str, days: Array | None) ->
     axis.set_title(plain(f"{name}: {measured(calibration.factor[i], calibration.factor_err[i])}"), fontsize=8)
 
 
-def plot_stars(tables: Tables) -> Any:
+def plot_stars(tables: Tables) -> Figure:
     """Plot each star's mean residual by filter.
 
     Parameters
@@ -218,9 +222,8 @@ def plot_stars(tables: Tables) -> Any:
         for i, star in enumerate(names):
             mine = stars[stars["target"] == star]
             at = np.array([filters.index(str(name)) for name in mine["filter"]]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
-            axis.errorbar(
-                at, 100 * mine["offset"], 100 * mine["offset_err"], ls="none", label=plain(star), **series_style(i)
-            )
+            style = {"ls": "none", "label": plain(star), **series_style(i)}
+            axis.errorbar(at, 100 * mine["offset"], 100 * mine["offset_err"], **style)
         if not len(stars):
             note(axis, "no star")
         relative = np.array(tables["calibration"]["factor_err"] / tables["calibration"]["factor"])
@@ -235,9 +238,7 @@ def plot_stars(tables: Tables) -> Any:
         return figure
 
 
-def calibration_html(
-    tables: Tables, calibration: Calibration, comparison: Sequence[Mapping], files: Sequence[str]
-) -> str:
+def calibration_html(tables: Tables, calibration: Calibration, comparison: Rows, files: Sequence[str]) -> str:
     """Make the page of a calibration: verdict, factors, effects, figures, files and how to deliver them.
 
     Parameters
@@ -260,19 +261,9 @@ def calibration_html(
         drawn = image(figure, f"Residuals: {captions[name]}", "png" if many else "svg")
         figures.setdefault(captions[name], []).append(drawn)
     visits = tables["visits"]
-    return (
-        environment()
-        .get_template("calibration.html")
-        .render(
-            tables=tables,
-            calibration=calibration,
-            verdict=verdict(tables, calibration),
-            figures=figures,
-            unused=visits[~visits["used"]],
-            comparison=comparison,
-            files=files,
-        )
-    )
+    given = {"tables": tables, "calibration": calibration, "comparison": comparison, "files": files}
+    given |= {"verdict": verdict(tables, calibration), "figures": figures, "unused": visits[~visits["used"]]}
+    return environment().get_template("calibration.html").render(given)
 
 
 def verdict(tables: Tables, calibration: Calibration) -> list[str]:

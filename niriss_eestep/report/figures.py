@@ -1,30 +1,32 @@
 """The figures: one function each, which returns a `matplotlib.figure.Figure`; those of pixels are in `pixels`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+from astropy.time import Time
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import NirissEEError
 from niriss_eestep.flux.total_rate import effective_ee
 from niriss_eestep.instrument import FILTERS, PHOTMJSR_2022_ERR
 from niriss_eestep.products.metadata import exposure_backgrounds, group_of
-from niriss_eestep.reference import load_psfee
+from niriss_eestep.reference import PSFEE, load_psfee
 from niriss_eestep.report.pixels import plot_stamps  # noqa: F401  (one place for all figures)
-from niriss_eestep.report.style import (
-    COLOURS,
-    new_figure,
-    note,
-    plain,
-    points,
-    second_scale,
-    series_style,
-    styled,
-    ticks,
-)
+from niriss_eestep.report.style import COLOURS, add_scale, new_figure, note, plain, points, series_style, styled, ticks
 
 #: more exposures than this are drawn alike, and share one entry of the legend
 MAX_NAMED = 6
+
+#: of each exposure's sky annulus: edges of its rings [pix], and the fraction of each that was used
+Rings = Sequence[tuple[Array, Array]]
+#: radii that a total was averaged over [pix], and its fractional error
+Averaged = tuple[Array, float] | None
 
 #: colour of the model, style of the mean
 MODEL = "0.55"
@@ -50,13 +52,13 @@ _LABEL_WIDTH = 0.14
 class _Series:
     """What is plotted against radius, one row per series; points that are not good are open."""
 
-    value: np.ndarray
-    err: np.ndarray
-    good: np.ndarray
-    labels: list
-    styles: list
+    value: Array
+    err: Array
+    good: Mask
+    labels: list[str | None]
+    styles: list[dict[str, Any]]
 
-    def draw(self, axis, radius, step, *, named=True):
+    def draw(self, axis: Axes, radius: Array, step: float, *, named: bool = True) -> None:
         """Plot the series side by side, ``step`` [pix] apart, so that error bars do not hide each other."""
         n = len(self.value)
         for i, (value, err, style) in enumerate(zip(self.value, self.err, self.styles, strict=True)):
@@ -67,15 +69,16 @@ class _Series:
                     label = None
 
 
-def _single(value, err):
+def _single(value: Array, err: Array) -> _Series:
     """The series of one exposure."""
     return _Series(value[None], err[None], np.ones((1, len(value)), dtype=bool), ["measured"], [series_style(0)])
 
 
-def _dithers(model, values, errors, mean, mean_err):
+def _dithers(model: Any, values: Array, errors: Array, mean: Array, mean_err: Array) -> _Series:
     """The series of a group's exposures and their mean; many exposures look alike."""
     names = list(model.exposure_names)
-    labels, styles = [_short(name) for name in names], [series_style(i) for i in range(len(names))]
+    labels: list[str | None] = [_short(name) for name in names]
+    styles = [series_style(i) for i in range(len(names))]
     if len(names) > MAX_NAMED:
         labels = [f"each of {len(names)} exposures"] + [None] * (len(names) - 1)
         styles = [series_style(0) | {"alpha": 0.5, "ms": 3}] * len(names)
@@ -84,7 +87,7 @@ def _dithers(model, values, errors, mean, mean_err):
     return _Series(values, errors, good, [*labels, "combined"], [*styles, MEAN])
 
 
-def plot_ee_profile(model, *, psfee=None, total=None):
+def plot_ee_profile(model: Any, *, psfee: PSFEE | None = None, total: float | None = None) -> Figure:
     """Plot the encircled energy of one exposure against radius, with the model PSF.
 
     Parameters
@@ -102,10 +105,12 @@ def plot_ee_profile(model, *, psfee=None, total=None):
     """
     rings = [(model.background_ring_edges, model.background_ring_coverage)]
     exposures = model.count_rate[None], np.ones((1, len(model.radius))), model.area[None], rings
-    return _ee_figure(model, _single(model.count_rate, model.count_rate_err), exposures, psfee=psfee, total=total)
+    return _ee_figure(model, _single(model.count_rate, model.count_rate_err), exposures, psfee, total)
 
 
-def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True):
+def plot_combined_ee(
+    model: Any, *, psfee: PSFEE | None = None, total: float | None = None, averaged: Averaged = None, title: bool = True
+) -> Figure:
     """Plot the encircled energy of a group: each dither, their mean, the model PSF.
 
     Parameters
@@ -129,36 +134,40 @@ def plot_combined_ee(model, *, psfee=None, total=None, averaged=None, title=True
     rates = model.exposure_count_rate
     exposures = rates, model.exposure_weight, model.exposure_area, exposure_backgrounds(model)
     series = _dithers(model, rates, model.exposure_count_rate_err, model.count_rate, model.count_rate_err)
-    return _ee_figure(model, series, exposures, psfee=psfee, total=total, averaged=averaged, title=title)
+    return _ee_figure(model, series, exposures, psfee, total, averaged, title)
 
 
-def _ee_figure(model, series, exposures, *, psfee, total, averaged=None, title=True):
-    """Plot count rates, weights, aperture areas and sky rings of some exposures, with the model PSF that they see."""
+def _ee_figure(
+    model: Any,
+    series: _Series,
+    exposures: tuple[Array, Array, Array, Rings],
+    psfee: PSFEE | None,
+    total: float | None,
+    averaged: Averaged = None,
+    title: bool = True,
+) -> Figure:
+    """Plot the series, and the model PSF that exposures of these rates, weights, apertures and sky annuli see."""
     rates, weight, area, rings = exposures
-    radius, light = model.radius, None
+    radius, scale = model.radius, 0.0  # of the model PSF [DN/s]; 0 where it cannot be drawn
     reason = _failure(model) or ("" if np.isfinite(area).all(axis=1).any() else "nothing was measured")
     try:
         if not reason:
             light, fine, smooth = _model_light(psfee, model, area, rings)
-            total = _total(radius, rates / light, weight) if total is None else total
+            scale = _total(radius, rates / light, weight) if total is None else total
     except NirissEEError as error:
         reason = f"no model PSF: {error}"
     with styled():
         size = {"right": 0.7, "top": 0.45, "nrows": 2, "sharex": True, "height_ratios": (3, 2)}
         figure, (top, below) = new_figure(5.2, 4.1, title=_title(model) if title else "", **size)
         series.draw(top, radius, 0.06)
-        if scaled := light is not None and np.isfinite(total) and total != 0:
-            top.plot(fine, total * smooth, color=MODEL, zorder=1, label="model PSF, sky subtracted")
+        if scaled := bool(np.isfinite(scale)) and scale != 0:
+            top.plot(fine, scale * smooth, color=MODEL, zorder=1, label="model PSF, sky subtracted")
             shares = np.where(weight > 0, weight, 0.0)
-            with np.errstate(invalid="ignore"):  # a radius that nobody measured has no weights
+            with np.errstate(invalid="ignore"):  # a radius that no exposure measured has no weights
                 mean = np.nansum(shares * light, axis=0) / shares.sum(axis=0)
-            _residuals(below, radius, series, total * np.vstack([light, mean])[: len(series.value)])
+            _residuals(below, radius, series, scale * np.vstack([light, mean])[: len(series.value)])
             if averaged is not None and len(averaged[0]):
-                (first, *_, last), err = averaged
-                ends, band = [first - 0.3, last + 0.3], {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
-                below.fill_between(ends, -100 * err, 100 * err, **band)
-                text = f"mean: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
-                top.fill_between([], [], label=text, **band)  # for the legend
+                _mark_averaged(top, below, scale, *averaged)
         else:
             note(below, reason or "no total count rate to scale the model to")
         if np.isfinite(series.value).any():
@@ -170,11 +179,19 @@ def _ee_figure(model, series, exposures, *, psfee, total, averaged=None, title=T
         below.set(ylabel="Data / model - 1 [%]", xlabel="Aperture radius [pix]", xlim=(0, 1.04 * radius[-1]))
         _arcseconds(top, model)
         if scaled:
-            second_scale(top, "right", 1 / total, "Fraction of the total")
+            add_scale(top, "right", 1 / scale, "Fraction of the total")
         return figure
 
 
-def _model_light(psfee, model, area, rings):
+def _mark_averaged(top: Axes, below: Axes, total: float, radii: Array, err: float) -> None:
+    """Mark the radii that a total was averaged over, and its fractional error, with both in the legend."""
+    band: Any = {"color": COLOURS[4], "alpha": 0.35, "lw": 0, "zorder": 0}
+    below.fill_between([radii[0] - 0.3, radii[-1] + 0.3], -100 * err, 100 * err, **band)
+    text = f"mean: {total:.6g} DN/s \N{PLUS-MINUS SIGN} {100 * err:.2g} %"
+    top.fill_between([], [], label=text, **band)
+
+
+def _model_light(psfee: PSFEE | None, model: Any, area: Array, rings: Rings) -> tuple[Array, Array, Array]:
     """Fraction of the model star's light that apertures hold after the sky is subtracted.
 
     Returns
@@ -185,13 +202,13 @@ def _model_light(psfee, model, area, rings):
         Radii [pix], and the mean of the exposures there.
     """
     curve, fine = partial((psfee or load_psfee()).ee, _setup(model)["filter"]), np.linspace(0, model.radius[-1], N_FINE)
-    measured, light = np.flatnonzero(np.isfinite(area).all(axis=1)), np.full(area.shape, np.nan)
+    measured, light = np.flatnonzero(np.isfinite(area).all(axis=1)).tolist(), np.full(area.shape, np.nan)
     for i in measured:
         light[i] = effective_ee(curve, model.radius, area[i], *rings[i])
     return light, fine, np.mean([effective_ee(curve, fine, np.pi * fine**2, *rings[i]) for i in measured], axis=0)
 
 
-def _total(radius, total, weight):
+def _total(radius: Array, total: Array, weight: Array) -> float:
     """Weighted mean over the exposures and the radii from 5 to 10 pix, or all if there are none; NaN without data."""
     inside = (radius >= TOTAL_RADII[0]) & (radius <= TOTAL_RADII[1])
     weight = np.where(np.isfinite(total), np.maximum(weight, 0.0), 0.0)
@@ -200,13 +217,13 @@ def _total(radius, total, weight):
         return float(np.nansum(weight * total) / np.sum(weight))
 
 
-def _arcseconds(axis, model):
+def _arcseconds(axis: Axes, model: Any) -> None:
     """Give the upper edge of a panel against radius a scale in arcseconds."""
     if scale := model._instance["meta"][model.meta_key].get("pixel_scale"):
-        second_scale(axis, "top", scale, "Radius [arcsec]")
+        add_scale(axis, "top", scale, "Radius [arcsec]")
 
 
-def _residuals(axis, radius, series, model):
+def _residuals(axis: Axes, radius: Array, series: _Series, model: Array) -> None:
     """Plot the difference from the model in percent.
 
     The limits are chosen by the radii that a total is taken from: the core's centring residuals may leave the panel.
@@ -224,7 +241,7 @@ def _residuals(axis, radius, series, model):
                 axis.plot(radius[beyond], np.full(np.count_nonzero(beyond), edge), **arrow)
 
 
-def plot_sb_profile(model):
+def plot_sb_profile(model: Any) -> Figure:
     """Plot the surface brightness of one exposure against radius, with background level and clipped pixels.
 
     Parameters
@@ -242,7 +259,7 @@ def plot_sb_profile(model):
         figure, (top, below) = new_figure(5.2, 4.1, title=_title(model), **size)
         if np.isfinite(record.background_std) and record.background_std > 0:
             top.axhline(record.background_std, color="0.6", ls=":", lw=1, label="scatter of the sky's pixels")
-        _sb_panel(top, model.radius, series, record.background, reason=_failure(model) or "nothing was measured")
+        _sb_panel(top, model, series, record.background)
         percent = 100 * model.n_clipped / np.maximum(model.n_used + model.n_clipped, 1)
         below.bar(model.radius, percent, width=model.half_width, color=COLOURS[1])
         for radius, number in zip(model.radius, model.n_clipped, strict=True):
@@ -253,7 +270,9 @@ def plot_sb_profile(model):
         return figure
 
 
-def plot_combined_sb(model, *, psfee=None, total=None, title=True):
+def plot_combined_sb(
+    model: Any, *, psfee: PSFEE | None = None, total: float | None = None, title: bool = True
+) -> Figure:
     """Plot the surface brightness of a group: each dither, their mean and, with a total, the model PSF.
 
     Parameters
@@ -276,14 +295,14 @@ def plot_combined_sb(model, *, psfee=None, total=None, title=True):
     with styled():
         figure, axis = new_figure(5.2, 4.1, bottom=0.7, top=0.45, title=_title(model) if title else "")
         light = None if total is None else _model_sb(model, psfee, total)
-        _sb_panel(axis, model.radius, series, np.mean(backgrounds) if backgrounds.size else np.nan, light=light)
+        _sb_panel(axis, model, series, np.mean(backgrounds) if backgrounds.size else np.nan, light)
         explained = "negative: fainter than the subtracted starlight of the sky annulus"
         axis.set_xlabel(f"Mid-radius of the annulus [pix]\n{explained}")
         _arcseconds(axis, model)
         return figure
 
 
-def _model_sb(model, psfee, total):
+def _model_sb(model: Any, psfee: PSFEE | None, total: float) -> tuple[Array, Array] | None:
     """The model star's surface brightness in rings of a pixel's width, less what the sky annulus holds of it."""
     rings = next((ring for ring in exposure_backgrounds(model) if ring[0].size > 1), ((), ()))
     fine = np.linspace(1.0, model.radius[-1], 200)
@@ -297,9 +316,11 @@ def _model_sb(model, psfee, total):
     return fine, total * light
 
 
-def _sb_panel(axis, radius, series, background, *, reason="nothing was measured", light=None):
-    """Plot surface brightnesses on a logarithmic axis, the background beside them."""
-    series.draw(axis, radius, 0.12)
+def _sb_panel(
+    axis: Axes, model: Any, series: _Series, background: float, light: tuple[Array, Array] | None = None
+) -> None:
+    """Plot surface brightnesses on a logarithmic axis, with the background."""
+    series.draw(axis, model.radius, 0.12)
     if np.isfinite(background):
         axis.axhline(abs(background), color="0.4", ls="--", lw=1, label=f"background {background:.4g} DN/s/pix")
     values = np.abs(series.value[np.isfinite(series.value) & (series.value != 0)])
@@ -309,7 +330,7 @@ def _sb_panel(axis, radius, series, background, *, reason="nothing was measured"
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
         axis.set_ylim(top=2.5 * max(values.max(), np.nan_to_num(abs(background))))
     else:
-        note(axis, reason)
+        note(axis, _failure(model) or "nothing was measured")
     axis.set_ylabel("Surface brightness [DN/s/pix]")
     if light is not None:
         axis.plot(*light, color=MODEL, zorder=1, label="model PSF, sky subtracted")
@@ -317,33 +338,33 @@ def _sb_panel(axis, radius, series, background, *, reason="nothing was measured"
         axis.legend(loc="lower left")
 
 
-def _short(name):
+def _short(name: object) -> str:
     """Shorten an exposure's name, for the legend: without program, observation and detector."""
     parts = str(name).split("_")
     standard = len(parts) == 4 and parts[0].startswith("jw")
     return plain("_".join(parts[1:3]) if standard else name)[:40]
 
 
-def _setup(model):
-    """The group that an exposure belongs to, or the group itself."""
+def _setup(model: Any) -> dict[str, Any]:
+    """Target, filter, pupil and subarray of an exposure or a group."""
     return model._instance["meta"].get("group") or group_of(model)
 
 
-def _title(model):
+def _title(model: Any) -> str:
     """Target, filter and subarray; of one exposure also the file's name."""
     setup = "  ".join(str(_setup(model).get(key) or "") for key in ("target", "filter", "subarray"))
     single = "group" not in model._instance["meta"]
     return plain(setup) + f"\n{plain(model.meta.filename or 'in memory')}" * single
 
 
-def _failure(model):
+def _failure(model: Any) -> str:
     return model._instance["meta"][model.meta_key].get("failure", "")
 
 
 # ---- a whole program
 
 
-def plot_abs_flux(model):
+def plot_abs_flux(model: Any) -> Figure:
     """Plot measured over expected electron rate, and PHOTMJSR over its predecessor, against wavelength.
 
     Parameters
@@ -363,7 +384,7 @@ def plot_abs_flux(model):
     labels = [plain(" ".join(str(row[name]) for name in several)) for row in table]
     with styled():
         legend = 0.2 + 0.2 * -(-len(set(labels)) // N_COLUMNS) if several else 0.0
-        size = {"left": 0.95, "bottom": 0.5 + legend, "top": 0.7, "nrows": 2, "sharex": True}
+        size: dict[str, Any] = {"left": 0.95, "bottom": 0.5 + legend, "top": 0.7, "nrows": 2, "sharex": True}
         figure, (top, below) = new_figure(5.6, 4.8 + legend, **size)
         _about_one(top, labels, pivot, table["ratio"], table["ratio_err"])
         _about_one(below, labels, pivot, table["photmjsr"] / predecessor, table["photmjsr_err"] / predecessor)
@@ -376,7 +397,7 @@ def plot_abs_flux(model):
         return figure
 
 
-def _about_one(axis, labels, wavelength, value, err):
+def _about_one(axis: Axes, labels: Sequence[str], wavelength: Array, value: Array, err: Array) -> None:
     """Plot the groups' values about 1, the series side by side where several have the same filter."""
     good, names = np.isfinite(value) & np.isfinite(wavelength), list(dict.fromkeys(labels))
     for index, label in enumerate(names):
@@ -393,8 +414,8 @@ def _about_one(axis, labels, wavelength, value, err):
         note(axis, "no expected rate: the star's spectrum was not found")
 
 
-def _name_filters(axis, table, wavelength):
-    """Name the filters above the panel, at their wavelengths; those that failed altogether with a cross."""
+def _name_filters(axis: Axes, table: NDArray[np.void], wavelength: Array) -> None:
+    """Name the filters above the panel, at their wavelengths; a cross marks those of which every group failed."""
     names, at = [], []
     for name in dict.fromkeys(table["filter"][np.isfinite(wavelength)].tolist()):
         mine = (table["filter"] == name) & np.isfinite(wavelength)
@@ -402,14 +423,14 @@ def _name_filters(axis, table, wavelength):
         names.append("\N{MULTIPLICATION SIGN} " * failed + plain(name))
         at.append(float(np.mean(wavelength[mine])))
     ticks(axis, "top", at)
-    gap = _LABEL_WIDTH * np.ptp(axis.get_xlim()) / (axis.figure.get_figwidth() * axis.get_position().width)
-    style = {"transform": axis.get_xaxis_transform(), "rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
+    gap = _LABEL_WIDTH * np.ptp(axis.get_xlim()) / (axis.bbox.width / axis.figure.dpi)
+    style: Any = {"rotation": 90, "fontsize": 7, "ha": "center", "va": "bottom"}
     for x, name in zip(_apart(at, gap), names, strict=True):
-        axis.text(x, 1.03, name, **style)
+        axis.text(x, 1.03, name, transform=axis.get_xaxis_transform(), **style)
 
 
-def _apart(positions, gap):
-    """Move positions apart until neighbours are a gap away from each other, no further than need be."""
+def _apart(positions: Sequence[float], gap: float) -> Array:
+    """Move positions apart until neighbours are a gap away from each other, and no further."""
     moved, order = np.array(positions, dtype=float), np.argsort(positions)
     while np.any((missing := np.maximum(gap - np.diff(moved[order]), 0.0)) > 1e-6 * gap):
         # neighbours in the way of each other move by half of what is missing each
@@ -418,7 +439,7 @@ def _apart(positions, gap):
     return moved
 
 
-def plot_background(model):
+def plot_background(model: Any) -> Figure:
     """Plot the background of each exposure against time.
 
     Parameters
@@ -430,8 +451,6 @@ def plot_background(model):
     matplotlib.figure.Figure
         One marker for each filter.
     """
-    from astropy.time import Time
-
     rows = model.exposures[np.isfinite(model.exposures["mjd"]) & np.isfinite(model.exposures["background"])]
     with styled():
         figure, axis = new_figure(5.6, 3.6, right=1.1, top=0.2)

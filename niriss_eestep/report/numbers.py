@@ -3,8 +3,8 @@
 import math
 
 
-def number(value, style=""):
-    """Write a number, or a dash where there is none.
+def number(value: float, style: str = "") -> str:
+    """Write a number, or a dash where it is not finite.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def number(value, style=""):
     return format(value, style or ".6g")
 
 
-def measured(value, err):
+def measured(value: float, err: float) -> str:
     """Write a value with its error, both to the error's second digit.
 
     Parameters

@@ -4,19 +4,25 @@ import base64
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from astropy.time import Time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from niriss_eestep.errors import printable
 from niriss_eestep.instrument import PHOTMJSR_2022_ERR
 from niriss_eestep.products.files import write_atomically
 from niriss_eestep.products.metadata import error_terms, not_included, verdict
+from niriss_eestep.products.models import AbsFluxModel
+from niriss_eestep.reference import PSFEE
 from niriss_eestep.report import figures
-from niriss_eestep.report.bundle import bundle_of_models, read_bundle, resolve_psfee
+from niriss_eestep.report.bundle import Bundle, Products, bundle_of_models, read_bundle, resolve_psfee
 from niriss_eestep.report.numbers import measured, number
 from niriss_eestep.report.style import figure_bytes, frozen, styled
 
@@ -24,9 +30,10 @@ from niriss_eestep.report.style import figure_bytes, frozen, styled
 UNFOLDED = 4
 
 GROUP = ("target", "filter", "pupil", "subarray")
+Rows = Sequence[Mapping[str, Any]]
 
 
-def write_report(path, output_dir=None):
+def write_report(path: str | Path, output_dir: str | Path | None = None) -> Path:
     """Write the report of an absolute-flux product that has been saved, beside it or elsewhere.
 
     Parameters
@@ -53,7 +60,9 @@ def write_report(path, output_dir=None):
     return _write(read_bundle(path), output_dir or Path(path).parent)
 
 
-def write_report_of_models(directory, abs_flux, combined=(), profiles=()):
+def write_report_of_models(
+    directory: str | Path, abs_flux: AbsFluxModel, combined: Products = (), profiles: Products = ()
+) -> Path:
     """Write the report of products in memory.
 
     Parameters
@@ -76,13 +85,13 @@ def write_report_of_models(directory, abs_flux, combined=(), profiles=()):
     return _write(bundle_of_models(abs_flux, combined, profiles), directory)
 
 
-def _write(bundle, directory):
+def _write(bundle: Bundle, directory: str | Path) -> Path:
     path = Path(directory) / f"{bundle.name}_report.html"
     write_atomically(path, report_html(bundle).encode())
     return path
 
 
-def report_html(bundle):
+def report_html(bundle: Bundle) -> str:
     """Make the page.
 
     Parameters
@@ -97,7 +106,7 @@ def report_html(bundle):
     """
     model, templates = bundle.abs_flux, environment()
     meta = model._instance["meta"]
-    script = Markup(templates.loader.get_source(templates, "report.js")[0])
+    script = Markup((Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8"))
     psfee, remark = resolve_psfee(meta.get("ref_file", {}).get("psfee", {}).get("name"))
     compared = np.isfinite(model.table["ratio"]).any()
     with styled():
@@ -112,7 +121,7 @@ def report_html(bundle):
     zero = [term for name, term in terms.items() if name not in counted and not any(g.startswith(term) for g in given)]
     return templates.get_template("report.html").render(
         script=script, script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        bundle=bundle, facts=_facts(model), verdict=verdict(model), made=meta.get("eestep", {}),
+        bundle=bundle, facts=_observation(model), verdict=verdict(model), made=meta.get("eestep", {}),
         problems=_problems(groups, exposures, [*bundle.remarks, remark] if remark else bundle.remarks),
         outcome=Counter(entry["outcome"] for entry in exposures),
         terms=counted, zero=", ".join(zero), not_included=", ".join(given),
@@ -121,12 +130,12 @@ def report_html(bundle):
     )  # fmt: skip
 
 
-def _harmless(value):
+def _harmless(value: object) -> str:
     return value if isinstance(value, Markup) else printable(value)
 
 
 @lru_cache(maxsize=1)
-def environment():
+def environment() -> Environment:
     """The environment of the templates: whatever they show is text on one line, made harmless.
 
     Returns
@@ -139,14 +148,14 @@ def environment():
     return made
 
 
-def image(figure, alt, form="svg"):
+def image(figure: Figure, alt: str, form: str = "svg") -> dict[str, Any]:
     """A figure as the page holds it: its data, a description, its width on the screen.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     alt : str
-        What it shows, for who cannot see it.
+        What it shows, for readers who cannot see it.
     form : {'svg', 'png'}
 
     Returns
@@ -159,7 +168,7 @@ def image(figure, alt, form="svg"):
     return {"src": f"data:image/{kind};base64,{data}", "alt": alt, "width": round(96 * figure.get_figwidth())}
 
 
-def _group(bundle, index, psfee):
+def _group(bundle: Bundle, index: int, psfee: PSFEE) -> dict[str, Any]:
     """One group: its row, its figures, its exposures."""
     table, exposures = bundle.abs_flux.table, bundle.abs_flux.exposures
     mine = exposures[np.all([exposures[name] == table[name][index] for name in GROUP], axis=0)]
@@ -187,16 +196,16 @@ def _group(bundle, index, psfee):
     }  # fmt: skip
 
 
-def _entry(row):
+def _entry(row: np.void) -> dict[str, Any]:
     """A row of a table, and the class of its status: 'measured', 'warned' or 'failed'."""
-    entry = {name: row[name].item() for name in row.dtype.names}
+    entry = {name: row[name].item() for name in row.dtype.names or ()}
     status = entry["status"]
     outcome = "failed" if status.startswith("failed") else "measured" if status == "measured" else "warned"
     return entry | {"outcome": outcome}
 
 
-def _problems(groups, exposures, remarks):
-    """What needs a person's eye, the worst first; the exposures of a group say below what is wrong with them."""
+def _problems(groups: Rows, exposures: Rows, remarks: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """What needs attention, the worst first; a group's section below gives the problems of its exposures."""
     shown = {entry["exposure"] for group in groups for entry in group["exposures"]}
     found = [(group["row"]["outcome"], group["title"], group["row"]["status"], group["id"]) for group in groups]
     found += [(e["outcome"], e["exposure"], e["status"], "") for e in exposures if e["exposure"] not in shown]
@@ -204,10 +213,8 @@ def _problems(groups, exposures, remarks):
     return sorted((entry for entry in found if entry[0] != "measured"), key=lambda entry: entry[0] != "failed")
 
 
-def _facts(model):
-    """What was observed."""
-    from astropy.time import Time
-
+def _observation(model: AbsFluxModel) -> dict[str, str]:
+    """What was observed, when, and when the product was made."""
     meta, dates = model.meta, model.exposures["mjd"][np.isfinite(model.exposures["mjd"])]
     days = [dates.min(), dates.max()] if len(dates) else []
     ends = dict.fromkeys(Time(day, format="mjd").strftime("%Y-%m-%d %H:%M") for day in days)
@@ -223,8 +230,8 @@ def _facts(model):
 # ---- what the products' metadata say
 
 
-def _parameters(bundle):
-    """Parameters of each step, where several products of a kind differ with all their values."""
+def _parameters(bundle: Bundle) -> list[tuple[str, str, str]]:
+    """Parameters of each step; where several products of a kind differ, all their values."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     steps = {"ee_profile": "ee_photometry", "sb_profile": "sb_profile", "abs_flux": "abs_flux"}
     for model in (*bundle.models.values(), bundle.abs_flux):
@@ -234,7 +241,7 @@ def _parameters(bundle):
     return [(step, name, " | ".join(values)) for (step, name), values in sorted(found.items())]
 
 
-def _references(bundle):
+def _references(bundle: Bundle) -> list[tuple[str, str]]:
     """References by type, with all the files that products used."""
     found: dict[str, dict[str, None]] = {}
     for model in (bundle.abs_flux, *bundle.of_kind("combined_ee"), *bundle.of_kind("ee_profile")):
@@ -244,7 +251,7 @@ def _references(bundle):
     return [(kind, ", ".join(names)) for kind, names in sorted(found.items())]
 
 
-def _inputs(bundle):
+def _inputs(bundle: Bundle) -> list[tuple[str, str]]:
     """Files that the exposures were read from, with their checksums."""
     made = [model._instance["meta"].get("eestep", {}) for model in bundle.of_kind("ee_profile")]
     records = [record for record_of in made for record in record_of.get("input") or ()]

@@ -1,14 +1,26 @@
 """Figures of the pixels around the star: the stamp, the repair before and after, the star's model and what is left."""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
+from numpy.typing import ArrayLike
+
+from niriss_eestep.arrays import Array
 from niriss_eestep.measure.repair import PIXEL_KINDS
 from niriss_eestep.products.metadata import group_of
 from niriss_eestep.products.regions import neighbour_of
+from niriss_eestep.reference import load_psf_images
+from niriss_eestep.reference.psf import PSFImage
 from niriss_eestep.report.style import COLOURS, new_figure, plain, styled
 
 #: marker and colour of each kind of pixel; in this order, so that a repaired pixel shows why it was repaired
-_KIND_STYLES = {
+_KIND_STYLES: dict[str, dict[str, Any]] = {
     "repaired": {"marker": "s", "ms": 4.5, "mfc": "none", "mec": COLOURS[0], "mew": 1.0},
     "flagged": {"marker": "x", "ms": 3, "mec": COLOURS[1], "mew": 0.9},
     "no value": {"marker": "+", "ms": 3.5, "mec": COLOURS[1], "mew": 0.9},
@@ -17,7 +29,7 @@ _KIND_STYLES = {
     "sky outlier": {"marker": "o", "ms": 4, "mfc": "none", "mec": COLOURS[2], "mew": 0.9},
     "saturated": {"marker": "*", "ms": 4, "mfc": COLOURS[4], "mec": "black", "mew": 0.4},
 }
-_NEIGHBOUR = {"marker": "D", "ms": 9, "mfc": "none", "mec": COLOURS[4], "mew": 1.3}
+_NEIGHBOUR: dict[str, Any] = {"marker": "D", "ms": 9, "mfc": "none", "mec": COLOURS[4], "mew": 1.3}
 
 PANELS = ("stamp", "as measured", "bad pixels repaired", "model of the star", "repaired - model")
 #: width and height of a panel with its margin, in panels
@@ -27,11 +39,9 @@ _WIDE = 1.03
 
 
 class _Panel:
-    """A square of the figure, which shows the pixels around a star out to some reach [pix]."""
+    """A square of the figure, which shows the pixels around a star out to some distance [pix]."""
 
-    def __init__(self, axis, record, reach, left, bottom):
-        from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
-
+    def __init__(self, axis: Axes, record: Mapping[str, Any], reach: float, left: float, bottom: float) -> None:
         self.axis, self.record, self.reach, self.left, self.bottom = axis, record, reach, left, bottom
         shift = Affine2D().translate(-record["x_center"], -record["y_center"]).scale(1 / (2 * reach))
         self.transform = shift.translate(left + 0.5, bottom + 0.5) + axis.transData
@@ -39,18 +49,15 @@ class _Panel:
         x, y = left, bottom
         axis.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color="0.5", lw=0.5)
 
-    def plot(self, x, y, **style):
+    def plot(self, x: ArrayLike, y: ArrayLike, **style: Any) -> None:
         """Plot over the pixels, in the detector's coordinates [pix]."""
         (line,) = self.axis.plot(x, y, transform=self.transform, **style)
         line.set_clip_box(self.box)
 
-    def show(self, image, stretch, colours):
-        """Show what of a stamp lies in the panel; grey leaves the colours to the marks."""
-        from matplotlib import colormaps
-
+    def show(self, image: Array | None, stretch: Normalize, colours: str) -> None:
+        """Show the part of a stamp that lies in the panel; grey leaves the colours to the marks."""
         if image is None:
-            style = {"ha": "center", "va": "center", "fontsize": 7}
-            self.axis.text(self.left + 0.5, self.bottom + 0.5, "no model", **style)
+            self.axis.text(self.left + 0.5, self.bottom + 0.5, "no model", ha="center", va="center", fontsize=7)
             return
         corner = np.array([self.record["stamp_x0"], self.record["stamp_y0"]])
         centre = np.array([self.record["x_center"], self.record["y_center"]]) - corner
@@ -59,12 +66,12 @@ class _Panel:
         (left, below), (right, above) = low + corner - 0.5, high + corner - 0.5
         shown = np.ma.masked_invalid(image[low[1] : high[1], low[0] : high[0]])
         cmap = colormaps[colours].with_extremes(bad="#dbe9f6")
-        place = {"extent": (left, right, below, above), "origin": "lower", "transform": self.transform}
+        place: Any = {"extent": (left, right, below, above), "origin": "lower", "transform": self.transform}
         drawn = self.axis.imshow(shown, cmap=cmap, norm=stretch, interpolation="none", aspect="auto", **place)
         drawn.set_clip_box(self.box)
 
 
-def plot_stamps(models, images=None):
+def plot_stamps(models: Sequence[Any], images: Mapping[str, PSFImage] | None = None) -> Figure:
     """Plot the stamps around the star of some exposures, one below the other.
 
     Parameters
@@ -87,12 +94,10 @@ def plot_stamps(models, images=None):
     >>> dithers = [products.open(path) for path in sorted(Path("products").glob("*_02101_*_eeprofile.asdf"))]
     >>> plot_stamps(dithers).savefig("stamps.png")
     """
-    from niriss_eestep.reference import load_psf_images
-
     images = load_psf_images() if images is None else images
     width, height = len(PANELS) * _STEP, len(models) * _ROW
     with styled():
-        margins = {"left": 0.05, "right": 0.05, "bottom": 0.3, "top": 0.15}
+        margins: Any = {"left": 0.05, "right": 0.05, "bottom": 0.3, "top": 0.15}
         figure, axis = new_figure(width * _WIDE + 0.1, height * _WIDE + 0.45, **margins)
         axis.set_axis_off()
         for number, model in enumerate(models):
@@ -106,10 +111,8 @@ def plot_stamps(models, images=None):
         return figure
 
 
-def _row(axis, model, images, bottom):
-    """One exposure."""
-    from matplotlib.colors import AsinhNorm
-
+def _row(axis: Axes, model: Any, images: Mapping[str, PSFImage], bottom: float) -> None:
+    """Draw the panels of one exposure."""
     name = plain(model.meta.filename or "in memory").removesuffix("_eeprofile.asdf")
     stamp = model._instance.get("stamp")
     if stamp is None or not np.isfinite(stamp).any():
@@ -136,14 +139,14 @@ def _row(axis, model, images, bottom):
     if neighbour := neighbour_of(model):
         panels[0].plot(*np.reshape(neighbour, (2, 1)), ls="none", label="neighbour", **_NEIGHBOUR)
     _compass(panels[0], model)
-    scale = f"greys {_short(low)} to {_short(high)} DN/s, asinh"
+    scale = f"greys {_digits(low)} to {_digits(high)} DN/s, asinh"
     if star is not None:
-        scale += f"; blue below, red above the model, \N{PLUS-MINUS SIGN}{_short(high / 50)} DN/s"
+        scale += f"; blue below, red above the model, \N{PLUS-MINUS SIGN}{_digits(high / 50)} DN/s"
     axis.text(0, bottom - 0.07, name, fontsize=7, va="top")
     axis.text(0, bottom - 0.17, scale, fontsize=6, va="top", color="0.35")
 
 
-def _model_star(model, images):
+def _model_star(model: Any, images: Mapping[str, PSFImage]) -> Array | None:
     """The model PSF scaled to the repaired pixels within the largest aperture, on the background; None without one."""
     group, record = group_of(model), model._instance["meta"]["ee"]
     if group["filter"] not in images or group["pupil"] == "NRM" or not np.isfinite(record["x_center"]):
@@ -158,7 +161,7 @@ def _model_star(model, images):
     return unit * (np.sum(unit[used] * data[used]) / np.sum(unit[used] ** 2)) + record["background"]
 
 
-def _greys(model):
+def _greys(model: Any) -> tuple[float, float, float]:
     """Width, lower and upper end of an asinh stretch: linear near the sky's noise, logarithmic in the star [DN/s]."""
     bad = sum(PIXEL_KINDS[kind] for kind in ("flagged", "low", "unexplained"))
     finite = np.isfinite(model.stamp)
@@ -169,7 +172,7 @@ def _greys(model):
     return 2 * spread, low - spread, max(high, low + spread)
 
 
-def _circles(panel, model):
+def _circles(panel: _Panel, model: Any) -> None:
     """Draw the apertures and the sky annulus."""
     record = model._instance["meta"]["ee"]
     sky = [radius for radius in (record["background_r_in"], record["background_r_out"]) if radius > 0]
@@ -184,7 +187,7 @@ def _circles(panel, model):
         panel.plot(record["x_center"] + x.ravel(), record["y_center"] + y.ravel(), **style)
 
 
-def _compass(panel, model):
+def _compass(panel: _Panel, model: Any) -> None:
     """Draw north and east, where the header has them, and the length of an arcsecond."""
     axis, length = panel.axis, 1 / (model._instance["meta"]["ee"]["pixel_scale"] * 2 * panel.reach)
     x, y = panel.left + 0.06, panel.bottom + 0.06
@@ -201,5 +204,5 @@ def _compass(panel, model):
         axis.text(x + 1.5 * dx, y + 1.5 * dy, name, fontsize=6, ha="center", va="center")
 
 
-def _short(value):
+def _digits(value: float) -> str:
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

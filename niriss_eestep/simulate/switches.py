@@ -37,10 +37,7 @@ class Effects:
     flat_error: float = _switch(0.0, "relative error of the flat field, the same in all dithers")
     flat_scale: float = _switch(0.0, "scale over which that error is correlated, 0 for independent pixels", "pix")
     flat_unstated: bool = _switch(False, "leave that error out of the exposure's variances")
-    response: Array | None = field(
-        default=None,
-        metadata={"help": "flat field whose SCI image is the pixels' response", "unit": "", "signed": False},
-    )
+    response: Array | None = _switch(None, "flat field with the pixels' response in SCI")  # noqa: RUF009 - a field
     snowballs: int = _switch(0, "snowballs without a flag, in the first exposure of a group")
     snowball_height: float = _switch(1.0, "peak of each", "e-/s/pix")
     snowball_width: float = _switch(5.0, "diameter of each", "pix")

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from niriss_eestep.report.style import COLOURS, new_figure, series_style, styled
 
 
-def plot_pulls(found: Mapping[str, Any]) -> Any:
+def plot_pulls(found: Mapping[str, Any]) -> Figure:
     """Plot the distribution of the total rate's pulls, and the pulls' mean and standard deviation at each radius.
 
     Parameters

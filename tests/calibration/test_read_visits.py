@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_used_are_told_why(tmp_path):
     visits, index, reason = usable_visits(read_visits([table_of(tmp_path, ratio=ratio, count_rate=rate)]))
     assert list(index) == [2, 3, 4, 5]
     assert reason[0] == "no expected rate: the spectrum of A is not known"
-    assert reason[1].endswith("DN/s: below 5 sigma, no star")
+    assert reason[1].endswith("DN/s is below 5 sigma: no star")
     assert len(visits.value) == 4
     mjd, err = 59800.0 + 30 * np.arange(6), np.full(6, 0.002)
     mjd[0], mjd[1], err[2], err[3] = np.nan, mjd[1] + 2400000.5, 0.0, -0.002
