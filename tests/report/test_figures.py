@@ -41,10 +41,10 @@ def test_figures_of_every_kind(case, request):
 
 
 def test_plotting_leaves_no_global_state_behind():
-    """Neither a window system nor the user's own settings are touched; matplotlib is not imported until asked."""
+    """Neither a window system nor the user's own settings are touched; a step does not import matplotlib."""
     code = """
 import sys
-import niriss_eestep.steps, niriss_eestep.products.models, niriss_eestep.report.page
+import niriss_eestep.steps, niriss_eestep.products.models
 assert "matplotlib" not in sys.modules
 import matplotlib
 from niriss_eestep.report.style import new_figure, figure_bytes, styled
