@@ -109,48 +109,61 @@ class ExposureStep(FluxStep):
         # one in memory stays as it was given
         with nullcontext(model) if model is member.source else closing(model):
             log_start, self._reference_files_used = len(self._log_records or ()), []
-            # in a pipeline the step before has looked at the same exposure, unless a hook may have changed this step's
-            known = None if self._pre_hooks else getattr(self.parent, "known", None)
-            once = partial(found_once, {} if known is None else known)
+            # what is found is kept by all that decides it, and the pipeline's next step takes it over; not where a hook
+            # may have changed what this one sees
+            before = None if self._pre_hooks else getattr(self.parent, "known", None)
+            known = {} if before is None else before
             # as plain metadata they are flattened once for parameters, references and fingerprint
-            metadata = once("metadata", model.get_crds_parameters)
+            metadata = known["metadata"] = known.get("metadata") or model.get_crds_parameters()
             parameters = self.parameters_for(metadata)
             given = parameters["source_x"] is not None or parameters["source_y"] is not None
             position = _position(member.name, parameters) if given else None
             bad_dq, nrm = bad_dq_mask(parameters["bad_dq"]), parameters["allow_nrm"]
-            look = partial(star_field, member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
-            field = once(("field", bad_dq, position, nrm), look)
+            find = partial(star_field, member.name, model, bad_dq=bad_dq, position=position, allow_nrm=nrm)
+            key = "field", bad_dq, position, nrm
+            field = known[key] = known.get(key) or find()
             gain, references, psf = self.find_references(model, metadata, parameters, field)
             options = self.check_parameters(parameters)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
-            cut = partial(star_exposures, member.name, model, gain=gain, references=references)
-            size, response = in_image.half_size, (references.get("flat"), references.get("area"))
-            stamps = once(("stamps", field, size, gain, *response), partial(cut, field, half_size=size))
-            record = once(("record", *stamps), partial(exposure_record, member.filename, metadata, stamps))
+            size, cut = (
+                in_image.half_size,
+                partial(star_exposures, member.name, model, gain=gain, references=references),
+            )
+            key = "stamps", field, size, gain, references.get("flat"), references.get("area")
+            stamps = known[key] = known.get(key) or cut(field, half_size=size)
+            key = "record", *stamps
+            record = known[key] = known.get(key) or exposure_record(member.filename, metadata, stamps)
             may_keep = self.save_results and self.search_attr("skip_existing")
             if may_keep and (kept := self._existing(member, parameters, record)) is not None:
                 return kept
             profile, integrations, sound = self._profile_of(stamps, in_image, psf, known)
-            look = partial(second_look, field=field, cut=cut, is_given=position is not None)
-            star = self._star_elsewhere(profile, sound, field, references, once, look)
-            if isinstance(star, str):
+            place, types = profile.centroid, ("psfee", "stdspec", "throughput")
+            key = "star", field, *sound, place.x, place.y, *map(references.get, types)
+            if key not in known:
+                known[key] = second_look(sound, place, field, references, cut, is_given=position is not None)
+            if isinstance(star := known[key], str):
                 profile, integrations = self.failed_profile(stamps[0], in_image, star), None
             elif star is not None:
                 profile, integrations, _ = self._profile_of(cut(star, half_size=size), in_image, psf, known)
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
-            result = profile_model(profile, model)
+            result = self._product(member.name, profile, integrations, model, field)
+        self.finish(result, [record], parameters, log_start)
+        return result
+
+    def _product(self, name, profile, integrations, model, field):
+        """Product of an exposure's profile; its status goes to the log."""
+        result = profile_model(profile, model)
         if integrations is not None:
             add_integrations(result, integrations)
         photometry, area = result.meta.photometry, field.pixar_sr
         if area is not None and photometry.pixelarea_steradians:
             # that of the detector's pixels, which the flux calibration goes with, where the header has another
             photometry.pixelarea_steradians, photometry.pixelarea_arcsecsq = area, area * SR_TO_ARCSEC2
-        result._instance["meta"]["filename"] = f"{member.name}_{self.product_suffix}.asdf"
+        result._instance["meta"]["filename"] = f"{name}_{self.product_suffix}.asdf"
         level = logging.WARNING if profile.failure or profile.warnings else logging.INFO
-        log.log(level, "%s: %s: %s", self.class_alias, member.name, profile.status)
-        self.finish(result, [record], parameters, log_start)
+        log.log(level, "%s: %s: %s", self.class_alias, name, profile.status)
         return result
 
     def find_references(self, model, metadata, parameters, field):
@@ -170,8 +183,9 @@ class ExposureStep(FluxStep):
         gain : float
             As given, from the gain reference, or the nominal one [e-/DN].
         references : dict of str to (str or None)
-            Path of PSF images and of the PSF's EE, by type, where a model PSF is asked for; None for the packaged ones.
-            Flat field and pixel area where the exposure has not had them; None where there are none.
+            Their paths by type. PSF images and the PSF's EE where a model PSF is asked for; None for the packaged ones.
+            Flat field and pixel area where the exposure has not had them; None where there are none. Overrides of the
+            star's spectrum and of the throughput.
         psf : PSFModel
             Its image not of a resampled image, which has other pixels; nothing with the mask, which has another PSF.
 
@@ -185,29 +199,32 @@ class ExposureStep(FluxStep):
         else:
             path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
             gain = GAIN if path is None else mean_gain(path, model.meta.subarray)
-        found, psf, repairs = {}, PSFModel(), parameters.get("repair_core", True)
+        # inside the pipeline the flux calibration has the star's spectrum
+        owner, kinds = getattr(self.parent, "abs_flux", self), ("stdspec", "throughput")
+        references = {kind: owner.get_reference_file(None, kind) for kind in kinds}
+        psf, repairs = PSFModel(), parameters.get("repair_core", True)
         has_psf = model.meta.instrument.pupil != "NRM"
         # the surface brightness, which has no core to repair, is compared with the model PSF all the same
         if repairs or parameters.get("bad_pixel_method") == "psf":
-            found["psfimages"] = self.get_reference_file(metadata, "psfimages", "packaged niriss_psf_images.asdf")
+            references["psfimages"] = self.get_reference_file(metadata, "psfimages", "packaged niriss_psf_images.asdf")
             if has_psf and not field.resampled:
-                image = load_psf_images(found["psfimages"], field.filter)[field.filter]
+                image = load_psf_images(references["psfimages"], field.filter)[field.filter]
                 psf = PSFModel(image.render, mean_ee=image.mean_ee)
         if "repair_core" in parameters and repairs:
-            found["psfee"] = self.get_reference_file(metadata, "psfee", "packaged niriss_psfee.asdf")
+            references["psfee"] = self.get_reference_file(metadata, "psfee", "packaged niriss_psfee.asdf")
         if repairs and has_psf:
             # a repaired core's error holds that of the PSF
-            psfee = load_psfee(found.get("psfee"))
+            psfee = load_psfee(references.get("psfee"))
             psf = replace(psf, ee=partial(psfee.ee, field.filter), ee_err=partial(psfee.ee_err, field.filter))
         if not field.flat_fielded:
-            found["flat"] = self.get_reference_file(metadata, "flat", "none: not flat-fielded")
-        if found.get("flat") is not None:
-            found["area"] = self.get_reference_file(metadata, "area")
-        elif "flat" in found and parameters.get("flat_err") == 0:
+            references["flat"] = self.get_reference_file(metadata, "flat", "none: not flat-fielded")
+        if references.get("flat") is not None:
+            references["area"] = self.get_reference_file(metadata, "area")
+        elif "flat" in references and parameters.get("flat_err") == 0:
             # a simulated exposure names no reference of the detector, and its pixels may all be alike
             real = str(metadata.get("meta.ref_file.linearity.name")).startswith("crds://")
             parameters["flat_err"] = RESPONSE_SCATTER if real else 0.0
-        return gain, found, psf
+        return gain, references, psf
 
     def _existing(self, member, parameters, record):
         """Product of an earlier run, if it is what this run would make; else None."""
@@ -257,14 +274,6 @@ class ExposureStep(FluxStep):
         except ExposureError as error:
             return self.failed_profile(stamps[0], options, str(error)), None, sound
 
-    def _star_elsewhere(self, profile, sound, field, references, once, look):
-        """Field about the star where what was measured is not the star, or why there is none; None where it is."""
-        # inside the pipeline the flux calibration has the star's spectrum
-        owner, place = getattr(self.parent, "abs_flux", self), profile.centroid
-        spectra = {kind: owner.get_reference_file(None, kind) for kind in ("stdspec", "throughput")}
-        decides = "star", field, *sound, place.x, place.y, references.get("psfee"), *spectra.values()
-        return once(decides, partial(look, sound, place, references=references | spectra))
-
     def check_parameters(self, parameters):
         """Make the options of the measurement from the parameters, as far as these can be used.
 
@@ -285,27 +294,6 @@ class ExposureStep(FluxStep):
         bad_dq_mask(parameters["bad_dq"])
         names = [field.name for field in fields(self.options_class) if field.init]
         return self.options_class(**{name: parameters[name] for name in names})
-
-
-def found_once(known, key, find):
-    """Find something of an exposure, or take what has been found of it before by the same means.
-
-    Parameters
-    ----------
-    known : dict
-        What has been found of the exposure in work; what is found now is added.
-    key : hashable
-        All that decides what is found.
-    find : callable
-        Finds it, without arguments.
-
-    Returns
-    -------
-    object
-    """
-    if key not in known:
-        known[key] = find()
-    return known[key]
 
 
 def _position(name, parameters):
