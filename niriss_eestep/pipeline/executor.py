@@ -174,6 +174,8 @@ class Processes:
         forked = sys.platform == "linux" and threading.active_count() == 1
         for model in (EEProfileModel, SBProfileModel) if forked else ():
             schema_of(model.schema_url)  # once, here, for all of them
+        # what is there already stays shared with forked processes, and no collection goes through it, here or there
+        gc.freeze()
         context = multiprocessing.get_context("fork" if forked else "spawn")
         # whatever ends this process closes its end
         reader, self._alive = context.Pipe(duplex=False)
@@ -238,8 +240,6 @@ def _start(measurement: Measurement, reader: Any, writer: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_parent, args=(reader,), daemon=True).start()
-    # a forked process shares the memory of what was there before, unless the garbage collector touches it
-    gc.freeze()
     # shown as the process of the pipeline shows them
     logging.captureWarnings(True)
 

@@ -75,7 +75,7 @@ def asdf_bytes(tree: dict[str, Any]) -> bytes | None:
         buffer.write(BLOCK_MAGIC + struct.pack(">H", len(header)) + header)
         buffer.write(data)
     if offsets:
-        buffer.write(INDEX_HEADER + yaml.safe_dump(offsets, explicit_start=True, explicit_end=True).encode())
+        buffer.write(INDEX_HEADER + b"---\n" + b"".join(b"- %d\n" % offset for offset in offsets) + b"...\n")
     return buffer.getvalue()
 
 

@@ -1,6 +1,5 @@
 """The data models of the products."""
 
-import copy
 import io
 from datetime import UTC, datetime
 from html import escape
@@ -61,7 +60,7 @@ class ProductModel(JwstDataModel):
         return file
 
     def __reduce__(self) -> tuple[type[Any], tuple[dict[str, Any]]]:
-        return type(self), (copy.deepcopy(dict(self._instance)),)
+        return type(self), (dict(self._instance),)
 
     def __repr__(self) -> str:
         name = self.meta.filename or "in memory"
