@@ -1,5 +1,6 @@
 """What the steps and the pipeline share: parameters, references, and how results are named and finished."""
 
+import atexit
 import gc
 import logging
 import multiprocessing
@@ -32,6 +33,9 @@ from niriss_eestep.products.models import ProductModel
 from niriss_eestep.products.models import open as open_product
 
 log = logging.getLogger(__name__)
+
+# the interpreter's last collections would take 0.4 s, for memory that the system takes back anyway
+atexit.register(gc.freeze)
 
 #: how stpipe's lines begin that are shown at DEBUG only: all parameters are in the products (``meta.provenance``)
 LISTINGS = ("Step %s parameters are", "%s instance created", "Step %s running with", "Step %s done")
@@ -247,8 +251,7 @@ class FluxStep(JwstStep):
         # what is decided about the results of one run holds for it alone
         before = {name: getattr(self, name) for name in ("output_use_model", "suffix", "save_results", "_post_hooks")}
         # the garbage collector, which stpipe runs before each step, leaves alone meanwhile what the packages have made
-        # at import: 0.08 s each time, more than measuring an exposure takes. In strun it does so to the end: the
-        # interpreter's last collections would take 0.4 s, for memory that the system takes back anyway
+        # at import: 0.08 s each time, more than measuring an exposure takes
         freezes = not self.in_pipeline and gc.get_freeze_count() == 0
         if freezes:
             gc.freeze()
@@ -280,7 +283,7 @@ class FluxStep(JwstStep):
                 return super().run(*args)
         finally:
             self.__dict__.update(before)
-            if freezes and not parameters.IN_STRUN:
+            if freezes:
                 gc.unfreeze()
 
     @classmethod
