@@ -1,10 +1,11 @@
 """The step that turns the absolute fluxes of many visits into the standard pipeline's reference files."""
 
 import logging
+from dataclasses import replace
 
+from niriss_eestep.calibration import table as visit_tables
 from niriss_eestep.calibration.crds_files import save_reference
 from niriss_eestep.calibration.effects import OUTLIER, calibrate
-from niriss_eestep.calibration.table import factor_tables, observed_psfee, read_visits, reference_models, usable_visits
 from niriss_eestep.errors import ProductError
 from niriss_eestep.exposures.inputs import exposure_root, gather, open_exposure
 from niriss_eestep.pipeline.base import FluxStep
@@ -79,13 +80,16 @@ class CalibrateVisitsStep(FluxStep):
         list of (NisImgPhotomModel or NisImgApcorrModel)
             Without photom file where the visits give no flux densities.
         """
-        table = read_visits(visits)
-        usable, index, reason = usable_visits(table)
+        table = visit_tables.read_visits(visits)
         first = visits[0] if hasattr(visits[0], "get_crds_parameters") else None
         parameters = self.parameters_for(first if first is not None else {"meta.instrument.name": "NIRISS"})
+        usable, index, reason = visit_tables.usable_visits(table, keep_all=parameters["keep_all"])
         outlier = 0.0 if parameters["keep_all"] else OUTLIER
         calibration = calibrate(usable, reference=parameters["reference_subarray"], outlier=outlier)
-        self.tables, self.calibration = factor_tables(table, index, reason, calibration), calibration
+        calibration = replace(
+            calibration, messages=(*calibration.messages, *visit_tables.told_of(table[index[calibration.kept]]))
+        )
+        self.tables, self.calibration = visit_tables.factor_tables(table, index, reason, calibration), calibration
         shown = self.tables["visits"]
         for row in shown[~shown["used"]]:
             log.warning("%s %s %s: not used: %s", row["product"], row["filter"], row["subarray"], row["reason"])
@@ -95,8 +99,8 @@ class CalibrateVisitsStep(FluxStep):
         for text in calibration.messages:
             log.info("%s", text)
         path = self.get_reference_file(first or {}, "psfee")
-        psfee = observed_psfee(path, parameters["observed_ee"], parameters["join_radius"], self.output_dir)
-        made = reference_models(table[index], calibration, psfee, parameters)
+        psfee = visit_tables.observed_psfee(path, parameters["observed_ee"], parameters["join_radius"], self.output_dir)
+        made = visit_tables.reference_models(table[index], calibration, psfee, parameters)
         return [model for model in made if model is not None]
 
     def save_model(self, model, suffix=None, idx=None, output_file=None, force=False, **components):

@@ -1,5 +1,6 @@
 """Many visits' measurements in, the standard pipeline's `photom` and `apcorr` reference files out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -41,6 +42,10 @@ VALUE = (
     "1 + a exp(-(t - first) / scale), (1 + (t - first) / scale)^a"
 )
 LATEST = 1e5  # [MJD] the year 2132: beyond it stands a Julian date
+#: what a status says of a ratio that may be another star's, and how far it is then off from those of other visits
+RATIO_TOLD, RATIO_OFF = "measured / expected", 0.1
+#: what of a status says no more than that of the exposures
+COUNTS = re.compile(r"\d+ of \d+ exposures have warnings(; )?")
 LEAST = 5.0  # total over its error: below, it may be no star
 
 
@@ -171,13 +176,15 @@ def _refuse_repeats(table: Table) -> None:
                 )
 
 
-def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
+def usable_visits(table: Table, *, keep_all: bool = False) -> tuple[Visits, np.ndarray, list[str]]:
     """Choose the rows that a calibration can use.
 
     Parameters
     ----------
     table : astropy.table.Table
         From `read_visits`.
+    keep_all : bool
+        Keep the visits whose own status doubts their ratio, too.
 
     Returns
     -------
@@ -192,7 +199,7 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
     ParameterError
         Where not one can be used.
     """
-    reason = _unusable(table)
+    reason = _unusable(table, keep_all=keep_all)
     index = np.nonzero([not text for text in reason])[0]
     if not index.size:
         listed = "; ".join(sorted(set(reason))[:5])
@@ -219,10 +226,11 @@ def usable_visits(table: Table) -> tuple[Visits, np.ndarray, list[str]]:
     return Visits(**given), index, reason
 
 
-def _unusable(table: Table) -> list[str]:
+def _unusable(table: Table, *, keep_all: bool) -> list[str]:
     """Say why rows cannot be used; empty where they can."""
     status = table["status"].tolist() if "status" in table.colnames else [""] * len(table)
     mjd, rate, err, ratio, _, spectrum, own = (np.asarray(table[name]) for name in (*NUMBERS, "own"))
+    doubted = _doubted(status, table["filter"], ratio)
     checks = (
         ([str(each).startswith("failed") for each in status], "{status}"),
         (table["filter"] == "", "it names no filter"),
@@ -234,6 +242,7 @@ def _unusable(table: Table) -> list[str]:
         (rate < LEAST * err, f"{{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s is below {LEAST:g} sigma: no star"),
         (np.isnan(ratio), "no expected rate: the spectrum of {target} is not known"),
         (~(np.isfinite(ratio) & (ratio > 0)), "ratio is {ratio:g}"),
+        (doubted & (not keep_all), "ratio of {ratio:.3g}, which its status doubts, and not other visits' in {filter}"),
         (~(np.isfinite(own) & (own > 0)), "no error of its own: ratio_err must be above 0"),
         (~(np.isfinite(spectrum) & (spectrum >= 0)), "spectrum of {target} has no error: give spectrum_err"),
     )
@@ -242,6 +251,35 @@ def _unusable(table: Table) -> list[str]:
         for i in np.nonzero(wrong)[0]:
             reason[i] = text.format_map(table[i])
     return reason
+
+
+def _doubted(status: Sequence[Any], filters: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Find the rows whose status doubts their ratio, and which are off from those of the filter that have no doubts."""
+    told = np.array([RATIO_TOLD in str(each) for each in status])
+    found = told.copy()
+    for i in np.flatnonzero(told):
+        others = ratio[~told & (filters == filters[i]) & (ratio > 0)]
+        found[i] = others.size > 0 and abs(ratio[i] / np.median(others) - 1) > RATIO_OFF
+    return found
+
+
+def told_of(used: Table) -> list[str]:
+    """Say how many rows have warnings beyond those of their exposures, and give one.
+
+    Parameters
+    ----------
+    used : astropy.table.Table
+        Rows of `read_visits`.
+
+    Returns
+    -------
+    list of str
+        One message, or none.
+    """
+    status = used["status"].tolist() if "status" in used.colnames else []
+    own = [COUNTS.sub("", str(each).partition(": ")[2]).partition("; ")[0] for each in status]
+    told = [f"{row['product']}, {row['filter']}: {text}" for row, text in zip(used, own, strict=False) if text]
+    return [f"{len(told)} of {len(used)} rows used have warnings (status in visits.ecsv), as {told[0]}"] if told else []
 
 
 def factor_tables(table: Table, index: np.ndarray, reason: list[str], calibration: Calibration) -> dict[str, Table]:

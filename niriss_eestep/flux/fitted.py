@@ -144,6 +144,8 @@ class PSFFit:
     index_shift : ndarray, shape (n_groups,)
         How far the totals would be off, as fractions, if the mid frequencies had an index of 2.8, by what the fit would
         not find of it; NaN where no mode stands for it, or chi-squared is beyond reason.
+    company : dict of str to float
+        Share of a star's light that is told to be a companion's, by the star.
     before, after : list of ndarray, shape (n_radii,)
         Residuals of the curves, as fractions, about their totals: with the prior's PSF and with the fitted one.
     """
@@ -159,6 +161,7 @@ class PSFFit:
     inflation: float
     warnings: tuple[str, ...]
     index_shift: Array
+    company: dict[str, float]
     before: list[Array]
     after: list[Array]
 
@@ -314,7 +317,7 @@ def _judged(
 
     The ``strain`` of modes, ``shapes`` and ``z`` are those before.
     """
-    unexplained, told = chi2 if chi2 > CHI2_UNLIKE * dof else left, []
+    unexplained, told, company = chi2 if chi2 > CHI2_UNLIKE * dof else left, [], {}
     improbable = dof > 0 and scipy.special.chdtrc(dof, unexplained) < LEAST_PROBABILITY
     for star in sorted({curve.star for curve in curves}):
         # the companion that its curves show most
@@ -327,6 +330,7 @@ def _judged(
             share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
             light_told = f"light of {share:.2g} +- {err:.1g} % of {star}'s at {COMPANY[k]:g} pix"
             told.append(f"{light_told} that is no PSF's: a companion")
+            company[star] = share / 100
     if improbable and chi2 > CHI2_TOLD * dof:
         told.append(
             f"the fitted PSF leaves chi2/dof {chi2 / dof:.3g}: a neighbour, a damaged core, or a PSF "
@@ -335,7 +339,7 @@ def _judged(
     if (worst := np.abs(strain).max(initial=0.0)) > EDGE:
         told.append(f"the fitted PSF is {worst:.2g} standard deviations off in a mode: at the prior's edge")
     inflation = float(np.sqrt(unexplained / dof)) if improbable else 1.0
-    return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(told)}
+    return {"chi2": chi2, "dof": dof, "inflation": inflation, "warnings": tuple(told), "company": company}
 
 
 def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask, star: str = "the star") -> GrowthCurve:
@@ -390,7 +394,7 @@ def fitted_totals(
         By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
         which judges the spread over radii with what is not known of the PSF; the total's error is no larger by it than
         before the fit. The total before the fit where its errors are no larger, or the fitted PSF makes the light no
-        star's.
+        star's. A companion that is told is in the total, and its light in ``err_radii``.
     """
     stars, results = stars or ["the star"] * len(groups), []
     fit = fit_psf([growth_curve(*group[:3], star) for group, star in zip(groups, stars, strict=True)], flatter)
@@ -420,7 +424,8 @@ def fitted_totals(
         elif warnings:
             warnings += ("the fitted PSF is no better than the reference's, which was taken",)
         judged = replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), psf_index_shift=float(fit.index_shift[i]))
-        results.append(replace(judged, warnings=warnings))
+        spread = float(np.hypot(before.err_radii, fit.company.get(stars[i], 0.0) * before.count_rate))
+        results.append(replace(judged, err_radii=spread, warnings=warnings))
     return results
 
 

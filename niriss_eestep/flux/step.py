@@ -217,11 +217,13 @@ class AbsFluxStep(FluxStep):
         density = float(model.count_rate[0]) / (np.pi * float(model.radius[0]) ** 2)  # [DN/s/pix]
         row["well_depth"] = density * row["integration_time"] * (row["gain"] or np.nan) / FULL_WELL
         n_warned = sum(status.startswith("measured with warnings") for status in statuses)
+        n_beside = sum("possible neighbour" in status for status in statuses)
         n_unknown = sum(not entry.get("filter") for entry in lost)
         counts = {
             f"{n_exposures - n_measured} of {n_exposures} exposures failed": n_exposures - n_measured,
             f"{n_unknown} exposures that cannot be read may be of this group": n_unknown,
             f"{n_warned} of {n_exposures} exposures have warnings": n_warned,
+            f"{n_beside} of {n_exposures} exposures show a possible neighbour": n_beside,
         }
         arrays, notes, failure = {}, (), ""
         try:

@@ -6,8 +6,10 @@ from astropy.table import Table
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep import products
-from niriss_eestep.calibration.table import read_visits, usable_visits
+from niriss_eestep.calibration.table import read_visits, told_of, usable_visits
+from niriss_eestep.combine.mean import combine_profiles
 from niriss_eestep.errors import ParameterError, ProductError
+from niriss_eestep.flux.total_rate import rate_warnings, total_rate
 from niriss_eestep.instrument import PIXEL_SOLID_ANGLE
 
 
@@ -159,3 +161,36 @@ def test_units_of_a_table_are_honoured(tmp_path):
     table.write(tmp_path / "units.ecsv", format="ascii.ecsv", overwrite=True)
     with pytest.raises(ProductError, match="column count_rate must be numbers in DN / s"):
         read_visits([tmp_path / "units.ecsv"])
+
+
+def test_a_ratio_that_its_own_status_doubts_is_left_out_where_others_are_near_1(tmp_path):
+    (told,) = rate_warnings_of(0.7)
+    status = [f"measured with warnings: {told}", *["measured"] * 5]
+    ratio = np.array([0.7, 1.0, 1.01, 1.0, 0.99, 1.0])
+    rows = read_visits([table_of(tmp_path, ratio=ratio, status=status)])
+    _, index, reason = usable_visits(rows)
+    assert list(index) == [1, 2, 3, 4, 5]
+    assert reason[0] == "ratio of 0.7, which its status doubts, and not other visits' in F200W"
+    assert len(usable_visits(rows, keep_all=True)[1]) == 6
+    # all alike: the throughput is wrong, not the star; nor is a visit left out for 3 % between 1.09 and 1.12
+    for ratio, doubts in ((np.full(6, 0.7), 6), (np.array([1.12, 1.09, 1.09, 1.09, 1.09, 1.09]), 1)):
+        status = [f"measured with warnings: {told}"] * doubts + ["measured"] * (6 - doubts)
+        assert len(usable_visits(read_visits([table_of(tmp_path, ratio=ratio, status=status)]))[1]) == 6
+
+
+def rate_warnings_of(ratio):
+    """What a group's status says of its ratio."""
+    radius, rates = np.array([5.0, 10.0]), np.array([90.0, 100.0])
+    combined = combine_profiles(["a"], radius, [rates], [np.eye(2)])
+    area, rings = np.pi * radius[None] ** 2, [(np.zeros(0), np.zeros(0))]
+    total = total_rate(combined, lambda r: rates / 100, np.zeros_like, area=area, rings=rings)
+    return rate_warnings(total, ["a"], ratio, 0.01)
+
+
+def test_rows_with_warnings_of_their_own_are_counted(tmp_path):
+    own = "light of 2.4 +- 0.1 % of A's at 4 pix that is no PSF's: a companion"
+    counted = "measured with warnings: 2 of 2 exposures have warnings"
+    status = [f"{counted}; {own}; another", counted, f"measured with warnings: {own}", *["measured"] * 3]
+    (told,) = told_of(read_visits([table_of(tmp_path, status=status)]))
+    assert told == f"2 of 6 rows used have warnings (status in visits.ecsv), as visits.ecsv, F200W: {own}"
+    assert told_of(read_visits([table_of(tmp_path)])) == []

@@ -340,3 +340,7 @@ def test_a_companion_is_told_where_several_filters_show_its_step(share, distance
     assert float(percent) == pytest.approx(100 * share, rel=0.25)
     assert float(place) == pytest.approx(distance, abs=0.5)
     assert not any("Another" in text for total in totals for text in total.warnings)
+    # its light is in the total, and in the error of the star's own
+    for k, total in enumerate(totals):
+        assert (total.err_radii > 0.7 * share * total.count_rate) == (k < 4)
+        assert abs(total.count_rate - 1e4) < 1.2 * np.hypot(total.count_rate_err, total.err_aperture)

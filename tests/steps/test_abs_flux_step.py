@@ -88,3 +88,12 @@ def test_the_table_has_what_a_factor_may_depend_on():
     effective = effective_ee(lambda r: load_psfee().ee("F200W", r), RADIUS, np.pi * RADIUS**2, EDGES, np.ones(5))[0]
     assert row["well_depth"] == pytest.approx(RATE * effective / (np.pi * 25) * 20 * 1.61 / 72000, rel=1e-3)
     assert np.isnan(calibrated(profiles(2, pixel_err=1e-4)).table["integration_time"][0])
+
+
+def test_a_group_says_how_many_exposures_show_a_neighbour():
+    beside = "possible neighbour at x=40, y=32 (8 pix away), 3 % of the star's light"
+    members = profiles(3, pixel_err=0.3)
+    members[:2] = [replace(member, warnings=(told,)) for member, told in zip(members, (beside, "other"), strict=False)]
+    (status,) = calibrated(members).table["status"]
+    assert "2 of 3 exposures have warnings; 1 of 3 exposures show a possible neighbour" in status
+    assert "neighbour" not in calibrated(profiles(3, pixel_err=0.3)).table["status"][0]
