@@ -80,6 +80,11 @@ FLATTER = np.array([[0.92, 1 / 32], [0.04, 1 / 4], [0.04, 3 / 4]])
 COMPANY, COMPANY_SIGMA = np.arange(2.5, 8.1, 0.5), (13.0, 8.0, 6.5)
 
 
+#: a group's total with the PSF before the fit; its profile; its radii to fit; the other arguments of
+#: `niriss_eestep.flux.total_rate.total_rate` that the total came from, with modes
+Group = tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GrowthCurve:
     """Curve of growth of one group, over the PSF's before the fit.
@@ -371,18 +376,12 @@ def growth_curve(total: TotalRate, combined: CombinedProfile, fitted: Mask, star
     )
 
 
-def fitted_totals(
-    groups: Sequence[tuple[TotalRate, CombinedProfile, Mask, dict[str, Any]]],
-    stars: Sequence[str] = (),
-    flatter: float = 0.0,
-) -> list[TotalRate]:
+def fitted_totals(groups: Sequence[Group], stars: Sequence[str] = (), flatter: float = 0.0) -> list[TotalRate]:
     """Fit the PSF to groups of a product together.
 
     Parameters
     ----------
-    groups : sequence of (TotalRate, CombinedProfile, ndarray of bool, dict)
-        Each group's total with the PSF before the fit; its profile; its radii to fit; the other arguments of
-        `niriss_eestep.flux.total_rate.total_rate` that it came from, with modes.
+    groups : sequence of Group
     stars : sequence of str, optional
         Each group's star; by default one.
     flatter : float, optional

@@ -15,17 +15,8 @@ from scipy.interpolate import PchipInterpolator
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import CLEARP_FILTERS, FILTERS, PIXEL_SCALE
-from niriss_eestep.psf.diffraction import (
-    RADII,
-    ImageGrid,
-    detected_spectrum,
-    encircled_energy,
-    monochromatic_intensity,
-    position_of_star,
-    shifted,
-    sub_pixel_light,
-    wavelength_nodes,
-)
+from niriss_eestep.psf import diffraction as optics
+from niriss_eestep.psf.diffraction import RADII
 from niriss_eestep.psf.pupil import GEOMETRIES, INFLIGHT_PUPIL, PupilGeometry
 from niriss_eestep.psf.wavefront import WAVEFRONTS, WavefrontModel
 from niriss_eestep.reference.psf import PSFEE, EETable, PSFImage, reshaped, wing_brightness
@@ -168,13 +159,14 @@ def build_filter(
     light = (1e-6 * wavelength, weight)
     grid, drawn = _spectra(name, light, wavefront, geometry, sampling, progress)
     spectra = np.array(list(drawn))
-    full = encircled_energy(spectra, grid, RADII)
+    full = optics.encircled_energy(spectra, grid, RADII)
     coarse_grid, coarse = _spectra(name, light, wavefront, geometry, sampling.coarse, progress)
-    draws = encircled_energy(coarse, coarse_grid, MODE_RADII)
+    draws = optics.encircled_energy(coarse, coarse_grid, MODE_RADII)
     # the same wavefronts but for the index: what their other differences do cancels
     flatter = replace(wavefront, screen_index=FLAT_INDEX if wavefront.scatter[4] else wavefront.screen_index)
     few = replace(sampling.coarse, n_realisations=min(N_FLAT, sampling.n_draws))
-    flat = encircled_energy(_spectra(name, light, flatter, geometry, few, lambda: None)[1], coarse_grid, MODE_RADII)
+    _, drawn = _spectra(name, light, flatter, geometry, few, lambda: None)
+    flat = optics.encircled_energy(drawn, coarse_grid, MODE_RADII)
     flat = FLAT_SHARE * np.mean(flat - draws[: len(flat)], axis=0, keepdims=True)
     both = _extended(np.vstack([draws - draws.mean(axis=0), flat]), full.mean(axis=0))
     extended, flat = both[:-1], both[-1]
@@ -192,10 +184,10 @@ def _spectra(
     geometry: PupilGeometry,
     sampling: Sampling,
     progress: Callable[[], object],
-) -> tuple[ImageGrid, Iterator[NDArray[np.complex128]]]:
+) -> tuple[optics.ImageGrid, Iterator[NDArray[np.complex128]]]:
     """Grid of the image, and the detected light of one wavefront after the other, centred on the star."""
-    nodes, fractions = wavelength_nodes(*light, sampling.n_wavelengths)
-    grid = ImageGrid.for_wavelength(nodes.min(), sampling.half_size, sampling.least_oversample)
+    nodes, fractions = optics.wavelength_nodes(*light, sampling.n_wavelengths)
+    grid = optics.ImageGrid.for_wavelength(nodes.min(), sampling.half_size, sampling.least_oversample)
     n_pupil = sampling.n_pupil if nodes.min() < 1.2e-6 else min(sampling.n_pupil, max(512, sampling.n_pupil // 2))
     pupil = geometry.sample(n_pupil, clearp=name in CLEARP_FILTERS)
 
@@ -204,10 +196,11 @@ def _spectra(
             opd = _realised(wavefront, geometry, n_pupil, sampling.seed, index, sampling.n_draws)
             intensity = np.zeros((grid.size, grid.size), dtype=np.float32)
             for node, fraction in zip(nodes, fractions, strict=True):
-                intensity += np.float32(fraction) * monochromatic_intensity(pupil, opd, node, grid)
-            x, y = position_of_star(intensity, grid)
+                intensity += np.float32(fraction) * optics.monochromatic_intensity(pupil, opd, node, grid)
+            x, y = optics.position_of_star(intensity, grid)
             progress()
-            yield shifted(detected_spectrum(intensity, grid, blur=wavefront.blur, ipc=wavefront.ipc), grid, x, y)
+            detected = optics.detected_spectrum(intensity, grid, blur=wavefront.blur, ipc=wavefront.ipc)
+            yield optics.shifted(detected, grid, x, y)
 
     return grid, spectra()
 
@@ -236,9 +229,9 @@ def _extended(difference: Array, ee: Array) -> Array:
     return np.asarray(inside * np.where(MODE_RADII[-1] < RADII, lost, 1.0))
 
 
-def _image(spectrum: NDArray[np.complex128], grid: ImageGrid, half_size: int, ee: Array) -> PSFImage:
+def _image(spectrum: NDArray[np.complex128], grid: optics.ImageGrid, half_size: int, ee: Array) -> PSFImage:
     """Image within a circle and the azimuthal mean beyond, so that its EE is the table's at every radius."""
-    light = sub_pixel_light(spectrum, grid, half_size)
+    light = optics.sub_pixel_light(spectrum, grid, half_size)
     centres = (np.arange(light.shape[0]) + 0.5) / grid.oversample - half_size
     distance = np.hypot(centres[:, None], centres[None, :])
     outside = distance > half_size
@@ -374,13 +367,11 @@ def provenance(
         "source": f"niriss-ee psfee build, wavefront {model.name}: Fraunhofer diffraction by the JWST pupil",
         "wavefront": _plain(asdict(model)) | {"total_rms": round(model.total_rms, 3)},
         "geometry": _plain(asdict(geometry)) | {"clearp_transmission": round(geometry.clearp_transmission(), 5)},
-        "sampling": asdict(sampling),
-        "seed": sampling.seed,
-        "pixel_scale": PIXEL_SCALE,
+        "sampling": asdict(sampling), "seed": sampling.seed, "pixel_scale": PIXEL_SCALE,
         "throughput": f"{throughput.name}: {throughput.meta.get('source', '')}",
         "spectrum": f"Planck function of {STAR_TEMPERATURE:g} K",
         "versions": {package: version(package) for package in ("niriss_eestep", "poppy", "numpy", "scipy")},
-    }
+    }  # fmt: skip
 
 
 def photon_flux(wavelength: Array) -> Array:

@@ -157,15 +157,10 @@ def pixel_centres(n_pixels: int) -> Array:
 @lru_cache(maxsize=2)
 def _sampled(geometry: PupilGeometry) -> tuple[Mask, Mask]:
     """Whether the telescope's pupil and the CLEARP element are clear, at the finest sampling."""
-    secondary = poppy.AsymmetricSecondaryObscuration(
-        secondary_radius=geometry.secondary_radius,
-        support_angle=list(geometry.strut_angles),
-        support_width=list(geometry.strut_widths),
-    )
-    telescope, element = (
-        optic.sample(npix=_FINE_PIXELS, grid_size=CIRCUMSCRIBED_DIAMETER, what="amplitude") > 0.5
-        for optic in (secondary, _clearp(geometry))
-    )
+    struts = {"support_angle": list(geometry.strut_angles), "support_width": list(geometry.strut_widths)}
+    secondary = poppy.AsymmetricSecondaryObscuration(secondary_radius=geometry.secondary_radius, **struts)
+    how = {"npix": _FINE_PIXELS, "grid_size": CIRCUMSCRIBED_DIAMETER, "what": "amplitude"}
+    telescope, element = (optic.sample(**how) > 0.5 for optic in (secondary, _clearp(geometry)))
     hardware = []
     for angle, begin, end, width in geometry.strut_hardware:
         x, y = np.array([-0.5, 0.5, 0.5, -0.5]) * width, (begin, begin, end, end)
@@ -193,12 +188,9 @@ def _drawn(polygons: Iterable[Array]) -> Mask:
 def _clearp(geometry: PupilGeometry) -> Any:  # poppy carries no types
     scale = CIRCUMSCRIBED_DIAMETER / CIRCUMSCRIBED_DIAMETER_NIRISS  # [m] of the primary per [mm] of the NIRISS pupil
     shift = {f"shift_{k}": CIRCUMSCRIBED_DIAMETER * part for k, part in zip("xy", geometry.clearp_shift, strict=True)}
-    obstruction = poppy.AsymmetricSecondaryObscuration(
-        secondary_radius=geometry.clearp_radius * scale,
-        support_angle=list(geometry.clearp_vane_angles),
-        support_width=[geometry.clearp_vane_width * scale] * 3,
-        **shift,
-    )
+    angles, radius = list(geometry.clearp_vane_angles), geometry.clearp_radius * scale
+    vanes = {"support_angle": angles, "support_width": [geometry.clearp_vane_width * scale] * len(angles)}
+    obstruction = poppy.AsymmetricSecondaryObscuration(secondary_radius=radius, **vanes, **shift)
     edge = poppy.CircularAperture(radius=0.5 * geometry.clearp_outer_diameter * scale, **shift)
     return poppy.CompoundAnalyticOptic([obstruction, edge], name="CLEARP")
 

@@ -18,13 +18,8 @@ from scipy.stats.qmc import LatinHypercube
 from niriss_eestep.arrays import Array
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.instrument import PIXEL_SCALE
-from niriss_eestep.psf.pupil import (
-    CIRCUMSCRIBED_DIAMETER,
-    SEGMENT_CENTRES,
-    SEGMENT_CIRCUMRADIUS,
-    PupilGeometry,
-    pixel_centres,
-)
+from niriss_eestep.psf import pupil
+from niriss_eestep.psf.pupil import PupilGeometry
 
 #: Gaussian sigma of the charge diffusion, per axis [arcsec]: STPSF 2.2 has 0.0202 and had 0.021, amigo 0.0214 with the
 #: jitter; this one gives, with the wavefront in flight, the FWHM of STPSF's images within 1 % in each filter
@@ -223,14 +218,14 @@ class _Basis:
 @lru_cache(maxsize=2)
 def _basis(geometry: PupilGeometry, n_pixels: int) -> _Basis:
     """Set up the terms; those of a segment are made orthonormal on a hexagon (as the hexikes are)."""
-    x = pixel_centres(n_pixels)
-    distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in SEGMENT_CENTRES]
+    x, centres = pupil.pixel_centres(n_pixels), pupil.SEGMENT_CENTRES
+    distance2 = [(x[None, :] - cx) ** 2 + (x[:, None] - cy) ** 2 for cx, cy in centres]
     labels = np.argmin(distance2, axis=0).astype(np.int8)
     weight, at = geometry.sample(n_pixels), np.broadcast_arrays(x[None, :], x[:, None])
     weight = weight / weight.sum()
-    local = [(axis - centre[labels]) / SEGMENT_CIRCUMRADIUS for axis, centre in zip(at, SEGMENT_CENTRES.T, strict=True)]
+    local = [(axis - of[labels]) / pupil.SEGMENT_CIRCUMRADIUS for axis, of in zip(at, centres.T, strict=True)]
     segment_terms = _orthonormal(_zernikes(SEGMENT_TERMS, *local), weight)
-    unit = [axis / (0.5 * CIRCUMSCRIBED_DIAMETER) for axis in at]
+    unit = [axis / (0.5 * pupil.CIRCUMSCRIBED_DIAMETER) for axis in at]
     whole = _orthonormal(_zernikes(((0, 0), (1, -1), (1, 1)) + GLOBAL_TERMS, *unit), weight)
     return _Basis(segment_terms, labels, whole[3:], whole[:3], weight.astype(np.float32))
 
@@ -257,7 +252,7 @@ def _orthonormal(terms: Array, weight: Array) -> NDArray[np.float32]:
 
 def _screen(n_pixels: int, index: float, min_frequency: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Gaussian screen of a power-law spectrum, unnormalised; its period is twice the pupil's size."""
-    step = 0.5 / CIRCUMSCRIBED_DIAMETER  # [cycles/m]
+    step = 0.5 / pupil.CIRCUMSCRIBED_DIAMETER  # [cycles/m]
     half = int(SCREEN_MAX_FREQUENCY / step)
     fy, fx = np.arange(-half, half + 1), np.arange(half + 1)
     frequency = step * np.hypot(fx[None, :], fy[:, None])
