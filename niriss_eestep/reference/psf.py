@@ -230,10 +230,8 @@ class PSFEE:
         -------
         ndarray, shape (n, n_modes)
         """
-        if (modes := (self.modes or {}).get(filter_name)) is None:
-            raise ReferenceDataError(f"{self.name}: has no modes of the PSF in {filter_name}, nothing can be fitted")
         if filter_name not in self.mode_curves:
-            values = np.transpose(modes).astype(np.float64)
+            values = np.transpose((self.modes or {})[filter_name]).astype(np.float64)
             self.mode_curves[filter_name] = scipy.interpolate.PchipInterpolator(self.mode_radius, values)
         radius, reach = np.asarray(radius_pix, dtype=np.float64), self.mode_radius[-1]
         inside = self.mode_curves[filter_name](np.minimum(radius, reach))
@@ -391,23 +389,11 @@ class PSFImage:
     oversample : int
         Sub-pixels per detector pixel.
     radius : ndarray, shape (n_radii,)
-        Radii of the encircled energy [pix]; rising, to beyond ``half_size``.
+        Radii of the encircled energy [pix]; rising, to ``half_size`` or beyond.
     ee : ndarray, shape (n_radii,)
         Encircled energy.
     aspect : float
         Height over width of the detector's pixels on the sky, whose area is that of the unit.
-
-    Attributes
-    ----------
-    half_size : int
-        Distance from the star to the image's sides [pix].
-    mean_ee : callable
-        Encircled energy at radii [pix], averaged over pixel phases.
-
-    Raises
-    ------
-    ParameterError
-        If the image is not square or not of whole detector pixels on each side, or reaches beyond the radii.
     """
 
     light: NDArray[np.floating]
@@ -415,20 +401,15 @@ class PSFImage:
     radius: Array
     ee: Array
     aspect: float = 1.0
-    half_size: int = field(init=False)
-    mean_ee: scipy.interpolate.PchipInterpolator = field(init=False)
 
-    def __post_init__(self) -> None:
-        n, half, reach = self.light.shape[0], self.light.shape[0] // (2 * self.oversample), self.radius[-1]
-        object.__setattr__(self, "half_size", half)
-        if self.light.shape != (n, n) or n != 2 * half * self.oversample:
-            even = f"of an even number of pixels of {self.oversample}"
-            raise ParameterError(f"light must be square, {even}, got {self.light.shape}")
-        if reach < half:
-            raise ParameterError(f"the encircled energy reaches {reach} pix, less than the image's {half} pix")
-        if not (self.radius.size > 1 and np.all(np.diff(self.radius) > 0)):
-            raise ParameterError(f"the radii of the encircled energy must rise, got {self.radius}")
-        object.__setattr__(self, "mean_ee", scipy.interpolate.PchipInterpolator(self.radius, self.ee))
+    @property
+    def half_size(self) -> int:
+        """Distance from the star to the image's sides [pix]."""
+        return self.light.shape[0] // (2 * self.oversample)
+
+    def mean_ee(self, radius_pix: ArrayLike) -> Array:
+        """Interpolate the encircled energy, averaged over pixel phases, at radii [pix]."""
+        return scipy.interpolate.pchip_interpolate(self.radius, self.ee, radius_pix)
 
     @cached_property
     def _cumulative(self) -> scipy.interpolate.RectBivariateSpline:
@@ -568,10 +549,14 @@ def load_psf_images(path: Path, *filters: str) -> Mapping[str, PSFImage]:
         belong = light.ndim == 2 and radius.ndim == 1 and radius.size and ee.shape == radius.shape
         if not belong or oversample.ndim or not 1 <= oversample < np.inf:
             raise ReferenceDataError(f"{path}: {where}: its arrays do not belong together")
-        try:
-            images[name] = PSFImage(light.astype(np.float32), int(oversample), radius, ee)  # as it is stored
-        except ParameterError as error:
-            raise ReferenceDataError(f"{path}: {where}: {error}") from error
+        image = PSFImage(light.astype(np.float32), int(oversample), radius, ee)  # as it is stored
+        if light.shape != (2 * image.half_size * image.oversample,) * 2:
+            even = f"of an even number of pixels of {image.oversample}"
+            raise ReferenceDataError(f"{path}: {where}: light must be square, {even}, got {light.shape}")
+        if not (radius.size > 1 and np.all(np.diff(radius) > 0) and radius[-1] >= image.half_size):
+            reach = f"to the image's {image.half_size} pix or more"
+            raise ReferenceDataError(f"{path}: {where}: the radii of its encircled energy must rise, {reach}")
+        images[name] = image
     return MappingProxyType(images)
 
 

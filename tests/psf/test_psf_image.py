@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from niriss_eestep.errors import ParameterError
+from niriss_eestep.errors import ParameterError, ReferenceDataError
 from niriss_eestep.psf.stpsf import image_encircled_energy
-from niriss_eestep.reference import load_psf_images, load_psfee
+from niriss_eestep.reference import load_psf_images, load_psfee, write_psf_images
 from niriss_eestep.reference.psf import PSFImage
 
 SIGMA, OVERSAMPLE, HALF = 0.8, 4, 12
@@ -83,14 +83,22 @@ def test_rendering_is_the_same_in_a_stamp_and_in_a_larger_image(gaussian):
     assert large[22:42, 21:41] == pytest.approx(gaussian.render(9.2, 9.4, (20, 20)), abs=1e-12)
 
 
-def test_images_that_cannot_be_are_refused():
-    radius = np.array([0.0, 50.0])
-    with pytest.raises(ParameterError, match="light must be square"):
-        PSFImage(np.zeros((30, 32), np.float32), 4, radius, radius)
-    with pytest.raises(ParameterError, match=r"reaches 3.0 pix, less than the image's 4 pix"):
-        PSFImage(np.zeros((32, 32), np.float32), 4, np.array([0.0, 3.0]), np.array([0.0, 0.9]))
-    with pytest.raises(ParameterError, match="must rise"):
-        PSFImage(np.zeros((32, 32), np.float32), 4, np.array([0.0, 8.0, 8.0]), np.array([0.0, 0.9, 0.9]))
+@pytest.mark.parametrize(
+    ("shape", "radius", "message"),
+    [
+        ((30, 32), [0.0, 50.0], r"light must be square, of an even number of pixels of 4, got \(30, 32\)"),
+        ((36, 36), [0.0, 50.0], "light must be square"),
+        ((32, 32), [0.0, 3.0], "must rise, to the image's 4 pix or more"),
+        ((32, 32), [0.0, 8.0, 8.0], "must rise"),
+        ((32, 32), [0.0, np.nan, 8.0], "must rise"),
+        ((32, 32), [8.0], "must rise"),
+    ],
+)
+def test_images_that_cannot_be_are_refused_when_they_are_read(tmp_path, shape, radius, message):
+    image = PSFImage(np.zeros(shape, np.float32), 4, np.array(radius), np.linspace(0.0, 0.9, len(radius)))
+    write_psf_images({"F200W": image}, tmp_path / "odd.asdf")
+    with pytest.raises(ReferenceDataError, match=rf"odd\.asdf: PSF image of F200W: .*{message}"):
+        load_psf_images(tmp_path / "odd.asdf")
 
 
 def measured(image, x, y, radii):
