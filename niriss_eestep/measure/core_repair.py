@@ -28,7 +28,7 @@ from niriss_eestep.errors import ExposureError, ParameterError
 from niriss_eestep.measure.position import fit_psf
 from niriss_eestep.measure.repair import Repair, by_median, by_psf, by_surface, repair_pixels
 from niriss_eestep.measure.stamp import EEOptions, Stamp
-from niriss_eestep.measure.star_model import REACH, Star, compare, of_bad_pixels, star_at
+from niriss_eestep.measure.star_model import HALF_DIAGONAL, Star, compare, of_bad_pixels, star_at
 
 #: coefficients of the prior, from 240 single wavefronts of 56 to 80 nm rms in the 12 filters, half of them without
 #: C3's own error and a third without capacitance; `tests/benchmarks/bad_pixel_map.py` draws them
@@ -115,7 +115,7 @@ def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star,
             rate, residual, ratio = compare(exposure, bad, star)
             light = max(0.0, rate) * star.model
             # the pixels that a repair looks at lie further out than those that were judged
-            beyond = (star.distance > options.radii[-1] + REACH) & (ratio > 1)
+            beyond = (star.distance > options.radii[-1] + HALF_DIAGONAL) & (ratio > 1)
             bad = bad | of_bad_pixels(beyond, residual, star)
         methods: dict[str, Any] = {"surface": partial(by_surface, light=light), "median": by_median, "psf": by_model}
         repairs.append(repair_pixels(exposure, bad, rest, star.distance, methods[options.bad_pixel_method]))

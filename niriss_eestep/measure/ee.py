@@ -27,7 +27,7 @@ from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
 from niriss_eestep.measure.star_model import (
     CENTROID_MARGIN,
-    REACH,
+    HALF_DIAGONAL,
     Known,
     PSFModel,
     Star,
@@ -101,47 +101,47 @@ def measure_ee(
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    exposure, centroid, star, sound = place_star(exposure, options, psf, options.radii[-1] + REACH, known)
-    x, y, bad, sky = star.x, star.y, exposure.bad, star.sky
+    stamp, centroid, star, sound = place_star(exposure, options, psf, options.radii[-1] + HALF_DIAGONAL, known)
+    x, y, bad, sky = star.x, star.y, stamp.bad, star.sky
     if options.repair_low or options.bad_pixel_method == "median":
         level = sky.value - options.low_sigma * sky.dark
-        bad = bad | low_pixels(exposure.image, bad, star.distance, options.core_radius, level)
-        sky = study_surroundings(exposure, bad, star, options)
+        bad = bad | low_pixels(stamp.image, bad, star.distance, options.core_radius, level)
+        sky = study_surroundings(stamp, bad, star, options)
     weights = aperture_weights(bad.shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
     core = star.distance <= options.core_radius - CENTROID_MARGIN
-    failure = _core_failure(exposure, star, core, options) if np.any(exposure.bad & core) else ""
+    failure = _core_failure(stamp, star, core, options) if np.any(stamp.bad & core) else ""
     todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
-    repairs = repair_stamp(exposure, bad, todo, core, star, options) if todo.any() else []
+    repairs = repair_stamp(stamp, bad, todo, core, star, options) if todo.any() else []
     n_bad, n_left = (np.sum((weights > 0) & mask, axis=(1, 2)) for mask in (touched, touched & ~todo))
     # an aperture that leaves the image has lost light
     lost = (area < np.pi * radii**2 * (1 - 1e-9)) | (n_left > 0) | bool(failure)
-    sums = sum_apertures(exposure, weights, sky, repairs, bad)
+    sums = sum_apertures(stamp, weights, sky, repairs, bad)
     count_rate, covariance, common, sky_covariance, background_err = sums
-    failure = failure or _forbidden(radii, lost, count_rate, covariance, psf)
-    seen = repaired_stamp(exposure, repairs, star.sky, bad)
-    covariance = covariance + covariance_of_centring(seen.image, centroid, radii)
+    failure = failure or _growth_failure(radii, lost, count_rate, covariance, psf)
+    clean = repaired_stamp(stamp, repairs, star.sky, bad)
+    covariance = covariance + covariance_of_centring(clean.image, centroid, radii)
     # a rate without error cannot be used either
     unusable = lost | ~np.isfinite(np.diagonal(covariance)) | bool(failure)
     count_rate[unusable], covariance[unusable], covariance[:, unusable] = np.nan, np.nan, np.nan
     if unusable.all() and not failure:
         failure = "no aperture could be measured: each leaves the image or holds bad pixels"
-    about = pixel_map(exposure, star, bad, repairs, reach=radii[-1], core_radius=options.core_radius)
-    about |= _beside_image(seen, weights, centroid, options, star)
-    about |= shared_errors(repairs[0], star, weights) if np.any(todo & core) else {}  # the core's is the first
+    report = pixel_map(stamp, star, bad, repairs, reach=radii[-1], core_radius=options.core_radius)
+    report |= _beside_model(clean, weights, centroid, options, star)
+    report |= shared_errors(repairs[0], star, weights) if np.any(todo & core) else {}  # the core's is the first
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
-        centroid=replace(centroid, x=x + exposure.x_origin, y=y + exposure.y_origin),
-        background=replace(sky, err=background_err), gain=exposure.gain,
-        pixel_scale=exposure.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
-        common=common, sky_covariance=sky_covariance, sound=sound, **about,
+        centroid=replace(centroid, x=x + stamp.x_origin, y=y + stamp.y_origin),
+        background=replace(sky, err=background_err), gain=stamp.gain,
+        pixel_scale=stamp.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
+        common=common, sky_covariance=sky_covariance, sound=sound, **report,
     )  # fmt: skip
-    told = exposure.warnings + scatter_warning(exposure, sky, both=star.model is not None)
-    return replace(profile, warnings=told + ee_warnings(exposure, profile, seen, star, options))
+    warnings = stamp.warnings + scatter_warning(stamp, sky, both=star.model is not None)
+    return replace(profile, warnings=warnings + ee_warnings(stamp, profile, clean, star, options))
 
 
 def place_star(
-    stamp: Stamp, options: EEOptions, psf: PSFModel, reach: float, known: Known | None = None
+    stamp: Stamp, options: EEOptions, psf: PSFModel, radius: float, known: Known | None = None
 ) -> tuple[Stamp, Centroid, Star, Stamp]:
     """Find the star of a stamp, and study its sky, without unflagged pixels that neither a star nor neighbours explain.
 
@@ -150,7 +150,7 @@ def place_star(
     stamp : Stamp
     options : EEOptions
     psf : PSFModel
-    reach : float
+    radius : float
         Pixels up to this distance from the star are compared with its model [pix].
     known : dict, optional
         What measurements have found, which this one goes on with where stamp (the object), options and PSF's image are
@@ -171,15 +171,15 @@ def place_star(
     ExposureError
         If there is no star, or too little sky.
     """
-    of = () if known is None else (stamp, psf.render, *(getattr(options, name) for name in PLACING))
+    key = () if known is None else (stamp, psf.render, *(getattr(options, name) for name in PLACING))
     known = {} if known is None else known
-    if of not in known:
-        known[of] = with_sound_errors(without_dead(stamp), options), {}, {}
-    sound, stars, unlikely = known[of]
-    stamp, first, without, n_unlikely = sound, None, sound.bad, 0
+    if key not in known:
+        known[key] = with_sound_errors(without_dead(stamp), options), {}, {}
+    sound, stars, unlikely = known[key]
+    stamp, fallback, bad_before, n_unlikely = sound, None, sound.bad, 0
     while True:
-        pixels = stamp.bad.tobytes()
-        if pixels not in stars:
+        bad = stamp.bad.tobytes()
+        if bad not in stars:
             centroid = locate_star(stamp, options, psf)
             if options.background_method == "annulus":
                 at = centroid.x, centroid.y
@@ -189,37 +189,37 @@ def place_star(
                 value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
                 nowhere = np.zeros(stamp.image.shape)
                 sky = Background(value, err, method=options.background_method, weights=nowhere)
-            stars[pixels] = centroid, star_at(centroid.x, centroid.y, sky, psf)
-        placed = stamp, *stars[pixels], sound
-        odd = unexplained_pixels(stamp, placed[2], reach)
+            stars[bad] = centroid, star_at(centroid.x, centroid.y, sky, psf)
+        found = stamp, *stars[bad]
+        odd = unexplained_pixels(stamp, found[2], radius)
         if not odd.any() and n_unlikely < _MOST_UNLIKELY:
             # what a star may have, and its neighbours deny
-            if pixels not in unlikely:
-                unlikely[pixels] = unlikely_pixels(stamp, placed[2])
-            odd = unlikely[pixels]
-            first, without, n_unlikely = first or placed, stamp.bad | odd, n_unlikely + 1
+            if bad not in unlikely:
+                unlikely[bad] = unlikely_pixels(stamp, found[2])
+            odd = unlikely[bad]
+            fallback, bad_before, n_unlikely = fallback or found, stamp.bad | odd, n_unlikely + 1
         if not odd.any():
             break
         stamp = taken_as_bad(stamp, odd)
-        if first is not None and np.sum(stamp.bad & ~without) > _MOST_ODD:
-            placed = first
+        # without a pixel of the core another star may stand out: then that pixel was none to take out
+        if fallback is not None and np.sum(stamp.bad & ~bad_before) > _MOST_ODD:
+            found = fallback
             break
-    stamp, centroid, star, _ = placed
+    stamp, centroid, star = found
     if star.sky.correlation is None:
         star = replace(star, sky=study_surroundings(stamp, stamp.bad, star, options))
         stars[stamp.bad.tobytes()] = centroid, star
     return stamp, centroid, star, sound
 
 
-def _beside_image(seen: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> dict[str, Any]:
+def _beside_model(clean: Stamp, weights: Array, centroid: Centroid, options: EEOptions, star: Star) -> dict[str, Any]:
     """The core beside the model image at the star's own pixel phase, and that phase's effect on the EE.
 
     The apertures lie about a centroid, which is off the star by what it is off on the model's image.
     """
-    report: dict[str, Any] = {}
     psf = star.psf
     if star.model is None or psf.render is None or psf.mean_ee is None:
-        return report
+        return {}
     # what lies beyond the apertures is not worth its time
     cut = box_about(star.x, star.y, int(max(options.radii[-1], options.centroid_box)) + 2)
     x, y, shape = star.x - cut[1].start, star.y - cut[0].start, star.distance[cut].shape
@@ -230,12 +230,13 @@ def _beside_image(seen: Stamp, weights: Array, centroid: Centroid, options: EEOp
         with suppress(ExposureError):  # of a star at the image's edge
             found = centre_of_mass(image, np.zeros(shape), x, y, box=options.centroid_box)
             image = psf.render(2 * x - found[0], 2 * y - found[1], shape)
-    report["phase"] = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
-    near, peak = (star.distance[cut] <= _CHARGE_KEPT) & ~seen.bad[cut], image == image.max()
+    phase = np.einsum("iyx,yx->i", weights[:, *cut], image) - psf.mean_ee(np.array(options.radii))
+    report: dict[str, Any] = {"phase": phase}
+    near, peak = (star.distance[cut] <= _CHARGE_KEPT) & ~clean.bad[cut], image == image.max()
     beside = np.array([peak, scipy.ndimage.binary_dilation(peak) & ~peak])
-    layers = image - in_sky, seen.image[cut], seen.variance[cut]
+    layers = image - in_sky, clean.image[cut], clean.variance[cut]
     rate = layers[1][near].sum() / max(layers[0][near].sum(), 1e-3)
-    if rate > 0 and not np.any(seen.bad[cut] & beside):
+    if rate > 0 and not np.any(clean.bad[cut] & beside):
         light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
         light *= rate
         report["core_peak"], report["core_sides"] = (got / light - 1).tolist()
@@ -243,7 +244,7 @@ def _beside_image(seen: Stamp, weights: Array, centroid: Centroid, options: EEOp
     return report
 
 
-def _forbidden(radii: Array, lost: Mask, count_rate: Array, covariance: Array, psf: PSFModel) -> str:
+def _growth_failure(radii: Array, lost: Mask, count_rate: Array, covariance: Array, psf: PSFModel) -> str:
     """Why a curve of growth is no star's: too little light in the core, beside what the PSF has there."""
     inner, outer = (np.flatnonzero(~lost & (radii >= low) & (radii <= high)) for low, high in _GROWTH_RADII)
     if psf.ee is None or not inner.size or not outer.size:
@@ -388,10 +389,8 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, correlation: Array 
     (touched,) = scipy.ndimage.find_objects(reach.any(axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
     n, cut = len(reach), tuple(slice(max(0, lines.start - 2), lines.stop + 2) for lines in touched)
     reach = np.ascontiguousarray(reach[:, *cut])
-    variance, photons, flat = (
-        np.zeros(reach.shape[1:]) if part is None else np.where(bad[cut], 0.0, part[cut])
-        for part in (exposure.variance, exposure.photon_variance, exposure.flat_variance)
-    )
+    layers, none = (exposure.variance, exposure.photon_variance, exposure.flat_variance), np.zeros(reach.shape[1:])
+    variance, photons, flat = (none if layer is None else np.where(bad[cut], 0.0, layer[cut]) for layer in layers)
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own

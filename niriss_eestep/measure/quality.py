@@ -63,14 +63,14 @@ _PEAK_SHARE = 0.05
 _BOXES = (3.5, 7.0)
 
 
-def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
+def ee_warnings(exposure: Stamp, profile: EEProfile, clean: Stamp, star: Star, options: EEOptions) -> tuple[str, ...]:
     """Collect what the user should know about a measured EE profile.
 
     Parameters
     ----------
     exposure : Stamp
     profile : EEProfile
-    seen : Stamp
+    clean : Stamp
         The same, repaired and without the background; see `repaired_stamp`.
     star : Star
         Light is compared with its model; without one, with the star's own other side.
@@ -94,9 +94,9 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
             f"charge migration: {profile.core_charge_loss} pixel(s) in the core flagged CHARGELOSS"
             + (beside if np.isfinite(profile.core_peak) else "")
         )
-    fixed = exposure.bad & ~seen.bad & (star.distance <= options.core_radius)
+    fixed = exposure.bad & ~clean.bad & (star.distance <= options.core_radius)
     if star.model is not None and not profile.failure and fixed.any():
-        worth = np.sqrt(np.sum(seen.variance[fixed])) / np.nanmax(profile.count_rate)
+        worth = np.sqrt(np.sum(clean.variance[fixed])) / np.nanmax(profile.count_rate)
         if worth > _CORE_WORTH:
             found.append(
                 f"{fixed.sum()} bad pixel(s) in the core hold {100 * star.model[fixed].sum():.2g} % of the star's "
@@ -111,7 +111,7 @@ def ee_warnings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star, op
         found.append("the count rate does not rise with every radius")
     if not np.any(exposure.variance[~exposure.bad] > 0):
         found.append("all variances are zero: the errors mean nothing")
-    return tuple(found) + _surroundings(exposure, profile, seen, star)
+    return tuple(found) + _surroundings(exposure, profile, clean, star)
 
 
 def scatter_warning(exposure: Stamp, sky: Background, *, both: bool) -> tuple[str, ...]:
@@ -147,20 +147,20 @@ def scatter_warning(exposure: Stamp, sky: Background, *, both: bool) -> tuple[st
     )
 
 
-def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) -> tuple[str, ...]:
+def _surroundings(exposure: Stamp, profile: EEProfile, clean: Stamp, star: Star) -> tuple[str, ...]:
     """What lies about the star that should not."""
     found = []
     x, y, sky = star.x, star.y, profile.background
     annulus = (star.distance > sky.r_in + 1) & (star.distance < sky.r_out - 1)
-    rejected = annulus & (sky.weights == 0) & ~seen.bad
+    rejected = annulus & (sky.weights == 0) & ~clean.bad
     r_max = sky.r_out if sky.r_out > 0 else float(profile.radius[-1])
-    if (beside := find_neighbour(seen, star, r_max, rejected)) is not None:
+    if (beside := find_neighbour(clean, star, r_max, rejected)) is not None:
         fraction, i, j, apart = beside
         found.append(
             f"possible neighbour at x={i + exposure.x_origin:.0f}, y={j + exposure.y_origin:.0f} ({apart:.0f} pix "
             f"away), {100 * fraction:.3g} % of the star's light"
         )
-    offset, err = core_offset(seen.image, seen.variance, seen.bad, x, y)
+    offset, err = core_offset(clean.image, clean.variance, clean.bad, x, y)
     if offset > max(_CORE_OFFSET, _ASYMMETRY_SIGMA * err):
         found.append(f"the core is {offset:.1f} pix off the centroid of a larger box: possibly two stars")
     if sky.n_rejected > _MANY_REJECTED * (sky.n_rejected + sky.npix):
@@ -169,7 +169,7 @@ def _surroundings(exposure: Stamp, profile: EEProfile, seen: Stamp, star: Star) 
     if sky.weights.any() and finite.size:
         k = finite[np.argmin(np.abs(profile.radius[finite] - 10))]
         if sky.image is not None and sky.chance < _SKY_CHANCE:
-            within = aperture_weights(seen.bad.shape, x, y, profile.radius[k : k + 1])[0]
+            within = aperture_weights(clean.bad.shape, x, y, profile.radius[k : k + 1])[0]
             effect = np.sum((within - profile.area[k] * sky.weights) * sky.image) / profile.count_rate[k]
             if abs(effect) * abs(profile.count_rate[k]) > profile.count_rate_err[k]:
                 found.append(
@@ -203,7 +203,7 @@ def _single_pixels(image: Array, x: float, y: float) -> Mask:
 
 
 def find_neighbour(
-    seen: Stamp, star: Star, reach: float, rejected: Mask | None = None
+    clean: Stamp, star: Star, reach: float, rejected: Mask | None = None
 ) -> tuple[float, float, float, float] | None:
     """Find the place where light stands out most that is not the star's: beside its model, else its mirror image.
 
@@ -213,7 +213,7 @@ def find_neighbour(
 
     Parameters
     ----------
-    seen : Stamp
+    clean : Stamp
         Repaired, without the background.
     star : Star
     reach : float
@@ -230,21 +230,21 @@ def find_neighbour(
     x, y, distance = star.x, star.y, star.distance
     radius, start, sigma = _BY_MIRROR if star.model is None else _BY_MODEL
     if rejected is not None and rejected.any():
-        alone = rejected & _single_pixels(fill_for_search(seen.image, seen.bad), x, y)
-        seen = replace(seen, bad=seen.bad | alone)
+        alone = rejected & _single_pixels(fill_for_search(clean.image, clean.bad), x, y)
+        clean = replace(clean, bad=clean.bad | alone)
     kernel = aperture_weights((5, 5), 2.0, 2.0, np.array([radius]))[0]
     circles = partial(scipy.ndimage.correlate, mode="constant", weights=kernel)
-    good = circles((~seen.bad).astype(float))
-    noise = circles(np.where(seen.bad, 0.0, seen.variance), weights=kernel**2)
+    good = circles((~clean.bad).astype(float))
+    noise = circles(np.where(clean.bad, 0.0, clean.variance), weights=kernel**2)
     if star.model is not None:
-        rate, residual, _ = compare(seen, seen.bad, replace(star, sky=replace(star.sky, value=0.0)))
+        rate, residual, _ = compare(clean, clean.bad, replace(star, sky=replace(star.sky, value=0.0)))
         light, expected = circles(residual), circles(rate * star.model)
         limit = _LOCAL * scipy.ndimage.maximum_filter(expected, 5, mode="nearest") + _FLOOR * rate
         whole = float(expected.max()) if rate > 0 else 0.0
     else:
-        filled = fill_for_search(seen.image, seen.bad)
+        filled = fill_for_search(clean.image, clean.bad)
         with contextlib.suppress(ExposureError):
-            x, y, _, _ = centre_of_mass(filled, np.where(seen.bad, 0.0, seen.variance), x, y, box=_BOXES[1])
+            x, y, _, _ = centre_of_mass(filled, np.where(clean.bad, 0.0, clean.variance), x, y, box=_BOXES[1])
         light, distance = circles(filled), distance_grid(filled.shape, x, y)
         whole = float(scipy.ndimage.map_coordinates(light, [[y], [x]], order=3, mode="nearest")[0])
         limit = np.interp(distance, _LIMIT_DISTANCE, _LIMIT_FRACTION) * whole

@@ -63,43 +63,43 @@ def measure_sb(
     options = options or SBOptions()
     radii, shared = np.array(options.radii), options.shared
     reach = max(radii[-1] + options.half_width, shared.sky_radii[1]) + BOX  # as far as the trend is wanted
-    exposure, centroid, star, sound = place_star(exposure, shared, psf or PSFModel(), reach + TREND_MARGIN, known)
-    distance, found, half = star.distance, star.sky, options.half_width
+    stamp, centroid, star, sound = place_star(exposure, shared, psf or PSFModel(), reach + TREND_MARGIN, known)
+    distance, ee_sky, half = star.distance, star.sky, options.half_width
     # the last annulus is the background's, which is a mean over the whole of it, like the profile
-    edges = np.append(radii - half, found.r_in), np.append(radii + half, found.r_out)
+    edges = np.append(radii - half, ee_sky.r_in), np.append(radii + half, ee_sky.r_out)
     overlap, rings = annuli_about(distance.shape, star.x, star.y, *edges)
-    used = star.sky.weights > 0
+    used = ee_sky.weights > 0
     weights = mean_weights(rings[-1], used)
-    value = float(np.sum(weights[used] * exposure.image[used]))
-    star = replace(star, sky=replace(found, value=value, weights=weights))
-    level = value - options.low_sigma * found.dark if options.clip_low else -np.inf
-    clipped = low_pixels(exposure.image, exposure.bad, distance, options.core_radius, level)
-    missing = exposure.bad | clipped
+    value = float(np.sum(weights[used] * stamp.image[used]))
+    star = replace(star, sky=replace(ee_sky, value=value, weights=weights))
+    level = value - options.low_sigma * ee_sky.dark if options.clip_low else -np.inf
+    clipped = low_pixels(stamp.image, stamp.bad, distance, options.core_radius, level)
+    missing = stamp.bad | clipped
     touched = overlap[:-1] > 0
     coverage = np.sum(overlap[:-1], axis=(1, 2), where=~missing) / (4 * np.pi * half * radii)
-    trend = radial_trend(exposure.image, ~missing, distance, reach)
-    image, at_risk = exposure.image.copy(), ~missing & (distance > options.core_radius) & np.isfinite(level)
+    trend = radial_trend(stamp.image, ~missing, distance, reach)
+    image, at_risk = stamp.image.copy(), ~missing & (distance > options.core_radius) & np.isfinite(level)
     if at_risk.any():
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
-        image[at_risk] -= kept_noise(image[at_risk], exposure.variance[at_risk], trend[at_risk], level)
+        image[at_risk] -= kept_noise(image[at_risk], stamp.variance[at_risk], trend[at_risk], level)
     values, covariance, common, background_err = _means(
-        replace(exposure, image=image), missing, overlap, rings, star, trend
+        replace(stamp, image=image), missing, overlap, rings, star, trend
     )
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
     common[unseen], common[:, unseen] = np.nan, np.nan
-    told = []
-    if n_core := int(np.sum(exposure.bad & (distance <= options.core_radius))):
+    warnings = list(stamp.warnings)
+    if n_core := int(np.sum(stamp.bad & (distance <= options.core_radius))):
         where = "fitted by the model PSF" if centroid.method == "psf" else "which they may move"
-        told.append(f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, {where}")
+        warnings.append(f"{n_core} bad pixel(s) within {options.core_radius:g} pix of the centre, {where}")
     if partial := ", ".join(f"{radius:g}" for radius in radii[coverage < _COVERAGE_MIN]):
-        told.append(f"less than half of the annulus at {partial} pix could be used")
+        warnings.append(f"less than half of the annulus at {partial} pix could be used")
     return SBProfile(
         radius=radii, half_width=half, surface_brightness=values, covariance=covariance, common=common,
         n_used=np.sum(touched & ~missing, axis=(1, 2)), n_clipped=np.sum(touched & clipped, axis=(1, 2)),
-        centroid=replace(centroid, x=star.x + exposure.x_origin, y=star.y + exposure.y_origin),
-        background=replace(star.sky, err=background_err), pixel_scale=exposure.pixel_scale, photmjsr=exposure.photmjsr,
-        warnings=(*exposure.warnings, *told), sound=sound,
+        centroid=replace(centroid, x=star.x + stamp.x_origin, y=star.y + stamp.y_origin),
+        background=replace(star.sky, err=background_err), pixel_scale=stamp.pixel_scale, photmjsr=stamp.photmjsr,
+        warnings=tuple(warnings), sound=sound,
     )  # fmt: skip
 
 

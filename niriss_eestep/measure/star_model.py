@@ -43,7 +43,7 @@ _SIGMA = 6.0
 _CORE, _CORE_SHARE = 4.0, 0.01
 
 #: pixels within this distance decide where the star is [pix]
-_BOX = 5.0
+_PLACED_BY = 5.0
 
 #: a pixel this many standard errors below the sky is not lit; what is less dark is found beside the star's model
 _DEEP = 100.0
@@ -65,8 +65,8 @@ _STAR_LIKE, _STAR_FROM = 0.95, 1.5
 #: does, are a snowball; it is taken twice as wide, as jwst's jump step does (expand_factor)
 _WIDE, _FAINT, _AROUND = 9, 0.4, np.ones((3, 3), dtype=bool)
 
-#: half a pixel's diagonal: what an aperture touches lies up to this far beyond its radius [pix]
-REACH = 0.7
+#: what an aperture touches lies up to this far beyond its radius [pix]
+HALF_DIAGONAL = 0.7
 
 #: a status names this many pixels
 _LISTED = 4
@@ -122,9 +122,9 @@ class Star:
     psf: PSFModel
 
 
-#: what has been found of an exposure, by all that decides it: the stamp with sound errors and without dead pixels; by
-#: the pixels then taken as bad, its star and the centroid in the stamp's frame; and those of the core that do not fit
-#: their neighbours
+#: what has been found of stamps, by all that decides it: the stamp with sound errors and without dead pixels; by the
+#: pixels then taken as bad (as bytes), the centroid in the stamp's frame and its star; and by these the pixels of the
+#: core that do not fit their neighbours
 Known = dict[tuple[Any, ...], tuple[Stamp, dict[bytes, tuple[Centroid, Star]], dict[bytes, Mask]]]
 
 
@@ -307,7 +307,7 @@ def taken_as_bad(exposure: Stamp, odd: Mask) -> Stamp:
     return replace(exposure, bad=exposure.bad | odd, unexplained=every, warnings=warnings)
 
 
-def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
+def unexplained_pixels(exposure: Stamp, star: Star, radius: float) -> Mask:
     """Find the unflagged pixels that no star can explain, fitting the star without them until none stands out.
 
     Parameters
@@ -315,8 +315,8 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
     exposure : Stamp
     star : Star
         Where it was found.
-    reach : float
-        Pixels up to this distance are judged [pix].
+    radius : float
+        Pixels up to this distance from the star are judged [pix].
 
     Returns
     -------
@@ -324,13 +324,12 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
         None of them where there is no model, or no star that explains the other pixels: the image is of something
         else. Light that a second star would give is no bad pixel's.
     """
-    out = np.zeros(exposure.bad.shape, dtype=bool)
-    nothing = out.copy()
+    nothing = np.zeros(exposure.bad.shape, dtype=bool)
     if star.psf.render is None:
         return nothing
-    image, found = exposure.image - star.sky.value, compare(exposure, exposure.bad, star)
+    image, out = exposure.image - star.sky.value, nothing.copy()
     for _ in range(_ROUNDS):
-        (rate, residual, ratio), near = found, star.distance <= reach
+        (rate, residual, ratio), near = compare(exposure, exposure.bad | out, star), star.distance <= radius
         ratio = np.where(near, ratio, 0.0)
         worst = float(np.max(ratio, where=~out, initial=0.0))
         if worst <= 1 and not out.any():
@@ -342,8 +341,9 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
             if (bad & faint).any():
                 groups, _ = scipy.ndimage.label(scipy.ndimage.binary_propagation(bad & faint, _AROUND, faint), _AROUND)
                 size = np.bincount(groups.ravel())[1:]
-                wide, radius = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max() / np.pi)
-                bad |= scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(radius))) & (star.distance > _BOX / 2)
+                wide, spread = np.isin(groups, np.flatnonzero(size >= _WIDE) + 1), np.sqrt(size.max() / np.pi)
+                around = scipy.ndimage.binary_dilation(wide, _AROUND, int(np.ceil(spread)))
+                bad |= around & (star.distance > _PLACED_BY / 2)
             return bad & near & ~exposure.bad
         out |= ratio > max(1.0, 0.5 * worst)
         # a row or column that is bad for the most part is so beyond the pixels looked at too, in the sky's annulus
@@ -351,13 +351,12 @@ def unexplained_pixels(exposure: Stamp, star: Star, reach: float) -> Mask:
             return lines & ~exposure.bad
         if not rate > 0 or out.sum() > _MOST:
             return nothing
-        if (out & (star.distance <= _BOX)).any():
+        if (out & (star.distance <= _PLACED_BY)).any():
             try:
-                x, y, _ = fit_psf(image, exposure.bad | out, star.x, star.y, star.psf.render, radius=_BOX)
+                x, y, _ = fit_psf(image, exposure.bad | out, star.x, star.y, star.psf.render, radius=_PLACED_BY)
             except ExposureError:
                 return nothing
             star = star_at(x, y, star.sky, star.psf)
-        found = compare(exposure, exposure.bad | out, star)
     return nothing
 
 
