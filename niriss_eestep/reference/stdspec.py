@@ -32,8 +32,6 @@ INSTRUMENTS = ("stis", "wfc", "nic", "fos", "iue")
 
 PACKAGED_THROUGHPUT = Path(__file__).parent / "data" / "niriss_throughput.asdf"
 NIRISS_RANGE = (0.5, 6.0)  # [micron] a curve that has no light between these is in another unit
-WAVELENGTH_UNITS = {"micron": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "nanometer": 1e-3, "m": 1e6, "meter": 1e6}
-WAVELENGTH_UNITS |= {"angstrom": 1e-4, "a": 1e-4, "aa": 1e-4}  # [micron] per unit; plurals lose their s
 
 
 @cache
@@ -503,9 +501,8 @@ def _fits_curve(path: Path) -> tuple[Array, Array]:
         raise ReferenceDataError(f"{path}: not a {what}; it has {', '.join(columns)}")
     wavelength, pce = numbers(path, what, columns["WAVELENGTH"][0], columns["THROUGHPUT"][0])
     # synphot's convention: Angstrom where a file does not say
-    unit = (columns["WAVELENGTH"][1] or "angstrom").lower()
-    scale = WAVELENGTH_UNITS.get(unit, WAVELENGTH_UNITS.get(unit.rstrip("s")))
-    if scale is None:
-        raise ReferenceDataError(f"{path}: wavelength unit {unit!r} is not known; use micron or Angstrom")
+    unit = columns["WAVELENGTH"][1] or COLUMNS["WAVELENGTH"]
+    if unit != COLUMNS["WAVELENGTH"]:
+        wavelength = _converted(path, "WAVELENGTH", wavelength, unit, wavelength)
     order = np.argsort(wavelength)
-    return wavelength[order] * scale, pce[order]
+    return 1e-4 * wavelength[order], pce[order]
