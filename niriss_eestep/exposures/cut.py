@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -480,8 +481,11 @@ def _response(meta: Any, field: Field, cut: Any, flat_path: Any, area_path: Any)
 
 
 @lru_cache(maxsize=64)
-def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, environment: Any) -> float | None:
-    """Expected rate [e-/s] of a star in a filter, as long as the environment stays; None where it is not known."""
+def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, state: Any) -> float | None:
+    """Expected rate [e-/s] of a star in a filter, as long as the state of its files stays; None where it is not known.
+
+    Without this memory the directory of spectra would be gone through for every exposure.
+    """
     try:
         paths = find_spectrum_files(target) if spectrum is None else [spectrum]
         return expected_of_first(paths, *load_throughput(throughput).curve(name), name)[1].electron_rate
@@ -516,8 +520,11 @@ def second_look(
         elsewhere; why there is none.
     """
     spectrum, throughput = references.get("stdspec"), references.get("throughput")
-    environment = os.environ.get("PYSYN_CDBS"), os.environ.get("NIS_SYNPHOT")
-    electron_rate = _electron_rate(field.target, field.filter, spectrum, throughput, environment)
+    calspec = os.environ.get("PYSYN_CDBS") and Path(os.environ["PYSYN_CDBS"], "calspec")
+    files = [Path(p) for p in (spectrum, throughput, os.environ.get("NIS_SYNPHOT"), calspec) if p]
+    # a directory changes with the names in it, and with a file that is written anew in the place of another
+    state = tuple((file, file.stat().st_mtime_ns if file.exists() else None) for file in files)
+    electron_rate = _electron_rate(field.target, field.filter, spectrum, throughput, state)
     # [DN/s]; None where it is not to be had
     expected = None if electron_rate is None else electron_rate / exposures[0].gain
     ee = partial(load_psfee(references.get("psfee")).ee, field.filter)

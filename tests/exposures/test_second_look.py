@@ -14,7 +14,7 @@ from niriss_eestep.flux.synthetic import StandardSpectrum, expected_rate
 from niriss_eestep.instrument import GAIN
 from niriss_eestep.measure.position import Centroid, find_sources, source_at, the_star
 from niriss_eestep.measure.stamp import StarExposure
-from niriss_eestep.reference import load_psf_images, load_psfee, load_throughput, write_spectrum
+from niriss_eestep.reference import load_psf_images, load_psfee, load_spectrum, load_throughput, write_spectrum
 from niriss_eestep.steps import FluxCalPipeline
 
 RATE = 1e4  # of the star [DN/s]
@@ -147,6 +147,24 @@ def test_a_brighter_star_is_not_the_target(visit, psf):
     found = FluxCalPipeline.call(str(asn), save_results=False)
     assert found.table["ratio"][0] == pytest.approx(1, abs=0.02)
     assert "3 of the expected rate); the star is the one at x=" in found.exposures["status"][0]
+
+
+@pytest.mark.filterwarnings("ignore:.*datfix")
+@pytest.mark.parametrize("override", [False, True])
+def test_a_spectrum_that_is_written_anew_counts_in_the_same_session(visit, psf, tmp_path, override):
+    rate, asn = visit
+    (path,) = (tmp_path / "calspec").glob("*.fits")
+    steps = {"abs_flux": {"override_stdspec": str(path)} if override else {}}
+    run = partial(FluxCalPipeline.call, str(asn), save_results=False, steps=steps)
+    star = run().table["count_rate"][0]
+    point(rate, 23, 0, lambda x, y, shape: 3 * star * psf.render(x + 23, y, shape))
+    assert "3 of the expected rate); the star is the one at x=" in run().exposures["status"][0]
+    # now the brighter one has the star's rate
+    spectrum = load_spectrum(path)
+    write_spectrum(replace(spectrum, flux=3 * spectrum.flux), path)
+    found = run()
+    assert "the star is the one at x=" not in found.exposures["status"][0]
+    assert found.table["count_rate"][0] == pytest.approx(3 * star, rel=0.02)
 
 
 @pytest.mark.filterwarnings("ignore:.*datfix")
