@@ -83,7 +83,7 @@ class StandardSpectrum:
             if values.ndim != 1 or values.shape != self.wavelength.shape or values.size < 2:
                 raise ReferenceDataError(f"{of}: {column} has shape {values.shape}; one value per wavelength is needed")
             if not np.all(usable := np.abs(values) < ABSURD):
-                raise ReferenceDataError(f"{of}: {np.sum(~usable)} values of {column} are absurdly large or not finite")
+                raise ReferenceDataError(f"{of}: {np.sum(~usable)} values of {column} are not finite, or far too large")
             # readers hand one spectrum to many users
             values.setflags(write=False)
         if self.wavelength[0] <= 0 or np.any(np.diff(self.wavelength) <= 0):
