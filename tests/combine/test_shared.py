@@ -120,6 +120,19 @@ def test_repairs_of_the_same_pixels_of_a_star_err_together():
     assert before.err[1] < mean(0.3, -0.2)[1].err[1] < same.err[1]
 
 
+def test_repairs_common_error_grows_with_the_scatter_as_the_others_do():
+    radius, err = np.array([1.0, 5.0]), np.array([1.0, 3.0])
+    own, repair = np.outer(err, err) + np.diag([0.5, 0.7]), [err, np.zeros(1), np.zeros(1), np.ones(1)]
+    rates = [np.array([80.0, 100.0]), np.array([90.0, 130.0])]
+    before, none = combine_profiles(["a", "b"], radius, rates, [own, own]), [None, None]
+    found = with_shared_errors(before, [own, own], np.zeros((2, 2)), none, none, none, [repair, repair])
+    assert (found.inflation > 2).all()
+    between = REPAIR_SHARE * np.outer(err, err) / 2
+    added = between * np.outer(found.inflation, found.inflation)
+    np.testing.assert_allclose(found.covariance - before.covariance, added, rtol=1e-9)
+    np.testing.assert_allclose(found.err_formal**2, np.diagonal(own) / 2 + np.diagonal(between), rtol=1e-9)
+
+
 def test_repairs_of_one_exposure_of_a_group_are_shared_with_none():
     weight = np.full((3, 2), 1 / 3)
     one = [np.array([1.0, 2.0]), np.zeros(1), np.zeros(1), np.array([5.0])]
@@ -133,6 +146,7 @@ def test_what_a_repair_may_share_is_told():
     scene = Scene((64, 64), Star(31.3, 31.8, 1e5), readout)
     image = simulate_image(scene, GaussianPSF(1.5), np.random.default_rng(1), noise=False)
     exposure = star_exposure_of(image, scene)
+    exposure = replace(exposure, image=exposure.image + 500.0)  # of the sky
     bad = np.zeros(exposure.bad.shape, dtype=bool)
     bad[32 - exposure.y_origin, [31 - exposure.x_origin, 44 - exposure.x_origin]] = True
     psf = PSFModel(GaussianPSF(1.5).render)
