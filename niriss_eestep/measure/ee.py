@@ -305,7 +305,8 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=sky, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
-        bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason, **about,
+        bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
+        sound=with_sound_errors(without_dead(exposure), options), **about,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class Profile:
         The part of ``covariance`` that all integrations of an exposure share, as an unbiased estimate: of the flat
         field, of the repair and of a background that was given.
     sound : Stamp, optional
-        What was measured, with sound errors and without dead pixels.
+        What was measured, or could not be, with sound errors and without dead pixels; None of a mean.
     """
 
     radius: Array
@@ -191,11 +191,11 @@ class SBProfile(Profile):
     surface_brightness_err = Profile.err
 
 
-#: options that are lengths in pixels
-_LENGTHS = {
-    EEOptions: ("background_skip", "background_width", "core_radius", "search_radius", "max_shift"),
-    SBOptions: ("half_width", "core_radius", "background_inner", "background_width", "search_radius"),
-}
+#: options of either measurement that are lengths in pixels
+_LENGTHS = (
+    "background_skip", "background_inner", "background_width", "half_width", "core_radius", "search_radius",
+    "max_shift", "flat_err_scale",
+)  # fmt: skip
 
 
 def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | SBOptions:
@@ -218,7 +218,8 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     ParameterError
         If the bad pixels are to be repaired by the model PSF, which is that of detector pixels.
     """
-    changes: dict[str, Any] = {name: getattr(options, name) / scale for name in _LENGTHS[type(options)]}
+    lengths = [name for name in _LENGTHS if hasattr(options, name)]
+    changes: dict[str, Any] = {name: getattr(options, name) / scale for name in lengths}
     # the nearest odd number
     changes["centroid_box"] = max(3, 2 * round((options.centroid_box / scale - 1) / 2) + 1)
     changes["radii"] = tuple(radius / scale for radius in options.radii)

@@ -6,14 +6,14 @@ import numpy as np
 import scipy
 
 from niriss_eestep.arrays import Array, Mask
-from niriss_eestep.measure.background import Background
+from niriss_eestep.measure.background import Background, with_sound_errors
 from niriss_eestep.measure.ee import place_star, sum_apertures
 from niriss_eestep.measure.geometry import Annulus, annuli_about, mean_weights, unseen_variance
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.measure.profile import SBProfile
 from niriss_eestep.measure.repair import TREND_MARGIN, low_pixels, radial_trend, repair_surrounded
 from niriss_eestep.measure.stamp import BOX, SBOptions, Stamp
-from niriss_eestep.measure.star_model import Known, PSFModel, Star
+from niriss_eestep.measure.star_model import Known, PSFModel, Star, without_dead
 
 #: below it the mean of an annulus is more guessed than seen
 _COVERAGE_MIN = 0.5
@@ -184,4 +184,5 @@ def failed_sb(exposure: Stamp, options: SBOptions, reason: str) -> SBProfile:
         centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=Background(np.nan, np.nan, method="annulus"), pixel_scale=exposure.pixel_scale,
         photmjsr=exposure.photmjsr, warnings=exposure.warnings, failure=reason,
+        sound=with_sound_errors(without_dead(exposure), options.shared),
     )  # fmt: skip

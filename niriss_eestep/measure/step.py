@@ -13,11 +13,10 @@ from niriss_eestep.errors import ExposureError, NirissEEError, ParameterError, P
 from niriss_eestep.exposures.cut import bad_dq_mask, second_look, star_exposures, star_field
 from niriss_eestep.exposures.inputs import exposure_root, gather, nothing_in, open_exposure
 from niriss_eestep.instrument import GAIN, RESPONSE_SCATTER, SR_TO_ARCSEC2
-from niriss_eestep.measure.background import with_sound_errors
 from niriss_eestep.measure.ee import EEOptions, failed_ee, measure_ee
 from niriss_eestep.measure.profile import image_options, native_profile
 from niriss_eestep.measure.sb import SBOptions, failed_sb, measure_sb
-from niriss_eestep.measure.star_model import PSFModel, without_dead
+from niriss_eestep.measure.star_model import PSFModel
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import add_integrations, profile_model
 from niriss_eestep.products.metadata import exposure_record, made_of
@@ -200,10 +199,9 @@ class ExposureStep(FluxStep):
             path = self.get_reference_file(metadata, "gain", f"nominal ({GAIN} e-/DN)")
             gain = GAIN if path is None else mean_gain(path, model.meta.subarray)
         # inside the pipeline the flux calibration has the star's spectrum
-        owner, kinds = getattr(self.parent, "abs_flux", self), ("stdspec", "throughput")
-        references = {kind: owner.get_reference_file(None, kind) for kind in kinds}
-        psf, repairs = PSFModel(), parameters.get("repair_core", True)
-        has_psf = model.meta.instrument.pupil != "NRM"
+        override = partial(getattr(self.parent, "abs_flux", self).get_reference_file, None)
+        references, psf = {kind: override(kind) for kind in ("stdspec", "throughput")}, PSFModel()
+        repairs, has_psf = parameters.get("repair_core", True), model.meta.instrument.pupil != "NRM"
         # the surface brightness, which has no core to repair, is compared with the model PSF all the same
         if repairs or parameters.get("bad_pixel_method") == "psf":
             references["psfimages"] = self.get_reference_file(metadata, "psfimages", "packaged niriss_psf_images.asdf")
@@ -259,14 +257,13 @@ class ExposureStep(FluxStep):
 
     def _profile_of(self, stamps, options, psf, known):
         """Profile of an exposure, or the mean of its integrations, and they; the stamps, without dead pixels."""
-        profiles, sound = [], []
+        profiles = []
         for stamp in stamps:
             try:
                 profiles.append(self.measure_stamp(stamp, options, psf, known))
-                sound.append(profiles[-1].sound)
             except ExposureError as error:
                 profiles.append(self.failed_profile(stamp, options, str(error)))
-                sound.append(with_sound_errors(without_dead(stamp), getattr(options, "shared", options)))
+        sound = [profile.sound for profile in profiles]
         if len(profiles) == 1:
             return profiles[0], None, sound
         try:

@@ -66,6 +66,14 @@ def test_encircled_energy_and_its_covariance_are_the_same_light_s(method):
         assert fine.count_rate_err[-1] == pytest.approx(0.1 * np.pi * 15**2, rel=0.05)
 
 
+@pytest.mark.parametrize(("measure", "options"), [(measure_ee, EEOptions), (measure_sb, SBOptions)])
+def test_a_flat_field_s_error_is_correlated_over_the_same_length(measure, options):
+    native, fine = measured(measure, options(flat_err=0.02, flat_err_scale=3.0))
+    # pixels beside the core differ by what a pixel of twice the side averages
+    np.testing.assert_allclose(fine.err[2:4], native.err[2:4], rtol=0.05)
+    np.testing.assert_allclose(fine.err[:2], native.err[:2], rtol=0.12)
+
+
 def test_options_of_the_model_psf_are_rejected():
     for options in (EEOptions(bad_pixel_method="psf"),):
         with pytest.raises(ParameterError, match="the model PSF has detector pixels"):
