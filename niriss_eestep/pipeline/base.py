@@ -265,26 +265,43 @@ class FluxStep(JwstStep):
         try:
             if self.in_pipeline:
                 return super().run(*args)
-            inner = [getattr(self, name) for name in getattr(self, "step_defs", ())]
-            for step in () if parameters.IN_STRUN else (self, *inner):
-                for name in filter(partial(hasattr, step), _spec(type(step))):
-                    setattr(step, name, parameters.plain(getattr(step, name)))
             with plain_words(self.class_alias):
-                for step in (self, *inner):
-                    _check_output(step, f"--{'' if step is self else f'steps.{step.name}.'}output_")
-                # a hook is not to stop the pipeline that it belongs to
-                checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
-                exposure = exposures.science_metadata(args, self.input_dir) if checked else {}
-                for step in checked:
-                    for reference_type in step.reference_file_types:
-                        step.get_reference_file(None, reference_type)
-                    if step.check_parameters is not None:
-                        step.check_parameters(step.parameters_for(exposure))
+                self._check_settings(args)
                 return super().run(*args)
         finally:
             self.__dict__.update(before)
             if freezes:
                 gc.unfreeze()
+
+    def _check_settings(self, args: Sequence[Any]) -> None:
+        """Refuse what cannot be used of the settings, those of a pipeline's steps too, before anything is measured."""
+        inner = [getattr(self, name) for name in getattr(self, "step_defs", ())]
+        for step in (self, *inner):
+            spec, option = _spec(type(step)), "--output_" if step is self else f"--steps.{step.name}.output_"
+            # what was set in Python; strun has text, and what YAML knows
+            for name in () if parameters.IN_STRUN else filter(partial(hasattr, step), spec):
+                setattr(step, name, parameters.plain(getattr(step, name)))
+            # a hook is given the extension of its step
+            is_hook = step.parent is not None and not step.in_pipeline
+            if not is_hook and f".{step.output_ext.lstrip('.')}'" not in spec["output_ext"]:
+                raise ParameterError(f"{option}ext={step.output_ext}: no product is of this kind; leave it out")
+            if step.output_dir:
+                path, remedy = Path(os.path.expandvars(step.output_dir)).expanduser(), f"give another {option}dir"
+                try:
+                    path.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    told = f"{path}: the output directory cannot be made: {error.strerror}; {remedy}"
+                    raise OutputError(told) from error
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
+        # a hook is not to stop the pipeline that it belongs to
+        checked = [step for step in inner or [self] if not step.skip] if self.parent is None else []
+        exposure = exposures.science_metadata(args, self.input_dir) if checked else {}
+        for step in checked:
+            for reference_type in step.reference_file_types:
+                step.get_reference_file(None, reference_type)
+            if step.check_parameters is not None:
+                step.check_parameters(step.parameters_for(exposure))
 
     @classmethod
     def _datamodels_open(cls, init: Any, **kwargs: Any) -> Any:
@@ -414,24 +431,6 @@ def plain_words(name: str) -> Iterator[None]:
         logger.removeFilter(shown)
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _check_output(step: FluxStep, option: str) -> None:
-    """Refuse a directory that results cannot be written to, and another kind of file than they are."""
-    # a hook is given the extension of its step
-    if (step.in_pipeline or step.parent is None) and f".{step.output_ext.lstrip('.')}'" not in _spec(type(step))[
-        "output_ext"
-    ]:
-        raise ParameterError(f"{option}ext={step.output_ext}: no product is of this kind; leave it out")
-    if not step.output_dir:
-        return
-    path, remedy = Path(os.path.expandvars(step.output_dir)).expanduser(), f"give another {option}dir"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: the output directory cannot be made: {error.strerror}; {remedy}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: the output directory cannot be written to; {remedy}")
 
 
 def _on_files(hook: Any, *args: Any) -> Any:

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 #: class, alias, and whether the class is a pipeline
-_STEPS = [
+STEPS = [
     ("niriss_eestep.measure.step.EEPhotometryStep", "ee_photometry", False),
     ("niriss_eestep.measure.step.SBProfileStep", "sb_profile", False),
     ("niriss_eestep.combine.step.CombineProfilesStep", "combine_profiles", False),
@@ -25,7 +25,7 @@ def get_steps() -> list[tuple[str, str, bool]]:
         Class, alias and whether the class is a pipeline.
     """
     if not (sys.argv and sys.argv[0].endswith(("/strun", "strun.exe"))):
-        return _STEPS
+        return STEPS
     from logging import getLevelNamesMapping
     from pathlib import Path
 
@@ -34,8 +34,8 @@ def get_steps() -> list[tuple[str, str, bool]]:
     try:
         from stpipe._cmdline import _build_parent_arg_parser as options_of_strun
     except ImportError:  # private to stpipe, whose own words then stand
-        return _STEPS
-    own = [alias for _, alias, _ in _STEPS]
+        return STEPS
+    own = [alias for _, alias, _ in STEPS]
     known, _ = options_of_strun().parse_known_args([*sys.argv[1:], ""])  # which stands for a step where none is named
     name, level = known.cfg_file_or_class[0], str(known.log_level or "INFO").upper()
     if Path(name).is_file():
@@ -61,7 +61,7 @@ def get_steps() -> list[tuple[str, str, bool]]:
             sys.exit(
                 f"strun: there is no step {name}; {f'did you mean {near[0]}?' if near else '`stpipe list` lists all'}"
             )
-    return _STEPS
+    return STEPS
 
 
 def get_resource_mappings() -> list[Any]:

@@ -3,15 +3,11 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "AbsFluxStep": "flux.step",
-    "CalibrateVisitsStep": "calibration.step",
-    "CombineProfilesStep": "combine.step",
-    "EEPhotometryHook": "pipeline.hook",
-    "EEPhotometryStep": "measure.step",
-    "FluxCalPipeline": "pipeline.fluxcal",
-    "SBProfileStep": "measure.step",
-}
+from niriss_eestep.pipeline.integration import STEPS
+
+#: module of each class, by its name
+_HOMES = {"EEPhotometryHook": "niriss_eestep.pipeline.hook"}
+_HOMES |= {name: module for module, _, name in (home.rpartition(".") for home, *_ in STEPS)}
 
 __all__ = sorted(_HOMES)
 
@@ -19,7 +15,7 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     # lazy: one step does not need the libraries of the others
     if name in _HOMES:
-        return getattr(import_module(f"niriss_eestep.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
