@@ -208,7 +208,7 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         noise = [curve.covariance / np.outer(level[k], level[k]) for curve, k in zip(curves, rows, strict=True)]
         own = [own_share * change[k] @ change[k].T + np.diag(phases[k]) + n for n, k in zip(noise, rows, strict=True)]
-        shapes = partial(_seen, own, np.split(fits, cuts), np.sqrt(common) * change)
+        shapes = _seeing(own, np.split(fits, cuts), np.sqrt(common) * change)
         # about the PSF before the fit: the coefficients' prior is centred there
         z = observed / level - 1 + np.sum(change / width * coefficients[group], axis=1)
         seen = shapes(z)
@@ -230,9 +230,11 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
         by_filter = weights[:, k] @ change[k]
         rest += own_share * by_filter @ by_filter.T + np.diag(np.sum(others[:, k] @ n * others[:, k], axis=1))
     covariance = common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes(change))
+    # symmetric root of the rest; rounding may leave an eigenvalue below 0
+    values, vectors = np.linalg.eigh(0.5 * (rest + rest.T))
     return PSFFit(
         total=total, weights=[np.split(row, cuts) for row in weights], coefficients=coefficients, shared=shared,
-        aperture_modes=np.hstack([sensitivity, _root(rest)]),
+        aperture_modes=np.hstack([sensitivity, (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T]),
         shared_covariance=covariance + (covariance * stretch**2 / width**2) @ covariance / common,
         index_shift=flatter * share * (weights @ (change / width))[:, -1:].sum(axis=1),
         before=np.split(observed / total[group] - 1, cuts), after=np.split(fitted / total[group] - 1, cuts),
@@ -240,28 +242,28 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
     )  # fmt: skip
 
 
-def _seen(own: Sequence[Array], fits: Sequence[Mask], shared: Array, values: Array) -> Array:
-    """What curves show of ``values`` whatever their totals are: times the inverse covariance, less the totals' part.
+def _seeing(own: Sequence[Array], fits: Sequence[Mask], shared: Array) -> Curve:
+    """Function that gives what curves show of values whatever the totals are.
 
-    The covariance is the groups' ``own`` and, by all modes that they have in common, ``shared @ shared.T``. By
-    Woodbury's identity no matrix of all radii is made; of 33 groups that took 8 MB and 0.1 s.
+    That is: times the inverse covariance, less the totals' part. The covariance is the groups' ``own`` and, by
+    all modes that they have in common, ``shared @ shared.T``. By Woodbury's identity no matrix of all radii is made; of
+    33 groups that took 8 MB and 0.1 s.
     """
-    both, parts = np.column_stack([shared, values]), []
-    rows = np.split(both, np.cumsum([len(covariance) for covariance in own])[:-1])
-    for covariance, fitted, part in zip(own, fits, rows, strict=True):
+    cuts, apart, modes = np.cumsum([len(covariance) for covariance in own])[:-1], [], []
+    for covariance, fitted, part in zip(own, fits, np.split(shared, cuts), strict=True):
         inverse, inside = np.zeros_like(covariance), np.ix_(fitted, fitted)
         inverse[inside] = np.linalg.inv(covariance[inside])
         total = inverse.sum(axis=0)
-        parts.append((inverse - np.outer(total, total) / total.sum()) @ part)
-    modes, alone = np.split(np.concatenate(parts), [shared.shape[1]], axis=1)
-    matrix = np.eye(shared.shape[1]) + shared.T @ modes
-    return np.asarray(alone - modes @ np.linalg.solve(matrix, shared.T @ alone)).reshape(values.shape)
+        apart.append(inverse - np.outer(total, total) / total.sum())
+        modes.append(apart[-1] @ part)
+    by_modes = np.concatenate(modes)
+    matrix = np.eye(shared.shape[1]) + shared.T @ by_modes
 
+    def seen(values: Array) -> Array:
+        alone = np.concatenate([one @ part for one, part in zip(apart, np.split(values, cuts), strict=True)])
+        return np.asarray(alone - by_modes @ np.linalg.solve(matrix, by_modes.T @ values))
 
-def _root(covariance: Array) -> Array:
-    """Symmetric root; rounding may leave an eigenvalue below 0."""
-    values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    return seen
 
 
 def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, float]:
@@ -285,14 +287,20 @@ def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, f
     share : float
         What the fit would leave of a coefficient of ``flatter``, over what it leaves by ``width``; NaN without.
     """
-    width, stretch, share, informed = np.ones_like(score), np.zeros_like(score), np.nan, np.diagonal(known)
+    stretch, share, informed = np.zeros_like(score), np.nan, np.diagonal(known)
     if flatter:
-        # what the curves say of the last mode without a prior: an estimate of the variance 1 / information
-        own = max(float(informed[-1]), 1e-12)
-        information = own / (1 - own)
-        variance, beyond = _mixture(score[-1] / own, information, flatter)
-        share = (1 + variance * information) / (1 + _mixture(flatter, information, flatter)[0] * information)
-        stretch[-1] = np.sqrt(beyond / variance) * (1 + variance * information)
+        # what the curves say of the last mode without a prior, here and of a star at ``flatter``: an estimate of the
+        # variance 1 / information; each part of the mixture shrinks it and is as likely as it lets the estimate be
+        own, (part, prior) = max(float(informed[-1]), 1e-12), FLATTER.T
+        information, prior, estimate = own / (1 - own), (flatter * prior) ** 2, np.array([score[-1] / own, flatter])
+        spread = prior + 1 / information
+        evidence = part / np.sqrt(spread) * np.exp(0.5 * estimate[:, None] ** 2 * (1 / spread.max() - 1 / spread))
+        evidence, shrunk = evidence / evidence.sum(axis=1, keepdims=True), prior / spread
+        mean = evidence @ shrunk
+        # of the normal prior that has the mixture's posterior mean, and what the mixture's variance has beyond
+        variance, share = mean[0] / (1 - mean[0]) / information, (1 - mean[1]) / (1 - mean[0])
+        beyond = evidence[0] @ (shrunk - mean[0]) ** 2 * estimate[0] ** 2
+        stretch[-1] = np.sqrt(beyond / variance) / (1 - mean[0])
         # the other modes' scores by its new prior
         change = (variance - 1) * known[:, -1] / (1 + (variance - 1) * own)
         score, informed = score - change * score[-1], informed - change * known[:, -1]
@@ -301,18 +309,6 @@ def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, f
     if flatter:
         width[-1] = np.sqrt(variance)
     return width, stretch, share
-
-
-def _mixture(estimate: float, information: float, flatter: float) -> tuple[float, float]:
-    """Variance of the normal prior that has the posterior mean of `FLATTER`, and what the latter's has beyond."""
-    share, prior = FLATTER[:, 0], (flatter * FLATTER[:, 1]) ** 2
-    spread = prior + 1 / information
-    evidence = share / np.sqrt(spread) * np.exp(0.5 * estimate**2 * (1 / spread.max() - 1 / spread))
-    evidence /= evidence.sum()
-    shrunk = prior / spread
-    mean = float(evidence @ shrunk)
-    beyond = evidence @ (shrunk / information + (shrunk * estimate) ** 2) - (mean * estimate) ** 2 - mean / information
-    return mean / (1 - mean) / information, max(0.0, float(beyond))
 
 
 def _judged(

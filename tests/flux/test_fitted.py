@@ -253,10 +253,12 @@ def test_the_mixture_of_flatter_mid_frequencies_has_the_posterior_of_its_integra
     posterior = prior * np.exp(-0.5 * information * (c - estimate) ** 2)
     posterior /= posterior.sum()
     mean = posterior @ c
-    variance, beyond = fitted._mixture(estimate, information, flatter)
-    normal = 1 / (1 / variance + information)
+    # a prior of standard deviation 1 leaves this of the estimate, which `_widths` takes
+    known = information / (1 + information)
+    (width,), (stretch,), _ = fitted._widths(np.array([known * estimate]), np.array([[known]]), flatter)
+    normal = 1 / (1 / width**2 + information)
     assert normal * information * estimate == pytest.approx(mean, abs=1e-9)
-    assert normal + beyond == pytest.approx(posterior @ (c - mean) ** 2, rel=1e-6)
+    assert normal * (1 + stretch**2 * normal / width**2) == pytest.approx(posterior @ (c - mean) ** 2, rel=1e-6)
 
 
 def with_tail(coefficient, rng, noise=1.0):
