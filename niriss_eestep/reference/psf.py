@@ -379,17 +379,17 @@ def _from_table(path: Path) -> PSFEE:
 class PSFImage:
     """PSF of one filter, pixel response included where it is rendered.
 
-    Within ``half_size`` of the star the image is used, beyond it the azimuthal mean of the wing.
+    On the image the light is as it says, beyond its sides it is the azimuthal mean of the wing.
 
     Parameters
     ----------
     light : ndarray, shape (n, n)
         Fraction of the star's total light on each sub-pixel; the star stands on the corner between the four middle
-        ones. Beyond ``half_size`` of the star the sub-pixels hold the wing.
+        ones. Further from it than the sides are, the sub-pixels hold the wing.
     oversample : int
         Sub-pixels per detector pixel.
     radius : ndarray, shape (n_radii,)
-        Radii of the encircled energy [pix]; rising, to ``half_size`` or beyond.
+        Radii of the encircled energy [pix]; rising, to the image's sides or beyond.
     ee : ndarray, shape (n_radii,)
         Encircled energy.
     aspect : float
@@ -401,11 +401,6 @@ class PSFImage:
     radius: Array
     ee: Array
     aspect: float = 1.0
-
-    @property
-    def half_size(self) -> int:
-        """Distance from the star to the image's sides [pix]."""
-        return self.light.shape[0] // (2 * self.oversample)
 
     def mean_ee(self, radius_pix: ArrayLike) -> Array:
         """Interpolate the encircled energy, averaged over pixel phases, at radii [pix]."""
@@ -422,7 +417,7 @@ class PSFImage:
         total = np.zeros((n + 1, n + 1))
         np.cumsum(self.light, axis=0, dtype=float, out=total[1:, 1:])
         np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
-        corners = np.arange(n + 1) / self.oversample - self.half_size
+        corners = np.arange(n + 1) / self.oversample - n // (2 * self.oversample)
         # of 12 filters they fill 7 MB; kept for the last one only, they would take 0.1 s more for 33 groups
         return scipy.interpolate.RectBivariateSpline(corners, corners, total, kx=5, ky=5)
 
@@ -441,10 +436,10 @@ class PSFImage:
         ndarray, shape ``shape``
             Fraction of the star's total light on each pixel; it sums to 1 over the infinite plane.
         """
-        height = np.sqrt(self.aspect)
+        height, half = np.sqrt(self.aspect), self.light.shape[0] // (2 * self.oversample)
         rows, columns = (np.arange(shape[0]) - y) * height, (np.arange(shape[1]) - x) / height
         # the pixels that lie wholly on the image
-        row_in, column_in = (np.flatnonzero(np.abs(axis) + 0.5 <= self.half_size) for axis in (rows, columns))
+        row_in, column_in = (np.flatnonzero(np.abs(axis) + 0.5 <= half) for axis in (rows, columns))
         light = np.zeros((0, 0))
         if row_in.size and column_in.size:
             halves = height / 2, 0.5 / height
@@ -500,12 +495,13 @@ def reshaped(image: PSFImage, ee: Array) -> PSFImage:
     growth = [scipy.interpolate.PchipInterpolator(image.radius, curve)(fine, 1) for curve in (ee, image.ee)]
     ratio = np.divide(growth[0], growth[1], out=np.ones(fine.size), where=growth[1] > 0)
     n = image.light.shape[0]
-    centres = (np.arange(n) + 0.5) / image.oversample - image.half_size
+    half = n // (2 * image.oversample)
+    centres = (np.arange(n) + 0.5) / image.oversample - half
     distance = np.hypot(centres[:, None], centres[None, :])
     light = image.light * np.interp(distance, fine, ratio)
     # the sub-pixels of the core have less of the pixel's smoothing than the table: keep the light of the whole
-    inside, edge = distance <= image.half_size, float(image.half_size)
-    reached = [np.interp(edge, image.radius, curve) for curve in (ee, image.ee)]
+    inside = distance <= half
+    reached = [np.interp(float(half), image.radius, curve) for curve in (ee, image.ee)]
     light[inside] *= image.light[inside].sum(dtype=float) * reached[0] / reached[1] / light[inside].sum()
     return PSFImage(light.astype(np.float32), image.oversample, image.radius, ee)
 
@@ -549,14 +545,14 @@ def load_psf_images(path: Path, *filters: str) -> Mapping[str, PSFImage]:
         belong = light.ndim == 2 and radius.ndim == 1 and radius.size and ee.shape == radius.shape
         if not belong or oversample.ndim or not 1 <= oversample < np.inf:
             raise ReferenceDataError(f"{path}: {where}: its arrays do not belong together")
-        image = PSFImage(light.astype(np.float32), int(oversample), radius, ee)  # as it is stored
-        if light.shape != (2 * image.half_size * image.oversample,) * 2:
-            even = f"of an even number of pixels of {image.oversample}"
+        n, half = int(oversample), light.shape[0] // (2 * int(oversample))
+        if light.shape != (2 * half * n, 2 * half * n):
+            even = f"of an even number of pixels of {n}"
             raise ReferenceDataError(f"{path}: {where}: light must be square, {even}, got {light.shape}")
-        if not (radius.size > 1 and np.all(np.diff(radius) > 0) and radius[-1] >= image.half_size):
-            reach = f"to the image's {image.half_size} pix or more"
+        if not (radius.size > 1 and np.all(np.diff(radius) > 0) and radius[-1] >= half):
+            reach = f"to the image's {half} pix or more"
             raise ReferenceDataError(f"{path}: {where}: the radii of its encircled energy must rise, {reach}")
-        images[name] = image
+        images[name] = PSFImage(light.astype(np.float32), n, radius, ee)  # as it is stored
     return MappingProxyType(images)
 
 

@@ -62,5 +62,6 @@ def test_long_text_and_repeated_cards_are_astropys(tmp_path):
 def test_sizes_that_are_none_are_refused(tmp_path, card):
     path = tmp_path / "header.fits"
     path.write_bytes(_cards(b"").replace(b"NAXIS   =                    0".ljust(80), card.ljust(80).encode()))
-    with pytest.raises(ReferenceDataError, match=f"{card[:6].upper().strip()}.* is .*(not an integer|FITS knows 0 to 999)"):
+    said = f"{card[:6].upper().strip()}.* is .*(not an integer|FITS knows 0 to 999)"
+    with pytest.raises(ReferenceDataError, match=said):
         primary_header(path, "header", [])
