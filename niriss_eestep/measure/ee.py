@@ -10,33 +10,16 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.instrument import SATURATED
+from niriss_eestep.measure import noise, star_model
 from niriss_eestep.measure.background import Background, measure_background, with_sound_errors
 from niriss_eestep.measure.core_repair import repair_stamp, shared_errors, unlikely_pixels
 from niriss_eestep.measure.geometry import aperture_weights, box_about, covariance_of_sums
-from niriss_eestep.measure.noise import (
-    corrected,
-    correlated_covariance,
-    flat_covariance,
-    seen_through,
-    study_surroundings,
-)
 from niriss_eestep.measure.position import Centroid, centre_of_mass
 from niriss_eestep.measure.profile import EEProfile
 from niriss_eestep.measure.quality import ee_warnings, scatter_warning
 from niriss_eestep.measure.repair import Repair, low_pixels, pixel_map
 from niriss_eestep.measure.stamp import PLACING, EEOptions, Stamp
-from niriss_eestep.measure.star_model import (
-    CENTROID_MARGIN,
-    HALF_DIAGONAL,
-    Known,
-    PSFModel,
-    Star,
-    locate_star,
-    star_at,
-    taken_as_bad,
-    unexplained_pixels,
-    without_dead,
-)
+from niriss_eestep.measure.star_model import Known, PSFModel, Star
 
 #: the light within the smaller of two radii [pix] is compared with that within the larger: simulated stars of all
 #: filters have 1.005-1.015 of what the PSF has; two stars of one brightness 4 pix apart have half of it
@@ -101,15 +84,16 @@ def measure_ee(
     """
     options, psf = options or EEOptions(), psf or PSFModel()
     radii = np.array(options.radii)
-    stamp, centroid, star, sound = place_star(exposure, options, psf, options.radii[-1] + HALF_DIAGONAL, known)
+    touched_radius = options.radii[-1] + star_model.HALF_DIAGONAL
+    stamp, centroid, star, sound = place_star(exposure, options, psf, touched_radius, known)
     x, y, bad, sky = star.x, star.y, stamp.bad, star.sky
     if options.repair_low or options.bad_pixel_method == "median":
         level = sky.value - options.low_sigma * sky.dark
         bad = bad | low_pixels(stamp.image, bad, star.distance, options.core_radius, level)
-        sky = study_surroundings(stamp, bad, star, options)
+        sky = noise.study_surroundings(stamp, bad, star, options)
     weights = aperture_weights(bad.shape, x, y, radii)
     area, touched = weights.sum(axis=(1, 2)), bad & (weights[-1] > 0)
-    core = star.distance <= options.core_radius - CENTROID_MARGIN
+    core = star.distance <= options.core_radius - star_model.CENTROID_MARGIN
     failure = _core_failure(stamp, star, core, options) if np.any(stamp.bad & core) else ""
     todo = touched & (core | (options.bad_pixel_method != "none")) & (not failure)
     repairs = repair_stamp(stamp, bad, todo, core, star, options) if todo.any() else []
@@ -174,13 +158,13 @@ def place_star(
     key = () if known is None else (stamp, psf.render, *(getattr(options, name) for name in PLACING))
     known = {} if known is None else known
     if key not in known:
-        known[key] = with_sound_errors(without_dead(stamp), options), {}, {}
+        known[key] = with_sound_errors(star_model.without_dead(stamp), options), {}, {}
     sound, stars, unlikely = known[key]
     stamp, fallback, bad_before, n_unlikely = sound, None, sound.bad, 0
     while True:
         bad = stamp.bad.tobytes()
         if bad not in stars:
-            centroid = locate_star(stamp, options, psf)
+            centroid = star_model.locate_star(stamp, options, psf)
             if options.background_method == "annulus":
                 at = centroid.x, centroid.y
                 sky = measure_background(stamp.image, stamp.variance, stamp.bad, *at, *options.sky_radii)
@@ -189,9 +173,9 @@ def place_star(
                 value, err = (options.background_value, options.background_value_err) if given else (0.0, 0.0)
                 nowhere = np.zeros(stamp.image.shape)
                 sky = Background(value, err, method=options.background_method, weights=nowhere)
-            stars[bad] = centroid, star_at(centroid.x, centroid.y, sky, psf)
+            stars[bad] = centroid, star_model.star_at(centroid.x, centroid.y, sky, psf)
         found = stamp, *stars[bad]
-        odd = unexplained_pixels(stamp, found[2], radius)
+        odd = star_model.unexplained_pixels(stamp, found[2], radius)
         if not odd.any() and n_unlikely < _MOST_UNLIKELY:
             # what a star may have, and its neighbours deny
             if bad not in unlikely:
@@ -200,14 +184,14 @@ def place_star(
             fallback, bad_before, n_unlikely = fallback or found, stamp.bad | odd, n_unlikely + 1
         if not odd.any():
             break
-        stamp = taken_as_bad(stamp, odd)
+        stamp = star_model.taken_as_bad(stamp, odd)
         # without a pixel of the core another star may stand out: then that pixel was none to take out
         if fallback is not None and np.sum(stamp.bad & ~bad_before) > _MOST_ODD:
             found = fallback
             break
     stamp, centroid, star = found
     if star.sky.correlation is None:
-        star = replace(star, sky=study_surroundings(stamp, stamp.bad, star, options))
+        star = replace(star, sky=noise.study_surroundings(stamp, stamp.bad, star, options))
         stars[stamp.bad.tobytes()] = centroid, star
     return stamp, centroid, star, sound
 
@@ -237,10 +221,10 @@ def _beside_model(clean: Stamp, weights: Array, centroid: Centroid, options: EEO
     layers = image - in_sky, clean.image[cut], clean.variance[cut]
     rate = layers[1][near].sum() / max(layers[0][near].sum(), 1e-3)
     if rate > 0 and not np.any(clean.bad[cut] & beside):
-        light, got, noise = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
+        light, got, variance = (np.sum(beside * layer, axis=(1, 2)) for layer in layers)
         light *= rate
         report["core_peak"], report["core_sides"] = (got / light - 1).tolist()
-        report["core_peak_err"], report["core_sides_err"] = (np.sqrt(noise) / light).tolist()
+        report["core_peak_err"], report["core_sides_err"] = (np.sqrt(variance) / light).tolist()
     return report
 
 
@@ -296,7 +280,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
     method, nowhere = options.background_method, np.zeros(exposure.image.shape)
     sky = Background(np.nan, np.nan, method=method, weights=nowhere)
-    star = star_at(x, y, sky, PSFModel())
+    star = star_model.star_at(x, y, sky, PSFModel())
     reach, core_radius = options.sky_radii[1], options.core_radius
     about = pixel_map(exposure, star, exposure.bad, [], reach=reach, core_radius=core_radius)
     if n := about["core_saturated"]:
@@ -306,7 +290,7 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=sky, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
-        sound=with_sound_errors(without_dead(exposure), options), **about,
+        sound=with_sound_errors(star_model.without_dead(exposure), options), **about,
     )  # fmt: skip
 
 
@@ -368,19 +352,20 @@ def sum_apertures(
         covariance += covariance_of_sums(touched, np.maximum(repair.variance, 0.0)) + shared
         common += covariance_of_sums(touched, repair.variance) + shared
     reach = reach.reshape(-1, *weights.shape[1:])
-    reach[:n], change, slope = corrected(sky, reach[:n])
+    reach[:n], change, slope = noise.corrected(sky, reach[:n])
     values += change
     if sky.wing is not None and sky.term_weights is not None:
         wing = np.outer(slope @ sky.wing, slope @ sky.wing)
         covariance, sky_covariance = covariance + wing, sky_covariance + wing
         for_sky = for_sky + slope @ sky.term_weights.reshape(slope.shape[1], -1)
-    noise = _noise_of_sums(exposure, reach, bad, sky.correlation)
+    by_pixels = _noise_of_sums(exposure, reach, bad, sky.correlation)
     used = np.flatnonzero(for_sky.any(axis=0) & ~bad.ravel())
     sky_covariance += covariance_of_sums(for_sky[:, used], exposure.variance.ravel()[used])
-    covariance += noise[:n, :n]
+    covariance += by_pixels[:n, :n]
     if exposure.flat_variance is not None:
-        common += flat_covariance(reach[:n], np.sqrt(np.where(bad, 0.0, exposure.flat_variance)), exposure.flat_scale)
-    background_err = float(np.sqrt(noise[n, n])) if sky.method == "annulus" else sky.err
+        flat_err = np.sqrt(np.where(bad, 0.0, exposure.flat_variance))
+        common += noise.flat_covariance(reach[:n], flat_err, exposure.flat_scale)
+    background_err = float(np.sqrt(by_pixels[n, n])) if sky.method == "annulus" else sky.err
     return values, covariance, common, sky_covariance, background_err
 
 
@@ -390,16 +375,17 @@ def _noise_of_sums(exposure: Stamp, reach: Array, bad: Mask, correlation: Array 
     (touched,) = scipy.ndimage.find_objects(reach.any(axis=0).astype(int)) or [(slice(0, 0), slice(0, 0))]
     n, cut = len(reach), tuple(slice(max(0, lines.start - 2), lines.stop + 2) for lines in touched)
     reach = np.ascontiguousarray(reach[:, *cut])
-    layers, none = (exposure.variance, exposure.photon_variance, exposure.flat_variance), np.zeros(reach.shape[1:])
-    variance, photons, flat = (none if layer is None else np.where(bad[cut], 0.0, layer[cut]) for layer in layers)
+    layers, zeros = (exposure.variance, exposure.photon_variance, exposure.flat_variance), np.zeros(reach.shape[1:])
+    variance, photons, flat = (zeros if layer is None else np.where(bad[cut], 0.0, layer[cut]) for layer in layers)
     covariance = covariance_of_sums(reach.reshape(n, -1), (variance - photons).ravel())
     if photons.any():
         # a photon's charge is seen in the neighbours too, which are read with noise of their own
-        covariance += covariance_of_sums(seen_through(reach).reshape(n, -1), photons.ravel())
+        covariance += covariance_of_sums(noise.seen_through(reach).reshape(n, -1), photons.ravel())
     if correlation is not None:
-        covariance += correlated_covariance(reach, correlation)
+        covariance += noise.correlated_covariance(reach, correlation)
     if flat.any() and exposure.flat_scale > 0:
-        covariance += flat_covariance(reach, np.sqrt(flat), exposure.flat_scale) - flat_covariance(reach, np.sqrt(flat))
+        together, alone = (noise.flat_covariance(reach, np.sqrt(flat), scale) for scale in (exposure.flat_scale, 0.0))
+        covariance += together - alone
     return covariance
 
 
@@ -421,12 +407,12 @@ def repaired_stamp(exposure: Stamp, repairs: list[Repair], sky: Background, bad:
         repaired, and what is repaired without an error, is bad.
     """
     image, variance, left = np.where(bad, 0.0, exposure.image), np.where(bad, 0.0, exposure.variance), bad.copy()
-    noise = variance.ravel().copy()
+    before = variance.ravel().copy()
     for repair in repairs:
         image.flat[repair.index] = repair.value
         weights = repair.weights.reshape(len(repair.index), -1)
         own = np.maximum(repair.variance, 0.0) + np.sum(repair.common_err**2, axis=0)
-        variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, noise) + own
+        variance.flat[repair.index] = np.einsum("kp,kp,p->k", weights, weights, before) + own
         left.flat[repair.index] = ~np.isfinite(own)
     return replace(exposure, image=image - sky.value, variance=np.where(left, 0.0, variance), bad=left)
 

@@ -82,9 +82,8 @@ def measure_sb(
     if at_risk.any():
         # leaving out the low tail of the noise adds this, on the mean, to the pixels kept
         image[at_risk] -= kept_noise(image[at_risk], stamp.variance[at_risk], trend[at_risk], level)
-    values, covariance, common, background_err = _means(
-        replace(stamp, image=image), missing, overlap, rings, star, trend
-    )
+    unclipped = replace(stamp, image=image)
+    values, covariance, common, background_err = _means(unclipped, missing, overlap, rings, star, trend)
     unseen = coverage == 0
     values[unseen], covariance[unseen], covariance[:, unseen] = np.nan, np.nan, np.nan
     common[unseen], common[:, unseen] = np.nan, np.nan

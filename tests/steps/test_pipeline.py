@@ -16,7 +16,7 @@ from stdatamodels.jwst import datamodels
 from niriss_eestep import AbsFluxStep, CombineProfilesStep, EEPhotometryStep, FluxCalPipeline, SBProfileStep, products
 from niriss_eestep.errors import AssociationError, ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.associations import find_exposures, write_associations
-from niriss_eestep.measure import ee
+from niriss_eestep.measure import star_model
 from niriss_eestep.measure.star_model import locate_star
 from niriss_eestep.reference.stdspec import load_spectrum, write_spectrum
 from niriss_eestep.simulate.program import Program, combinations, simulate_program, standard_star
@@ -118,7 +118,7 @@ def test_single_steps_one_after_the_other_give_the_same_table(program, pipeline,
 @pytest.mark.parametrize(("box", "times"), [(7, 1), (9, 2)])
 def test_a_star_is_looked_for_once_where_both_steps_look_alike(program, monkeypatch, box, times):
     found = []
-    monkeypatch.setattr(ee, "locate_star", lambda *how: found.append(how) or locate_star(*how))
+    monkeypatch.setattr(star_model, "locate_star", lambda *how: found.append(how) or locate_star(*how))
     path = min(program.glob("*_rate.fits"))
     pipeline = FluxCalPipeline(steps={"sb_profile": {"centroid_box": box}})
     for _ in range(2):
