@@ -101,7 +101,9 @@ class FluxStep(JwstStep):
             exposure, config = exposures.science_metadata(dataset), cls._empty_config()
             config.ask_crds = not (get_disable_crds_steppars() if disable is None else disable)
             for name, inner in getattr(cls, "step_defs", {}).items():
-                config["steps"][name] = inner.get_config_from_reference(exposure, not config.ask_crds)
+                config["steps"][name] = inner._empty_config()
+                for values in parameters.files_for(inner, exposure, ask_crds=config.ask_crds):
+                    config_parser.merge_config(config["steps"][name], values)
             for values in parameters.files_for(cls, exposure, ask_crds=config.ask_crds):
                 config_parser.merge_config(config, values)
             return config
