@@ -189,9 +189,7 @@ def _products(item: Any, input_dir: str | None) -> list[Product]:
         found = [product for file in sources if file.suffix.lower() == ".json" for product in _association(file)]
         sources = [file for file in sources if file.suffix.lower() != ".json"]
     elif not isinstance(item, AbstractDataModel):
-        raise ExposureError(
-            f"cannot take a {type(item).__name__} as input; give a file, an association, a model or a list of them"
-        )
+        raise ExposureError(f"cannot take a {type(item).__name__}; give files, associations, models or lists of them")
     members = []
     for source in sources:
         file = source.name if isinstance(source, Path) else source.meta.filename

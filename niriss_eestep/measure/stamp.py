@@ -308,9 +308,7 @@ class SBOptions:
         radii = check_radii(self.radii)
         object.__setattr__(self, "radii", tuple(float(r) for r in radii))
         if not 0 < self.half_width <= radii[0]:
-            raise ParameterError(
-                f"half_width must be positive, at most radii[0]={radii[0]:g} pix, got {self.half_width}"
-            )
+            raise ParameterError(f"half_width must be positive, at most radii[0]={radii[0]:g}, got {self.half_width}")
         check_radii([self.background_inner], "background_inner")
         ee, sb = ({each.name for each in fields(kind) if each.init} for kind in (EEOptions, SBOptions))
         shared = {name: getattr(self, name) for name in ee & sb - {"radii"}}

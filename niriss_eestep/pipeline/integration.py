@@ -48,9 +48,7 @@ def get_steps() -> list[tuple[str, str, bool]]:
             )
     elif name in own:
         if level not in getLevelNamesMapping() and not level.isdigit():
-            sys.exit(
-                f"strun {name}: --log-level={known.log_level}: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"
-            )
+            sys.exit(f"strun {name}: --log-level={known.log_level}: must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
     elif name and "." not in name and not Path(name).exists():
         from difflib import get_close_matches
         from importlib.metadata import entry_points

@@ -186,9 +186,7 @@ def files_for(step: Any, exposure: dict[str, Any], *, ask_crds: bool = True) -> 
     """
     kind, user = step.get_config_reftype(), os.environ.get("NIRISS_EESTEP_PARS")
     if user and not Path(user).is_dir():
-        raise ParameterError(
-            f"NIRISS_EESTEP_PARS: {user} is not a directory; it should hold parameter files named pars-<step>*.asdf"
-        )
+        raise ParameterError(f"NIRISS_EESTEP_PARS: {user} is not a directory of parameter files (pars-<step>*.asdf)")
     # the user may change his files while a session runs; those of the package and of CRDS stay as they are
     state = frozenset((file, file.stat().st_mtime_ns) for file in Path(user).glob("*.asdf")) if user else None
     from_crds = best_reference(exposure, kind) if ask_crds and exposure and crds_state() == ON else None

@@ -101,9 +101,7 @@ def wavelength_nodes(wavelength: Array, weight: Array, n_nodes: int) -> tuple[Ar
     """
     light = np.clip(weight, 0.0, None) * np.gradient(wavelength)
     if not light.sum() > 0:
-        raise ParameterError(
-            "throughput times spectrum is zero everywhere: no light of this star reaches the detector in this filter"
-        )
+        raise ParameterError("throughput times spectrum is zero everywhere: the star gives no light in this filter")
     edges = np.concatenate([[0.0], np.cumsum(light / light.sum())])
     moment = np.concatenate([[0.0], np.cumsum(wavelength * light / light.sum())])
     cuts = np.interp(np.linspace(0.0, 1.0, n_nodes + 1), edges, moment)

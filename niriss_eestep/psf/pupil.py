@@ -115,9 +115,7 @@ class PupilGeometry:
             If the number of pixels does not divide the drawing's, or is below 64.
         """
         if n_pixels < 64 or _FINE_PIXELS % n_pixels:
-            raise ParameterError(
-                f"n_pixels must divide {_FINE_PIXELS} and be at least 64 to resolve the segments, got {n_pixels}"
-            )
+            raise ParameterError(f"n_pixels must divide {_FINE_PIXELS} and be at least 64, got {n_pixels}")
         fine = _FINE_PIXELS // n_pixels
         telescope, element = (
             optic.reshape(n_pixels, fine, n_pixels, fine).mean(axis=(1, 3), dtype=float) for optic in _sampled(self)

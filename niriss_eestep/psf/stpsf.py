@@ -67,9 +67,7 @@ def read_psf_image(path: str | os.PathLike[str], model: Any) -> tuple[str, Array
     # one pixel of the field is left for a star that stands off the centre
     radius = RADII[n_reach - 1.5 >= RADII]
     if radius.size < 2 or radius[-1] < 1:
-        raise ReferenceDataError(
-            f"{path}: the image reaches {n_reach:.1f} pix from its centre, too little for an encircled energy"
-        )
+        raise ReferenceDataError(f"{path}: the image reaches {n_reach:.1f} pix from its centre, too little for an EE")
     try:
         light = image_encircled_energy(image, oversample, radius)
     except ParameterError as error:

@@ -356,9 +356,7 @@ def _from_directory(path: Path) -> PSFEE:
     for file in files:
         name, radius, ee, note = read_psf_image(path / file, model) if model else (*read_radtab(path / file), "radtab")
         if name in tables:
-            raise ReferenceDataError(
-                f"{path}: {origin[name].split(':')[0]} and {file} are both PSFs of {name}; leave one of them"
-            )
+            raise ReferenceDataError(f"{path}: {origin[name].split(':')[0]} and {file} are both of {name}; keep one")
         tables[name], origin[name] = EETable(radius, ee, np.zeros(radius.size)), f"{file}: {note}"
     source = "STPSF/WebbPSF images" if images else "radtab tables, CLEARP transmission removed"
     return PSFEE(tables, str(path), {"source": f"{source}, of {path.name}", "images": origin})

@@ -228,9 +228,7 @@ def find_spectrum_files(target: str, directory: str | Path | None = None) -> lis
     if not found:
         by_key = {name_key(star): star for star in stars.values()}
         near = [by_key[name] for name in get_close_matches(name_key(target), list(by_key), n=5, cutoff=0.0)]
-        raise ReferenceDataError(
-            f"no spectrum of {target!r} in {folder}; the nearest names there: {', '.join(near) or 'none at all'}"
-        )
+        raise ReferenceDataError(f"no spectrum of {target!r} in {folder}; nearest names: {', '.join(near) or 'none'}")
     ranks = {}
     for path in found:
         match = named[path]

@@ -90,9 +90,7 @@ def read_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     abs_flux = products.open(path)
     if abs_flux.kind != "abs_flux":
-        raise ProductError(
-            f"{path}: holds {type(abs_flux).__name__}; a report is made of an absolute-flux product (*_absflux.asdf)"
-        )
+        raise ProductError(f"{path}: holds {type(abs_flux).__name__}; reports are made of *_absflux.asdf products")
     bundle = Bundle(abs_flux)
     for name in dict.fromkeys(str(row["product"]) for row in abs_flux.exposures if row["product"]):
         combined = _add(bundle, path, name, "combined_ee", partial(_is_mean_of, abs_flux, name))

@@ -151,7 +151,7 @@ def test_names_find_the_newest_file(directory, target, file):
 
 
 def test_unknown_names_list_the_nearest(directory):
-    with pytest.raises(ReferenceDataError, match=r"'WD1057\+718' .*nearest names there: wd1057_719"):
+    with pytest.raises(ReferenceDataError, match=r"'WD1057\+718' .*nearest names: wd1057_719"):
         find_spectrum("WD1057+718", directory)
     with pytest.raises(ReferenceDataError, match="nearest names"):
         find_spectrum("", directory)
@@ -170,7 +170,7 @@ def test_directory_comes_from_the_environment(directory, tmp_path_factory, monke
 
 
 def test_an_empty_directory_is_said(tmp_path):
-    with pytest.raises(ReferenceDataError, match="none at all"):
+    with pytest.raises(ReferenceDataError, match="nearest names: none"):
         find_spectrum("P330E", tmp_path)
 
 
