@@ -280,6 +280,9 @@ def group_line(row: Mapping[str, Any]) -> str:
         said = f"ratio {ratio:.4f} +- {row['ratio_err']:.4f} ({error_terms()[name]} {100 * row[name]:.2g} %)"
     elif np.isfinite(rate):
         said = f"{rate:.6g} +- {row['count_rate_err']:.2g} DN/s, no ratio"
+    # what one filter cannot know of the PSF
+    if abs(shift := row.get("psf_index_shift", np.nan)) > 2 * row.get("ratio_err", np.nan):
+        said += f", not counting {100 * shift:+.2g} % if the PSF's mid frequencies have an index of 2.8"
     names = " ".join(filter(None, (row[key] for key in ("target", "filter", "subarray"))))
     status = "" if row["status"] == "measured" else f"; {row['status']}"
     return f"{names}: {row['n_measured']} of {row['n_exposures']}, {said}{status}"

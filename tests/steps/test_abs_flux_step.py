@@ -11,6 +11,7 @@ from niriss_eestep.measure.background import Background
 from niriss_eestep.measure.ee import EEProfile
 from niriss_eestep.measure.position import Centroid
 from niriss_eestep.products import convert
+from niriss_eestep.products.metadata import error_terms, group_line
 from niriss_eestep.reference import load_psfee
 from niriss_eestep.steps import AbsFluxStep
 
@@ -97,3 +98,13 @@ def test_a_group_says_how_many_exposures_show_a_neighbour():
     (status,) = calibrated(members).table["status"]
     assert "2 of 3 exposures have warnings; 1 of 3 exposures show a possible neighbour" in status
     assert "neighbour" not in calibrated(profiles(3, pixel_err=0.3)).table["status"][0]
+
+
+def test_the_line_of_a_group_tells_what_one_filter_cannot_know_of_the_psf():
+    row = dict.fromkeys(error_terms(), 0.001) | dict.fromkeys(("target", "filter", "subarray"), "x")
+    row |= {"ratio": 1.0, "ratio_err": 0.002, "n_measured": 1, "n_exposures": 1, "status": "measured"}
+    assert "index" not in group_line(row)
+    assert "index" not in group_line(row | {"psf_index_shift": 0.003})
+    assert "not counting -0.5 % if the PSF's mid frequencies have an index of 2.8" in group_line(
+        row | {"psf_index_shift": -0.005}
+    )
