@@ -66,6 +66,11 @@ class Background:
         wing, whose dark parts are no bad pixels.
     weights : ndarray, shape (ny, nx)
         ``value`` is the sum of ``weights * image`` over the good pixels; zeros where it was given.
+    overlap : ndarray, shape (ny, nx)
+        Area of each pixel within the annulus, used or not [pix].
+    uneven : float
+        What the star's wing adds to ``value`` beyond the mean of its rings as far as they lie on the image, by its model:
+        where pixels are missing, these are its spikes, or what lies between them [DN/s/pix].
     residual : ndarray, shape (ny, nx)
         Count rates less the background and a model of the star [DN/s]; zero in bad pixels.
     use : ndarray of bool, shape (ny, nx)
@@ -100,6 +105,8 @@ class Background:
     method: str = "annulus"
     dark: float = np.nan
     weights: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    overlap: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    uneven: float = 0.0
     residual: Array = field(default_factory=lambda: np.zeros((0, 0)))
     use: Mask = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
     correlation: Array | None = None
@@ -214,8 +221,8 @@ def measure_background(
         kept = kept[near]
     std, coverage = float(kept.std()) if kept.size > 1 else np.nan, np.diff(within) / (np.pi * np.diff(edges**2))
     dark = max(std, value - float(np.percentile(found, 100 * _BELOW_ONE_SIGMA))) if found.size else np.nan
-    counts = int(use.sum()), int(outlier.sum())
-    return Background(value, err, std, *counts, r_in, r_out, edges, coverage, dark=dark, weights=weights)
+    more = {"dark": dark, "weights": weights, "overlap": overlap}
+    return Background(value, err, std, int(use.sum()), int(outlier.sum()), r_in, r_out, edges, coverage, **more)
 
 
 def with_sound_errors(exposure: Stamp, options: EEOptions) -> Stamp:

@@ -116,7 +116,7 @@ def measure_ee(
     profile = EEProfile(
         radius=radii, count_rate=count_rate, covariance=covariance, area=area, n_bad=n_bad, n_repaired=n_bad - n_left,
         centroid=replace(centroid, x=x + stamp.x_origin, y=y + stamp.y_origin),
-        background=replace(sky, err=background_err), gain=stamp.gain,
+        background=replace(sky, value=sky.value - sky.uneven, err=background_err), gain=stamp.gain,
         pixel_scale=stamp.pixel_scale, bad_pixel_method=options.bad_pixel_method, failure=failure,
         common=common, sky_covariance=sky_covariance, sound=sound, **report,
     )  # fmt: skip
@@ -333,10 +333,10 @@ def sum_apertures(
     """
     n, area, flat = len(weights), weights.sum(axis=(1, 2)), weights.reshape(len(weights), -1)
     sky_weights = sky.weights.reshape(1, -1)
-    # a background from elsewhere errs in all apertures alike; the annulus's error is that of its pixels
-    given = np.outer(area, area) * (0.0 if sky.method == "annulus" else sky.err**2)
+    # a background from elsewhere errs in all apertures alike, as a wing does; the annulus's error is that of its pixels
+    given = np.outer(area, area) * ((noise.WING_ERROR * sky.uneven) ** 2 if sky.method == "annulus" else sky.err**2)
     covariance, common, sky_covariance = given.copy(), given.copy(), given.copy()
-    values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * sky.value
+    values = np.einsum("ip,p->i", flat, np.where(bad, 0.0, exposure.image).ravel()) - area * (sky.value - sky.uneven)
     # how each sum depends on each pixel, by all the places that the pixel reaches; the background is one sum more,
     # whose variance is its own
     for_sky = area[:, None] * sky_weights

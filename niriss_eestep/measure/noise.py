@@ -55,13 +55,13 @@ _MIN_LINE = 8
 _PROBABILITY = 0.0124
 #: relative error of a model PSF's wing, which a fit takes for curvature; where it is more than half of a pixel's noise
 #: the pixel is not sky
-_WING_ERROR = 0.2
+WING_ERROR = 0.2
 #: length in which the sky's shape is fitted [pix]; of no effect
 _UNIT = 25.0
 #: the star's light within this radius scales the model of its wing [pix]
 _SCALE_RADIUS = 5.0
 #: without a model all of the wing's structure (spikes) is error, five times its mean at a radius at most
-_STRUCTURE = 5.0 / _WING_ERROR
+_STRUCTURE = 5.0 / WING_ERROR
 
 
 @lru_cache(maxsize=32)
@@ -110,7 +110,7 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
         True where the model's error is below half the noise, no hit or other star is near, and the pixel is good.
     """
     noise = np.sqrt(np.where(bad, 1.0, variance))
-    sky = ~bad & (_WING_ERROR * light < 0.5 * noise)
+    sky = ~bad & (WING_ERROR * light < 0.5 * noise)
     if not sky.any():
         return sky
     centred = np.abs(residual - np.median(residual[sky]))
@@ -352,8 +352,12 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
     if stamp.resampled:
         return sky
     # without a model of the wing its fall looks like a curvature of the sky
-    if model is not None and options.background_method == "annulus":
-        sky = fit_sky(sky, variance, light, (star.x, star.y), options.sky_radii[0])
+    if model is not None and sky.method == "annulus":
+        # the aperture correction knows what part of each ring was used, not where spikes are missing, or lie between
+        ring = np.maximum(distance - sky.r_in, 0.0).astype(np.int64).ravel()
+        whole, lit, used = (np.bincount(ring, a.ravel()) for a in (sky.overlap, sky.overlap * light, sky.weights))
+        uneven = float(np.sum(sky.weights * light) - np.sum(used * lit / np.where(whole > 0, whole, 1.0)))
+        sky = fit_sky(replace(sky, uneven=uneven), variance, light, (star.x, star.y), options.sky_radii[0])
     # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
     if sky.image is None:
         sky = replace(sky, correlation=estimate_correlation(residual, variance, use))
@@ -391,7 +395,7 @@ def fit_sky(sky: Background, variance: Array, light: Array, at: tuple[float, flo
     if seen.sum() < 100 or np.linalg.cond(matrix) > 1e6:
         return sky
     inverse, of_seen = np.linalg.inv(matrix), each * seen
-    layers = residual, _WING_ERROR * light
+    layers = residual, WING_ERROR * light
     coefficient, wing = (inverse @ np.einsum("kp,p->k", of_seen, layer.ravel()) for layer in layers)
     covariance = inverse @ covariance_of_sums(of_seen, variance.ravel()) @ inverse + np.outer(wing, wing)
     for by_common_noise in (False, True):

@@ -71,7 +71,8 @@ def measure_sb(
     used = ee_sky.weights > 0
     weights = mean_weights(rings[-1], used)
     value = float(np.sum(weights[used] * stamp.image[used]))
-    star = replace(star, sky=replace(ee_sky, value=value, weights=weights))
+    # `_means` says what is not known of the part that is not seen
+    star = replace(star, sky=replace(ee_sky, value=value, weights=weights, uneven=0.0))
     level = value - options.low_sigma * ee_sky.dark if options.clip_low else -np.inf
     clipped = low_pixels(stamp.image, stamp.bad, distance, options.core_radius, level)
     missing = stamp.bad | clipped

@@ -5,10 +5,12 @@ import pytest
 
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.background import Background, measure_background
-from niriss_eestep.measure.ee import sum_apertures
+from niriss_eestep.measure.ee import measure_ee, sum_apertures
 from niriss_eestep.measure.geometry import aperture_weights, distance_grid
 from niriss_eestep.measure.quality import sector_asymmetry
 from niriss_eestep.measure.stamp import Stamp
+from niriss_eestep.measure.star_model import PSFModel
+from niriss_eestep.reference import load_psf_images
 
 SHAPE = (64, 64)
 CENTRE = 31.3, 32.2
@@ -110,3 +112,29 @@ def test_columns_with_an_offset_are_no_gradient():
     # the largest of 4 differences, 60 times: 3.5 standard deviations
     assert alone > 6
     assert together < 4.2
+
+
+@pytest.mark.parametrize(("name", "wing"), [("F200W", 4e-4), ("F480M", 1e-3)])
+def test_spikes_that_are_missing_in_the_annulus_do_not_move_the_sums(name, wing):
+    psf = load_psf_images()[name]
+    image = 1e5 * psf.render(35.2, 34.9, (71, 71)) + 0.5
+    j, i = np.indices(image.shape)
+    # five columns at 8 pix from the star, where they cross the annulus
+    lost = (i >= 43) & (i < 48) & (np.hypot(i - 35, j - 35) > 18)
+
+    def measured(bad, model):
+        stamp = Stamp(
+            "s", np.where(bad, np.nan, image), np.ones(image.shape), bad * 1, bad, 35.0, 35.0, 0, 0, 0.0656, 1
+        )
+        return measure_ee(stamp, psf=model)
+
+    by_model, blind = PSFModel(psf.render), PSFModel()
+    whole, cut = (measured(bad, by_model) for bad in (np.zeros(image.shape, dtype=bool), lost))
+    assert abs(whole.background.uneven) < 1e-12
+    # seen blindly the sky has 1e-3 of the star's light within 15 pix too much or too little
+    assert abs(measured(lost, blind).count_rate[-1] - whole.count_rate[-1]) > wing * 1e5
+    np.testing.assert_allclose(cut.count_rate, whole.count_rate, atol=1e-4 * 1e5)
+    # what a fifth of it is worth is in the error, in that of the sky, and common to integrations
+    worth = 0.2 * abs(cut.background.uneven) * cut.area[-1]
+    for part in (cut.covariance, cut.sky_covariance, cut.common):
+        assert part[-1, -1] > 0.999 * worth**2 > 0
