@@ -69,8 +69,8 @@ class Background:
     overlap : ndarray, shape (ny, nx)
         Area of each pixel within the annulus, used or not [pix].
     uneven : float
-        What the star's wing adds to ``value`` beyond the mean of its rings as far as they lie on the image, by its model:
-        where pixels are missing, these are its spikes, or what lies between them [DN/s/pix].
+        What the star's wing, by its model, adds to ``value`` beyond the mean of its rings as far as they lie on the
+        image: where pixels are missing, its spikes or what lies between them [DN/s/pix].
     residual : ndarray, shape (ny, nx)
         Count rates less the background and a model of the star [DN/s]; zero in bad pixels.
     use : ndarray of bool, shape (ny, nx)
