@@ -1,5 +1,6 @@
 """Hooks, skip, save_results, output_dir and suffix of the pipeline's steps do what they do alone."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -310,3 +311,15 @@ def test_on_the_command_line(paths, hooks, tmp_path):
     assert hooks.read_text().startswith("EEProfileModel")
     found = sorted(name.rpartition("_")[2] for name in names(tmp_path / "out"))
     assert found == ["absflux.asdf", "eeprofile.asdf", "mean.asdf", "sbcombined.asdf"]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_run_leaves_the_garbage_collector_as_it_was(paths, tmp_path, frozen):
+    assert gc.get_freeze_count() == 0
+    if frozen:
+        gc.freeze()
+    try:
+        run(paths[:1], tmp_path, 1)
+        assert (gc.get_freeze_count() > 0) == frozen
+    finally:
+        gc.unfreeze()

@@ -250,3 +250,13 @@ def test_a_damaged_file_is_an_error_that_names_it(program, own):
     broken.write_bytes(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \nmeta: {a: [1\n...\n")
     with pytest.raises(NirissEEError, match=rf"{broken}: not a parameter file"):
         EEPhotometryStep.call(str(path), configure_log=False)
+
+
+def test_strun_names_the_step_that_was_typed(program, own):
+    association, _ = program
+    broken = own / "pars-eephotometrystep.asdf"
+    broken.write_bytes(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \nmeta: {a: [1\n...\n")
+    strun = Path(sys.executable).with_name("strun")
+    done = subprocess.run([strun, "niriss_fluxcal", association], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"strun niriss_fluxcal: {broken}: not a parameter file")
