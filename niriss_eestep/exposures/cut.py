@@ -262,7 +262,7 @@ def star_field(name: str, model: Any, *, bad_dq: int, position: Any = None, allo
     )  # fmt: skip
 
 
-def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
+def bad_pixels(image: Layers, bad_dq: int, window: Any = ...) -> Mask:
     """Find the pixels that cannot be used: a chosen flag, a reference pixel, no value, or no weight.
 
     Parameters
@@ -271,22 +271,22 @@ def bad_pixels(image: Layers, bad_dq: int, cut: Any = ...) -> Mask:
         One of those of `Field`.
     bad_dq : int
         DQ bits that make a pixel bad.
-    cut : (slice, slice), optional
+    window : (slice, slice), optional
         Rows and columns.
 
     Returns
     -------
     ndarray of bool
     """
-    data = image["data"][cut]
+    data = image["data"][window]
     bad = ~np.isfinite(data)
     if "dq" in image:
-        dq = image["dq"][cut].astype(np.uint32)
+        dq = image["dq"][window].astype(np.uint32)
         # saturated from the first group on: the ramp fit has nothing to fit
         saturated, reference = (np.uint32(dqflags.pixel[name]) for name in ("SATURATED", "REFERENCE_PIXEL"))
         bad |= ((dq & (np.uint32(bad_dq) | reference)) != 0) | (((dq & saturated) != 0) & (data == 0))
     if "wht" in image:
-        bad |= ~(image["wht"][cut] > 0)
+        bad |= ~(image["wht"][window] > 0)
     return bad
 
 
@@ -382,24 +382,24 @@ def star_exposures(
     ny, nx = field.images[0]["data"].shape
     i, j = round(field.x), round(field.y)
     i0, j0 = max(0, i - half_size), max(0, j - half_size)
-    cut = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
+    window = (slice(j0, min(ny, j + half_size + 1)), slice(i0, min(nx, i + half_size + 1)))
     flat_path, flat_err = (references or {}).get("flat"), None
     if (flat_path is not None or field.flat_fielded) and not field.resampled:
-        response, flat_err = _response(meta, field, cut, flat_path, (references or {}).get("area"))
+        response, flat_err = _response(meta, field, window, flat_path, (references or {}).get("area"))
         scale = scale / response
     # from the first group of an integration to the last [s]; 0 where it is not known
     time = (meta.exposure.group_time or 0.0) * max((meta.exposure.ngroups or 0) - 1, 0) * (meta.exposure.nints or 1)
     stamps = []
     for k, image in enumerate(field.images, start=1):
-        rates = np.asarray(image["data"][cut], dtype=float) * scale
-        variance, flat_variance, photon_variance, more = _variance(image, cut, scale, gain * time / n_images)
+        rates = np.asarray(image["data"][window], dtype=float) * scale
+        variance, flat_variance, photon_variance, more = _variance(image, window, scale, gain * time / n_images)
         if flat_err is not None:
             flat_variance = (rates * flat_err) ** 2 + (0.0 if flat_variance is None else flat_variance)
             variance = variance + (rates * flat_err) ** 2
-        bad = bad_pixels(image, field.bad_dq, cut) | ~np.isfinite(variance) | (variance < 0)
+        bad = bad_pixels(image, field.bad_dq, window) | ~np.isfinite(variance) | (variance < 0)
         # neither a value nor an error, where others have one
-        bad |= (image["data"][cut] == 0) & (variance == 0) & np.any(variance > 0)
-        dq = image["dq"][cut].astype(np.uint32) if "dq" in image else np.zeros(bad.shape, np.uint32)
+        bad |= (image["data"][window] == 0) & (variance == 0) & np.any(variance > 0)
+        dq = image["dq"][window].astype(np.uint32) if "dq" in image else np.zeros(bad.shape, np.uint32)
         stamps.append(Stamp(
             name=name if n_images == 1 else f"{name} integration {k}", image=rates, variance=variance, dq=dq, bad=bad,
             x=field.x, y=field.y, x_origin=i0, y_origin=j0, pixel_scale=field.scale, gain=gain, photmjsr=photmjsr,
@@ -409,12 +409,12 @@ def star_exposures(
     return stamps
 
 
-def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: float) -> tuple[Array, Any, Any, Told]:
-    """Sum of the variances within a cut, the parts of flat field and photons [(DN/s)^2], and what was odd.
+def _variance(image: Layers, window: tuple[slice, slice], scale: Any, exposed: float) -> tuple[Array, Any, Any, Told]:
+    """Sum of the variances within a window, the parts of flat field and photons [(DN/s)^2], and what was odd.
 
     A part is None where it is not known. ``exposed`` [e- per DN/s] is gain times the time of a ramp.
     """
-    layers = {key: np.asarray(image[key][cut], dtype=float) for key in (*VARIANCES, "err") if key in image}
+    layers = {key: np.asarray(image[key][window], dtype=float) for key in (*VARIANCES, "err") if key in image}
     terms = {key: layer for key, layer in layers.items() if np.any(layer >= 0)}
     if not any(np.any(layer > 0) for layer in terms.values()):
         terms = {}  # nobody filled them
@@ -429,7 +429,7 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
         why = " and ".join(f"{', '.join(names)} {what}" for what, names in reasons if names)
         if by_err is not None:
             return by_err * scale**2, None, None, (f"{why}: the errors are from ERR",)
-        data = np.asarray(image["data"][cut], dtype=float)
+        data = np.asarray(image["data"][window], dtype=float)
         # most pixels hold sky; that neighbours differ by noise alone is nearly true in a star's wing too
         values = data[np.isfinite(data)] if np.isfinite(data).sum() > 1 else np.zeros(2)
         scatter = MAD_TO_STD * np.median(np.abs(np.diff(values))) / np.sqrt(2)
@@ -454,29 +454,29 @@ def _variance(image: Layers, cut: tuple[slice, slice], scale: Any, exposed: floa
         if np.any(other > 1.01 * total):
             total, told = np.where(np.isfinite(other), other, total), "the errors are from ERR"
         elif np.all(scale * exposed > 0):
-            photons = np.maximum(np.asarray(image["data"][cut], dtype=float), 0.0) / (scale * exposed)
+            photons = np.maximum(np.asarray(image["data"][window], dtype=float), 0.0) / (scale * exposed)
             total, told = total + photons, "the photon noise is from the count rate"
         warnings = (f"VAR_POISSON is zero everywhere: {told}",)
     return total * scale**2, parts.get("var_flat"), parts.get("var_poisson"), warnings
 
 
-def _response(meta: Any, field: Field, cut: Any, flat_path: Any, area_path: Any) -> tuple[Any, Array | None]:
+def _response(meta: Any, field: Field, window: Any, flat_path: Any, area_path: Any) -> tuple[Any, Array | None]:
     """What a star's counts are divided by, and its relative error where a reference says it: flat over pixel area.
 
     A flat field makes the sky even, so that a star's counts want the pixels' areas, each over the nominal one.
     """
-    rows, columns = cut
+    rows, columns = window
     start = columns.start + (meta.subarray.xstart or 1), rows.start + (meta.subarray.ystart or 1)
-    place = start, field.images[0]["data"][cut].shape, (meta.instrument.filter, meta.instrument.pupil)
+    place = start, field.images[0]["data"][window].shape, (meta.instrument.filter, meta.instrument.pupil)
     flat, err = (1.0, None) if flat_path is None else flat_region(flat_path, "a flat field", *place)
     area = field.images[0].get("area")
     if area is not None:
-        area = np.asarray(area[cut], dtype=float)
+        area = np.asarray(area[window], dtype=float)
         area = np.where(area > 0, area, np.nan)
     elif area_path is not None:
         area = flat_region(area_path, "a map of pixel areas", *place)[0]
     else:
-        area = relative_area(field.to_sky, meta.subarray, cut) if field.to_sky is not None else 1.0
+        area = relative_area(field.to_sky, meta.subarray, window) if field.to_sky is not None else 1.0
     return flat / area, None if err is None else err / flat
 
 
@@ -494,22 +494,22 @@ def _electron_rate(target: str, name: str, spectrum: Any, throughput: Any, state
 
 
 def second_look(
-    exposures: list[Stamp], centre: Centroid, field: Field, references: Any, cut: Any, *, is_given: bool
+    stamps: list[Stamp], centre: Centroid, field: Field, references: Any, stamps_about: Any, *, is_given: bool
 ) -> Any:
     """Look at what was measured, and elsewhere where that cannot be the star.
 
     Parameters
     ----------
-    exposures : list of Stamp
-        The stamps that were measured, without dead pixels.
+    stamps : list of Stamp
+        Those that were measured, without dead pixels.
     centre : Centroid
         Where; the first position where the measurement failed.
     field : Field
     references : dict of str to (path or None)
         ``psfee``, ``stdspec`` and ``throughput``; by default the packaged ones, and the spectra in
         ``$PYSYN_CDBS/calspec``.
-    cut : callable
-        ``cut(field, half_size=n)`` gives stamps about a field's position.
+    stamps_about : callable
+        ``stamps_about(field, half_size=n)`` gives stamps about a field's position.
     is_given : bool
         The user gave the position: no other is taken.
 
@@ -526,9 +526,9 @@ def second_look(
     state = tuple((file, file.stat().st_mtime_ns if file.exists() else None) for file in files)
     electron_rate = _electron_rate(field.target, field.filter, spectrum, throughput, state)
     # [DN/s]; None where it is not to be had
-    expected = None if electron_rate is None else electron_rate / exposures[0].gain
+    expected = None if electron_rate is None else electron_rate / stamps[0].gain
     ee = partial(load_psfee(references.get("psfee")).ee, field.filter)
-    stamp = exposures[0] if len(exposures) == 1 else _mean(exposures)
+    stamp = stamps[0] if len(stamps) == 1 else _mean(stamps)
     first = source_at(stamp, centre, ee, field.ratio)
     if not np.isfinite(first.rate_err) and not field.outside:
         return None  # no pixel to judge by: the measurement says why
@@ -536,7 +536,7 @@ def second_look(
         is_usual = first.is_star if expected is None else 1 / FAR < first.rate / expected < FAR
         if is_given or is_usual:
             return None
-    found = find_sources(without_dead(_mean(cut(field, half_size=REACH))), ee, field.ratio)
+    found = find_sources(without_dead(_mean(stamps_about(field, half_size=REACH))), ee, field.ratio)
     others = [source for source in found if np.hypot(source.x - first.x, source.y - first.y) > SAME]
     if field.outside:  # nothing is known of what stands at the edge
         first = replace(first, rate=0.0, is_significant=False)
@@ -566,12 +566,12 @@ def second_look(
     return replace(field, x=star.x, y=star.y, warnings=warnings, outside="")
 
 
-def _mean(exposures: list[Stamp]) -> Stamp:
+def _mean(stamps: list[Stamp]) -> Stamp:
     """The mean of integrations, as one stamp."""
-    image = np.mean([exposure.image for exposure in exposures], axis=0)
-    variance = np.mean([exposure.variance for exposure in exposures], axis=0) / len(exposures)
-    bad = np.any([exposure.bad for exposure in exposures], axis=0)
-    return replace(exposures[0], image=image, variance=variance, bad=bad)
+    image = np.mean([stamp.image for stamp in stamps], axis=0)
+    variance = np.mean([stamp.variance for stamp in stamps], axis=0) / len(stamps)
+    bad = np.any([stamp.bad for stamp in stamps], axis=0)
+    return replace(stamps[0], image=image, variance=variance, bad=bad)
 
 
 def _brightness(source: Centroid, expected: float | None) -> str:

@@ -267,7 +267,7 @@ def _stated_ratio(name: str, stated: dict[str, float | None]) -> float:
     return values[0]
 
 
-def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, slice]) -> Array:
+def relative_area(to_sky: Callable[..., Any], subarray: Any, window: tuple[slice, slice]) -> Array:
     """Areas of pixels on the sky over that of the detector's central one, by the distortion in the gwcs.
 
     Parameters
@@ -276,7 +276,7 @@ def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, s
         Of the gwcs; see `image_wcs`.
     subarray : stdatamodels node
         The exposure's ``meta.subarray``.
-    cut : (slice, slice)
+    window : (slice, slice)
         Rows and columns.
 
     Returns
@@ -287,7 +287,7 @@ def relative_area(to_sky: Callable[..., Any], subarray: Any, cut: tuple[slice, s
     start = [[[subarray.ystart or 1]], [[subarray.xstart or 1]]]
     centre = np.mgrid[:2, :2] + (DETECTOR_SIZE - 1) / 2 - start + 1
     areas = []
-    for y, x in (np.mgrid[cut[0].start : cut[0].stop + 1, cut[1].start : cut[1].stop + 1], centre):
+    for y, x in (np.mgrid[window[0].start : window[0].stop + 1, window[1].start : window[1].stop + 1], centre):
         ra, dec = (np.asarray(axis, dtype=float) for axis in to_sky(x - 0.5, y - 0.5))
         ra = (ra - ra[0, 0] + 180) % 360 - 180
         # each pixel by the diagonals between its corners
