@@ -112,6 +112,12 @@ def covariance_of_sums(weights: Array, variance: Array) -> Array:
     -------
     ndarray, shape (n_sums, n_sums)
         In the unit of ``variance``.
+
+    Examples
+    --------
+    >>> covariance_of_sums(np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 1.0]]), np.array([4.0, 4.0, 9.0]))
+    array([[ 5.,  6.],
+           [ 6., 17.]])
     """
     covariance = np.empty((len(weights), len(weights)))
     for k, row in enumerate(weights * variance):

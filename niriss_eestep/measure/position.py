@@ -201,6 +201,13 @@ def find_star(image: Array, bad: Mask, *, near: Point | None = None, radius: flo
     ------
     ExposureError
         If no usable pixel stands out.
+
+    Examples
+    --------
+    >>> j, i = np.indices((41, 41))
+    >>> star = 1000 * np.exp(-((i - 20.3) ** 2 + (j - 19.1) ** 2) / 4)
+    >>> find_star(star, star < 0)
+    (20, 19)
     """
     i0 = j0 = 0
     if near is not None:
@@ -253,6 +260,16 @@ def fit_psf(image: Array, bad: Mask, x: float, y: float, render: Render, *, radi
     ------
     ExposureError
         If the fit fails or leaves its neighbourhood.
+
+    Examples
+    --------
+    >>> from niriss_eestep.reference import load_psf_images
+    >>> render = load_psf_images()["F200W"].render
+    >>> star = 5000 * render(30.3, 29.8, (61, 61))
+    >>> bad = np.zeros(star.shape, dtype=bool)
+    >>> bad[30, 30] = True  # its peak
+    >>> np.round(fit_psf(star, bad, 30.0, 30.0, render), 3)
+    array([  30.3,   29.8, 5000. ])
     """
     from scipy.optimize import least_squares
 

@@ -217,6 +217,11 @@ def image_options(options: EEOptions | SBOptions, scale: float) -> EEOptions | S
     ------
     ParameterError
         If the bad pixels are to be repaired by the model PSF, which is that of detector pixels.
+
+    Examples
+    --------
+    >>> image_options(EEOptions(radii=(3, 5)), 0.5).radii
+    (6.0, 10.0)
     """
     lengths = [name for name in _LENGTHS if hasattr(options, name)]
     changes: dict[str, Any] = {name: getattr(options, name) / scale for name in lengths}

@@ -71,6 +71,14 @@ class Stamp:
     ------
     ParameterError
         If arrays differ in shape, or gain or pixel scale is not positive.
+
+    Examples
+    --------
+    >>> image = np.full((71, 71), 0.5)
+    >>> bad = np.zeros(image.shape, dtype=bool)
+    >>> stamp = Stamp("flat", image, 0.01 * image, bad.astype("u4"), bad, 35.0, 35.0, 0, 0, 0.0656, 1.61)
+    >>> stamp.warnings
+    ()
     """
 
     name: str
@@ -126,7 +134,12 @@ def check_radii(radii: Sequence[float], name: str = "radii") -> Array:
     Raises
     ------
     ParameterError
-        If they are not numbers, not positive, or not strictly increasing.
+        If they are not numbers, not positive, not strictly increasing, or larger than the detector.
+
+    Examples
+    --------
+    >>> check_radii([3, 5, 10])
+    array([ 3.,  5., 10.])
     """
     try:
         values = np.atleast_1d(np.array(radii, dtype=float))
@@ -154,7 +167,7 @@ class EEOptions:
     background_method : {'annulus', 'constant', 'none'}
         Where the background comes from.
     background_value, background_value_err : float
-        The constant background and its standard error [DN/s].
+        The constant background and its standard error [DN/s/pix].
     bad_pixel_method : {'surface', 'median', 'psf', 'none'}
         What to put in the place of bad pixels between the core and the largest radius.
     repair_low : bool

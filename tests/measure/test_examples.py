@@ -6,10 +6,12 @@ from importlib import import_module
 import pytest
 
 MODULES = [
+    "measure.curve_of_growth",
     "measure.ee",
     "measure.geometry",
     "measure.noise",
     "measure.position",
+    "measure.profile",
     "measure.sb",
     "measure.stamp",
     "combine.mean",
