@@ -261,6 +261,43 @@ def test_the_mixture_of_flatter_mid_frequencies_has_the_posterior_of_its_integra
     assert normal * (1 + stretch**2 * normal / width**2) == pytest.approx(posterior @ (c - mean) ** 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("coefficient", [0.3, 1.5, 4.0])
+def test_the_fit_knows_the_mixture_s_mode_as_its_posterior_does(monkeypatch, coefficient):
+    monkeypatch.setattr(fitted, "OWN_SHARE", 1e-6)  # all of the mode is shared
+    flatter, mode, noise = 16.0, 1e-3 * (10 / RADIUS) ** 0.3, COVARIANCE
+    curve = GrowthCurve(RADIUS, 1 + coefficient * mode, noise, mode[:, None], 4)
+    found = fit_psf([curve], flatter)
+    # what the curve says of it, whatever its total is
+    inverse = np.linalg.inv(noise + np.diag(phase_variance(curve)))
+    seen = inverse - np.outer(inverse.sum(0), inverse.sum(0)) / inverse.sum()
+    c, information = np.linspace(-60, 60, 200_001), mode @ seen @ mode
+    prior = sum(w * np.exp(-0.5 * (c / (flatter * s)) ** 2) / s for w, s in fitted.FLATTER)
+    posterior = prior * np.exp(-0.5 * information * (c - coefficient) ** 2)
+    posterior /= posterior.sum()
+    mean = posterior @ c
+    assert found.shared[0] == pytest.approx(mean, rel=0.02)
+    assert found.shared_covariance[0, 0] == pytest.approx(posterior @ (c - mean) ** 2, rel=0.02)
+
+
+def test_other_modes_are_widened_by_what_the_mixture_leaves_them():
+    rng = np.random.default_rng(2)
+    modes, noise, flatter = rng.standard_normal((12, 3)), 0.5, 16.0
+    modes[:, 0] += modes[:, 2]
+    curve = modes @ [6.0, 1.0, 12.0] + noise * rng.standard_normal(12)
+
+    def scores(variance):
+        inverse = np.linalg.inv(modes @ np.diag([1.0, 1.0, variance]) @ modes.T + noise**2 * np.eye(12))
+        return modes.T @ inverse @ curve, modes.T @ inverse @ modes
+
+    width, *_ = fitted._widths(*scores(1.0), flatter)
+    # their scores and what is known of them, where the last mode has the prior that the mixture comes to
+    score, known = scores(width[2] ** 2)
+    informed = np.diagonal(known)
+    wanted = np.sqrt(1 + np.maximum(0, score**2 / informed / fitted.WIDENED**2 - 1) / informed)
+    assert wanted[0] > 1.5 * wanted[1] == 1.5
+    np.testing.assert_allclose(width[:2], wanted[:2], rtol=1e-6)
+
+
 def with_tail(coefficient, rng, noise=1.0):
     """Curves whose last mode, of small steps, is that of flatter mid frequencies: 16 of them are an index of 2.8."""
     truth = np.append(rng.standard_normal(N_MODES), coefficient)
