@@ -1,6 +1,5 @@
 """Many visits' measurements in, the standard pipeline's `photom` and `apcorr` reference files out."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -44,8 +43,6 @@ VALUE = (
 LATEST = 1e5  # [MJD] the year 2132: beyond it stands a Julian date
 #: what a status says of a ratio that may be another star's, and how far it is then off from those of other visits
 RATIO_TOLD, RATIO_OFF = "measured / expected", 0.1
-#: what of a status says no more than that of the exposures
-COUNTS = re.compile(r"\d+ of \d+ exposures have warnings(; )?")
 LEAST = 5.0  # total over its error: below, it may be no star
 
 
@@ -277,8 +274,8 @@ def told_of(used: Table) -> list[str]:
         One message, or none.
     """
     status = used["status"].tolist() if "status" in used.colnames else []
-    own = [COUNTS.sub("", str(each).partition(": ")[2]).partition("; ")[0] for each in status]
-    told = [f"{row['product']}, {row['filter']}: {text}" for row, text in zip(used, own, strict=False) if text]
+    own = [[t for t in str(each).partition(": ")[2].split("; ") if t and "exposures have" not in t] for each in status]
+    told = [f"{row['product']}, {row['filter']}: {text[0]}" for row, text in zip(used, own, strict=False) if text]
     return [f"{len(told)} of {len(used)} rows used have warnings (status in visits.ecsv), as {told[0]}"] if told else []
 
 

@@ -1,7 +1,7 @@
 """The average over the dithers of a group or an exposure's integrations, and the errors that these share."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -43,6 +43,9 @@ PHASE_RADIUS = 2.0
 REPAIR_PATCH, REPAIR_SHARE = 0.35, 0.8
 #: what of a profile says where those are, and what they are worth
 REPAIRS = ("repair_err", "repair_x", "repair_y", "repair_light")
+
+#: what of a profile says what it shares with those of other exposures, and what of its errors is the sky's
+SHARED = ("sky_covariance", "phase", "stamp_flat_err", "stamp_x0", "stamp_y0", "flat_err_scale", *REPAIRS)
 
 #: standard deviations by which a curve of growth must fall, or fall behind the others', to be no chance: of 12 radii of
 #: 8 dithers that do not grow at all, one in eight groups loses one
@@ -432,23 +435,22 @@ def repair_covariance(weight: Array, repairs: Sequence[Sequence[Any]]) -> Array:
     Two repairs are as much alike as the patterns of light that they put in, seen through `REPAIR_PATCH`.
     """
     mine = [
-        (own * repair[0], *repair[1:]) for own, repair in zip(weight, repairs, strict=True) if repair[0] is not None
+        (own * err, x + 1j * y, light) for own, (err, x, y, light) in zip(weight, repairs, strict=True) if x is not None
     ]
-    errs = np.array([err for err, *_ in mine]).reshape(-1, weight.shape[1])
-    patterns = [(x + 1j * y, light) for _, x, y, light in mine]
-    alike = np.eye(len(mine))
-    for a, b in np.ndindex(alike.shape):
-        (here, light), (there, other) = patterns[a], patterns[b]
-        alike[a, b] = light @ np.exp(-0.5 * np.abs(here[:, None] - there) ** 2 / REPAIR_PATCH**2) @ other
+    if len(mine) < 2:
+        return np.zeros((weight.shape[1],) * 2)
+    errs, places, light = zip(*mine, strict=True)
+    place, owner = np.concatenate(places), np.repeat(np.eye(len(mine)), [len(each) for each in light], axis=0)
+    lights = np.concatenate(light) * owner.T
+    alike = lights @ np.exp(-0.5 * np.abs(place[:, None] - place) ** 2 / REPAIR_PATCH**2) @ lights.T
     size = np.sqrt(np.maximum(np.diagonal(alike), np.finfo(float).tiny))
-    return np.asarray(REPAIR_SHARE * errs.T @ (alike / np.outer(size, size) - np.eye(len(mine))) @ errs)
+    between = REPAIR_SHARE * (alike / np.outer(size, size) - np.eye(len(mine)))
+    return np.asarray(np.transpose(errs) @ between @ np.array(errs))
 
 
 def with_shared_errors(
-    combined: CombinedProfile, covariances: Sequence[Array], common: Array, skies: Sequence[Array | None],
-    flats: Sequence[tuple[Array, tuple[float, float], tuple[int, int], float] | None], phases: Sequence[Array | None],
-    repairs: Sequence[Sequence[Any]],
-) -> CombinedProfile:  # fmt: skip
+    combined: CombinedProfile, covariances: Sequence[Array], common: Array, exposures: Sequence[Mapping[str, Any]]
+) -> CombinedProfile:
     """Give a group's mean the covariance that flat field and repairs make between exposures, and its budget.
 
     Parameters
@@ -459,15 +461,9 @@ def with_shared_errors(
         Each exposure's own covariance, in the order of ``combined.names``; it holds the flat field's part of it.
     common : ndarray, shape (n_radii, n_radii)
         The part of it that all share; see `common_covariance`.
-    skies : sequence of (ndarray, shape (n_radii, n_radii), or None)
-        The part of it that comes from the sky, where it is known.
-    flats : sequence of (tuple or None)
-        Where a flat field's error is known: its image [DN/s], the star's position (x, y) in that image and the position
-        of the image's first pixel on the detector [pix], and the scale over which the error is correlated [pix].
-    phases : sequence of (ndarray, shape (n_radii,), or None)
-        Encircled energy at each star's own pixel phase less that averaged over phases, where it is known.
-    repairs : sequence of (sequence of (ndarray or None))
-        As `repair_covariance` takes them.
+    exposures : sequence of mapping
+        What their products hold of `SHARED`, as far as it is known, with ``x_center``, ``y_center`` and, where they are
+        not on the same pixels of the detector, ``first_pixel``: the row and column of their arrays' first [pix].
 
     Returns
     -------
@@ -483,17 +479,17 @@ def with_shared_errors(
     weight = np.where(np.isfinite(combined.exposure_value), combined.exposure_weight, 0.0)
     n, averaged, common = len(combined.radius), np.einsum("ei,ej->ij", weight, weight), np.nan_to_num(common)
     (flat, sky, alone), placed, scale = np.zeros((3, n, n)), [], 0.0
-    for own, own_sky, own_flat in zip(weight, skies, flats, strict=True):
+    for own, of in zip(weight, exposures, strict=True):
         if not own.any():
             continue
-        if own_sky is not None:
-            sky += np.outer(own, own) * np.nan_to_num(own_sky)
-        if own_flat is not None:
-            image, star, corner, scale = own_flat
-            sigma = np.nan_to_num(image)
+        if of.get("sky_covariance") is not None:
+            sky += np.outer(own, own) * np.nan_to_num(of["sky_covariance"])
+        if of.get("stamp_flat_err") is not None:
+            sigma, scale = np.nan_to_num(of["stamp_flat_err"].astype(float)), of["flat_err_scale"]
+            star = of["x_center"] - of["stamp_x0"], of["y_center"] - of["stamp_y0"]
             reach = own[:, None, None] * aperture_weights(sigma.shape, *star, combined.radius) * sigma
             alone += flat_covariance(reach, np.ones_like(sigma), scale)
-            placed.append((reach, np.array(corner[::-1])))
+            placed.append((reach, np.add((of["stamp_y0"], of["stamp_x0"]), of.get("first_pixel", 0))))
     # one background given for all does not average down
     sky += common * (1 - averaged)
     if placed:
@@ -508,12 +504,13 @@ def with_shared_errors(
         extra = np.divide(flat - alone, 1 - averaged, out=np.zeros((n, n)), where=averaged < 1 - 1e-9)
         names, value, flags = combined.names, combined.exposure_value, combined.exposure_flag
         combined = combine_profiles(names, combined.radius, value, covariances, common=common + extra, flags=flags)
+    repairs = [[of.get(name) for name in REPAIRS] for of in exposures]
     if (between := repair_covariance(weight, repairs)).any():
         between *= np.outer(combined.inflation, combined.inflation)
         combined = replace(combined, covariance=combined.covariance + between)
         combined = replace(combined, err_formal=combined.err / combined.inflation)
-    found = np.array([np.zeros(n) if phase is None else phase for phase in phases])
-    return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=found)
+    phases = np.array([np.zeros(n) if of.get("phase") is None else of["phase"] for of in exposures])
+    return replace(combined, flat_covariance=flat, sky_covariance=sky, exposure_phase=phases)
 
 
 #: how the fields of a profile, its centroid and its background become those of the mean; the others are the first's
@@ -569,12 +566,20 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     covariance = np.mean([profile.covariance for profile in used], axis=0)
     name = "count_rate" if isinstance(used[0], EEProfile) else "surface_brightness"
     each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
-    names = [f"{k:06d}" for k in good]
-    combined = combine_profiles(names, used[0].radius, each[good], [covariance] * len(used), common=common)
+    names, covariances, flags = (
+        [f"{k:06d}" for k in good],
+        [covariance] * len(used),
+        np.isfinite(each[good]).astype(int),
+    )
+    if len(good) > 2:
+        flags = outlier_flags(used[0].radius, each[good], np.array(covariances) - common, flags)
+    combined = combine_profiles(names, used[0].radius, each[good], covariances, common=common, flags=flags)
     warnings = _collected((profile.warnings for profile in used), len(profiles))
     if len(good) < len(profiles):
         lost = [f"{k + 1} ({profiles[k].failure})" for k in range(len(profiles)) if k not in good]
         warnings += (f"{len(lost)} of {len(profiles)} integrations not measured: {'; '.join(lost[:3])}",)
+    if (off := np.array(good)[np.any((flags == 0) & np.isfinite(each[good]), axis=1)] + 1).size:
+        warnings += (f"{len(off)} of {len(profiles)} integrations are off from the others and left out: {off[:3]}",)
     parts = {part: _mean([getattr(profile, part) for profile in used]) for part in ("centroid", "background")}
     parts |= {name: combined.value, "covariance": combined.covariance, "common": common, "warnings": warnings}
     if name == "count_rate":

@@ -109,10 +109,11 @@ class CombineProfilesStep(FluxStep):
             flags = mean.outlier_flags(radius, values, covariances - common, flags)
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
-            skies, phases = ([model._instance.get(name) for model in models] for name in ("sky_covariance", "phase"))
-            repairs = [[model._instance.get(name) for name in mean.REPAIRS] for model in models]
-            flats = [_flat_error(model) if "stamp_flat_err" in model._instance else None for model in models]
-            combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases, repairs)
+            # an array's first pixel is at (1, 1) if nobody says where
+            starts = [np.array((m.meta.subarray.ystart or 1, m.meta.subarray.xstart or 1)) for m in models]
+            places = [record | {"first_pixel": start - 1} for record, start in zip(records, starts, strict=True)]
+            exposures = [model._instance | place for model, place in zip(models, places, strict=True)]
+            combined = mean.with_shared_errors(combined, covariances, common, exposures)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]
         suffix = self.suffix if kind is EEProfileModel else SUFFIXES[kind]
@@ -121,13 +122,3 @@ class CombineProfilesStep(FluxStep):
         log.debug("%s: %d exposures, at most %d good at a radius", filename, len(models), combined.n_good.max())
         self.finish(result, [member.source for member in members], self.parameters_for(models[0]), log_start)
         return result
-
-
-def _flat_error(model):
-    """What a profile holds of its flat field's error, as `with_shared_errors` takes it."""
-    tree, record, array = model._instance, model._instance["meta"]["ee"], model.meta.subarray
-    x0, y0 = record["stamp_x0"], record["stamp_y0"]
-    position, image = (record["x_center"] - x0, record["y_center"] - y0), tree["stamp_flat_err"].astype(float)
-    # the array's first pixel is at (1, 1) if nobody says where
-    corner = x0 + (array.xstart or 1) - 1, y0 + (array.ystart or 1) - 1
-    return image, position, corner, record["flat_err_scale"]

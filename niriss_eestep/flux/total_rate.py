@@ -488,7 +488,8 @@ def used_radii(combined: CombinedProfile, radius_min: float, radius_max: float, 
         )
     used = in_range & (combined.n_good > 0) & np.isfinite(combined.value)
     if not used.any():
-        why = "all are flagged in every exposure" if np.isfinite(combined.value).any() else "no exposure was measured"
+        lost = "none was measured: the apertures leave the image, or hold bad pixels"
+        why = "all are flagged in every exposure" if np.isfinite(combined.value[in_range]).any() else lost
         raise ExposureError(f"no good radius between {radius_min:g} and {radius_max:g} pix: {why}")
     return np.asarray(used)
 

@@ -179,17 +179,9 @@ def combine_exposures(profiles: list[EEProfile], curve: Callable[[Array], Array]
     common = mean.common_covariance(given, areas[measured])
     flags = mean.growth_flags(np.array(values), covariances, common)
     combined = mean.combine_profiles(names, profiles[0].radius, values, covariances, common=common, flags=flags)
-    skies, phases = [p.sky_covariance for p in profiles], [p.phase for p in profiles]
-    repairs = [[getattr(p, name) for name in mean.REPAIRS] for p in profiles]
-    flats: list[tuple[Array, tuple[float, float], tuple[int, int], float] | None] = []
-    for star, p in ((profile.centroid, profile) for profile in profiles):
-        if p.stamp_flat_err is None or p.stamp_x0 is None or p.stamp_y0 is None or p.flat_err_scale is None:
-            flats.append(None)
-        else:
-            corner = p.stamp_x0, p.stamp_y0
-            position, image = (star.x - corner[0], star.y - corner[1]), p.stamp_flat_err.astype(float)
-            flats.append((image, position, corner, p.flat_err_scale))
-    combined = mean.with_shared_errors(combined, covariances, common, skies, flats, phases, repairs)
+    places = [{"x_center": p.centroid.x, "y_center": p.centroid.y} for p in profiles]
+    shared = [{name: getattr(p, name) for name in mean.SHARED} | at for p, at in zip(profiles, places, strict=True)]
+    combined = mean.with_shared_errors(combined, covariances, common, shared)
     rings = [(p.background.ring_edges, p.background.ring_coverage) for p in profiles]
     return combined, total_rate(combined, curve, np.zeros_like, area=np.array([p.area for p in profiles]), rings=rings)
 

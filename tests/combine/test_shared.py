@@ -8,6 +8,7 @@ from gaussian import GaussianPSF
 
 from niriss_eestep.combine.mean import (
     REPAIR_SHARE,
+    REPAIRS,
     combine_profiles,
     common_covariance,
     repair_covariance,
@@ -20,8 +21,6 @@ from niriss_eestep.simulate.detector import Readout
 from niriss_eestep.simulate.scene import Scene, Star, simulate_image
 from niriss_eestep.validate.accuracy import star_exposure_of
 
-UNREPAIRED = [[None] * 4] * 2
-
 
 def group(corners, scale=0.0, second=1.0):
     """Mean of two exposures of a bright star without noise, its array at ``corners`` of the detector."""
@@ -33,12 +32,12 @@ def group(corners, scale=0.0, second=1.0):
     values, covariances = [profiles[0].count_rate, second * profiles[1].count_rate], [p.covariance for p in profiles]
     radius, common = profiles[0].radius, np.zeros_like(covariances[0])  # each has a background of its own
     combined = combine_profiles(["a", "b"], radius, values, covariances, common=common)
-    flats, none = [], [None, None]
-    for profile, (x, y) in zip(profiles, corners, strict=True):
-        star, x0, y0 = profile.centroid, profile.stamp_x0, profile.stamp_y0
-        position = (star.x - x0, star.y - y0)
-        flats.append((profile.stamp_flat_err, position, (x + x0, y + y0), profile.flat_err_scale))
-    return profiles[0], combined, with_shared_errors(combined, covariances, common, none, flats, none, UNREPAIRED)
+    exposures = [
+        {name: getattr(profile, name) for name in ("stamp_flat_err", "stamp_x0", "stamp_y0", "flat_err_scale")}
+        | {"x_center": profile.centroid.x, "y_center": profile.centroid.y, "first_pixel": (y, x)}
+        for profile, (x, y) in zip(profiles, corners, strict=True)
+    ]
+    return profiles[0], combined, with_shared_errors(combined, covariances, common, exposures)
 
 
 def test_errors_of_the_flat_stay_on_the_same_pixels_and_halve_on_others():
@@ -63,12 +62,12 @@ def test_the_error_of_one_background_for_all_is_the_sky_s_and_does_not_average_d
     np.testing.assert_allclose(given, 1e-4 * np.outer(areas[0], areas[0]))
     covariances = [np.diag([4.0, 9.0]) + given, np.diag([2.0, 3.0]) + given]
     combined = combine_profiles(["a", "b"], radius, rates, covariances, common=given)
-    found = with_shared_errors(combined, covariances, given, [given, given], [None, None], [None, None], UNREPAIRED)
+    found = with_shared_errors(combined, covariances, given, [{"sky_covariance": given}] * 2)
     np.testing.assert_allclose(found.sky_covariance, given, rtol=1e-12)
     # each with a sky of its own: their mean's error by the weights
     zero, own = np.zeros_like(given), [np.diag([1.0, 2.0]), np.diag([0.5, 1.0])]
     combined = combine_profiles(["a", "b"], radius, rates, covariances)
-    found = with_shared_errors(combined, covariances, zero, own, [None, None], [None, None], UNREPAIRED)
+    found = with_shared_errors(combined, covariances, zero, [{"sky_covariance": sky} for sky in own])
     expected = sum(w**2 * np.diagonal(sky) for w, sky in zip(combined.exposure_weight, own, strict=True))
     np.testing.assert_allclose(np.diagonal(found.sky_covariance), expected, rtol=1e-12)
 
@@ -106,8 +105,8 @@ def test_repairs_of_the_same_pixels_of_a_star_err_together():
         repairs = [[err, np.array([0.0, 4.0]), np.zeros(2), np.array([50.0, 1e-3])] for _ in "ab"]
         repairs[1][1:3] = np.array([x, 4.0]), np.array([y, 0.0])
         combined = combine_profiles(["a", "b"], radius, rates, [own, own])
-        none = [None, None]
-        return combined, with_shared_errors(combined, [own, own], np.zeros((2, 2)), none, none, none, repairs)
+        exposures = [dict(zip(REPAIRS, repair, strict=True)) for repair in repairs]
+        return combined, with_shared_errors(combined, [own, own], np.zeros((2, 2)), exposures)
 
     before, same = mean(0.0, 0.0)
     # half of the error of either is that of both

@@ -189,3 +189,25 @@ def test_the_area_of_the_mean_is_that_of_the_apertures_it_is_the_mean_of():
     for order in ([inside, cut], [cut, inside]):
         mean, _ = combine_integrations(order)
         np.testing.assert_allclose(mean.area, np.pi * np.square(options.radii), rtol=1e-9)
+
+
+@pytest.mark.parametrize("measure", [measure_ee, measure_sb])
+def test_an_integration_off_from_the_others_is_left_out_and_named(measure):
+    rng = np.random.default_rng(11)
+    name = "count_rate" if measure is measure_ee else "surface_brightness"
+    bright = replace(integration(), image=20 * image_at(30.0))
+    extras = 0.0, 0.0, 0.1, 0.0, 0.0, 0.0
+    profiles = [
+        measure(
+            replace(bright, image=(1 + extra) * bright.image + rng.normal(0, np.sqrt(VARIANCE), bright.image.shape))
+        )
+        for extra in extras
+    ]
+    mean, integrations = combine_integrations(profiles)
+    kept = np.delete(integrations[name], 2, axis=0)
+    (told,) = mean.warnings
+    assert told == "1 of 6 integrations are off from the others and left out: [3]"
+    where = 2 if measure is measure_ee else 0  # 3 pix of EE, 5 pix of SB
+    assert getattr(mean, name)[where] == pytest.approx(kept.mean(axis=0)[where], rel=1e-9)
+    # two that differ have no others to say which is off
+    assert not combine_integrations([profiles[0], profiles[2]])[0].warnings
