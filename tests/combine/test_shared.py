@@ -123,8 +123,8 @@ def test_repairs_common_error_grows_with_the_scatter_as_the_others_do():
     radius, err = np.array([1.0, 5.0]), np.array([1.0, 3.0])
     own, repair = np.outer(err, err) + np.diag([0.5, 0.7]), [err, np.zeros(1), np.zeros(1), np.ones(1)]
     rates = [np.array([80.0, 100.0]), np.array([90.0, 130.0])]
-    before, none = combine_profiles(["a", "b"], radius, rates, [own, own]), [None, None]
-    found = with_shared_errors(before, [own, own], np.zeros((2, 2)), none, none, none, [repair, repair])
+    before = combine_profiles(["a", "b"], radius, rates, [own, own])
+    found = with_shared_errors(before, [own, own], np.zeros((2, 2)), [dict(zip(REPAIRS, repair, strict=True))] * 2)
     assert (found.inflation > 2).all()
     between = REPAIR_SHARE * np.outer(err, err) / 2
     added = between * np.outer(found.inflation, found.inflation)
