@@ -21,7 +21,7 @@ from niriss_eestep.arrays import Array
 from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
 from niriss_eestep.flux.total_rate import effective_ee
-from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE, filter_facts
+from niriss_eestep.instrument import FILTERS, PHOTMJSR_2022_ERR, PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.reference.psf import PSFImage
 
@@ -40,7 +40,6 @@ CONVENTIONS = {
 }
 PEDIGREE = re.compile(r"INFLIGHT( \d{4}-\d\d-\d\d){2}|GROUND|MODEL|SIMULATION|DUMMY")
 USEAFTER = "%Y-%m-%dT%H:%M:%S"
-PREDECESSOR_ERR = 0.03  # fractional, of the values of August 2022 (see reference.facts)
 # What the tables of time coefficients hold for a filter that does not change
 STEADY = {
     "linear": {"lossperyear": 0.0},
@@ -124,7 +123,7 @@ def time_dependence(shape: TimeShape, name: str) -> tuple[TimeDependence, float]
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What CRDS wants to know of a reference file.
+    """What CRDS requires of a reference file.
 
     Parameters
     ----------
@@ -194,9 +193,10 @@ def photom_model(
         raise ParameterError(f"convention {convention!r}: it must be one of {', '.join(CONVENTIONS)}")
     given = _by_filter((factor.filter, factor) for factor in factors)
     missing = [name for name in FILTERS if name not in given]
-    august_2022 = {name: FILTERS[name].photmjsr for name in missing if fill_missing}
     steady = TimeDependence("constant", math.nan)
-    given |= {name: Factor(name, value, PREDECESSOR_ERR * value, value, steady) for name, value in august_2022.items()}
+    for name in missing if fill_missing else ():
+        value = FILTERS[name].photmjsr
+        given[name] = Factor(name, value, PHOTMJSR_2022_ERR * value, value, steady)
     chosen = [given[name] for name in FILTERS if name in given]
     attribute, meaning = CONVENTIONS[convention]
     rows = []
@@ -255,8 +255,8 @@ def aperture_corrections(
     """Tabulate aperture corrections.
 
     The sky annulus holds starlight, which the subtraction takes from the aperture: apcorr is 1 / EE_eff, not 1 / EE.
-    The annulus's mean is meant. jwst's source catalogue takes a sigma-clipped median, which tends to the mean where
-    noise dominates the annulus, and lies below it around a bright star.
+    This is for the annulus's mean. jwst's source catalogue takes a sigma-clipped median, which tends to the mean
+    where noise dominates the annulus, and lies below it around a bright star.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def aperture_corrections(
 
 
 def phase_scatter(image: PSFImage, radius: Array, n_phases: int = 6) -> Array:
-    """Scatter of the light within apertures over the places that a star has among the pixels.
+    """Scatter of the light within apertures over the pixel phases of a star.
 
     Parameters
     ----------
@@ -379,7 +379,7 @@ def save_reference(model: NisImgPhotomModel | NisImgApcorrModel, path: str | Pat
 
 
 def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
-    """Return a mapping by filter, in the order of wavelength, or say what is wrong."""
+    """Return a mapping by filter, in the order of wavelength."""
     pairs = [(filter_facts(name).name, item) for name, item in items]
     if not pairs:
         raise ParameterError("no filter: a reference file needs at least one")
@@ -390,7 +390,7 @@ def _by_filter(items: Iterable[tuple[str, object]]) -> dict:
 
 
 def _describe(model: Any, reftype: str, provenance: Provenance, notes: Sequence[str]) -> None:
-    """Fill in CRDS's metadata."""
+    """Fill in the metadata that CRDS requires."""
     from niriss_eestep import __version__
 
     meta = model.meta

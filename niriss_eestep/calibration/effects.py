@@ -1,4 +1,4 @@
-"""The calibration of a program: factors, effects, what the design cannot tell, how far each star moves the result."""
+"""The calibration of a program: factors, effects, what the design cannot separate, each star's share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ FALSE_ALARM = 0.002
 #: the same where a scatter is known from two degrees of freedom: the visits' own errors, which it cannot undercut, do
 #: the rest; Student's t alone would ask for 22 sigma
 FALSE_ALARM_OF_FEW = 0.02
-#: a visit is left out that lies further off than the furthest of all would once in this many calibrations
+#: probability that the furthest visit of a good table is left out
 OUTLIER = 0.002
 MOST_OUTLIERS = 0.2
-LEAST_BULK = 8  # visits of a filter, of which the bulk tells the scatter
+LEAST_BULK = 8  # fewest visits of a filter whose bulk gives the scatter
 FORMS = ("exponential", "powerlaw")
 #: time scales that are tried, over the time that the visits span
 SCALES = np.geomspace(1 / 30, 3, 13)
@@ -154,7 +154,7 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     reference : str, optional
         Subarray for which the factors hold; by default FULL where it was used, else the one with most visits.
     outlier : float, optional
-        Probability that the furthest visit of a good table is left out; 0 leaves out not one.
+        Probability that the furthest visit of a good table is left out; 0 keeps all.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def calibrate(visits: Visits, *, reference: str | None = None, outlier: float = 
     used = visits.take(kept)
     shape = _time_shape(used, linear, screened)
     raw, shape = _fitted(used, shape, screened)
-    if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # no more than a line can tell
+    if shape.form != "linear" and not shape.scale < 3 * np.ptp(used.mjd):  # a line fits as well
         raw, shape = _fitted(used, linear, screened)
     why = model.constraints(used, raw.problem.fixed)
     wide = fit.widened(raw)
@@ -319,7 +319,7 @@ def _fitted(visits: Visits, shape: TimeShape, start: fit.Scales) -> tuple[fit.So
 
 
 def _without_small(now: fit.Solution) -> fit.Scales:
-    """Set to 0 the scatters by filter that the data do not ask for: by chance they would only enlarge errors."""
+    """Set to 0 the scatters by filter that the data do not require: by chance they would only enlarge errors."""
     p, s = now.problem, now.scales
     for i, each in enumerate(p.blocks):
         if each.name in ("subarray by filter", "time by filter", "time slope"):
@@ -352,7 +352,7 @@ def _effects(visits: Visits, raw: fit.Solution, wide: fit.Scales, why: Reasons, 
             n_tests = n_kind * (1 if common else len(contrasts) - 1)
             far = bool(not reason and abs(value) > _threshold(now, raw.scales, contrast, n_tests, common))
             scale = (shape.scale, *scale_err) if column.effect == "time" and scale_err else ()
-            if column.effect != "time":  # whose amplitude is no logarithm
+            if column.effect != "time":  # whose amplitude is not a logarithm
                 value, err = np.expm1(value), err * np.exp(value)
             found.append(Effect(column.effect, name, column.level, value, err, far, not reason, reason, *scale))
     return (*found, *_of_stars(visits, now, why), _of_epochs(raw))

@@ -26,7 +26,7 @@ STRIP = 64  # columns worked on at once
 Level = tuple[Array, Array, Array]
 LEAST_DOF = 0.7  # of a variance that is estimated
 LEAST = 1e-4  # of a visit's variance: below it a component does not matter
-#: visits whose stated errors are believed against residuals that are smaller
+#: weight of the stated errors against residuals that are smaller [visits]
 BELIEF = 10.0
 
 
@@ -46,7 +46,7 @@ class Scales:
     shrink : ndarray, shape (n_filters,)
         Multiplies the visits' own variances.
     visit_dof, block_dof : ndarray
-        Degrees of freedom that the variances rest on.
+        Degrees of freedom of the estimates.
     cell_dof, epoch_dof : float
         The same of ``cell`` and ``epoch``.
     """
@@ -173,8 +173,8 @@ def solve(p: Problem, s: Scales, known: Sequence[str], used: Mask | None = None)
 def estimate(p: Problem, start: Scales | None = None, used: Mask | None = None) -> Solution:
     """Estimate the variances, and solve.
 
-    By Fisher's scoring, blocks by Schall's way (1991, Biometrika 78, 719), until not one that matters moves by more
-    than 3 %. Stars' differences are no slope with count rate meanwhile.
+    By Fisher's scoring, blocks by Schall's method (1991, Biometrika 78, 719), until the variances that matter change by
+    less than 3 %. Meanwhile the slope with count rate has its prior, and does not take over the stars' differences.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _updated(now: Solution, least: float) -> Scales:
 def _scored(variance: Array, group: NDArray[np.int64], level: Level, least: float) -> tuple[Array, Array]:
     """Return variances after a step of Fisher's scoring, and their degrees of freedom.
 
-    Of each group from its members' weighted residuals. One that is 0 stays so, and one that the data do not tell.
+    Each group's comes from its members' weighted residuals. One that is 0, or has too few degrees of freedom, stays.
     """
     (seen, information, total), n = level, variance.size
     expected, each, dof = (np.bincount(group, x, n) for x in (information, information / total, information * total))
@@ -298,13 +298,13 @@ def levels(now: Solution) -> tuple[Level, Level, Level]:
     )
 
 
-def seen(ratio: float, dof: float) -> float:
-    """Return how far a scatter beyond the known one is taken for real: 0 to 1.
+def credibility(ratio: float, dof: float) -> float:
+    """Return how far a scatter beyond the known one is believed: 0 to 1.
 
     Parameters
     ----------
     ratio : float
-        Variance that is seen, over the known one.
+        Measured variance over the known one.
     dof : float
         Degrees of freedom that it rests on.
 
@@ -317,10 +317,10 @@ def seen(ratio: float, dof: float) -> float:
 
 
 def enlarged(share: float | Array, dof: float, most: float = np.inf) -> float | Array:
-    """Return by what to multiply a variance of which a share was estimated with few degrees of freedom.
+    """Return the factor that enlarges a variance of which a share was estimated with few degrees of freedom.
 
     A variance that comes out too small by chance makes errors too small, and one too large makes them too large, but
-    not in the same measure. `seen` and this form were chosen among several by simulation: pulls have a standard
+    not by the same factor. `credibility` and this form were chosen among several by simulation: pulls have a standard
     deviation of 0.93 to 1.21 with 3 and more degrees of freedom, whether the whole is 1 or 200 times what is known;
     with 2, of 0.92 (1 times) to 1.5 (30 times), where a linear programme over all forms finds none better than 0.92 to
     1.35. Without it 2.1.
@@ -362,7 +362,7 @@ def standard_errors(now: Solution, known: Sequence[str], contrasts: Array) -> Ar
 
 
 def widened(raw: Solution) -> Scales:
-    """Return the variances to take errors from: never below what is known, and wider where they rest on little.
+    """Return the variances that errors follow from: at least the known ones, wider where few visits determine them.
 
     Parameters
     ----------
@@ -383,14 +383,14 @@ def widened(raw: Solution) -> Scales:
     quiet = s.visit < 0.01 * np.bincount(p.filter, p.own) / np.bincount(p.filter)
     shrink = np.where(quiet, np.clip((chi2 + BELIEF) / (dof + BELIEF), 0.25, 1.0), 1.0)
     block, stars = s.block.copy(), p.stars
-    # by how much stars may disagree is told by their number, not by that of the filters in which they do
+    # by how much stars disagree is known from their number, not from that of the filters in which they do
     total, known = float(np.sum(block[stars])), float(s.block_dof[0])
-    more = max(total - 1.0, 0.0) * seen(total, known)
+    more = max(total - 1.0, 0.0) * credibility(total, known)
     block[stars] *= (1.0 + more) * enlarged(more / (1.0 + more), known, MOST_EXCESS) / max(total, 1e-9)
     in_cell = p.cells.T @ (1.0 / (shrink[p.filter] * p.own + visit[p.filter]))
     of_cell = float(np.mean(1.0 / in_cell))
-    cell = s.cell * seen(1.0 + s.cell / of_cell, s.cell_dof)
+    cell = s.cell * credibility(1.0 + s.cell / of_cell, s.cell_dof)
     cell *= float(enlarged(cell / (cell + of_cell), s.cell_dof))
     of_epoch = float(np.mean(1.0 / (p.epochs.T @ (in_cell / (1.0 + cell * in_cell)))))
-    epoch = s.epoch * seen(1.0 + s.epoch / of_epoch, s.epoch_dof)
+    epoch = s.epoch * credibility(1.0 + s.epoch / of_epoch, s.epoch_dof)
     return replace(s, visit=visit, shrink=shrink, cell=cell, epoch=epoch, block=block)

@@ -7,8 +7,7 @@ The first line is fitted without a prior; the second is random: a star's offset 
 standard deviation, the scatter of epochs and of visits is estimated. Differences of a subarray or of the change in
 time between filters are random as well, about what the filters have in common.
 
-`constraints` finds out what a program's design can tell apart: which effects are constrained, and what hides the
-others.
+`constraints` finds out which effects a program's design constrains, and which are degenerate with each other.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ EPOCH_GAP, EPOCH_LENGTH = 3.0, 10.0
 #: count rates of one star within this factor differ by noise rather than by the star: their mean is used, as what a
 #: visit's rate has too much its ratio has too much as well
 SAME_RATE = 2.0
-#: prior standard deviations where the design leaves a level to be guessed: MIRI's subarrays differ by up to 3.4 %
+#: prior standard deviations where the design does not determine a level: MIRI's subarrays differ by up to 3.4 %
 #: (Gordon et al. 2025, AJ 169, 6); NIRISS is stable to better than 1 % (JDox); non-linearity is corrected to 0.2 %
 PRIORS = {"filter": 1e3, "subarray": 0.1, "time": 0.005, "count_rate": 0.002, "well_depth": 0.005, "background": 0.005}
-#: an effect's variance may grow by this much because of the others, before it counts as not to be told from them
+#: variance inflation by the other effects beyond which an effect counts as degenerate with them
 MOST_INFLATION = 8.0
 #: of an effect's change: what has to happen within epochs before errors common to an epoch do not matter
 WITHIN_EPOCHS = 0.05
@@ -48,7 +47,7 @@ Groups = Mapping[tuple[str, str], NDArray[np.float64]]
 SPARE_EPOCHS = 2
 #: effects whose prior holds while variances are estimated, where effects are measured, and where the factors are
 SCREENED, MEASURED, ALL = ("filter", "time scale", "count_rate"), ("filter", "time scale"), ("time scale", *PRIORS)
-FREE = 10.0  # prior standard deviation of an effect that is to be measured: none, in effect
+FREE = 10.0  # prior standard deviation of an effect that is to be measured: too wide to matter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,13 +116,13 @@ class Visits:
         """ln(wavelength) of each row, of mean 0 and standard deviation 1; None where it is not known of 3 filters."""
         if len(self.wavelength) < 3:
             return None
-        colour = np.log(each_of(self.filter, self.wavelength))
+        colour = np.log(by_label(self.filter, self.wavelength))
         return np.asarray((colour - colour.mean()) / max(float(colour.std()), 1e-6))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """A fixed effect: its name, level, and what it adds to each row per unit; ``prior`` where the data do not tell.
+    """A fixed effect, as a column of the design.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ class Column:
     values : ndarray, shape (n_rows,)
         What the effect adds to each row per unit.
     prior : float
-        Standard deviation that is taken where the data do not tell.
+        Standard deviation that is taken where the data do not determine it.
     """
 
     effect: str
@@ -163,7 +162,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """What is solved: rows, design and groups.
+    """The linear problem: rows, design and groups.
 
     Parameters
     ----------
@@ -214,7 +213,7 @@ class Problem:
         return [(block, slice(*pair)) for block, *pair in zip(self.blocks, ends[:-1], ends[1:], strict=True)]
 
 
-def each_of(labels: NDArray[np.str_], values: Mapping[str, Any]) -> NDArray:
+def by_label(labels: NDArray[np.str_], values: Mapping[str, Any]) -> NDArray:
     """Return each row's value by its label.
 
     Parameters
@@ -344,7 +343,7 @@ class TimeShape:
         -------
         ndarray, shape (n_rows,)
         """
-        return each_of(filters, {str(name): self.amplitude.get(str(name), 0.0) for name in np.unique(filters)})
+        return by_label(filters, {str(name): self.amplitude.get(str(name), 0.0) for name in np.unique(filters)})
 
 
 def star_rate(visits: Visits) -> Array:
@@ -463,14 +462,14 @@ def build(visits: Visits, shape: TimeShape, *, flexible: bool = False) -> Proble
         value = value - shape.log_response(visits.mjd, amplitude) + amplitude * shape.slope(visits.mjd, amplitude)
     columns = sparse.csr_matrix(np.stack([column.values for column in fixed], axis=1))
     design = sparse.hstack([columns, *(block.design for block in blocks)], "csr")
-    number = each_of(visits.filter, {name: i for i, name in enumerate(visits.filters)})
+    number = by_label(visits.filter, {name: i for i, name in enumerate(visits.filters)})
     cells = _indicator(epoch, visits.filter)
     epochs = (cells.T @ _indicator(epoch)).sign()
     return Problem(value, visits.err**2, tuple(fixed), tuple(blocks), design, number, cells, epochs)
 
 
 def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, str], str]:
-    """Find out which effects the visits can tell apart.
+    """Find out which effects the visits can separate.
 
     A subarray, or a change in time, is measured on the same star, whose level is free. Count rates are compared across
     stars, whose spectra have a stated error.
@@ -494,7 +493,7 @@ def constraints(visits: Visits, columns: Sequence[Column]) -> dict[tuple[str, st
     groups = level | effects | {("star", ""): star[:, 1:]}
     between = [key for key in effects if key[0] != "count_rate" and _is_between_epochs(key, groups, epoch)]
     # how many combinations of columns differ between epochs alone
-    design = _scaled(np.hstack(list(groups.values())))
+    design = _normalized(np.hstack(list(groups.values())))
     rank = partial(np.linalg.matrix_rank, tol=1e-3 * np.sqrt(design.shape[1]))
     spare = epoch.max() + 1 - (rank(design) - rank(_within(design, epoch)))
     found = {}
@@ -537,15 +536,15 @@ def name_of(effect: str, level: str) -> str:
     return effect.replace("_", " ")
 
 
-def _scaled(design: Array) -> Array:
-    """Return the columns that are not 0, each of length 1."""
+def _normalized(design: Array) -> Array:
+    """Return the columns that are not 0, each divided by its length."""
     size = np.sqrt(np.sum(design**2, axis=0))
     return design[:, size > 0] / size[size > 0]
 
 
 def _residual(values: Array, others: Groups) -> Array:
-    """Return what of some columns is not in the others."""
-    design = _scaled(np.hstack(list(others.values())))
+    """Return the part of some columns that is orthogonal to the others."""
+    design = _normalized(np.hstack(list(others.values())))
     return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=1e-9)[0])
 
 
@@ -590,13 +589,13 @@ def _listed(keys: Sequence[tuple[str, str]]) -> str:
 
 
 def _when(key: tuple[str, str], visits: Visits) -> str:
-    """Say when and on which stars a subarray was used, where it was used with some alone."""
+    """Say on which stars, or when, a subarray was used, if not on all of them and throughout."""
     if key[0] != "subarray":
         return ""
     mine = visits.subarray == key[1]
     stars = sorted(set(map(str, visits.target[mine])))
     if len(stars) < len(set(visits.target)):
-        return f": {key[1]} was used on {', '.join(stars)} alone"
+        return f": {key[1]} was used only on {', '.join(stars)}"
     days, rest, epoch = visits.mjd[mine], visits.mjd[~mine], epochs_of(visits.mjd)
     if not rest.size or not np.isfinite(visits.mjd).all() or np.isin(epoch[mine], epoch[~mine]).all():
         return ""

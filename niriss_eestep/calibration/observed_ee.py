@@ -63,7 +63,7 @@ def splice_ee(
     Raises
     ------
     ParameterError
-        Where ``join_radius`` is no radius measured.
+        Where ``join_radius`` is not one of the radii measured.
     ExposureError
         Where fewer than two radii are measured well enough, or the result would not rise.
     """
@@ -134,7 +134,7 @@ def _join_index(combined: CombinedProfile, usable: Mask, join_radius: float | No
     if join_radius is not None:
         good = usable & np.isclose(combined.radius, join_radius, rtol=0, atol=1e-6)
         if not good.any():
-            raise ParameterError(f"join_radius {join_radius:g} pix is no radius measured: {combined.radius[usable]}")
+            raise ParameterError(f"join_radius {join_radius:g} pix was not measured; radii: {combined.radius[usable]}")
     if not good.any() or usable[: np.nonzero(good)[0][-1] + 1].sum() < 2:
         raise ExposureError(f"fewer than two radii are known to {PRECISION:.2%}: observe longer or set join_radius")
     return int(np.nonzero(good)[0][-1])
@@ -158,7 +158,7 @@ def fit_visit(
     Returns
     -------
     fitted : PSFEE
-        Its EE is the most probable one, of the filters that were not observed too; its modes are what is still unknown.
+        Its EE is the most probable one, also in filters that were not observed; its modes are what remains uncertain.
     fit : PSFFit
     curves : dict of str to GrowthCurve
         What was fitted, by label.

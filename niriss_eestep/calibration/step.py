@@ -33,7 +33,7 @@ class CalibrateVisitsStep(FluxStep):
     useafter = string(default=None)          # USEAFTER, yyyy-mm-ddThh:mm:ss; None: the date of the first visit
     """  # noqa: E501 - stpipe takes one line per parameter
 
-    #: of the last calibration: its tables, and all of it
+    #: tables and result of the last calibration
     tables = None
     calibration = None
 
@@ -55,7 +55,7 @@ class CalibrateVisitsStep(FluxStep):
         Raises
         ------
         NirissEEError
-            If an input is no absolute flux, no visit can be used, or a parameter has no such value.
+            If an input is not an absolute-flux product, no visit can be used, or a parameter cannot have its value.
         """
         products = gather(inputs, input_dir=self.search_attr("input_dir"), distinct=False)
         if not products:
@@ -87,7 +87,7 @@ class CalibrateVisitsStep(FluxStep):
         outlier = 0.0 if parameters["keep_all"] else OUTLIER
         calibration = calibrate(usable, reference=parameters["reference_subarray"], outlier=outlier)
         calibration = replace(
-            calibration, messages=(*calibration.messages, *visit_tables.told_of(table[index[calibration.kept]]))
+            calibration, messages=(*calibration.messages, *visit_tables.warned_rows(table[index[calibration.kept]]))
         )
         self.tables, self.calibration = visit_tables.factor_tables(table, index, reason, calibration), calibration
         shown = self.tables["visits"]

@@ -40,10 +40,10 @@ VALUE = (
     "scatter of epochs; per factor of ten in count rate; time: a in 1 + a (t - mjd) / 365 d, "
     "1 + a exp(-(t - first) / scale), (1 + (t - first) / scale)^a"
 )
-LATEST = 1e5  # [MJD] the year 2132: beyond it stands a Julian date
+LATEST = 1e5  # [MJD] the year 2132: a larger number is a Julian date
 #: what a status says of a ratio that may be another star's, and how far it is then off from those of other visits
-RATIO_TOLD, RATIO_OFF = "measured / expected", 0.1
-LEAST = 5.0  # total over its error: below, it may be no star
+DOUBT, RATIO_OFF = "measured / expected", 0.1
+LEAST = 5.0  # total over its error: below it there may be no star
 
 
 def read_visits(sources: Sequence) -> Table:
@@ -79,7 +79,7 @@ def read_visits(sources: Sequence) -> Table:
             table.remove_column("aperture_modes")
     table = vstack(tables, metadata_conflicts="silent")
     if not len(table):
-        raise ProductError(f"no visits: {', '.join(map(str, sources))}: without rows")
+        raise ProductError(f"no visits: no rows in {', '.join(map(str, sources))}")
     for name, column in table.columns.items():
         if hasattr(column, "filled"):
             text = column.dtype.kind in "UO"
@@ -88,7 +88,7 @@ def read_visits(sources: Sequence) -> Table:
     if modes:
         table["aperture_modes"] = np.nan_to_num(np.hstack([table[name] for name in modes]))
         table.remove_columns(modes)
-    _refuse_repeats(table)
+    _reject_repeats(table)
     return table
 
 
@@ -154,7 +154,7 @@ def _dithers(row: Any, exposures: Table) -> Table:
     return found
 
 
-def _refuse_repeats(table: Table) -> None:
+def _reject_repeats(table: Table) -> None:
     """Reject a visit that is given twice: it would count as two, with too small an error."""
     seen: dict = {}
     visits = list(zip(*(table[name].tolist() for name in VISIT_KEYS), strict=True))
@@ -194,13 +194,13 @@ def usable_visits(table: Table, *, keep_all: bool = False) -> tuple[Visits, np.n
     Raises
     ------
     ParameterError
-        Where not one can be used.
+        Where no row can be used.
     """
     reason = _unusable(table, keep_all=keep_all)
     index = np.nonzero([not text for text in reason])[0]
     if not index.size:
         listed = "; ".join(sorted(set(reason))[:5])
-        raise ParameterError(f"none of the {len(table)} rows can be used: {listed}")
+        raise ParameterError(f"no row of {len(table)} can be used: {listed}")
     have: dict[str, Any] = {name: np.asarray(table[name])[index] for name in table.colnames}
     spectrum = np.maximum(have["spectrum_err"], 1e-4)
     common = np.minimum(np.nan_to_num(have.get("spectrum_err_common", 0 * spectrum)), spectrum)
@@ -239,7 +239,7 @@ def _unusable(table: Table, *, keep_all: bool) -> list[str]:
         (rate < LEAST * err, f"{{count_rate:.4g}} +- {{count_rate_err:.2g}} DN/s is below {LEAST:g} sigma: no star"),
         (np.isnan(ratio), "no expected rate: the spectrum of {target} is not known"),
         (~(np.isfinite(ratio) & (ratio > 0)), "ratio is {ratio:g}"),
-        (doubted & (not keep_all), "ratio of {ratio:.3g}, which its status doubts, and not other visits' in {filter}"),
+        (doubted & (not keep_all), "its status doubts the ratio of {ratio:.3g}, and other visits' in {filter} differ"),
         (~(np.isfinite(own) & (own > 0)), "no error of its own: ratio_err must be above 0"),
         (~(np.isfinite(spectrum) & (spectrum >= 0)), "spectrum of {target} has no error: give spectrum_err"),
     )
@@ -251,16 +251,16 @@ def _unusable(table: Table, *, keep_all: bool) -> list[str]:
 
 
 def _doubted(status: Sequence[Any], filters: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Find the rows whose status doubts their ratio, and which are off from those of the filter that have no doubts."""
-    told = np.array([RATIO_TOLD in str(each) for each in status])
-    found = told.copy()
-    for i in np.flatnonzero(told):
-        others = ratio[~told & (filters == filters[i]) & (ratio > 0)]
+    """Find the rows whose status doubts their ratio, and whose ratio differs from those without such doubts."""
+    doubtful = np.array([DOUBT in str(each) for each in status])
+    found = doubtful.copy()
+    for i in np.flatnonzero(doubtful):
+        others = ratio[~doubtful & (filters == filters[i]) & (ratio > 0)]
         found[i] = others.size > 0 and abs(ratio[i] / np.median(others) - 1) > RATIO_OFF
     return found
 
 
-def told_of(used: Table) -> list[str]:
+def warned_rows(used: Table) -> list[str]:
     """Say how many rows have warnings beyond those of their exposures, and give one.
 
     Parameters
@@ -275,8 +275,8 @@ def told_of(used: Table) -> list[str]:
     """
     status = used["status"].tolist() if "status" in used.colnames else []
     own = [[t for t in str(each).partition(": ")[2].split("; ") if t and "exposures have" not in t] for each in status]
-    told = [f"{row['product']}, {row['filter']}: {text[0]}" for row, text in zip(used, own, strict=False) if text]
-    return [f"{len(told)} of {len(used)} rows used have warnings (status in visits.ecsv), as {told[0]}"] if told else []
+    found = [f"{row['product']}, {row['filter']}: {text[0]}" for row, text in zip(used, own, strict=False) if text]
+    return [f"{len(found)} of {len(used)} rows used have warnings (status in visits.ecsv): {found[0]}"] if found else []
 
 
 def factor_tables(table: Table, index: np.ndarray, reason: list[str], calibration: Calibration) -> dict[str, Table]:

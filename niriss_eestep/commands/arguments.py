@@ -14,7 +14,7 @@ from niriss_eestep.simulate.switches import Effects
 
 Add = Callable[..., Any]
 
-#: more exposures, workers or realisations than anybody wants: a slip of the keyboard
+#: more exposures, workers or realisations than this are a typing error
 MANY = 1_000_000
 
 

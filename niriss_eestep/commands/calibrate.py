@@ -74,7 +74,7 @@ def compare(models: Sequence[Any], paths: Sequence[str]) -> list[dict[str, Any]]
     Raises
     ------
     ProductError
-        Where a file is no photom file.
+        Where a file is not a photom file.
     """
     tables = {}
     for path in paths:
@@ -95,7 +95,7 @@ def compare(models: Sequence[Any], paths: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _factors(model: Any) -> dict[str, float]:
-    """PHOTMJSR of a photom file by science filter, and whatever else tells its rows."""
+    """PHOTMJSR of a photom file by filter and whatever else distinguishes its rows."""
     table = model.phot_table
     kinds = [name for name in table.dtype.names if table[name].dtype.kind in "SU"]
     keys = [[str(row[name]).strip() for name in kinds] for row in table]

@@ -22,7 +22,7 @@ from niriss_eestep.simulate.switches import REAL
 
 #: Ratios of measured to injected rates beyond this make the demo fail.
 TOLERANCE = 0.01
-# tells a directory that an earlier demo made from one that holds something of the user's
+# marks a directory as made by an earlier demo: others may hold the user's files
 _MARKER = ".niriss_ee_demo"
 _LOG = "niriss_fluxcal.log"
 

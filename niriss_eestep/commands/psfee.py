@@ -61,7 +61,7 @@ def _build(args: Namespace) -> None:
 
 
 def _check_outputs(args: Namespace) -> None:
-    """Say at once what could not be written at the end."""
+    """Check before the work that its results can be written."""
     for option, value in (("--output", args.output), ("--images", args.images)):
         if value and not Path(value).resolve().parent.is_dir():
             raise ParameterError(f"{option} {value}: there is no directory {Path(value).resolve().parent}")
@@ -150,8 +150,8 @@ def _compare(args: Namespace) -> None:
     radii = np.array([r for r in args.radii if 0 < r <= min(a.radius_max, b.radius_max)])
     if not radii.size:
         each = ", ".join(f"{of.name} {of.radius_max:g} pix" for of in (a, b))
-        raise ReferenceDataError(f"none of the radii is in both: {each} at most")
-    # WebbPSF draws the CLEARP element so
+        raise ReferenceDataError(f"no radius is in both: they reach {each}")
+    # WebbPSF's model of the CLEARP element
     clearp = WEBBPSF_PUPIL.clearp_transmission() if args.clearp_in_b else 1.0
     edges, coverage = np.array(sky or []), np.array([1.0] if sky else [])
     print(f"({a.name} - {b.name}) / {b.name} [%], by radius [pix]")

@@ -157,7 +157,7 @@ def sky_wcs(setup: ExposureSetup) -> WCS:
 
 
 def _dated(model_class: type) -> type:
-    """Derive a class whose files carry the simulated exposure's date, where the original writes the clock's."""
+    """Derive a class whose files have the simulated exposure's date instead of today's."""
 
     def on_save(self, path=None):  # type: ignore[no-untyped-def]
         model_class.on_save(self, path)
@@ -241,7 +241,7 @@ def _fill_wcs(info: Any, setup: ExposureSetup) -> None:
 
 
 def _gwcs(wcs: WCS, shape: tuple[int, int]) -> Any:
-    """Put a tangent-plane WCS as a gwcs, 0-indexed."""
+    """Convert a tangent-plane WCS to a gwcs, 0-indexed."""
     import gwcs
     from astropy import coordinates, units
     from astropy.modeling import models

@@ -119,7 +119,7 @@ class Program:
     n_stars : int
         Other stars in the field.
     effects : Effects
-        What the detector and the sky do beside.
+        Effects of the detector and the sky.
     noise : bool
         Whether to draw noise.
     pointing_error : float
@@ -279,7 +279,7 @@ def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mappin
 
 
 def scene_of(planned: PlannedExposure, program: Program) -> Scene:
-    """Put a planned exposure as a scene.
+    """Make the scene of a planned exposure.
 
     Parameters
     ----------

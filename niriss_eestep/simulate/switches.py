@@ -1,6 +1,6 @@
 """The switches of what a real detector and a real sky add to an exposure; the command line is made of them.
 
-Kept apart from `niriss_eestep.simulate.effects`, which does what they say: ``--help`` is not to load numpy.
+`niriss_eestep.simulate.effects` does what they say; they stand apart so that ``--help`` does not load numpy.
 """
 
 from __future__ import annotations

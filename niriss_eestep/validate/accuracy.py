@@ -136,7 +136,7 @@ def trial_scene(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generat
 
 
 def star_exposure_of(image: SimulatedImage, scene: Scene, name: str = "simulated") -> StarExposure:
-    """Put a simulated image as what a step cuts out of its file: 35 pix about the star.
+    """Turn a simulated image into the stamp that a step cuts out of its file: 35 pix about the star.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class Pulls:
     total_err : ndarray, shape (n,)
         Error of the total rate, as a fraction of the true one.
     warnings : tuple of tuple of str, length n
-        What each group's exposures say.
+        Of each group's exposures.
     """
 
     radius: Array
@@ -267,7 +267,7 @@ def pulls(
     seed: int = 0,
     progress: Callable[[range], object] = iter,
 ) -> Pulls:
-    """Compare errors with what they claim to be, on many noisy groups of exposures.
+    """Compare measured minus true with the stated errors, on many noisy groups of exposures.
 
     The truth at a radius is the same exposure's noise-free profile, without what the trial does to it; that of the
     total rate is the injected rate.
@@ -290,16 +290,16 @@ def pulls(
     Pulls
     """
     trial, rng = trial or Trial(), np.random.default_rng([seed, *map(ord, filter_name)])
-    group, totals, told = [], [], []
+    group, totals, warnings = [], [], []
     for _ in progress(range(n)):  # type: ignore[attr-defined]
         noisy, exact = noisy_group(filter_name, psf, trial, rng)
         combined, total = combine_exposures(noisy, partial(ee, filter_name))
         truth = np.sum(combined.exposure_weight * exact, axis=0)
         group.append((combined.value - truth) / combined.err_formal)
         totals.append((total.count_rate * GAIN - trial.electron_rate, GAIN * total.count_rate_err))
-        told.append(tuple(text for profile in noisy for text in profile.warnings))
+        warnings.append(tuple(text for profile in noisy for text in profile.warnings))
     error, total_err = np.array(totals).T
-    return Pulls(combined.radius, np.array(group), error / total_err, total_err / trial.electron_rate, tuple(told))
+    return Pulls(combined.radius, np.array(group), error / total_err, total_err / trial.electron_rate, tuple(warnings))
 
 
 def noisy_group(filter_name: str, psf: PSF, trial: Trial, rng: np.random.Generator) -> tuple[list[EEProfile], Array]:

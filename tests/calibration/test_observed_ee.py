@@ -142,7 +142,7 @@ def test_the_models_own_error_is_carried():
 
 
 def test_what_cannot_be_spliced_is_refused():
-    with pytest.raises(ParameterError, match=r"join_radius 5.5 pix is no radius measured"):
+    with pytest.raises(ParameterError, match=r"join_radius 5.5 pix was not measured"):
         splice(combined(true_curve), join_radius=5.5)
     with pytest.raises(ExposureError, match="fewer than two radii"):
         splice(combined(true_curve, background_err=100.0))
