@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy
@@ -25,23 +26,9 @@ SCHEMA = "asdf://niriss-eestep.org/schemas/psfee-1.0.0"
 #: what a table may exceed 1, or fall from one radius to the next: resampled images do, light does not
 TOLERANCE = 1e-3
 
-
-class EETable(NamedTuple):
-    """Encircled energy of one filter.
-
-    Parameters
-    ----------
-    radius : ndarray, shape (n_radii,)
-        Aperture radii [pix], rising from 0.
-    ee : ndarray, shape (n_radii,)
-        Fraction of the star's total light within each radius; 1 at infinity.
-    ee_err : ndarray, shape (n_radii,)
-        Its uncertainty; 0 where the source states none.
-    """
-
-    radius: Array
-    ee: Array
-    ee_err: Array
+#: encircled energy of one filter: radii [pix], rising from 0; the fraction of the star's light within each, 1 at
+#: infinity; its uncertainty, 0 where the source states none; ndarrays of shape (n_radii,)
+EETable = namedtuple("EETable", ("radius", "ee", "ee_err"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -401,7 +388,18 @@ class PSFImage:
     aspect: float = 1.0
 
     def mean_ee(self, radius_pix: ArrayLike) -> Array:
-        """Interpolate the encircled energy, averaged over pixel phases, at radii [pix]."""
+        """Interpolate the encircled energy, averaged over pixel phases.
+
+        Parameters
+        ----------
+        radius_pix : float or array_like
+            Aperture radii [pix].
+
+        Returns
+        -------
+        ndarray, shape of ``radius_pix``
+            Fraction of the star's total light.
+        """
         return scipy.interpolate.pchip_interpolate(self.radius, self.ee, radius_pix)
 
     @cached_property
