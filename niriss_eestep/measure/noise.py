@@ -19,7 +19,7 @@ import scipy
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.instrument import IPC_KERNEL
-from niriss_eestep.measure.background import OUTLIER_SIGMA, Background
+from niriss_eestep.measure.background import MAD_TO_STD, OUTLIER_SIGMA, Background
 from niriss_eestep.measure.geometry import covariance_of_sums
 from niriss_eestep.measure.stamp import EEOptions, Stamp
 from niriss_eestep.measure.star_model import Star
@@ -114,7 +114,7 @@ def sky_pixels(residual: Array, variance: Array, bad: Mask, light: Array) -> Mas
     if not sky.any():
         return sky
     centred = np.abs(residual - np.median(residual[sky]))
-    scatter = 1.4826 * np.median(centred[sky])
+    scatter = MAD_TO_STD * np.median(centred[sky])
     hit = sky & (centred > OUTLIER_SIGMA * np.maximum(noise, scatter))
     return sky & ~scipy.ndimage.binary_dilation(hit, np.ones((3, 3), dtype=bool)) if hit.any() else sky
 
@@ -331,8 +331,7 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         The star's, with what was found.
     """
     distance, model = star.distance, star.model
-    variance = np.where(bad, 0.0, stamp.variance)
-    image = np.where(bad, 0.0, stamp.image - star.sky.value)
+    image, variance = (np.where(bad, 0.0, layer) for layer in (stamp.image - star.sky.value, stamp.variance))
     if model is not None:
         near = ~bad & (distance <= _SCALE_RADIUS)
         light = model * max(0.0, image[near].sum()) / max(model[near].sum(), 1e-3)
@@ -347,8 +346,7 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         # the wing's fall is no noise
         residual = np.where(bad, 0.0, image - mean[ring])
     use = sky_pixels(residual, variance, bad | (distance < outside), light)
-    nothing, destripe = np.zeros(len(SHAPES)), options.destripe
-    sky = replace(star.sky, residual=residual, use=use, correlation=nothing, destripe=destripe)
+    sky = replace(star.sky, residual=residual, use=use, correlation=np.zeros(len(SHAPES)), destripe=options.destripe)
     if stamp.resampled:
         return sky
     # without a model of the wing its fall looks like a curvature of the sky
@@ -358,10 +356,10 @@ def study_surroundings(stamp: Stamp, bad: Mask, star: Star, options: EEOptions) 
         whole, lit, used = (np.bincount(ring, a.ravel()) for a in (sky.overlap, sky.overlap * light, sky.weights))
         uneven = float(np.sum(sky.weights * light) - np.sum(used * lit / np.where(whole > 0, whole, 1.0)))
         sky = fit_sky(replace(sky, uneven=uneven), variance, light, (star.x, star.y), options.sky_radii[0])
-    # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
-    if sky.image is None:
-        sky = replace(sky, correlation=estimate_correlation(residual, variance, use))
-    return sky
+    if sky.image is not None:
+        # a shape taken out takes with it most of what the noise has on its scale, of which less is known then
+        return sky
+    return replace(sky, correlation=estimate_correlation(residual, variance, use))
 
 
 def fit_sky(sky: Background, variance: Array, light: Array, at: tuple[float, float], r_min: float) -> Background:
