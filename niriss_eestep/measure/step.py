@@ -125,16 +125,13 @@ class ExposureStep(FluxStep):
             options = self.check_parameters(parameters)
             # radii are in detector pixels, and a resampled image may have others
             in_image = image_options(options, field.ratio) if field.resampled else options
-            size, cut = (
-                in_image.half_size,
-                partial(star_exposures, member.name, model, gain=gain, references=references),
-            )
+            cut = partial(star_exposures, member.name, model, gain=gain, references=references)
+            size = in_image.half_size
             key = "stamps", field, size, gain, references.get("flat"), references.get("area")
             stamps = known[key] = known.get(key) or cut(field, half_size=size)
-            key = "record", *stamps
-            record = known[key] = known.get(key) or exposure_record(member.filename, metadata, stamps)
+            record = partial(exposure_record, member.filename, metadata, stamps)
             may_keep = self.save_results and self.search_attr("skip_existing")
-            if may_keep and (kept := self._existing(member, parameters, record)) is not None:
+            if may_keep and (kept := self._existing(member, parameters, record())) is not None:
                 return kept
             profile, integrations, sound = self._profile_of(stamps, in_image, psf, known)
             place, types = profile.centroid, ("psfee", "stdspec", "throughput")
@@ -148,7 +145,9 @@ class ExposureStep(FluxStep):
             if in_image is not options:
                 profile = native_profile(profile, options, field.ratio)
             result = self._product(member.name, profile, integrations, model, field)
-        self.finish(result, [record], parameters, log_start)
+        key = "record", *stamps
+        known[key] = known.get(key) or record()
+        self.finish(result, [known[key]], parameters, log_start)
         return result
 
     def _product(self, name, profile, integrations, model, field):
