@@ -335,6 +335,10 @@ def test_flatter_mid_frequencies_are_found_where_the_curves_show_them_and_told_w
     hidden = [pulls_of(with_tail(16.0, rng)[:1], 16.0)[1] for _ in range(150)]
     off, shift = np.array([f.total[0] - 1 for f in hidden]), np.array([f.index_shift[0] for f in hidden])
     assert abs(off.mean() - shift.mean()) < 3 * off.std() / np.sqrt(150) < 0.4 * shift.mean()
+    # where they are found, a star of the prior tells by how little the totals would still be off
+    bright = [pulls_of(with_tail(c, rng, 0.03), 16.0)[1] for c in np.repeat([0.0, 16.0], 40)]
+    off, shift = np.mean([f.total[0] - 1 for f in bright[40:]]), np.mean([f.index_shift[0] for f in bright[:40]])
+    assert abs(off - shift) < 3 * np.std([f.total[0] for f in bright]) / np.sqrt(40)
     assert np.isnan(pulls_of(with_tail(16.0, rng), 0.0)[1].index_shift).all()
 
 
