@@ -415,12 +415,12 @@ def fitted_totals(groups: Sequence[Group], stars: Sequence[str] = (), flatter: f
                 arrays[name] = np.full(len(held), np.nan)
                 arrays[name][held] = residuals
             errors: dict[str, Any] = formal | {"err_aperture": aperture, "err_radii": np.sqrt(spread**2 + added)}
-            before = replace(total, arrays=arrays, **errors)
+            before = replace(total, arrays=arrays, psf_index_shift=float(fit.index_shift[i]), **errors)
         elif warnings:
             warnings += ("the fitted PSF is no better than the reference's, which was taken",)
-        judged = replace(before, psf_chi2_dof=fit.chi2 / max(fit.dof, 1), psf_index_shift=float(fit.index_shift[i]))
         spread = float(np.hypot(before.err_radii, fit.company.get(stars[i], 0.0) * before.count_rate))
-        results.append(replace(judged, err_radii=spread, warnings=warnings))
+        chi2_dof = fit.chi2 / max(fit.dof, 1)
+        results.append(replace(before, psf_chi2_dof=chi2_dof, err_radii=spread, warnings=warnings))
     return results
 
 

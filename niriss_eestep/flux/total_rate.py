@@ -72,7 +72,7 @@ SPREAD_PROBABILITY = 0.0027
 
 #: light within the one of these radii that is known best is compared [pix]; a group whose scatter is this improbable by
 #: that of the others is odd: of 100 products of 12 groups one has such a group by chance
-COMMON_RADII, ODD_PROBABILITY, _HALVINGS = (4.0, 10.0), 1e-4, 20
+COMMON_RADII, ODD_PROBABILITY = (4.0, 10.0), 1e-4
 
 #: dithers disagree beyond this many standard errors, and this share of the light that pixel phases are worth at most
 DISCREPANT_SIGMA, DISCREPANT_SHARE = 5.0, 0.002
@@ -224,14 +224,14 @@ def common_scatter(groups: Sequence[CombinedProfile]) -> float:
 def _scatter_of(groups: Sequence[tuple[Array, Array]]) -> tuple[float, int]:
     """Scatter that makes chi-squared of groups its degrees of freedom, and these; 0 where chance explains it."""
     found = [_agreement(*group) for group in groups]
-    dof, low, high = sum(n for _, n in found), 0.0, max(float(np.ptp(value)) for value, _ in groups)
+    dof, widest = sum(n for _, n in found), max(float(np.ptp(value)) for value, _ in groups)
     if scatter_factor(sum(chi2 for chi2, _ in found), dof) == 1:
         return 0.0, dof
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        chi2 = sum(_agreement(value, np.hypot(err, middle))[0] for value, err in groups)
-        low, high = (middle, high) if chi2 > dof else (low, middle)
-    return high, dof
+
+    def unexplained(scatter: float) -> float:
+        return sum(_agreement(value, np.hypot(err, scatter))[0] for value, err in groups) - dof
+
+    return float(scipy.optimize.brentq(unexplained, 0.0, widest)), dof
 
 
 def rate_warnings(total: TotalRate, names: Sequence[str], ratio: float, ratio_err: float) -> tuple[str, ...]:
