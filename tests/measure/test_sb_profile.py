@@ -8,6 +8,7 @@ import pytest
 from gaussian import GaussianPSF
 from scipy.stats import truncnorm
 
+from niriss_eestep.combine.mean import combine_integrations
 from niriss_eestep.errors import ExposureError
 from niriss_eestep.measure.ee import measure_ee
 from niriss_eestep.measure.position import find_star
@@ -344,3 +345,23 @@ def test_the_flat_fields_error_may_be_given():
         # all integrations of an exposure share it
         np.testing.assert_allclose(given.common, expected.common, rtol=1e-12)
         assert given.surface_brightness_err[0] > 2 * measure_sb(plain).surface_brightness_err[0]
+
+
+def test_the_scatter_of_the_sky_s_level_is_its_error():
+    n, rng = 100, np.random.default_rng(3)
+    image, variance = scene(GaussianPSF(1.5), 32.3, 31.6, electrons=1e4, read_noise=1e-3, sky=0.01)
+    noisy = [image + rng.normal(0, np.sqrt(variance)) for _ in range(n)]
+    found = [measure_sb(star(each, variance, 32.3, 31.6), SBOptions(clip_low=False)).background for each in noisy]
+    scatter, err = np.std([each.value for each in found]), np.mean([each.err for each in found])
+    assert abs(scatter / err - 1) < 4 / np.sqrt(2 * n)
+
+
+def test_what_is_not_seen_of_annuli_does_not_average_down_over_integrations():
+    rng, bad = np.random.default_rng(3), np.zeros((64, 64), bool)
+    bad[33:] = True
+    bad[33:45, 25:40] = False
+    image, variance = scene(psf("F480M"), 32.0, 32.0, electrons=1e9, read_noise=1e-3)
+    noisy = [image + rng.normal(0, np.sqrt(variance)) for _ in range(4)]
+    each = [measure_sb(star(image, variance, 32.0, 32.0, bad), SBOptions(clip_low=False)) for image in noisy]
+    mean, _ = combine_integrations(each)
+    assert np.all(mean.surface_brightness_err > 0.95 * each[0].surface_brightness_err)
