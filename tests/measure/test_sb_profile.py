@@ -365,3 +365,18 @@ def test_what_is_not_seen_of_annuli_does_not_average_down_over_integrations():
     each = [measure_sb(star(image, variance, 32.0, 32.0, bad), SBOptions(clip_low=False)) for image in noisy]
     mean, _ = combine_integrations(each)
     assert np.all(mean.surface_brightness_err > 0.95 * each[0].surface_brightness_err)
+
+
+def test_a_sky_annulus_that_lacks_a_sector_errs_in_all_annuli():
+    n, rng, options = 60, np.random.default_rng(5), SBOptions(radii=(5, 9, 13), clip_low=False)
+    (j, i), found = np.indices((64, 64)), []
+    for _ in range(n):
+        x, y = rng.uniform(31, 33, 2)
+        image, variance = scene(psf("F480M"), x, y, electrons=1e8, read_noise=1e-3)
+        truth = measure_sb(star(image, variance, x, y), options).surface_brightness
+        turned = np.arctan2(j - y, i - x) - rng.uniform(0, 2 * np.pi)
+        sector = np.abs(np.angle(np.exp(1j * turned))) < np.pi * rng.uniform(0.3, 0.7)
+        noisy = image + rng.normal(0, np.sqrt(variance))
+        profile = measure_sb(star(noisy, variance, x, y, sector & (np.hypot(i - x, j - y) > 16)), options)
+        found.append((profile.surface_brightness - truth) / profile.surface_brightness_err)
+    assert np.all(np.abs(np.std(found, axis=0) - 1) < 4 / np.sqrt(2 * n)), np.std(found, axis=0)
