@@ -437,8 +437,6 @@ def repair_covariance(weight: Array, repairs: Sequence[Sequence[Any]]) -> Array:
     mine = [
         (own * err, x + 1j * y, light) for own, (err, x, y, light) in zip(weight, repairs, strict=True) if x is not None
     ]
-    if len(mine) < 2:
-        return np.zeros((weight.shape[1],) * 2)
     errs, places, light = zip(*mine, strict=True)
     place, owner = np.concatenate(places), np.repeat(np.eye(len(mine)), [len(each) for each in light], axis=0)
     lights = np.concatenate(light) * owner.T
@@ -505,8 +503,8 @@ def with_shared_errors(
         names, value, flags = combined.names, combined.exposure_value, combined.exposure_flag
         combined = combine_profiles(names, combined.radius, value, covariances, common=common + extra, flags=flags)
     repairs = [[of.get(name) for name in REPAIRS] for of in exposures]
-    if (between := repair_covariance(weight, repairs)).any():
-        between *= np.outer(combined.inflation, combined.inflation)
+    if sum(err is not None for err, *_ in repairs) > 1:
+        between = repair_covariance(weight, repairs) * np.outer(combined.inflation, combined.inflation)
         combined = replace(combined, covariance=combined.covariance + between)
         combined = replace(combined, err_formal=combined.err / combined.inflation)
     phases = np.array([np.zeros(n) if of.get("phase") is None else of["phase"] for of in exposures])

@@ -10,7 +10,7 @@ What became of each pixel around the star: for figures, and for people who ask w
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import accumulate
 from typing import Any
 
@@ -151,11 +151,10 @@ def by_surface(
         rest = np.where(good, image - light, 0.0)
         trend = light + radial_trend(rest, good, distance, float(distance[todo].max()) + BOX)
     rest = np.where(good, image - trend, 0.0)
-    weights = np.zeros((todo.sum(), *good.shape))
+    weights, pad = np.zeros((todo.sum(), *good.shape)), cache(partial(np.pad, good & ~todo))
     for k, (j, i) in enumerate(np.argwhere(todo)):
         for half in range(BOX // 2, max(good.shape)):  # the box grows until the surface is determined
-            padded, box = np.pad(good, half), np.s_[j : j + 2 * half + 1, i : i + 2 * half + 1]
-            padded[j + half, i + half] = False
+            padded, box = pad(half), np.s_[j : j + 2 * half + 1, i : i + 2 * half + 1]
             kernel = _surface_kernel(padded[box].tobytes())
             if kernel is not None:
                 whole = np.zeros(padded.shape)
@@ -499,10 +498,9 @@ def pixel_map(
     flat = exposure.flat_variance
     flat_err = None if flat is None or not flat.any() else np.sqrt(flat[rows, columns]).astype(np.float32)
     core = exposure.dq[distance <= core_radius]
-    saturated, do_not_use, charge_loss = ((core & flag) != 0 for flag in (SATURATED, DO_NOT_USE, CHARGELOSS))
-    counted = {"saturated": saturated, "do_not_use": do_not_use, "charge_loss": charge_loss}
-    counted["flagged"] = (core != 0) & ~saturated & ~do_not_use
-    return {f"core_{name}": int(pixels.sum()) for name, pixels in counted.items()} | {
+    counted = {"saturated": core & SATURATED, "do_not_use": core & DO_NOT_USE, "charge_loss": core & CHARGELOSS}
+    counted["flagged"] = core * ((core & (SATURATED | DO_NOT_USE)) == 0)
+    return {f"core_{name}": int(np.count_nonzero(pixels)) for name, pixels in counted.items()} | {
         "stamp": before, "stamp_repaired": after, "stamp_kind": kind[rows, columns],
         "stamp_x0": exposure.x_origin + i, "stamp_y0": exposure.y_origin + j,
         "stamp_flat_err": flat_err, "flat_err_scale": exposure.flat_scale,
