@@ -9,7 +9,7 @@ from astropy.table import Table
 from astropy.time import Time
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
 
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.calibration.effects import Calibration
@@ -165,13 +165,12 @@ def _numbers(axis: Axes, at: Array, log: bool) -> None:
     if log and low > 0 and high > 3 * low:
         axis.set_xscale("log")
         axis.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
-        steps = (1, 3) if high < 300 * low else (1,)
-        ticks = [m * 10.0**n for n in range(-3, 12) for m in steps if low / 1.2 < m * 10.0**n < high * 1.2]
+        locator: Locator = LogLocator(subs=(1, 3) if high < 300 * low else (1,))
     else:
         room = min(room, 0.05) if 1900 < low < 2200 and high == low else room
         axis.set_xlim(low - room, high + room)
-        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low - room <= tick <= high + room]
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
+        locator = MaxNLocator(4)
+    axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.10g}")
     axis.xaxis.set_minor_locator(NullLocator())
 
