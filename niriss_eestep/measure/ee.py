@@ -277,20 +277,18 @@ def failed_ee(exposure: Stamp, options: EEOptions, reason: str) -> EEProfile:
     EEProfile
     """
     lost, nothing = np.full(len(options.radii), np.nan), np.zeros(len(options.radii), dtype=np.int64)
-    x, y = exposure.x - exposure.x_origin, exposure.y - exposure.y_origin
-    method, nowhere = options.background_method, np.zeros(exposure.image.shape)
-    sky = Background(np.nan, np.nan, method=method, weights=nowhere)
-    star = star_model.star_at(x, y, sky, PSFModel())
-    reach, core_radius = options.sky_radii[1], options.core_radius
-    about = pixel_map(exposure, star, exposure.bad, [], reach=reach, core_radius=core_radius)
-    if n := about["core_saturated"]:
-        reason += f" ({n} saturated pixel(s) within {core_radius:g} pix of the first position)"
+    sky = Background(np.nan, np.nan, method=options.background_method, weights=np.zeros(exposure.image.shape))
+    star = star_model.star_at(exposure.x - exposure.x_origin, exposure.y - exposure.y_origin, sky, PSFModel())
+    radii = {"reach": options.sky_radii[1], "core_radius": options.core_radius}
+    report = pixel_map(exposure, star, exposure.bad, [], **radii)
+    if n := report["core_saturated"]:
+        reason += f" ({n} saturated pixel(s) within {options.core_radius:g} pix of the first position)"
     return EEProfile(
         radius=np.array(options.radii), count_rate=lost, covariance=np.outer(lost, lost), area=lost, n_bad=nothing,
         n_repaired=nothing, centroid=Centroid(exposure.x, exposure.y, np.nan, np.nan, np.nan, "none"),
         background=sky, gain=exposure.gain, pixel_scale=exposure.pixel_scale,
         bad_pixel_method=options.bad_pixel_method, warnings=exposure.warnings, failure=reason,
-        sound=with_sound_errors(star_model.without_dead(exposure), options), **about,
+        sound=with_sound_errors(star_model.without_dead(exposure), options), **report,
     )  # fmt: skip
 
 
