@@ -58,9 +58,9 @@ LEAST_PROBABILITY, CHI2_UNLIKE = 1e-4, 3.0
 #: with a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
 #: wavefront
 CHI2_TOLD = 12.0
-#: see above; the tails of what is not published, the index of the mid frequencies above all, are not a normal
-#: distribution's. With 3 stars of an index of 3.2 have pulls of 1.3, with 2 of 1.1, and stars of the prior are off by
-#: 0.11 instead of 0.09 % in F090W
+#: see above; the tails of what is not published are not a normal distribution's. When the index had no prior of its
+#: own, stars of an index of 3.2 had pulls of 1.3 with 3 and of 1.1 with 2, and stars of the prior were off by 0.11
+#: instead of 0.09 % in F090W
 WIDENED = 2.0
 #: ... but a mode of whose prior variance the curves know a smaller share J than this, as if they knew so much: else one
 #: red filter, of which few modes are known, would be off by 0.18 instead of 0.15 % (F480M, 60 stars of the prior)
@@ -70,8 +70,8 @@ LEAST_KNOWN = 0.1
 N_FIRM, N_ITERATIONS = 3, 6
 #: prior of the mode of flatter mid frequencies: share of the stars, and standard deviation in units of what an index of
 #: 2.8 changes; in units of the index 0.03, 0.24 and 0.72. Stars of an index of 2.8 have pulls of 2.4 with it by one
-#: filter alone and 1.0 by 12, 3.1 and 1.4 with a prior of 1/16 alone; the errors of stars of the prior are 6 % larger
-#: by one filter (F200W 20 %), and as large by 12
+#: filter alone and 1.0 by 12, 3.1 and 1.4 with a prior of 1/16 alone; the errors of stars of the prior are 7 % larger
+#: by one filter (F200W 19 %), and as large by 12
 FLATTER = np.array([[0.92, 1 / 32], [0.04, 1 / 4], [0.04, 3 / 4]])
 #: distances of companions [pix]: nearer ones pass for modes of the core, further ones stand alone on the image. One is
 #: told beyond so many standard deviations of its score, by one curve, by two and by more: single wavefronts have 3.7,
@@ -245,9 +245,9 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
 def _seeing(own: Sequence[Array], fits: Sequence[Mask], shared: Array) -> Curve:
     """Function that gives what curves show of values whatever the totals are.
 
-    That is: times the inverse covariance, less the totals' part. The covariance is the groups' ``own`` and, by
-    all modes that they have in common, ``shared @ shared.T``. By Woodbury's identity no matrix of all radii is made; of
-    33 groups that took 8 MB and 0.1 s.
+    That is: times the inverse covariance, less the totals' part. The covariance is the groups' ``own`` and, by all
+    modes that they have in common, ``shared @ shared.T``. By Woodbury's identity no matrix of all radii is made; of 33
+    groups that took 8 MB and 0.1 s.
     """
     cuts, apart, modes = np.cumsum([len(covariance) for covariance in own])[:-1], [], []
     for covariance, fitted, part in zip(own, fits, np.split(shared, cuts), strict=True):

@@ -24,8 +24,8 @@ from niriss_eestep.reference.stdspec import Throughput, load_throughput
 
 #: modes kept: fits to 40 stars of other wavefronts have pulls of 2.0 with 32, 1.1 with 64, 1.1 with 100
 N_MODES = 64
-#: one mode more: a part of what an index of the mid frequencies does that is far below the prior's draws. With 1/16 a
-#: fit that widens it finds such a screen; stars of the prior are off by 0.11 % in F090W (0.13 with 1/8, 120 stars)
+#: one mode more: a part of what an index of the mid frequencies does that is far below the prior's draws. It is in the
+#: error of a total that no fit corrects; a fit gives it a prior of its own, `niriss_eestep.flux.fitted.FLATTER`
 FLAT_INDEX, FLAT_SHARE, N_FLAT = 2.8, 1 / 16, 4
 #: the wavelengths are weighted for a star like the Sun; EE differs by < 1e-3 for a white dwarf
 STAR_TEMPERATURE = 5800.0  # [K]
@@ -305,6 +305,7 @@ def psfee_of(psfs: Mapping[str, FilterPSF], meta: Mapping[str, Any], *, name: st
     PSFEE
     """
     tables = {key: EETable(psf.radius, psf.ee, psf.ee_err) for key, psf in psfs.items()}
+    # not where their index is known
     if any(np.any(psf.flat) for psf in psfs.values()):
         meta = {**meta, "flatter": 1 / FLAT_SHARE}
     return PSFEE(tables, name, meta, modes_of(psfs), MODE_RADII)

@@ -111,8 +111,8 @@ class PSFEE:
             rises = radius[0] == 0 and np.all(np.diff(radius) > 0)
             if not (rises and np.all(np.isfinite(values)) and np.abs(values).max() < 1):
                 raise ReferenceDataError(f"{self.name}: modes not finite, or beyond 1, or radii not rising from 0")
-            if not 0 <= (flatter := self.meta.get("flatter", 0.0)) < np.inf:
-                raise ReferenceDataError(f"{self.name}: meta.flatter must be 0 or a positive number, got {flatter}")
+            if not 0 <= (flatter := self.meta.get("flatter", 0.0)) <= 1000:
+                raise ReferenceDataError(f"{self.name}: meta.flatter must be a number from 0 to 1000, got {flatter}")
         object.__setattr__(self, "tables", tables)
 
     @property

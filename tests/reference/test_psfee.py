@@ -175,8 +175,8 @@ def test_files_that_are_no_psfee_are_refused(tmp_path):
         ({"filters": ["F480M"]}, "not those of F090W"),
         ({"radius": np.array([1.0, 2.0, 3.0])}, "radii not rising from 0"),
         ({"radius": np.array([0.0, 2.0, 2.0])}, "radii not rising from 0"),
-        ({"flatter": -1.0}, "meta.flatter must be 0 or a positive number"),
-        ({"flatter": float("nan")}, "meta.flatter must be 0 or a positive number"),
+        ({"flatter": -1.0}, "meta.flatter must be a number from 0 to 1000"),
+        ({"flatter": float("nan")}, "meta.flatter must be a number from 0 to 1000"),
         ({"flatter": "16"}, "'16' is not of type 'number'"),
     ],
 )
