@@ -284,8 +284,6 @@ def load_psfee(path: Path) -> PSFEE:
     """
     import asdf
 
-    if not path.exists():
-        raise ReferenceDataError(f"{path}: no such file or directory (psfee reference)")
     if path.is_dir():
         return _from_directory(path)
     if path.suffix == ".ecsv":
