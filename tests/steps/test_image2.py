@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from jwst.pipeline import Image2Pipeline
-from photutils.aperture import CircularAperture
+from photutils.aperture import CircularAnnulus, CircularAperture
 from stdatamodels.jwst import datamodels
 
 from niriss_eestep.errors import ReferenceDataError
-from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, SBProfileStep
 
 # float32 images, scaled by PHOTMJSR and back: 24 bits
 RELATIVE = 1e-4
@@ -145,6 +145,17 @@ def test_a_detector_s_rate_without_a_flat_has_the_scatter_of_its_response(seen_t
     # a standard deviation of 400 is known to 1/sqrt(800)
     assert np.sqrt(added) == pytest.approx(np.std(found), rel=4 / np.sqrt(800))
     assert 0.006 < np.sqrt(added) / result.count_rate[at] < 0.012
+
+    # so has its surface brightness
+    sb, plain = (SBProfileStep.call(str(seen), configure_log=False, flat_err=err) for err in (0.0, 1e-9))
+    at, place = list(sb.radius).index(9.0), (sb.meta.sb.x_center, sb.meta.sb.y_center)
+    rings = [
+        CircularAnnulus(place, *radii).to_mask(method="exact").to_image(image.shape) for radii in ((7, 11), (20, 25))
+    ]
+    weights, image = rings[0] / rings[0].sum() - rings[1] / rings[1].sum(), image + result.meta.ee.background
+    found = [np.sum(weights * image * rng.normal(1, 0.025, image.shape)) for _ in range(400)]
+    added = sb.covariance[at, at] - plain.covariance[at, at]
+    assert np.sqrt(added) == pytest.approx(np.std(found), rel=4 / np.sqrt(800))
 
 
 def test_rate_and_cal_agree_where_flat_and_area_are_one(simulate, calibrate, image2_steps):
