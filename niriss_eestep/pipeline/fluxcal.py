@@ -202,6 +202,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         """
         combined, shown, failed, lost = list[ProductModel](), [], [], []
         self.product_name = product.name
+        kept = ProductModel if self.save_report else CombinedEEModel  # a mean of SB has been saved by then
         for key, members in groups.items():
             profiles = []
             for member, (models, failure) in zip(members, itertools.islice(measured, len(members)), strict=True):
@@ -216,7 +217,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             absflux = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
             if not combined and self.save_results and absflux.is_file():
                 self._check_replaced(absflux, product.members)
-            combined += _models(self.combine_profiles.run(profiles))
+            combined += [mean for mean in _models(self.combine_profiles.run(profiles)) if isinstance(mean, kept)]
             shown += profiles if self.save_report else []
         if not combined:
             reasons = [entry["status"] for entry in lost]
@@ -226,7 +227,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 + "; ".join(dict.fromkeys(reasons))
             )
         for profiles in filter(None, failed):
-            combined += _models(self.combine_profiles.run(profiles))
+            combined += [mean for mean in _models(self.combine_profiles.run(profiles)) if isinstance(mean, kept)]
         self.lost = tuple(lost)
         result = _models(self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)]))[0]
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
