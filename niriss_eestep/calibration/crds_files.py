@@ -5,7 +5,7 @@ import re
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -20,12 +20,10 @@ from stdatamodels.jwst.datamodels import NisImgApcorrModel, NisImgPhotomModel
 from niriss_eestep.arrays import Array
 from niriss_eestep.calibration.model import YEAR, TimeShape
 from niriss_eestep.errors import ParameterError, ProductError
-from niriss_eestep.flux.total_rate import effective_ee
+from niriss_eestep.flux.total_rate import Curve, effective_ee
 from niriss_eestep.instrument import FILTERS, PHOTMJSR_2022_ERR, PIXEL_SOLID_ANGLE, filter_facts
 from niriss_eestep.measure.geometry import aperture_weights
 from niriss_eestep.reference.psf import PSFImage
-
-Curve = Callable[[Array], Array]
 
 EE_FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Encircled energies tabulated; jwst's source catalogue asks for 0.3, 0.5 and 0.7 by default."""

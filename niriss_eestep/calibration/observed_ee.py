@@ -1,6 +1,6 @@
 """Encircled energy as it was measured in flight: joined to a model where the measurement ends, and fitted by it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,10 +9,9 @@ from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError, ParameterError, ReferenceDataError
 from niriss_eestep.flux.fitted import OWN_SHARE, GrowthCurve, PSFFit, fit_psf, growth_curve
-from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, effective_ee, total_rate, used_radii
+from niriss_eestep.flux.total_rate import SIGNIFICANCE_MIN, Curve, effective_ee, total_rate, used_radii
 from niriss_eestep.reference.psf import PSFEE, EETable
 
-Curve = Callable[[Array], Array]
 #: label, filter, combined profile, areas of its apertures, rings of its exposures' annuli
 Group = tuple[str, str, CombinedProfile, Array, Sequence[tuple[Array, Array]]]
 

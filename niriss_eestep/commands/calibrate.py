@@ -13,12 +13,6 @@ from niriss_eestep.products.files import write_atomically
 from niriss_eestep.reference.guards import check_fits
 from niriss_eestep.report.calibration import calibration_html, figures_of, verdict
 
-#: arguments that are the step's parameters
-PARAMETERS = (
-    *("reference_subarray", "keep_all", "observed_ee", "join_radius"),
-    *("author", "pedigree", "useafter", "convention", "fill_missing"),
-)
-
 
 def run(args: Namespace) -> None:
     """Run ``niriss-ee calibrate``.
@@ -32,9 +26,10 @@ def run(args: Namespace) -> None:
         return
     directory = Path(args.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    given = {name: getattr(args, name) for name in PARAMETERS}
-    given |= dict(zip(("sky_inner", "sky_outer"), args.sky_annulus, strict=True))
-    step: Any = CalibrateVisitsStep(**given, output_dir=str(directory))
+    spec = CalibrateVisitsStep.load_spec_file()
+    given = {name: value for name, value in vars(args).items() if name in spec} | {"output_dir": str(directory)}
+    inner, outer = args.sky_annulus
+    step: Any = CalibrateVisitsStep(**given, sky_inner=inner, sky_outer=outer)
     if args.psfee:
         step.override_psfee = args.psfee
     models = step.calibrate(args.visits)

@@ -227,11 +227,9 @@ def _fill_exposure(meta: Any, setup: ExposureSetup) -> None:
 def _fill_wcs(info: Any, setup: ExposureSetup) -> None:
     wcs, subarray = sky_wcs(setup), setup.subarray
     for axis in (1, 2):
-        for key in ("crpix", "crval", "cdelt"):
-            setattr(info, f"{key}{axis}", float(getattr(wcs.wcs, key)[axis - 1]))
-        _set(info, **{f"ctype{axis}": wcs.wcs.ctype[axis - 1], f"cunit{axis}": "deg"})
-        for other in (1, 2):
-            setattr(info, f"pc{axis}_{other}", float(wcs.wcs.pc[axis - 1, other - 1]))
+        keys = {f"{key}{axis}": float(getattr(wcs.wcs, key)[axis - 1]) for key in ("crpix", "crval", "cdelt")}
+        keys |= {f"pc{axis}_{other}": float(wcs.wcs.pc[axis - 1, other - 1]) for other in (1, 2)}
+        _set(info, **keys, **{f"ctype{axis}": wcs.wcs.ctype[axis - 1], f"cunit{axis}": "deg"})
     _set(info, wcsaxes=2, ra_ref=info.crval1, dec_ref=info.crval2, v2_ref=subarray.v2, v3_ref=subarray.v3)
     _set(info, v3yangle=_V3_IDL_Y_ANGLE, vparity=_V_IDL_PARITY, roll_ref=setup.roll)
     _set(info, siaf_xref_sci=subarray.centre + 1, siaf_yref_sci=subarray.centre + 1)
