@@ -17,7 +17,7 @@ from niriss_eestep.calibration.observed_ee import Group, fit_visit, observed_mod
 from niriss_eestep.errors import ParameterError, ProductError, reading
 from niriss_eestep.instrument import FILTERS, PIXEL_SOLID_ANGLE
 from niriss_eestep.products.convert import combined_profile
-from niriss_eestep.products.metadata import exposure_backgrounds
+from niriss_eestep.products.metadata import GROUP_KEYS, exposure_backgrounds
 from niriss_eestep.products.models import AbsFluxModel, CombinedEEModel
 from niriss_eestep.products.models import open as open_product
 from niriss_eestep.reference import load_psf_images, load_psfee, write_psfee
@@ -29,7 +29,6 @@ NUMBERS = ("mjd", "count_rate", "count_rate_err", "ratio", "ratio_err", "spectru
 NEEDED = ("filter", "target", "subarray", *NUMBERS)
 COVARIATES = ("count_rate", "well_depth", "background")
 OPTIONAL = (*COVARIATES[1:], "spectrum_err_common", "err_aperture")
-GROUP = ("target", "filter", "pupil", "subarray")
 #: of columns that may have another unit, which is then converted; fractions have none, or percent
 UNITS = {"mjd": "d", "count_rate": "DN / s", "count_rate_err": "DN / s"}
 UNITS |= dict.fromkeys(("ratio", "ratio_err", "spectrum_err", "spectrum_err_common", "err_aperture"), "")
@@ -138,7 +137,7 @@ def _read_product(source: Any) -> Table:
         table.meta["psfee"] = str(model.meta.ref_file.psfee.name)
         if "psf_modes" in model._instance:
             table.meta["n_modes"] = model.psf_modes.shape[1]
-    mine = [exposures[np.all([exposures[key] == row[key] for key in GROUP], axis=0)] for row in table]
+    mine = [exposures[np.all([exposures[key] == row[key] for key in GROUP_KEYS], axis=0)] for row in table]
     table["exposures"] = [" ".join(sorted(map(str, each["exposure"]))) for each in mine]
     table["sky"] = [np.mean(each["background"]) if len(each) else np.nan for each in mine]
     table.meta["dithers"] = [_dithers(*pair) for pair in zip(table, mine, strict=True)]
@@ -148,7 +147,7 @@ def _read_product(source: Any) -> Table:
 def _dithers(row: Any, exposures: Table) -> Table:
     """Return the exposures of a group: where the star was, and its total over the group's."""
     seen = exposures[exposures["total_count_rate"] > 0]
-    found = Table(seen[[*GROUP, "x_center", "y_center"]], names=[*GROUP, "x", "y"])
+    found = Table(seen[[*GROUP_KEYS, "x_center", "y_center"]], names=[*GROUP_KEYS, "x", "y"])
     found["part_residual"] = np.log(seen["total_count_rate"] / row["count_rate"])
     found["own"] = seen["total_count_rate_err"] / seen["total_count_rate"]
     return found

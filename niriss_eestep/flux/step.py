@@ -18,13 +18,12 @@ from niriss_eestep.instrument import FULL_WELL
 from niriss_eestep.measure.profile import status_text
 from niriss_eestep.pipeline.base import FluxStep
 from niriss_eestep.products.convert import abs_flux_model, combined_profile
-from niriss_eestep.products.metadata import copy_metadata, exposure_backgrounds, group_line
+from niriss_eestep.products.metadata import GROUP_KEYS, copy_metadata, exposure_backgrounds, group_line
 from niriss_eestep.products.models import CombinedEEModel, CombinedSBModel
 from niriss_eestep.reference.psf import load_psfee
 
 log = logging.getLogger(__name__)
 
-GROUP_KEYS = ("target", "filter", "pupil", "subarray")
 #: arrays that a product may lack
 OPTIONAL = ("aperture_modes", "psf_modes", "psf_residual", "psf_residual_prior")
 #: what the table of exposures has of a group's mean

@@ -14,6 +14,9 @@ import numpy as np
 from niriss_eestep.errors import printable
 from niriss_eestep.products.columns import SCHEMAS, schema_of
 
+#: what the exposures of a group have in common
+GROUP_KEYS = ("target", "filter", "pupil", "subarray")
+
 #: what makes the products
 SOFTWARE = {package: version(package) for package in ("niriss_eestep", "jwst")}
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from niriss_eestep.errors import printable
 from niriss_eestep.instrument import PHOTMJSR_2022_ERR
 from niriss_eestep.products.files import write_atomically
-from niriss_eestep.products.metadata import error_terms, not_included, verdict
+from niriss_eestep.products.metadata import GROUP_KEYS, error_terms, not_included, verdict
 from niriss_eestep.products.models import AbsFluxModel
 from niriss_eestep.reference import PSFEE
 from niriss_eestep.report import figures
@@ -29,7 +29,6 @@ from niriss_eestep.report.style import figure_bytes, frozen, styled
 #: stamps of more exposures are folded away on the screen; they are printed all the same
 UNFOLDED = 4
 
-GROUP = ("target", "filter", "pupil", "subarray")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -171,10 +170,10 @@ def image(figure: Figure, alt: str, form: str = "svg") -> dict[str, Any]:
 def _group(bundle: Bundle, index: int, psfee: PSFEE) -> dict[str, Any]:
     """One group: its row, its figures, its exposures."""
     table, exposures = bundle.abs_flux.table, bundle.abs_flux.exposures
-    mine = exposures[np.all([exposures[name] == table[name][index] for name in GROUP], axis=0)]
+    mine = exposures[np.all([exposures[name] == table[name][index] for name in GROUP_KEYS], axis=0)]
     row, title = _entry(table[index]), " ".join(str(table[name][index]) for name in ("target", "filter", "subarray"))
     means = [m for m in bundle.models.values() if hasattr(m.meta, "group")]
-    own = {m.kind: m for m in means if all(getattr(m.meta.group, name) == table[name][index] for name in GROUP)}
+    own = {m.kind: m for m in means if all(getattr(m.meta.group, name) == table[name][index] for name in GROUP_KEYS)}
     combined, sb = own.get("combined_ee"), own.get("combined_sb")
     images, total = [], row["count_rate"]
     if combined is not None and np.isfinite(combined.exposure_count_rate).any():
