@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "niriss_eestep"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "docs" not in p.parts)
 #: methods that a base class defines, here or in stpipe, stdatamodels, logging, concurrent.futures: it documents them
 INHERITED = {"process", "finalize_result", "save_model", "save", "filter", "submit", "hasattr", "on_init", "info"}
-INHERITED |= {"check_parameters", "remove_suffix", "get_stpipe_loggers"}
+INHERITED |= {"check_parameters", "set_primary_input", "remove_suffix", "get_stpipe_loggers"}
 INHERITED |= {"get_config_reftype", "to_fits"}
 
 

@@ -311,6 +311,11 @@ class FluxStep(JwstStep):
             return open_product(init)
         return super()._datamodels_open(init, **kwargs)
 
+    def set_primary_input(self, obj: Any, exclusive: bool = True) -> None:
+        """Remember the first input, from which default names are made; in a pipeline that of the pipeline serves."""
+        if not self.in_pipeline:  # stpipe writes the whole input into a message, shown or not: outlines of all products
+            super().set_primary_input(obj, exclusive=exclusive)
+
     def remove_suffix(self, name: str) -> tuple[str, str]:
         """Remove a product suffix, jwst's or one of this package's, from a name."""
         ours = next((suffix for suffix in exposures.OUR_SUFFIXES if name.endswith(f"_{suffix}")), None)
