@@ -70,10 +70,8 @@ class Sampling:
     @property
     def coarse(self) -> Sampling:
         """Settings of the draws: their differences are within 2e-4 of the EE (F090W, 5 pix) of those at 512 pixels."""
-        n_pupil = min(256, self.n_pupil)
-        return replace(
-            self, n_pupil=n_pupil, n_wavelengths=2, n_realisations=self.n_draws, half_size=34, least_oversample=2
-        )
+        coarse = {"n_pupil": min(256, self.n_pupil), "n_wavelengths": 2, "half_size": 34, "least_oversample": 2}
+        return replace(self, n_realisations=self.n_draws, **coarse)
 
 
 #: that of the packaged reference, and a look in seconds

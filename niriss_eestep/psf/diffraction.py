@@ -163,15 +163,13 @@ def position_of_star(intensity: NDArray[np.float32], grid: ImageGrid, *, box: fl
     x, y : float
         [pix] from the grid's centre.
     """
-    position = np.zeros(2)
+    position, at = np.zeros(2), grid.coordinates
     for _ in range(20):
         # the part of each sub-pixel within the window, so that the result is continuous
-        cover = [
-            np.clip((0.5 * box - np.abs(grid.coordinates - p)) * grid.oversample + 0.5, 0.0, 1.0) for p in position
-        ]
+        cover = [np.clip((0.5 * box - np.abs(at - p)) * grid.oversample + 0.5, 0.0, 1.0) for p in position]
         rows, columns = cover[1] @ intensity, intensity @ cover[0]
         light = rows @ cover[0]
-        moved = np.array([(rows * cover[0]) @ grid.coordinates, (columns * cover[1]) @ grid.coordinates]) / light
+        moved = np.array([(rows * cover[0]) @ at, (columns * cover[1]) @ at]) / light
         if np.abs(moved - position).max() < 1e-5:
             break
         position = moved

@@ -116,10 +116,8 @@ class PupilGeometry:
         """
         if n_pixels < 64 or _FINE_PIXELS % n_pixels:
             raise ParameterError(f"n_pixels must divide {_FINE_PIXELS} and be at least 64, got {n_pixels}")
-        fine = _FINE_PIXELS // n_pixels
-        telescope, element = (
-            optic.reshape(n_pixels, fine, n_pixels, fine).mean(axis=(1, 3), dtype=float) for optic in _sampled(self)
-        )
+        blocks = 2 * (n_pixels, _FINE_PIXELS // n_pixels)
+        telescope, element = (optic.reshape(blocks).mean(axis=(1, 3), dtype=float) for optic in _sampled(self))
         return telescope * element if clearp else telescope
 
     def clearp_transmission(self, n_pixels: int = 1024) -> float:

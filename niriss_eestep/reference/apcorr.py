@@ -114,8 +114,7 @@ def load_apcorr(path: str | Path) -> Apcorr:
     >>> effective = load_apcorr("jwst_niriss_apcorr.fits").effective("F200W", 20.0, 25.0)  # doctest: +SKIP
     >>> effective.curve(5.0)  # of a star's light, with this sky annulus  # doctest: +SKIP
     """
-    path = Path(path)
-    what = "apcorr reference of NIRISS imaging"
+    path, what = Path(path), "apcorr reference of NIRISS imaging"
     _, columns = read_fits_table(path, what, "APCORR")
     with reading(path, f"an {what}"):
         wheels = [np.char.upper(np.char.strip(columns[name][0].astype(str))) for name in ("FILTER", "PUPIL")]
