@@ -245,8 +245,7 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
     pulls = np.abs(inverse @ data) / np.sqrt(np.diagonal(inverse))
     worst = _UNLIKELY
     for k in seen[np.argsort(-pulls)][: np.sum(pulls > _DOUBTFUL)][:_TRIED]:
-        lost = np.zeros_like(odd)
-        lost.flat[k] = True
+        lost = np.arange(odd.size).reshape(odd.shape) == k
         bad = exposure.bad | lost
         try:
             x, y, _ = fit_psf(image, bad, star.x, star.y, star.psf.render)
@@ -258,6 +257,4 @@ def unlikely_pixels(exposure: Stamp, star: Star) -> Mask:
         sigma = apart / np.sqrt(variance + exposure.variance.flat[k])
         if sigma > worst and apart > _MOVED * (repair.value[0] - star.sky.value):
             odd, worst = lost, sigma
-    if not odd.any():
-        return odd
-    return of_bad_pixels(odd, compare(exposure, exposure.bad | odd, star)[1], star)
+    return of_bad_pixels(odd, compare(exposure, exposure.bad | odd, star)[1], star) if odd.any() else odd

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import numpy as np
@@ -270,8 +270,7 @@ def repair_pixels(stamp: Stamp, bad: Mask, todo: Mask, distance: Array, predict:
         If there is nothing to repair a pixel from.
     """
     if todo.sum() * todo.size > _WEIGHTS_MAX:
-        found = f"{todo.sum()} bad pixels within the largest aperture"
-        raise ExposureError(f"{found} are too many to repair; give smaller radii")
+        raise ExposureError(f"{todo.sum()} bad pixels in the largest aperture, too many to repair: give smaller radii")
     good, noise = ~bad, np.where(bad, 0.0, stamp.variance)
     value, weights, judge = predict(stamp.image, noise, good, todo, distance)
     n, share = int(todo.sum()), scipy.ndimage.uniform_filter(good.astype(float), BOX, mode="constant")[todo]
@@ -305,23 +304,19 @@ def _errors_elsewhere(
     centre = np.array(np.unravel_index(np.argmin(distance), distance.shape))
     places, found, noise = np.argwhere(todo) - centre, [], 0.0
     variance = np.where(good, stamp.variance, 0.0)
-    for mirror in (1, -1):
-        for turn in ((1, 0), (0, 1), (-1, 0), (0, -1)):
-            j, i = np.transpose(places * (1, mirror) @ np.array([turn, (-turn[1], turn[0])])) + centre[:, None]
-            inside = (j >= 0) & (i >= 0) & (j < good.shape[0]) & (i < good.shape[1])
-            inside[inside] = good[j[inside], i[inside]]
-            if inside.mean() < _MOSTLY:
-                continue
-            there = np.zeros_like(todo)
-            there[j[inside], i[inside]] = True
-            left = good & ~there
-            value, weights, _ = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
-            order = np.zeros(todo.shape, dtype=np.int64)
-            order[there] = np.arange(there.sum())
-            error = np.zeros(len(places))
-            error[inside] = (value - stamp.image[there])[order[j[inside], i[inside]]]
-            found.append(error)
-            noise += variance[there].sum() + np.sum(weights.sum(axis=0) ** 2 * variance)
+    for mirror, turn in product((1, -1), ((1, 0), (0, 1), (-1, 0), (0, -1))):
+        j, i = np.transpose(places * (1, mirror) @ np.array([turn, (-turn[1], turn[0])])) + centre[:, None]
+        inside = (j >= 0) & (i >= 0) & (j < good.shape[0]) & (i < good.shape[1])
+        inside[inside] = good[j[inside], i[inside]]
+        if inside.mean() < _MOSTLY:
+            continue
+        there, error = np.zeros_like(todo), np.zeros(todo.shape)
+        there[j[inside], i[inside]] = True
+        left = good & ~there
+        value, weights, _ = predict(stamp.image, np.where(left, variance, 0.0), left, there, distance)
+        error[there] = value - stamp.image[there]
+        found.append(inside * error[j * inside, i * inside])
+        noise += variance[there].sum() + np.sum(weights.sum(axis=0) ** 2 * variance)
     errors = np.array(found).reshape(len(found), len(places))
     seen = np.sum(errors.sum(axis=1) ** 2)
     return errors * np.sqrt(max(1 - noise / seen, 0.0) / len(found)) if seen > 0 else errors
