@@ -565,8 +565,7 @@ def check_metadata(path: Path, tree: dict[str, Any], headers: Mapping[str, Any] 
         if types and key in node and type(node[key]) not in types:
             del node[key]
         full = node.get(key)
-        # a number that is there in full is not replaced by the header's rounded one
-        if isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full):
-            continue
-        if value is not None:
+        # a number that is there in full is not replaced by the header's, which is rounded
+        same = isinstance(value, float) and isinstance(full, float) and abs(full - value) <= HEADER_DIGITS * abs(full)
+        if value is not None and not same:
             node[key] = value
