@@ -9,9 +9,10 @@ from typing import Any
 from asdf import AsdfFile
 from stdatamodels.jwst.datamodels import JwstDataModel
 
-from niriss_eestep.errors import ProductError
+from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import SCHEMAS, check_tree, load_asdf_plugins, schema_of
 from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
+from niriss_eestep.products.metadata import group_of, verdict
 
 
 class ProductModel(JwstDataModel):
@@ -95,10 +96,19 @@ class ProductModel(JwstDataModel):
         Returns
         -------
         str
+            One line; what is missing from an unfinished product is left out.
         """
-        from niriss_eestep.products.summary import outline
-
-        return outline(self)
+        tree = self._instance
+        if "table" in tree:
+            counts = [(len(tree[name]), word) for name, word in (("table", "group"), ("exposures", "exposure"))]
+            said = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts) + f": {verdict(self)}"
+        else:
+            group = tree["meta"].get("group") or group_of(self)
+            words = [" ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray"))))]
+            words += [f"{len(tree['exposure_names'])} exposures"] if "exposure_names" in tree else []
+            words += [f"{len(tree.get('radius', ()))} radii", tree["meta"].get(self.meta_key, {}).get("status", "")]
+            said = ", ".join(filter(None, words))
+        return printable(said)
 
     def info(self, *args: Any, **kwargs: Any) -> None:
         """Print a summary; with any argument, the tree as `asdf.AsdfFile.info` shows it."""

@@ -17,29 +17,6 @@ ABS_FLUX_COLUMNS = (
     "expected_electron_rate", "ratio", "ratio_err", "photmjsr", "photmjsr_err", "zeropoint_ab", "status",
 )  # fmt: skip
 
-_COUNTED = {"table": "group", "exposures": "exposure"}
-
-
-def outline(model: Any) -> str:
-    """Describe a product in a few words.
-
-    Parameters
-    ----------
-    model : ProductModel
-
-    Returns
-    -------
-    str
-        One line; what is missing from an unfinished product is left out.
-    """
-    tree = model._instance
-    if "table" in tree:
-        counts = [f"{len(tree[key])} {word}{'s' * (len(tree[key]) != 1)}" for key, word in _COUNTED.items()]
-        return f"{', '.join(counts)}: {printable(verdict(model))}"
-    exposures = f"{len(tree['exposure_names'])} exposures" if "exposure_names" in tree else ""
-    status = printable(tree["meta"].get(model.meta_key, {}).get("status", ""))
-    return ", ".join(filter(None, (_setup(model), exposures, f"{len(tree.get('radius', ()))} radii", status)))
-
 
 def summary(model: Any) -> str:
     """Describe a product on some twenty lines.
@@ -74,19 +51,15 @@ def summary(model: Any) -> str:
     return "\n".join(lines)
 
 
-def _setup(model: Any) -> str:
-    """Target, filter and subarray, of a group or an exposure."""
-    group = model._instance["meta"].get("group") or group_of(model)
-    return printable(" ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray")))))
-
-
 def _observation(model: Any) -> list[tuple[str, str]]:
     """What was observed."""
     meta = model.meta
     program = " ".join(filter(None, (meta.observation.program_number, meta.program.title)))
     date = " ".join(filter(None, (meta.observation.date, meta.observation.time)))
     wheels = f"FILTER {meta.instrument.filter}, PUPIL {meta.instrument.pupil}" if meta.instrument.filter else ""
-    setup = [] if model.kind == "abs_flux" else [("observed", _setup(model)), ("wheels", wheels)]
+    group = model._instance["meta"].get("group") or group_of(model)
+    names = " ".join(filter(None, (group.get(key) for key in ("target", "filter", "subarray"))))
+    setup = [] if model.kind == "abs_flux" else [("observed", names), ("wheels", wheels)]
     return [*setup, ("program", program), ("date", date)]
 
 
