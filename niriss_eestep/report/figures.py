@@ -25,6 +25,8 @@ MAX_NAMED = 6
 
 #: of each exposure's sky annulus: edges of its rings [pix], and the fraction of each that was used
 Rings = Sequence[tuple[Array, Array]]
+#: count rates, weights and areas of apertures by exposure, and their annuli
+Exposures = tuple[Array, Array, Array, Rings]
 #: radii that a total was averaged over [pix], and its fractional error
 Averaged = tuple[Array, float] | None
 
@@ -105,7 +107,7 @@ def plot_ee_profile(model: Any, *, psfee: PSFEE | None = None, total: float | No
     """
     rings = [(model.background_ring_edges, model.background_ring_coverage)]
     exposures = model.count_rate[None], np.ones((1, len(model.radius))), model.area[None], rings
-    return _ee_figure(model, _single(model.count_rate, model.count_rate_err), exposures, psfee, total)
+    return _ee_figure(model, _single(model.count_rate, model.count_rate_err), exposures, psfee, total, None, True)
 
 
 def plot_combined_ee(
@@ -138,16 +140,10 @@ def plot_combined_ee(
 
 
 def _ee_figure(
-    model: Any,
-    series: _Series,
-    exposures: tuple[Array, Array, Array, Rings],
-    psfee: PSFEE | None,
-    total: float | None,
-    averaged: Averaged = None,
-    title: bool = True,
+    model: Any, series: _Series, seen: Exposures, psfee: PSFEE | None, total: float | None, mean: Averaged, title: bool
 ) -> Figure:
     """Plot the series, and the model PSF that exposures of these rates, weights, apertures and sky annuli see."""
-    rates, weight, area, rings = exposures
+    rates, weight, area, rings = seen
     radius, scale = model.radius, 0.0  # of the model PSF [DN/s]; 0 where it cannot be drawn
     reason = _failure(model) or ("" if np.isfinite(area).all(axis=1).any() else "nothing was measured")
     try:
@@ -164,10 +160,10 @@ def _ee_figure(
             top.plot(fine, scale * smooth, color=MODEL, zorder=1, label="model PSF, sky subtracted")
             shares = np.where(weight > 0, weight, 0.0)
             with np.errstate(invalid="ignore"):  # a radius that no exposure measured has no weights
-                mean = np.nansum(shares * light, axis=0) / shares.sum(axis=0)
-            _residuals(below, radius, series, scale * np.vstack([light, mean])[: len(series.value)])
-            if averaged is not None and len(averaged[0]):
-                _mark_averaged(top, below, scale, *averaged)
+                average = np.nansum(shares * light, axis=0) / shares.sum(axis=0)
+            _residuals(below, radius, series, scale * np.vstack([light, average])[: len(series.value)])
+            if mean is not None and len(mean[0]):
+                _mark_averaged(top, below, scale, *mean)
         else:
             note(below, reason or "no total count rate to scale the model to")
         if np.isfinite(series.value).any():

@@ -14,26 +14,8 @@ import numpy as np
 from niriss_eestep.errors import ParameterError
 from niriss_eestep.flux.synthetic import StandardSpectrum, blackbody_spectrum, expected_rate
 from niriss_eestep.instrument import FILTERS, GAIN, PIXEL_SCALE, SATURATED, filter_facts
-from niriss_eestep.simulate.detector import (
-    ExposureName,
-    ExposureSetup,
-    Subarray,
-    Target,
-    choose_readout,
-    get_subarray,
-    sky_background,
-)
+from niriss_eestep.simulate import detector, scene
 from niriss_eestep.simulate.effects import Effects, seen_in
-from niriss_eestep.simulate.scene import (
-    PSF,
-    Blemishes,
-    Scene,
-    Star,
-    average,
-    draw_pattern,
-    simulate_image,
-    simulate_integrations,
-)
 
 if TYPE_CHECKING:  # planning does without
     from astropy.table import Table
@@ -45,6 +27,7 @@ COMMISSIONING = (
     *((name, "SUB256") for name in FILTERS),
     *((name, "FULL") for name, facts in FILTERS.items() if facts.wheel == "filter"),
 )
+PSFs = Mapping[str, scene.PSF]  #: by filter
 KINDS = ("rate", "rateints", "cal")
 TRUTH_FILE = "truth.ecsv"
 _CLEAR_RADIUS = 30.0  # no other star nearer to the standard [pix]
@@ -54,7 +37,7 @@ _SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class StandardStar(Target):
+class StandardStar(detector.Target):
     """A standard star, simulated as a black body.
 
     Parameters
@@ -145,7 +128,7 @@ class Program:
     n_dithers: int = 2
     star: StandardStar = STARS["WD1057+719"]
     spectrum: StandardSpectrum | None = None
-    blemishes: Blemishes = field(default_factory=Blemishes)
+    blemishes: scene.Blemishes = field(default_factory=scene.Blemishes)
     ratio: Mapping[str, float] = field(default_factory=dict)
     background: float | None = None
     gradient: tuple[float, float] = (0.0, 0.0)
@@ -164,7 +147,7 @@ class Program:
             raise ParameterError("a program needs at least one filter and subarray")
         for filter_name, subarray in self.groups:
             filter_facts(filter_name)
-            get_subarray(subarray)
+            detector.get_subarray(subarray)
         least_of = {"n_dithers": 1, "number": 1, "electrons": 1, "n_stars": 0, "seed": 0, "pointing_error": 0}
         for label, least in least_of.items():
             if not getattr(self, label) >= least:
@@ -172,7 +155,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedExposure(ExposureSetup):
+class PlannedExposure(detector.ExposureSetup):
     """An exposure of a program, before it is drawn: what its header says, and the truth.
 
     Parameters
@@ -213,7 +196,7 @@ def combinations(filters: Sequence[str], subarrays: Sequence[str]) -> tuple[tupl
         An unknown name.
     """
     names = [filter_facts(name).name for name in filters]
-    return tuple((name, get_subarray(subarray).name) for subarray in subarrays for name in names)
+    return tuple((name, detector.get_subarray(subarray).name) for subarray in subarrays for name in names)
 
 
 def standard_star(name: str) -> StandardStar:
@@ -239,7 +222,7 @@ def standard_star(name: str) -> StandardStar:
     raise ParameterError(f"target {name!r} is not among {', '.join(STARS)}; give coordinates, temperature, V magnitude")
 
 
-def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mapping[str, PSF]) -> list[PlannedExposure]:
+def plan_exposures(program: Program, expected: Mapping[str, float], psfs: PSFs) -> list[PlannedExposure]:
     """Lay out the exposures of a program: an observation for each subarray, in it a visit group for each filter.
 
     Parameters
@@ -261,24 +244,24 @@ def plan_exposures(program: Program, expected: Mapping[str, float], psfs: Mappin
     start = program.start
     for filter_name, name in program.groups:
         visit_groups[name] += 1
-        subarray, rate = get_subarray(name), expected[filter_name] * program.ratio.get(filter_name, 1.0)
+        subarray, rate = detector.get_subarray(name), expected[filter_name] * program.ratio.get(filter_name, 1.0)
         peak_rate = rate * float(psfs[filter_name].render(4.0, 4.0, (9, 9)).max())
-        readout = choose_readout(subarray, peak_rate=peak_rate, star_rate=rate, electrons=program.electrons)
-        background = sky_background(filter_name) if program.background is None else program.background
+        readout = detector.choose_readout(subarray, peak_rate=peak_rate, star_rate=rate, electrons=program.electrons)
+        background = detector.sky_background(filter_name) if program.background is None else program.background
         group: dict[str, Any] = {"target": program.star, "filter_name": filter_name, "subarray": subarray}
         group |= {"readout": readout, "roll": program.roll, "n_dithers": program.n_dithers, "background": background}
         group |= {"electron_rate": rate, "expected_electron_rate": expected[filter_name]}
         for dither in range(1, program.n_dithers + 1):
             observation = 1 + observations.index(name)
-            called = ExposureName(program.number, observation, visit_group=2 * visit_groups[name], exposure=dither)
+            label = detector.ExposureName(program.number, observation, 2 * visit_groups[name], exposure=dither)
             place = _draw_position(program, len(planned), subarray)
-            own: dict[str, Any] = {"name": called, "index": len(planned), "dither": dither, "start": start}
+            own: dict[str, Any] = {"name": label, "index": len(planned), "dither": dither, "start": start}
             planned.append(PlannedExposure(**own, **place, **group))
             start += (readout.duration(subarray) + _OVERHEAD) / _SECONDS_PER_DAY
     return planned
 
 
-def scene_of(planned: PlannedExposure, program: Program) -> Scene:
+def scene_of(planned: PlannedExposure, program: Program) -> scene.Scene:
     """Make the scene of a planned exposure.
 
     Parameters
@@ -301,10 +284,10 @@ def scene_of(planned: PlannedExposure, program: Program) -> Scene:
     others = _draw_other_stars(planned, program)
     if share and planned.dither > 1:  # what is left of the star where it stood an exposure before
         before = _draw_position(program, planned.index - 1, subarray)
-        others += (Star(before["x"], before["y"], share * planned.electron_rate),)
-    return Scene(
+        others += (scene.Star(before["x"], before["y"], share * planned.electron_rate),)
+    return scene.Scene(
         shape=subarray.shape,
-        star=Star(planned.x, planned.y, planned.electron_rate),
+        star=scene.Star(planned.x, planned.y, planned.electron_rate),
         readout=planned.readout,
         background=planned.background,
         gradient=program.gradient,
@@ -320,7 +303,7 @@ def simulate_program(
     directory: Path,
     program: Program,
     *,
-    psfs: Mapping[str, PSF] | None = None,
+    psfs: PSFs | None = None,
     kinds: Sequence[str] = ("rate",),
     overwrite: bool = False,
     progress: Callable[[list[PlannedExposure]], Iterable[PlannedExposure]] = iter,
@@ -401,7 +384,7 @@ def spectrum_file_name(star: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", star.lower()).strip("_") + "_mod_001.fits"
 
 
-def _draw_position(program: Program, index: int, subarray: Subarray) -> dict[str, Any]:
+def _draw_position(program: Program, index: int, subarray: detector.Subarray) -> dict[str, Any]:
     """Where the star is, where the header says it is, and the dither's offset."""
     rng = np.random.default_rng([program.seed, index, 0])
     reach = min(_MAX_DITHER, subarray.size / 20)
@@ -411,15 +394,15 @@ def _draw_position(program: Program, index: int, subarray: Subarray) -> dict[str
     return place | {"offset": tuple(((true - subarray.centre) * PIXEL_SCALE).tolist())}
 
 
-def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star, ...]:
+def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[scene.Star, ...]:
     """Draw field stars, 0.1 to 10 % as bright as the standard, none within its sky annulus."""
     rng = np.random.default_rng([program.seed, planned.index, 1])
     size = planned.subarray.size
-    stars: list[Star] = []
+    stars: list[scene.Star] = []
     for _ in range(1000 * program.n_stars):
         x, y = rng.uniform(0, size - 1, 2)
         if np.hypot(x - planned.x, y - planned.y) > _CLEAR_RADIUS:
-            stars.append(Star(float(x), float(y), planned.electron_rate * 10 ** rng.uniform(-3, -1)))
+            stars.append(scene.Star(float(x), float(y), planned.electron_rate * 10 ** rng.uniform(-3, -1)))
         if len(stars) == program.n_stars:
             return tuple(stars)
     if program.n_stars:
@@ -428,26 +411,26 @@ def _draw_other_stars(planned: PlannedExposure, program: Program) -> tuple[Star,
 
 
 def _simulate_exposure(
-    directory: Path, planned: PlannedExposure, program: Program, psfs: Mapping[str, PSF], kinds: Sequence[str]
+    directory: Path, planned: PlannedExposure, program: Program, psfs: PSFs, kinds: Sequence[str]
 ) -> dict[str, Any]:
     """Write an exposure and return its row of the truth."""
     from niriss_eestep.simulate import exposure
 
-    scene, psf = scene_of(planned, program), psfs[planned.filter_name]
+    seen, psf = scene_of(planned, program), psfs[planned.filter_name]
     rng = np.random.default_rng([program.seed, planned.index, 2])
-    pattern = draw_pattern(scene, rng)
+    pattern = scene.draw_pattern(seen, rng)
     if program.effects.flat_error:
         # a response belongs to the detector
         flat_rng = np.random.default_rng([program.seed, planned.subarray.size, 3])
-        pattern = replace(pattern, flat=draw_pattern(scene, flat_rng).flat)
+        pattern = replace(pattern, flat=scene.draw_pattern(seen, flat_rng).flat)
     same: dict[str, Any] = {"noise": program.noise, "pattern": pattern}
     makers = {"rate": exposure.rate_model, "cal": exposure.cal_model}
     if "rateints" in kinds:
-        integrations = simulate_integrations(scene, psf, rng, **same)
-        image = average(integrations)
+        integrations = scene.simulate_integrations(seen, psf, rng, **same)
+        image = scene.average(integrations)
         exposure.write_model(exposure.rateints_model(integrations, planned), directory, planned.name, "rateints")
     else:
-        image = simulate_image(scene, psf, rng, **same)
+        image = scene.simulate_image(seen, psf, rng, **same)
     for kind in [kind for kind in makers if kind in kinds]:
         exposure.write_model(makers[kind](image, planned), directory, planned.name, kind)
     return _truth_row(planned, program) | {"n_saturated": int(np.sum((image.dq & SATURATED) != 0))}
