@@ -27,7 +27,7 @@ The total is the mean over the radii averaged, of the light over the EE so found
 fit's own, to 0.001 %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ import scipy
 from niriss_eestep.arrays import Array, Mask
 from niriss_eestep.combine.mean import CombinedProfile
 from niriss_eestep.errors import ExposureError
-from niriss_eestep.flux.total_rate import Curve, TotalRate, formal_errors, total_rate
+from niriss_eestep.flux.total_rate import TotalRate, formal_errors, total_rate
 
 #: share s of a mode that each filter has for itself, so that one filter's errors, or a prior that is wrong, do not bind
 #: the others; of 0.02 to 0.1 the totals of trial stars are best at the least, by < 0.01 %, and with 0.1 the errors of
@@ -208,28 +208,28 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
         level, change = (average @ (observed / shape))[group] * shape, modes * width / shape[:, None]
         noise = [curve.covariance / np.outer(level[k], level[k]) for curve, k in zip(curves, rows, strict=True)]
         own = [own_share * change[k] @ change[k].T + np.diag(phases[k]) + n for n, k in zip(noise, rows, strict=True)]
-        shapes = _seeing(own, np.split(fits, cuts), np.sqrt(common) * change)
+        shapes = partial(_seen, own, np.split(fits, cuts), np.sqrt(common) * change)
         # about the PSF before the fit: the coefficients' prior is centred there
         z = observed / level - 1 + np.sum(change / width * coefficients[group], axis=1)
-        seen = shapes(z)
+        shown, seen = shapes(z)
         left, score = float(z @ seen), np.sqrt(common) * change.T @ seen
         shared = np.sqrt(common) * width * score
         coefficients = shared + own_share * width * (member.T @ (change * seen[:, None]))
+        known = np.sqrt(common) * change.T @ shown
         if iteration == N_FIRM - 1:
-            known = common * change.T @ shapes(change)
-            chi2, firm = left, (score / np.sqrt(np.maximum(np.diagonal(known), 1e-12)), shapes, z)
+            chi2, firm = left, (score / np.sqrt(np.maximum(np.diagonal(known), 1e-12)), shapes, seen)
             if chi2 <= CHI2_TOLD * dof:
                 width, stretch, share = _widths(score, known, flatter)
     fitted = observed / (1 + np.sum(modes * coefficients[group], axis=1))
     total, psf = average @ fitted, (common + own_share * member) * (change @ (average @ change).T)
-    weights = average - shapes(psf).T
+    weights = average - shapes(psf)[1].T
     sensitivity = -np.sqrt(common) * weights @ (change * np.hypot(1.0, stretch))
     others = np.where(member.T > 0, 0.0, weights)
     rest = (weights * phases) @ weights.T
     for k, n in zip(rows, noise, strict=True):
         by_filter = weights[:, k] @ change[k]
         rest += own_share * by_filter @ by_filter.T + np.diag(np.sum(others[:, k] @ n * others[:, k], axis=1))
-    covariance = common * np.outer(width, width) * (np.eye(len(shared)) - common * change.T @ shapes(change))
+    covariance = common * np.outer(width, width) * (np.eye(len(shared)) - known)
     # symmetric root of the rest; rounding may leave an eigenvalue below 0
     values, vectors = np.linalg.eigh(0.5 * (rest + rest.T))
     return PSFFit(
@@ -242,28 +242,23 @@ def fit_psf(curves: Sequence[GrowthCurve], flatter: float = 0.0) -> PSFFit:
     )  # fmt: skip
 
 
-def _seeing(own: Sequence[Array], fits: Sequence[Mask], shared: Array) -> Curve:
-    """Function that gives what curves show of values whatever the totals are.
+def _seen(own: Sequence[Array], fits: Sequence[Mask], shared: Array, values: Array) -> tuple[Array, Array]:
+    """What curves show of the modes ``shared`` and of ``values``, whatever the totals are.
 
     That is: times the inverse covariance, less the totals' part. The covariance is the groups' ``own`` and, by all
     modes that they have in common, ``shared @ shared.T``. By Woodbury's identity no matrix of all radii is made; of 33
     groups that took 8 MB and 0.1 s.
     """
-    cuts, apart, modes = np.cumsum([len(covariance) for covariance in own])[:-1], [], []
-    for covariance, fitted, part in zip(own, fits, np.split(shared, cuts), strict=True):
+    both, parts = np.column_stack([shared, values]), []
+    rows = np.split(both, np.cumsum([len(covariance) for covariance in own])[:-1])
+    for covariance, fitted, part in zip(own, fits, rows, strict=True):
         inverse, inside = np.zeros_like(covariance), np.ix_(fitted, fitted)
         inverse[inside] = np.linalg.inv(covariance[inside])
         total = inverse.sum(axis=0)
-        apart.append(inverse - np.outer(total, total) / total.sum())
-        modes.append(apart[-1] @ part)
-    by_modes = np.concatenate(modes)
-    matrix = np.eye(shared.shape[1]) + shared.T @ by_modes
-
-    def seen(values: Array) -> Array:
-        alone = np.concatenate([one @ part for one, part in zip(apart, np.split(values, cuts), strict=True)])
-        return np.asarray(alone - by_modes @ np.linalg.solve(matrix, by_modes.T @ values))
-
-    return seen
+        parts.append((inverse - np.outer(total, total) / total.sum()) @ part)
+    modes, alone = np.split(np.concatenate(parts), [shared.shape[1]], axis=1)
+    modes = np.linalg.solve(np.eye(shared.shape[1]) + modes.T @ shared, modes.T).T
+    return modes, np.asarray(alone - modes @ (shared.T @ alone)).reshape(values.shape)
 
 
 def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, float]:
@@ -312,11 +307,17 @@ def _widths(score: Array, known: Array, flatter: float) -> tuple[Array, Array, f
 
 
 def _judged(
-    curves: Sequence[GrowthCurve], chi2: float, left: float, dof: int, strain: Array, shapes: Curve, z: Array
+    curves: Sequence[GrowthCurve],
+    chi2: float,
+    left: float,
+    dof: int,
+    strain: Array,
+    shapes: Callable[[Array], tuple[Array, Array]],
+    seen: Array,
 ) -> dict[str, Any]:
     """What chi-squared, before and after modes were widened, and the scores of modes and companions say of the fit.
 
-    The ``strain`` of modes, ``shapes`` and ``z`` are those before.
+    The ``strain`` of modes, ``shapes`` and what is ``seen`` of the curves are those before.
     """
     unexplained, told, company = chi2 if chi2 > CHI2_UNLIKE * dof else left, [], {}
     improbable = dof > 0 and scipy.special.chdtrc(dof, unexplained) < LEAST_PROBABILITY
@@ -324,8 +325,8 @@ def _judged(
         # the companion that its curves show most
         of = [np.broadcast_to(c.company, (len(c.radius), len(COMPANY))) * (c.star == star) for c in curves]
         light, n_curves = np.vstack(of), sum(curve.star == star for curve in curves)
-        information = np.maximum(np.sum(light * shapes(light), axis=0), np.finfo(float).tiny)
-        score = light.T @ shapes(z) / np.sqrt(information)
+        information = np.maximum(np.sum(light * shapes(light)[1], axis=0), np.finfo(float).tiny)
+        score = light.T @ seen / np.sqrt(information)
         k = int(np.argmax(score))
         if score[k] > COMPANY_SIGMA[min(n_curves, 3) - 1]:
             share, err = 100 * score[k] / np.sqrt(information[k]), 100 / np.sqrt(information[k])
