@@ -38,11 +38,17 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(program, troubled, tmp_path_factory):
+    from niriss_eestep.calibration.step import CalibrateVisitsStep
+    from niriss_eestep.report.calibration import calibration_html
     from niriss_eestep.report.page import report_html
 
     directory = tmp_path_factory.mktemp("pages")
     for name, case in (("good", program), ("bad", troubled)):
         (directory / f"{name}.html").write_text(report_html(case.bundle), encoding="utf-8")
+    step = CalibrateVisitsStep(output_dir=str(directory))
+    step.calibrate([program.abs_flux])
+    html = calibration_html(step.tables, step.calibration, [], ["calibration.ecsv"])
+    (directory / "calibration.html").write_text(html, encoding="utf-8")
     return directory
 
 
@@ -150,3 +156,10 @@ def test_prints_on_paper(page):
 
     paper = page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     assert base64.b64decode(paper).startswith(b"%PDF")
+
+
+def test_tables_of_a_calibration_fit_a_phone(browser, pages):
+    browser.get((pages / "calibration.html").as_uri())
+    set_width(browser, 400)
+    script = "return [...document.querySelectorAll('.table')].map(t => [t.innerText, t.scrollWidth - t.clientWidth])"
+    assert [text for text, beyond in browser.execute_script(script) if beyond > 0] == []
