@@ -58,7 +58,7 @@ def asdf_bytes(tree: dict[str, Any]) -> bytes | None:
     """
     blocks: list[bytes] = []
     try:
-        content = {"asdf_library": SOFTWARE_NODE} | _plain(tree, blocks)
+        content = {"asdf_library": SOFTWARE_NODE} | copy_tree(tree, blocks)
     except (NotImplementedError, ValueError):  # of an object, or an array of them
         return None
     buffer = io.BytesIO()
@@ -79,12 +79,32 @@ def asdf_bytes(tree: dict[str, Any]) -> bytes | None:
     return buffer.getvalue()
 
 
-def _plain(value: Any, blocks: list[bytes]) -> Any:
-    """Copy a tree, with its arrays put into blocks: in C order, whatever the array's order and stride."""
+def copy_tree(value: Any, blocks: list[bytes] | None = None) -> Any:
+    """Copy the containers of a tree, without the entries that are None: they are not written.
+
+    Parameters
+    ----------
+    value : object
+        A tree, or a part of one.
+    blocks : list of bytes, optional
+        Takes the arrays, in C order whatever their order and stride, and nothing but numbers and text may be left;
+        without it they stay in the tree, as all else.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    NotImplementedError
+        Of what ``blocks`` leave that is neither.
+    """
     if type(value) is dict:
-        return {key: _plain(entry, blocks) for key, entry in value.items() if entry is not None}
+        return {key: copy_tree(entry, blocks) for key, entry in value.items() if entry is not None}
     if type(value) in (list, tuple):
-        return [_plain(entry, blocks) for entry in value if entry is not None]
+        return [copy_tree(entry, blocks) for entry in value if entry is not None]
+    if blocks is None:
+        return value
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, SCALARS):

@@ -11,7 +11,7 @@ from stdatamodels.jwst.datamodels import JwstDataModel
 
 from niriss_eestep.errors import ProductError, printable
 from niriss_eestep.products.columns import SCHEMAS, check_tree, load_asdf_plugins, schema_of
-from niriss_eestep.products.files import asdf_bytes, read_tree, write_atomically
+from niriss_eestep.products.files import asdf_bytes, copy_tree, read_tree, write_atomically
 from niriss_eestep.products.metadata import group_of, verdict
 
 
@@ -170,7 +170,7 @@ class ProductModel(JwstDataModel):
             Names the entry and what is wrong with it.
         """
         label = self._instance["meta"].get("filename") or "product in memory"
-        check_tree(_without_none(dict(self._instance)), self.schema_url, f"{label} ({type(self).__name__})")
+        check_tree(copy_tree(dict(self._instance)), self.schema_url, f"{label} ({type(self).__name__})")
 
     def to_asdf(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Write the product, whole or not at all.
@@ -194,7 +194,7 @@ class ProductModel(JwstDataModel):
         meta |= {"date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3], "model_type": type(self).__name__}
         meta.setdefault("eestep", {})["schema"] = self.schema_url
         try:
-            tree, label = _without_none(dict(self._instance)), meta["filename"] or "product in memory"
+            tree, label = copy_tree(dict(self._instance)), meta["filename"] or "product in memory"
             check_tree(tree, self.schema_url, f"{label} ({type(self).__name__})")
             data = None if args or kwargs else asdf_bytes(tree)
             if data is None:
@@ -213,15 +213,6 @@ class ProductModel(JwstDataModel):
     def to_fits(self, init: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse: the products are ASDF files."""
         raise ProductError(f"{init}: {type(self).__name__} is written as .asdf; `niriss-ee export` writes FITS tables")
-
-
-def _without_none(value: Any) -> Any:
-    """Copy the containers of a tree, without the entries that are None: they are not written."""
-    if isinstance(value, dict):
-        return type(value)({key: _without_none(entry) for key, entry in value.items() if entry is not None})
-    if isinstance(value, list):
-        return [_without_none(entry) for entry in value if entry is not None]
-    return value
 
 
 class EEProfileModel(ProductModel):
