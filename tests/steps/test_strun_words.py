@@ -91,7 +91,7 @@ def test_in_processes_of_its_own(directory, association):
 
 def test_slips_that_stpipe_finds_before_it_knows_the_step(directory, association):
     done = run("niriss_fluxcal", association, "--log-level=LOUD", cwd=directory)
-    line = "strun niriss_fluxcal: --log-level=LOUD: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL\n"
+    line = "strun niriss_fluxcal: --log-level=LOUD: must be DEBUG, INFO, WARNING, ERROR or CRITICAL\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
     (directory / "bad.cfg").write_text("name = a\n[5\n")
     for name in ("bad.cfg", next(directory.glob("*_rate.fits")).name):
