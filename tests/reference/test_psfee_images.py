@@ -121,7 +121,7 @@ def test_pixels_of_no_psf_are_refused(tmp_path, data, message):
 def test_damaged_fits_and_two_of_one_filter_are_refused(tmp_path):
     stpsf_file(tmp_path / "a.fits", "F444W", extensions=("DET_SAMP",))
     stpsf_file(tmp_path / "b.fits", "F444W", extensions=("DET_SAMP",))
-    with pytest.raises(ReferenceDataError, match=r"a.fits and b.fits are both PSFs of F444W"):
+    with pytest.raises(ReferenceDataError, match=r"a.fits and b.fits are both of F444W"):
         load_psfee(tmp_path)
     (tmp_path / "b.fits").write_text("not FITS")
     with pytest.raises(ReferenceDataError, match=r"b.fits: not a FITS file"):
