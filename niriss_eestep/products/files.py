@@ -26,7 +26,7 @@ from asdf.tags.core.ndarray import numpy_dtype_to_asdf_datatype
 from asdf.yamlutil import AsdfDumper
 
 from niriss_eestep.errors import OutputError, ProductError
-from niriss_eestep.products.columns import KINDS, SCHEMAS, check_sense, check_tree, fill_new_columns, load_asdf_plugins
+from niriss_eestep.products.columns import KINDS, SCHEMAS, check_sense, check_tree, fill_new_columns
 from niriss_eestep.products.metadata import SOFTWARE
 from niriss_eestep.reference.guards import read_asdf
 
@@ -146,7 +146,6 @@ def read_tree(path: str | Path, *, model_type: str | None = None) -> dict[str, A
         The file is missing, not ASDF, not a product of this package, damaged, or written by a newer version.
     """
     path = Path(path)
-    load_asdf_plugins()
     tree = read_asdf(path, "product", ProductError)
     meta: Any = tree.get("meta")
     found = str(meta.get("model_type")) if isinstance(meta, dict) else ""

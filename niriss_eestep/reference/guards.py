@@ -92,6 +92,8 @@ def read_asdf(
     from asdf.treeutil import walk_and_modify
 
     path = Path(path)
+    # what is loaded before the configuration changes stays loaded: 60 ms
+    _ = asdf.get_config().resource_manager, asdf.get_config().extensions
     with reading(path, what, error) as size:
         if size > SIZE_MAX:
             raise error(f"{path}: {size} bytes; a {what} has less than {SIZE_MAX}")
