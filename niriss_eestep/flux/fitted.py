@@ -397,7 +397,9 @@ def fitted_totals(groups: Sequence[Group], stars: Sequence[str] = (), flatter: f
     for i, (before, combined, fitted, arguments) in enumerate(groups):
         coefficients, held, warnings = fit.coefficients[i], fitted | before.used, fit.warnings
         try:
-            total = total_rate(combined, **arguments | {"curve": partial(_adjusted, arguments, coefficients)})
+            # its error is the fit's, not that of the modes' prior
+            by_fit = {"curve": partial(_adjusted, arguments, coefficients), "modes_at": None}
+            total = total_rate(combined, **arguments | by_fit)
         except ExposureError as error:  # the fit followed what is no star's light: two stars, or a damaged core
             results.append(replace(before, warnings=(*warnings, f"the fitted PSF was not taken: {error}")))
             continue
