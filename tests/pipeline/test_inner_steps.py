@@ -11,7 +11,8 @@ import pytest
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError, ParameterError
 from niriss_eestep.report.page import write_report
-from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline
+from niriss_eestep.simulate.scene import Blemishes
+from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, SBProfileStep
 
 HOOKS = """
 from pathlib import Path
@@ -289,6 +290,26 @@ def test_skip(paths, plain, tmp_path, workers):
     for step in ("ee_photometry", "combine_profiles", "abs_flux"):
         with pytest.raises(ParameterError, match=rf"steps\.{step}\.skip: the pipeline needs this step"):
             run(paths, tmp_path / "none", workers, **{step: {"skip": True}})
+
+
+@pytest.mark.parametrize(
+    ("ee", "sb"),
+    [
+        ({"gain": 2.0}, {}),
+        ({}, {"gain": 2.0, "centroid_method": "2dg"}),
+        ({"destripe": "rows", "bad_pixel_method": "psf"}, {"bad_dq": ["DO_NOT_USE"], "clip_low": False}),
+        ({"background_method": "constant"}, {"background_inner": 15.0, "radii": [4.0, 30.0], "search_radius": 2.0}),
+    ],
+)
+def test_the_steps_of_a_pipeline_measure_what_they_measure_alone(simulate, tmp_path, ee, sb):
+    (path,) = simulate(blemishes=Blemishes(nan=15, jump=5, hits=3, r_min=1.0), seed=7)[1]
+    run([str(path)], tmp_path / "out", 1, ee_photometry=ee, sb_profile=sb)
+    for step, settings, suffix in ((EEPhotometryStep, ee, "eeprofile"), (SBProfileStep, sb, "sbprofile")):
+        alone = step.call(str(path), **settings)
+        inside = products.open(tmp_path / "out" / path.name.replace("_rate.fits", f"_{suffix}.asdf"))
+        assert inside[alone.y_name].tobytes() == alone[alone.y_name].tobytes()
+        assert inside.covariance.tobytes() == alone.covariance.tobytes()
+        assert inside.meta.eestep.fingerprint == alone.meta.eestep.fingerprint
 
 
 @WORKERS
