@@ -226,6 +226,10 @@ def _without_outliers(visits: Visits, shape: TimeShape, outlier: float) -> tuple
             if mine.sum() >= LEAST_BULK:
                 near = t.sf(pull[mine] / biweight_scale(signed[mine]), np.maximum(0.9 * dof[mine], 1))
                 chance[mine] = np.minimum(chance[mine], 2 * near)
+        # where the others agree by chance, what its own error alone explains is no outlier
+        own = now.scales.shrink[problem.filter] * problem.own
+        by_own_error = pull * np.sqrt(1.0 + now.scales.visit[problem.filter] / own)
+        chance = np.maximum(chance, 2 * norm.sf(by_own_error))
         far = (chance < outlier / used.sum()) & (pull > 0.7 * pull.max())
         if not far.any() or (~used).sum() + 1 > MOST_OUTLIERS * used.size:
             break
