@@ -56,6 +56,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
     #: exposures that could not be read
     product_name, several_targets, lost = None, False, tuple[dict[str, str], ...]()
 
+    #: the step that is skipped though the calibration needs it
+    lacking = ""
+
     #: what the step before has found of the exposure in work: the next one goes on with it
     known: dict[Any, Any] | None = None
 
@@ -73,7 +76,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         -------
         AbsFluxModel or list of AbsFluxModel
             One for each product of the associations. The other products are written as they are made, if results are
-            saved at all.
+            saved at all. Where a step is skipped that the calibration needs, a list of what is made without it: means,
+            or profiles.
 
         Raises
         ------
@@ -83,9 +87,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         products = [p for p in gather(inputs, input_dir=self.input_dir, output_file=self.output_file) if p.members]
         if not products and self.take is None:
             raise errors.ExposureError(nothing_in(inputs))
-        for name in ("ee_photometry", "combine_profiles", "abs_flux"):
-            if getattr(self, name).skip:
-                raise errors.ParameterError(f"steps.{name}.skip: the pipeline needs this step; run the others alone")
+        self.lacking = self._skipped()
         for step in (self.ee_photometry, self.sb_profile):
             if step.output_file:
                 told = "steps.%s.output_file=%s is not used: its products are named after the exposures; give a suffix"
@@ -95,7 +97,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         if self.ee_photometry.source_name:
             self.ee_photometry.tell_unknown_names(members)
         # workers measure the exposures of the next product while one is calibrated
-        outcomes, results = (self.measure(member) for member in members), list[AbsFluxModel]()
+        outcomes, results = (self.measure(member) for member in members), list[Any]()
         if self.make_executor or self.workers > 1:
             from niriss_eestep.pipeline.executor import measured
 
@@ -119,14 +121,15 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 deque(own, maxlen=0)  # those that a failure has left
                 if self.take is not None:
                     self.take(product, result)
-                elif isinstance(result, AbsFluxModel):
-                    results.append(result)
+                elif not isinstance(result, errors.NirissEEError):
+                    results += _models(result)
         if not results and self.take is None:
             raise errors.ExposureError(f"none of {len(products)} products could be calibrated; the log says why")
         if self.require_expected:
             _require_expected(results)
-        self.output_use_model = True
-        return results if len(results) != 1 else results[0]
+        # what is not calibrated has been saved as it was made
+        self.save_results, self.output_use_model = self.save_results and not self.lacking, True
+        return results if self.lacking or len(results) != 1 else results[0]
 
     def measure(self, member: Member) -> tuple[list[ProductModel], str]:
         """Measure one exposure.
@@ -180,7 +183,7 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                     product._instance.pop(name, None)
         return products, ""
 
-    def calibrate(self, product: Product, groups: dict[Any, list[Member]], measured: Iterator[Any]) -> AbsFluxModel:
+    def calibrate(self, product: Product, groups: dict[Any, list[Member]], measured: Iterator[Any]) -> Any:
         """Average the profiles of one product of an association, and calibrate the averages.
 
         Parameters
@@ -193,7 +196,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
 
         Returns
         -------
-        AbsFluxModel
+        AbsFluxModel, or list of ProductModel
+            The means, or profiles, where a step is skipped that the calibration needs.
 
         Raises
         ------
@@ -202,7 +206,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         """
         combined, shown, failed, lost = list[ProductModel](), [], [], []
         self.product_name = product.name
-        kept = ProductModel if self.save_report else CombinedEEModel  # a mean of SB has been saved by then
+        # a mean of SB has been saved by then
+        kept = ProductModel if self.save_report or self.lacking else CombinedEEModel
         for key, members in groups.items():
             profiles = []
             for member, (models, failure) in zip(members, itertools.islice(measured, len(members)), strict=True):
@@ -217,7 +222,8 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             absflux = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
             if not combined and self.save_results and absflux.is_file():
                 self._check_replaced(absflux, product.members)
-            combined += [mean for mean in _models(self.combine_profiles.run(profiles)) if isinstance(mean, kept)]
+            means = profiles if self.combine_profiles.skip else _models(self.combine_profiles.run(profiles))
+            combined += [mean for mean in means if isinstance(mean, kept)]
             shown += profiles if self.save_report else []
         if not combined:
             reasons = [entry["status"] for entry in lost]
@@ -226,8 +232,11 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
                 + "; ".join(dict.fromkeys(reasons))
             )
-        for profiles in filter(None, failed):
+        for profiles in filter(None, () if self.combine_profiles.skip else failed):
             combined += [mean for mean in _models(self.combine_profiles.run(profiles)) if isinstance(mean, kept)]
+        if self.lacking:
+            log.info("%s: not calibrated, as steps.%s.skip says", self.product_name, self.lacking)
+            return combined
         self.lost = tuple(lost)
         result = _models(self.abs_flux.run([model for model in combined if isinstance(model, CombinedEEModel)]))[0]
         result._instance["meta"]["filename"] = f"{self.product_name}_absflux.asdf"  # whatever the step has saved it as
@@ -240,6 +249,16 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             path = Path(self.make_output_path(basepath=result.meta.filename, suffix=False))
             log.info("Saved %s", write_report_of_models(path.parent, result, combined, shown))
         return result
+
+    def _skipped(self) -> str:
+        """Name the first skipped step that the calibration needs; ParameterError where it cannot be done without."""
+        name = next((name for name in self.step_defs if name != "sb_profile" and getattr(self, name).skip), "")
+        if self.ee_photometry.skip and self.sb_profile.skip:
+            raise errors.ParameterError("steps.ee_photometry.skip and steps.sb_profile.skip: nothing is measured")
+        wanted = {"a campaign": self.take, "save_report": self.save_report, "require_expected": self.require_expected}
+        for what in filter(wanted.get, wanted if name else ()):
+            raise errors.ParameterError(f"steps.{name}.skip: {what} needs this step")
+        return name
 
     def _check_replaced(self, path: Path, members: Sequence[Member]) -> None:
         """Refuse to replace an absolute-flux product of other exposures, as of another job of an array.

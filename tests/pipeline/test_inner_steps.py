@@ -287,9 +287,33 @@ def test_a_step_that_saves_where_the_pipeline_does_not(paths, tmp_path):
 def test_skip(paths, plain, tmp_path, workers):
     run(paths, tmp_path / "out", workers, sb_profile={"skip": True})
     assert names(tmp_path / "out") == [name for name in names(plain) if "_sb" not in name]
-    for step in ("ee_photometry", "combine_profiles", "abs_flux"):
-        with pytest.raises(ParameterError, match=rf"steps\.{step}\.skip: the pipeline needs this step"):
-            run(paths, tmp_path / "none", workers, **{step: {"skip": True}})
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        ("ee_photometry", {"sbprofile", "sbcombined"}),
+        ("combine_profiles", {"eeprofile", "sbprofile"}),
+        ("abs_flux", {"eeprofile", "sbprofile", "eecombined", "sbcombined"}),
+    ],
+)
+def test_without_a_step_the_calibration_needs_the_others_give_their_products(
+    paths, plain, tmp_path, step, left, workers
+):
+    results = run(paths, tmp_path / "out", workers, **{step: {"skip": True}})
+    kinds = [name.rpartition("_")[2].removesuffix(".asdf") for name in names(plain)]
+    assert names(tmp_path / "out") == [name for name, kind in zip(names(plain), kinds, strict=True) if kind in left]
+    last = {kind for kind in left if "combined" in kind} or left
+    assert {model.meta.filename.rpartition("_")[2] for model in results} == {f"{kind}.asdf" for kind in last}
+    for what in ("save_report", "require_expected"):
+        with pytest.raises(ParameterError, match=rf"steps\.{step}\.skip: {what} needs this step"):
+            FluxCalPipeline.call(paths[:1], steps={step: {"skip": True}}, **{what: True})
+
+
+def test_both_measurements_skipped(paths):
+    with pytest.raises(ParameterError, match="nothing is measured"):
+        FluxCalPipeline.call(paths[:1], steps={name: {"skip": True} for name in ("ee_photometry", "sb_profile")})
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,12 @@ def _(lab):
     return lab.absflux_status(steps={"abs_flux": {"radius_min": 10.2, "radius_max": 11}})
 
 
-@fault(SECTION, "a step skipped that later ones need")
+@fault(SECTION, "both measurements skipped")
 def _(lab):
-    return lab.told(lambda: lab.calibrate(lab.exposure(), steps={"ee_photometry": {"skip": True}}))
+    skipped = {name: {"skip": True} for name in ("ee_photometry", "sb_profile")}
+    return lab.told(lambda: lab.calibrate(lab.exposure(), steps=skipped))
+
+
+@fault(SECTION, "a report without the calibration that it shows")
+def _(lab):
+    return lab.told(lambda: lab.calibrate(lab.exposure(), save_report=True, steps={"abs_flux": {"skip": True}}))
