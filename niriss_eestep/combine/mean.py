@@ -564,11 +564,8 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     covariance = np.mean([profile.covariance for profile in used], axis=0)
     name = "count_rate" if isinstance(used[0], EEProfile) else "surface_brightness"
     each, errs = (np.array([getattr(p, key) for p in profiles], dtype=float) for key in (name, f"{name}_err"))
-    names, covariances, flags = (
-        [f"{k:06d}" for k in good],
-        [covariance] * len(used),
-        np.isfinite(each[good]).astype(int),
-    )
+    names, covariances = [f"{k:06d}" for k in good], [covariance] * len(used)
+    flags = np.isfinite(each[good]).astype(int)
     if len(good) > 2:
         flags = outlier_flags(used[0].radius, each[good], np.array(covariances) - common, flags)
     combined = combine_profiles(names, used[0].radius, each[good], covariances, common=common, flags=flags)
@@ -585,7 +582,8 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
         parts["area"] = weighted_sum(combined.exposure_weight, np.array([profile.area for profile in used]))
         # each integration has measured its own sky; one that was given is the same in all
         n_skies = 1 if used[0].background.method in ("constant", "none") else len(used)
-        parts["sky_covariance"] = np.mean([profile.sky_covariance for profile in used], axis=0) / n_skies
+        if used[0].sky_covariance is not None:
+            parts["sky_covariance"] = np.mean([profile.sky_covariance for profile in used], axis=0) / n_skies
         # each integration has compared its own peak with the model image
         parts |= dict.fromkeys(("core_peak", "core_peak_err", "core_sides", "core_sides_err"), np.nan)
     return replace(_mean(used), **parts), {name: each, f"{name}_err": errs, "scatter": combined.scatter}

@@ -169,7 +169,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
                 raise
             log.error("%s: failed: %s", member.filename, error)
             return [], str(error)
-        self.known = None
+        finally:
+            # not for what an inner step is given next
+            self.known = None
         # the collections in `run` are not to go through what is kept of the exposures before, but now and then
         self.n_measured += 1
         if self.n_measured % 100 == 0:

@@ -40,6 +40,10 @@ def test_the_mean_of_equal_integrations_is_each_of_them():
     assert integrations["count_rate"].shape == (4, 3)
     assert mean.background.err == pytest.approx(one.background.err / 2)
     assert mean.status == "measured"
+    # profiles need not say what of their errors is the sky's
+    unsaid, _ = combine_integrations([replace(one, sky_covariance=None)] * 4)
+    assert unsaid.sky_covariance is None
+    np.testing.assert_array_equal(unsaid.covariance, mean.covariance)
 
 
 @pytest.mark.parametrize("measure", [measure_ee, measure_sb])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError, ParameterError
@@ -368,3 +369,16 @@ def test_a_run_leaves_the_garbage_collector_as_it_was(paths, tmp_path, frozen):
         assert (gc.get_freeze_count() > 0) == frozen
     finally:
         gc.unfreeze()
+
+
+def test_a_step_of_a_pipeline_that_failed_knows_nothing_of_the_exposure_before(paths, tmp_path):
+    empty = tmp_path / "jw09999001001_02101_00001_nis_rate.fits"
+    with fits.open(paths[0]) as file:
+        file["SCI"].data = np.random.default_rng(1).normal(1.0, 0.05, file["SCI"].data.shape).astype("f4")
+        file.writeto(empty)
+    pipeline = FluxCalPipeline()
+    pipeline.on_error = "raise"
+    with pytest.raises(ExposureError, match="no star"):
+        pipeline.run([str(empty)])
+    profile, alone = pipeline.ee_photometry.run(paths[-1]), EEPhotometryStep.call(paths[-1])
+    np.testing.assert_array_equal(profile.count_rate, alone.count_rate)
