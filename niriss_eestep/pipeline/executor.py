@@ -57,6 +57,7 @@ class Measurement:
                 setattr(step, kind, [copy.copy(hook) for hook in getattr(step, kind)])
                 for hook in getattr(step, kind):
                     hook.parent = hook.parent and step  # not of the pipeline that stays, with its client of a cluster
+                    hook.__dict__.pop("process", None)  # which a run before has bound to the hook that stays
             setattr(self.pipeline, name, step)
         # what the handlers of this process let through
         self.levels = {name: logging.getLogger(name).getEffectiveLevel() for name in pipeline.get_stpipe_loggers()}

@@ -179,8 +179,9 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             gc.collect()
         gc.freeze()
         for product in products:
-            # half of a product, which the files have; the report shows it, and the errors of a flat field need it
-            if not (self.save_report or "stamp_flat_err" in product._instance):
+            # half of a product, which the files have; the report shows it, the errors of a flat field need it, and a
+            # profile that the pipeline returns is whole
+            if not (self.save_report or self.combine_profiles.skip or "stamp_flat_err" in product._instance):
                 for name in ("stamp", "stamp_repaired", "stamp_kind"):
                     product._instance.pop(name, None)
         return products, ""
@@ -215,14 +216,15 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
             for member, (models, failure) in zip(members, itertools.islice(measured, len(members)), strict=True):
                 lost += [_lost_record(member, failure, key, groups)] if failure else []
                 profiles += models
-                for model in models if not self.combine_profiles._pre_hooks else ():  # which may change each by itself
+                # whoever is given them may change each by itself
+                for model in () if self.combine_profiles._pre_hooks or self.combine_profiles.skip else models:
                     model._instance["meta"] = shared(model._instance["meta"], profiles[0]._instance["meta"])
             if all(failure_of(model) for model in profiles):
                 failed.append(profiles)
                 continue
             self.product_name = self.product_name or default_product_name(profiles[0])
             absflux = Path(self.make_output_path(basepath=f"{self.product_name}_absflux.asdf"))
-            if not combined and self.save_results and absflux.is_file():
+            if not (combined or self.lacking) and self.save_results and absflux.is_file():
                 self._check_replaced(absflux, product.members)
             means = profiles if self.combine_profiles.skip else _models(self.combine_profiles.run(profiles))
             combined += [mean for mean in means if isinstance(mean, kept)]
@@ -230,12 +232,11 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
         if not combined:
             reasons = [entry["status"] for entry in lost]
             reasons += [f"failed: {failure_of(model)}" for profiles in failed for model in profiles]
-            raise errors.ExposureError(
-                f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured: "
-                + "; ".join(dict.fromkeys(reasons))
-            )
-        for profiles in filter(None, () if self.combine_profiles.skip else failed):
-            combined += [mean for mean in _models(self.combine_profiles.run(profiles)) if isinstance(mean, kept)]
+            text = f"{product.name or 'input'}: none of {len(product.members)} exposures could be measured"
+            raise errors.ExposureError(f"{text}: {'; '.join(dict.fromkeys(reasons))}")
+        for profiles in filter(None, failed):
+            means = profiles if self.combine_profiles.skip else _models(self.combine_profiles.run(profiles))
+            combined += [mean for mean in means if isinstance(mean, kept)]
         if self.lacking:
             log.info("%s: not calibrated, as steps.%s.skip says", self.product_name, self.lacking)
             return combined

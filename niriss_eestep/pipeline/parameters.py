@@ -177,7 +177,7 @@ def files_for(step: Any, exposure: dict[str, Any], *, ask_crds: bool = True) -> 
     Returns
     -------
     list of configobj.ConfigObj
-        Not to be changed. What comes later goes first: the packaged ones, CRDS's, the user's.
+        Not to be changed; the packaged ones, CRDS's, the user's. A later one replaces the values of those before it.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Hooks, skip, save_results, output_dir and suffix of the pipeline's steps do what they do alone."""
 
 import gc
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from astropy.io import fits
 
 from niriss_eestep import products
 from niriss_eestep.errors import ExposureError, OutputError, ParameterError
+from niriss_eestep.pipeline.executor import Measurement
 from niriss_eestep.report.page import write_report
 from niriss_eestep.simulate.scene import Blemishes
 from niriss_eestep.steps import EEPhotometryStep, FluxCalPipeline, SBProfileStep
@@ -310,6 +312,47 @@ def test_without_a_step_the_calibration_needs_the_others_give_their_products(
     for what in ("save_report", "require_expected"):
         with pytest.raises(ParameterError, match=rf"steps\.{step}\.skip: {what} needs this step"):
             FluxCalPipeline.call(paths[:1], steps={step: {"skip": True}}, **{what: True})
+
+
+@WORKERS
+def test_profiles_that_are_returned_are_whole_and_independent(paths, workers):
+    results = FluxCalPipeline.call(paths, steps={"combine_profiles": {"skip": True}}, workers=workers)
+    alone = EEPhotometryStep.call(paths[0])
+    first, *others = results
+    np.testing.assert_array_equal(first.stamp, alone.stamp)
+    before = [model.meta.target.catalog_name for model in others]
+    first.meta.target.catalog_name = "another"
+    assert [model.meta.target.catalog_name for model in others] == before
+
+
+def test_profiles_of_a_group_that_failed_are_returned_with_the_others(paths, tmp_path):
+    empty = tmp_path / Path(paths[1]).name
+    with fits.open(paths[1]) as hdus:
+        hdus["SCI"].data[:] = np.nan
+        hdus.writeto(empty)
+    given = {"save_results": True, "output_dir": str(tmp_path)}
+    results = FluxCalPipeline.call([paths[0], str(empty)], steps={"combine_profiles": {"skip": True}}, **given)
+    assert sorted(model.meta.filename for model in results) == names(tmp_path)
+    assert len(results) == 4
+
+
+def test_an_absflux_product_that_is_not_made_anew_stops_nothing(paths, tmp_path, caplog):
+    settings = {"output_dir": str(tmp_path), "save_results": True, "output_file": "star"}
+    FluxCalPipeline.call(paths[:1], **settings)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*_absflux.asdf")}
+    FluxCalPipeline.call(paths[1:], steps={"abs_flux": {"skip": True}}, **settings)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*_absflux.asdf")} == before
+    assert len(before) == 1
+    assert len(list(tmp_path.glob("*_eecombined.asdf"))) == 2
+    assert "replaced" not in caplog.text
+
+
+def test_a_pipeline_with_commands_runs_on_other_processes_twice(paths):
+    hooks = {name: {"post_hooks": ["ls {0}"]} for name in ("ee_photometry", "combine_profiles", "abs_flux")}
+    pipeline = FluxCalPipeline.from_config_section(FluxCalPipeline.build_config(paths[0], steps=hooks)[0])
+    pipeline.run(paths[0])
+    pipeline.make_executor = lambda measurement: None  # as a client of a cluster, it cannot be pickled
+    assert pickle.loads(pickle.dumps(Measurement(pipeline))).pipeline.make_executor is None
 
 
 def test_both_measurements_skipped(paths):
