@@ -110,9 +110,8 @@ class CombineProfilesStep(FluxStep):
         combined = mean.combine_profiles(names, radius, values, covariances, common=common, flags=flags)
         if kind is EEProfileModel:
             # an array's first pixel is at (1, 1) if nobody says where
-            starts = [np.array((m.meta.subarray.ystart or 1, m.meta.subarray.xstart or 1)) for m in models]
-            places = [record | {"first_pixel": start - 1} for record, start in zip(records, starts, strict=True)]
-            exposures = [model._instance | place for model, place in zip(models, places, strict=True)]
+            places = [np.array((m.meta.subarray.ystart or 1, m.meta.subarray.xstart or 1)) - 1 for m in models]
+            exposures = [m._instance | r | {"first_pixel": p} for m, r, p in zip(models, records, places, strict=True)]
             combined = mean.with_shared_errors(combined, covariances, common, exposures)
         result = combined_model(combined, models, product=product)
         parts = [group["target"]] * several + [group["filter"] + "-nrm" * (group["pupil"] == "NRM"), group["subarray"]]

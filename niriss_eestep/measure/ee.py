@@ -137,8 +137,8 @@ def place_star(
     radius : float
         Pixels up to this distance from the star are compared with its model [pix].
     known : dict, optional
-        What measurements have found, which this one goes on with where stamp (the object), options and PSF's image are
-        the same.
+        What measurements have found, which this one goes on with where stamp (the object), options, the PSF's image and
+        its core's error are the same.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def place_star(
     ExposureError
         If there is no star, or too little sky.
     """
-    key = () if known is None else (stamp, psf.render, *(getattr(options, name) for name in PLACING))
+    key = () if known is None else (stamp, psf.render, psf.core_err, *(getattr(options, name) for name in PLACING))
     known = {} if known is None else known
     if key not in known:
         known[key] = with_sound_errors(star_model.without_dead(stamp), options), {}, {}

@@ -284,6 +284,17 @@ def test_a_model_may_be_any_callable():
     np.testing.assert_array_equal(found.surface_brightness, expected.surface_brightness)
 
 
+def test_sb_does_not_depend_on_the_psf_error_that_ee_was_given():
+    """A pixel beside the peak is 12 % too bright: possible only where little is known of the PSF."""
+    model = PSFModel(psf("F200W").render)
+    vague = replace(model, ee=lambda radius: 0.2 + 0.0 * radius, ee_err=lambda radius: 0.2 + 0.0 * radius)
+    image, variance = scene(psf("F200W"), 32.2, 31.8, electrons=1e6, read_noise=1e-4)
+    image[32, 33] *= 1.12
+    stamp, known = star(image, variance, 32.0, 32.0), {}
+    assert "x=33, y=32" not in measure_ee(stamp, psf=vague, known=known).status
+    assert "x=33, y=32" in measure_sb(stamp, psf=model, known=known).status
+
+
 @pytest.mark.parametrize("at", [(32, 32), (40, 40), (34, 52)])
 def test_sb_does_not_depend_on_what_ee_has_found(at):
     """Of a bad pixel on the core, within EE's reach, and beyond it."""
