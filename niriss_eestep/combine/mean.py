@@ -537,7 +537,7 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     integrations : dict of str to ndarray
         As the product names it: ``count_rate`` [DN/s] or ``surface_brightness`` [DN/s/pix] of each integration and its
         standard error, shape (n_integrations, n_radii), NaN where an integration could not be measured; ``scatter``,
-        the standard deviation (ddof 1) of the integrations, shape (n_radii,), NaN for fewer than two.
+        the standard deviation (ddof 1) of those averaged, shape (n_radii,), NaN for fewer than two.
 
     Raises
     ------
@@ -548,8 +548,9 @@ def combine_integrations(profiles: Sequence[Any]) -> tuple[Any, dict[str, Array]
     -----
     The integrations of an exposure are equally long, so all count alike: weights from each one's own noise would
     favour those that scatter low. Their mean covariance is that of each. What they share, the errors of the flat
-    field, of the repair and of a background that was given, is not averaged down. Where they scatter more than chance
-    allows the error grows as in `combine_profiles`.
+    field, of the repair and of a background that was given, is not averaged down. From three on, those that are off
+    from the others are left out of the mean and of ``scatter``, by radius, with a warning; see `outlier_flags`. Where
+    the rest scatter more than chance allows the error grows as in `combine_profiles`.
     """
     good = [k for k, profile in enumerate(profiles) if not profile.failure]
     if not good:

@@ -123,7 +123,7 @@ def repair_stamp(exposure: Stamp, bad: Mask, todo: Mask, core: Mask, star: Star,
 
 
 def shared_errors(repair: Repair, star: Star, weights: Array) -> dict[str, Array]:
-    """Tell what the repair of a core may have in common with those of its dithers: the star's PSF.
+    """Give what the repair of a core may have in common with those of its dithers: the star's PSF.
 
     Parameters
     ----------
@@ -207,7 +207,8 @@ def _likeliest_prior(
     blur = _WIDTH * (np.sum(moved, axis=0) - 4 * still) / _STEP**2
     free = rate * np.vstack([10 * model.flat[at], slopes, blur])
     known = free.T @ free + np.diag(np.append(np.zeros(len(lost)), noise))
-    change, own = rate**2 * psf_covariance(model, at, star.distance, psf.core_err), slice(len(lost), None)
+    core_err = float(psf.ee_err(0.5) / psf.ee(0.5)) if psf.ee is not None and psf.ee_err is not None else 0.0
+    change, own = rate**2 * psf_covariance(model, at, star.distance, core_err), slice(len(lost), None)
     # how many times its prior the change makes the light most likely
     whiten = partial(scipy.linalg.solve_triangular, np.linalg.cholesky(known[own, own]), lower=True)
     power, axes = np.linalg.eigh(whiten(whiten(change[own, own]).T))

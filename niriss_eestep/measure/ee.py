@@ -155,7 +155,9 @@ def place_star(
     ExposureError
         If there is no star, or too little sky.
     """
-    key = () if known is None else (stamp, psf.render, psf.core_err, *(getattr(options, name) for name in PLACING))
+    # by which the core's pixels are judged
+    core_err = psf.ee and psf.ee_err and float(psf.ee_err(0.5) / psf.ee(0.5))
+    key = () if known is None else (stamp, psf.render, core_err, *(getattr(options, name) for name in PLACING))
     known = {} if known is None else known
     if key not in known:
         known[key] = with_sound_errors(star_model.without_dead(stamp), options), {}, {}

@@ -93,11 +93,6 @@ class PSFModel:
     ee_err: Callable[..., Array] | None = None
     mean_ee: Callable[[Array], Array] | None = None
 
-    @property
-    def core_err(self) -> float:
-        """Relative error of the encircled energy within half a pixel; 0 where it is not known."""
-        return 0.0 if self.ee is None or self.ee_err is None else float(self.ee_err(0.5) / self.ee(0.5))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Star:
