@@ -200,16 +200,21 @@ class FluxStep(JwstStep):
 
         Returns
         -------
-        str, DataModel or None
-            Path, directory or model; None where the packaged reference is to be used.
+        str or None
+            Path of a file or directory; None where the packaged reference is to be used.
 
         Raises
         ------
         ReferenceDataError
-            If an override does not exist, or CRDS is set up, does not answer, and ``allow_packaged`` is off.
+            If an override does not exist, or is not a path; or CRDS is set up, does not answer, and ``allow_packaged``
+            is off.
         """
         found = self.get_ref_override(reference_file_type)
-        if isinstance(found, (str, Path)) and found != "N/A" and not Path(found).exists():
+        if not isinstance(found, str | Path | None):
+            raise ReferenceDataError(
+                f"override_{reference_file_type}: save the {type(found).__name__}, and give its path"
+            )
+        if found not in (None, "N/A") and not Path(found).exists():
             raise ReferenceDataError(f"override_{reference_file_type}: {found} does not exist")
         other = getattr(self.parent, self.overrides_of, None) if found is None and self.in_pipeline else None
         if other is not None and reference_file_type in {*self.reference_file_types} & {*other.reference_file_types}:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stdatamodels.jwst import datamodels
 from stpipe import Step
 
 from niriss_eestep import products
-from niriss_eestep.errors import NirissEEError, ParameterError
+from niriss_eestep.errors import NirissEEError, ParameterError, ReferenceDataError
 from niriss_eestep.exposures.inputs import science_metadata
 from niriss_eestep.pipeline import parameters
 from niriss_eestep.pipeline.parameters import CFG
@@ -164,6 +165,13 @@ def test_a_list_that_is_changed_in_place(program):
     step.radii = [3.0, 5.0, 10.0]
     measured.append(step.run(str(program[1][0])))
     assert [len(product.radius) for product in measured] == [3, 4, 3]
+
+
+def test_an_override_in_memory_is_rejected_by_name(program):
+    # readers remember what they read by the file and its time
+    flat = datamodels.FlatModel(data=np.ones((64, 64)))
+    with pytest.raises(ReferenceDataError, match="override_flat: save the FlatModel, and give its path"):
+        EEPhotometryStep.call(program[1][0], override_flat=flat)
 
 
 def test_a_directory_that_is_none_is_an_error(program, monkeypatch):
