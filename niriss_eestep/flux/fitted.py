@@ -47,14 +47,14 @@ OWN_SHARE = 0.05
 #: standard deviation of the EE over pixel phases, by radius [pix]: root mean square over the filters, 36 phases of the
 #: packaged PSF images
 PHASE_RADIUS, PHASE_SD = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (6.2e-3, 1.1e-3, 6.3e-4, 4.6e-4, 2.2e-4, 0.6e-4)
-#: scores of modes beyond this many of their standard deviations are told: 320 stars of the prior have 7.1 at most, by
+#: scores of modes beyond this many of their standard deviations are named: 320 stars of the prior have 7.1 at most, by
 #: one filter or by 12; those whose mid frequencies have an index of 2.8 have 12.6
 EDGE = 8.0
 #: a less probable chi-squared makes the errors larger: that which is left when modes are widened, but where it was more
 #: than so many per degree of freedom before, that one, for no prior holds such a star (320 stars of the prior have 2.7
 #: at most by 12 filters, stars of independent optics 6 to 7)
 LEAST_PROBABILITY, CHI2_UNLIKE = 1e-4, 3.0
-#: ... and is told from here on, per degree of freedom: one filter of those stars has 9 at most but for 10 of 3,840,
+#: ... and is reported from here on, per degree of freedom: one filter of those stars has 9 at most but for 10 of 3,840,
 #: with a companion of 1 % at 8 pix 9 (F200W) to 50 (F480M). No mode is widened then: a neighbour too would pass for a
 #: wavefront
 CHI2_TOLD = 12.0
@@ -74,7 +74,7 @@ N_FIRM, N_ITERATIONS = 3, 6
 #: by one filter (F200W 19 %), and as large by 12
 FLATTER = np.array([[0.92, 1 / 32], [0.04, 1 / 4], [0.04, 3 / 4]])
 #: distances of companions [pix]: nearer ones pass for modes of the core, further ones stand alone on the image. One is
-#: told beyond so many standard deviations of its score, by one curve, by two and by more: single wavefronts have 3.7,
+#: named beyond so many standard deviations of its score, by one curve, by two and by more: single wavefronts have 3.7,
 #: 3.8 and 4.0 at most (1,920, 320, 240), those of independent optics 12.0 (red filters), 7.3 and 4.2 (576, 192, 208); a
 #: companion of 1 % at 4 pix has 6 to 8 by one filter, 14 to 17 by three and 26 to 30 by 12
 COMPANY, COMPANY_SIGMA = np.arange(2.5, 8.1, 0.5), (13.0, 8.0, 6.5)
@@ -150,7 +150,7 @@ class PSFFit:
         How far the totals would be off, as fractions, if the mid frequencies had an index of 2.8, by what the fit would
         not find of it; NaN where no mode stands for it, or chi-squared is beyond reason.
     company : dict of str to float
-        Share of a star's light that is told to be a companion's, by the star.
+        Share of a star's light that is reported as a companion's, by the star.
     before, after : list of ndarray, shape (n_radii,)
         Residuals of the curves, as fractions, about their totals: with the prior's PSF and with the fitted one.
     """
@@ -390,7 +390,7 @@ def fitted_totals(groups: Sequence[Group], stars: Sequence[str] = (), flatter: f
         By the fitted PSF, with the fit's errors: ``err_radii`` is what a chi-squared that chance does not explain adds,
         which judges the spread over radii with what is not known of the PSF; the total's error is no larger by it than
         before the fit. The total before the fit where its errors are no larger, or the fitted PSF makes the light no
-        star's. A companion that is told is in the total, and its light in ``err_radii``.
+        star's. A companion that is reported is in the total, and its light in ``err_radii``.
     """
     stars, results = stars or ["the star"] * len(groups), []
     fit = fit_psf([growth_curve(*group[:3], star) for group, star in zip(groups, stars, strict=True)], flatter)

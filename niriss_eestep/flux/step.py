@@ -54,7 +54,7 @@ class AbsFluxStep(FluxStep):
 
     reference_file_types = ["psfee", "apcorr", "stdspec", "throughput"]  # noqa: RUF012 - stpipe reads the class attribute
 
-    #: reference without modes that was told of last
+    #: reference without modes that was last warned of
     _no_modes = ""
 
     def process(self, *inputs):

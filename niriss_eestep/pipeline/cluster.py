@@ -61,7 +61,7 @@ def connect(address: str, timeout: float = TIMEOUT) -> Iterator[Any]:
     try:
         yield client
     finally:
-        # Dask tells of a lost connection with tracebacks; what matters has been told by then
+        # Dask reports a lost connection with tracebacks; what matters has been said by then
         for name in logging.root.manager.loggerDict:
             if name.startswith(("distributed", "tornado")):
                 logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -284,7 +284,10 @@ class FluxCalPipeline(FluxStep, JwstPipeline):
 
 def _models(result: Any) -> list[Any]:
     """Models that a step gives: its hooks may make one of a list, or a list of one."""
-    return list(result) if isinstance(result, (list, tuple)) else [result]
+    models = list(result) if isinstance(result, (list, tuple)) else [result]
+    if not models:
+        raise errors.ParameterError("a post-hook gave an empty list in the place of a product")
+    return models
 
 
 def _require_expected(results: list[AbsFluxModel]) -> None:

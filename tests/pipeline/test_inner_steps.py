@@ -54,6 +54,9 @@ def in_a_tuple(given):
 def first(models):
     return models[0]
 
+def nothing(given):
+    return []
+
 class Odd(Exception):
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
@@ -147,6 +150,12 @@ def test_a_later_step_measures_what_its_own_hook_gives(paths, plain, hooks, tmp_
 def test_a_hook_that_gives_no_profile_is_told(paths, hooks, tmp_path):
     with pytest.raises(ExposureError, match="post-hook gave a str"):
         run(paths[:1], tmp_path / "out", 1, ee_photometry={"post_hooks": ["eehooks.strange"]})
+
+
+@pytest.mark.parametrize("step", ["ee_photometry", "combine_profiles", "abs_flux"])
+def test_a_hook_that_gives_an_empty_list(paths, hooks, tmp_path, step):
+    with pytest.raises((ExposureError, ParameterError), match="post-hook gave an empty list"):
+        run(paths[:1], tmp_path / "out", 1, **{step: {"post_hooks": ["eehooks.nothing"]}})
 
 
 @pytest.mark.parametrize("step", ["ee_photometry", "combine_profiles"])
